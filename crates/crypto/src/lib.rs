@@ -1,0 +1,3 @@
+//! crypto
+#![no_std]
+extern crate alloc;

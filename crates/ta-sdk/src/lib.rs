@@ -1,0 +1,3 @@
+//! ta-sdk
+#![no_std]
+extern crate alloc;

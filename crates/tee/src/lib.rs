@@ -1,0 +1,3 @@
+//! tee
+#![no_std]
+extern crate alloc;

@@ -1,0 +1,3 @@
+//! wire
+#![no_std]
+extern crate alloc;
