@@ -1,1 +1,42 @@
-fn main() {}
+//! The project's own tasks: `cargo xtask <task>`. Trusted: runs on developers' machines and in CI.
+
+mod tas;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+/// Tasks of the Tegata repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+enum Task {
+    /// Check what the compiler does not: edges between crates, file lengths, headers, documents.
+    Tidy,
+    /// Rebuild the Trusted Applications (Wasm) that are checked in.
+    Tas(tas::Args),
+}
+
+fn main() -> Result<()> {
+    let root = root()?;
+    match Cli::parse().task {
+        Task::Tidy => tidy::run(&root),
+        Task::Tas(args) => tas::run(&root, &args),
+    }
+}
+
+/// The repository this was built from.
+fn root() -> Result<PathBuf> {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(Path::to_path_buf)
+        .context("xtask lies in the repository's root")
+}
