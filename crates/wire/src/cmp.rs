@@ -1,0 +1,1 @@
+//! CMP messages (RFC 9810): bytes only.

@@ -1,0 +1,1 @@
+//! COSE helpers over coset: bytes only.

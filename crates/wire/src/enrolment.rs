@@ -1,0 +1,1 @@
+//! Tegata's own enrolment objects: bytes only.

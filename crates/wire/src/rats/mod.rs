@@ -1,0 +1,1 @@
+//! RATS messages: Evidence and Attestation Results.

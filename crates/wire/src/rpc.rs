@@ -1,0 +1,1 @@
+//! The local protocol between client and TEE: bytes only.

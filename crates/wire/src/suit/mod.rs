@@ -1,0 +1,1 @@
+//! SUIT envelopes, manifests and reports.

@@ -1,0 +1,1 @@
+//! Certificates and certification requests: bytes only.
