@@ -1,3 +1,19 @@
-//! tee
+//! The TEE runtime: TEEP Agent, SUIT processor, TA store, secure storage, Wasm host, attestation.
+//!
+//! One core for every backend: `no_std` and `alloc`, no clock, no socket, no disk. All of that is
+//! behind [`platform::Platform`]. Whoever holds a [`Tee`] holds one device's secure world.
+//!
+//! Trusted: who changes this crate can read every TA and key of the device it runs on, and of no
+//! other device. Not trusted: everything that arrives as bytes (TEEP messages, manifests,
+//! payloads, stored blobs) until the check named at each step has passed.
 #![no_std]
+#![forbid(unsafe_code)]
+
 extern crate alloc;
+#[cfg(any(test, feature = "testing"))]
+extern crate std;
+
+pub mod gp;
+// PLATFORM
+pub mod session;
+pub mod wasm;

@@ -1,0 +1,1 @@
+//! The GlobalPlatform TEE Internal Core API, as the host offers it to a TA.

@@ -1,0 +1,1 @@
+//! Sessions, instances and caller identity.

@@ -1,0 +1,1 @@
+//! The Wasm host: instances of TAs under fuel and memory limits.
