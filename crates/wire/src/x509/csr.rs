@@ -1,0 +1,310 @@
+//! PKCS#10 certification requests.
+//!
+//! Spec: RFC 2986, RFC 2985 section 5.4.2 (extensionRequest).
+
+use super::{
+    DistinguishedName, Extension, ExtensionSet, MAX_CERT_BYTES, MAX_CSR_ATTRIBUTES, RawDer,
+    SanEntry, SignatureAlg, X509Error, at_most, decode_san, oid, san_extension,
+};
+use alloc::vec::Vec;
+use der::{
+    Decode, Encode, Reader, Sequence, SliceReader, Tag, Tagged,
+    asn1::{AnyRef, BitStringRef, ObjectIdentifier, SetOfVec},
+};
+
+/// What goes into a certification request.
+#[derive(Debug, Clone)]
+pub struct CsrBuilder {
+    /// Subject asked for; may be empty if there are alternative names.
+    pub subject: DistinguishedName,
+    /// DER of SubjectPublicKeyInfo.
+    pub spki_der: Vec<u8>,
+    /// Alternative names asked for.
+    pub san: Vec<SanEntry>,
+    /// Other extensions asked for.
+    pub extensions: Vec<Extension>,
+}
+
+/// CertificationRequestInfo, with the parts that are bytes already left as they are.
+#[derive(Sequence)]
+struct RequestInfo<'a> {
+    /// Always v1 (0).
+    version: u8,
+    /// Name.
+    subject: AnyRef<'a>,
+    /// SubjectPublicKeyInfo.
+    spki: AnyRef<'a>,
+    /// Attributes; present even when empty.
+    #[asn1(context_specific = "0", tag_mode = "IMPLICIT")]
+    attributes: SetOfVec<RequestAttribute>,
+}
+
+/// One attribute.
+#[derive(Clone, Debug, PartialEq, Eq, Sequence)]
+struct RequestAttribute {
+    /// Its type.
+    oid: ObjectIdentifier,
+    /// Its values.
+    values: der::Any,
+}
+
+impl der::ValueOrd for RequestAttribute {
+    fn value_cmp(&self, other: &Self) -> der::Result<core::cmp::Ordering> {
+        Ok(self.to_der()?.cmp(&other.to_der()?))
+    }
+}
+
+impl CsrBuilder {
+    /// The bytes to sign: DER of CertificationRequestInfo.
+    ///
+    /// # Errors
+    /// If a part is not what its name says, exceeds a limit, or an extension occurs twice.
+    pub fn to_tbs(&self) -> Result<Vec<u8>, X509Error> {
+        let mut set = ExtensionSet::new();
+        if !self.san.is_empty() {
+            set.push(san_extension(&self.san, self.subject.is_empty())?)?;
+        }
+        for extension in &self.extensions {
+            set.push(extension.clone())?;
+        }
+        let mut attributes = SetOfVec::new();
+        if !set.as_slice().is_empty() {
+            let list = set
+                .as_slice()
+                .iter()
+                .map(Extension::to_x509)
+                .collect::<Result<Vec<_>, _>>()?;
+            let values = der::Any::new(Tag::Set, list.to_der()?)?;
+            attributes.insert(RequestAttribute {
+                oid: oid::EXTENSION_REQUEST,
+                values,
+            })?;
+        }
+        let tbs = RequestInfo {
+            version: 0,
+            subject: AnyRef::from_der(self.subject.as_der())?,
+            spki: AnyRef::from_der(&self.spki_der)?,
+            attributes,
+        }
+        .to_der()?;
+        at_most("certification request", tbs.len(), MAX_CERT_BYTES)?;
+        Ok(tbs)
+    }
+}
+
+/// A signed structure: the bytes signed, the algorithm, the signature.
+#[derive(Sequence)]
+pub(super) struct Signed<'a> {
+    /// The bytes signed.
+    pub(super) tbs: AnyRef<'a>,
+    /// The algorithm.
+    pub(super) alg: spki::AlgorithmIdentifierOwned,
+    /// The signature.
+    pub(super) signature: BitStringRef<'a>,
+}
+
+/// Puts a raw signature (r‖s or Ed25519) on signed bytes.
+pub(super) fn assemble(
+    tbs: &[u8],
+    alg: SignatureAlg,
+    raw_signature: &[u8],
+) -> Result<Vec<u8>, X509Error> {
+    let bits = alg.signature_to_bits(raw_signature)?;
+    Ok(Signed {
+        tbs: AnyRef::from_der(tbs)?,
+        alg: alg.identifier(),
+        signature: BitStringRef::from_bytes(&bits)?,
+    }
+    .to_der()?)
+}
+
+/// Puts a raw signature on the bytes of [`CsrBuilder::to_tbs`].
+///
+/// # Errors
+/// If the signature has the wrong length for `alg`, or `tbs` is not DER.
+pub fn assemble_csr(
+    tbs: &[u8],
+    alg: SignatureAlg,
+    raw_signature: &[u8],
+) -> Result<Vec<u8>, X509Error> {
+    assemble(tbs, alg, raw_signature)
+}
+
+/// One attribute of a request, uninterpreted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CsrAttribute {
+    /// Its type.
+    pub oid: ObjectIdentifier,
+    /// DER of the SET of its values.
+    pub values: Vec<u8>,
+}
+
+/// A request as a peer sent it: well-formed, nothing in it believed yet.
+///
+/// The caller must verify [`Self::signature`] over [`Self::tbs_der`] with the key in
+/// [`Self::spki_der`] before the request proves possession of that key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllegedCsr {
+    /// The whole request.
+    der: Vec<u8>,
+    /// The bytes signed: DER of CertificationRequestInfo.
+    pub tbs_der: Vec<u8>,
+    /// Subject asked for.
+    pub subject: DistinguishedName,
+    /// DER of SubjectPublicKeyInfo.
+    pub spki_der: Vec<u8>,
+    /// Attributes in order, extensionRequest among them.
+    pub attributes: Vec<CsrAttribute>,
+    /// Extensions asked for; empty without extensionRequest.
+    pub extensions: ExtensionSet,
+    /// Signature algorithm as named by the request.
+    pub signature_algorithm: spki::AlgorithmIdentifierOwned,
+    /// Octets of the signature BIT STRING.
+    pub signature: Vec<u8>,
+}
+
+impl AllegedCsr {
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// If the bytes are not a version 1 request in DER, exceed a limit, or an attribute or
+    /// extension occurs twice.
+    ///
+    /// Spec: RFC 2986 section 4.
+    pub fn from_der(bytes: &[u8]) -> Result<Self, X509Error> {
+        at_most("certification request", bytes.len(), MAX_CERT_BYTES)?;
+        let signed = Signed::from_der(bytes)?;
+        let signature = signed
+            .signature
+            .as_bytes()
+            .ok_or(X509Error::SignatureForm)?
+            .to_vec();
+        signed.tbs.tag().assert_eq(Tag::Sequence)?;
+        let mut reader = SliceReader::new(signed.tbs.value())?;
+        let version = u8::decode(&mut reader)?;
+        if version != 0 {
+            return Err(X509Error::Version {
+                got: version,
+                expected: 0,
+            });
+        }
+        let subject = DistinguishedName::from_der(reader.tlv_bytes()?)?;
+        let spki_der = reader.tlv_bytes()?.to_vec();
+        spki::SubjectPublicKeyInfoRef::from_der(&spki_der)?;
+        let attributes = read_attributes(&mut reader)?;
+        reader.finish()?;
+        let extensions = requested_extensions(&attributes)?;
+        Ok(Self {
+            der: bytes.to_vec(),
+            tbs_der: signed.tbs.to_der()?,
+            subject,
+            spki_der,
+            attributes,
+            extensions,
+            signature_algorithm: signed.alg,
+            signature,
+        })
+    }
+
+    /// The whole request as received.
+    pub fn as_der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// Encodes the request anew from its parts.
+    ///
+    /// # Errors
+    /// If a part was replaced by one that cannot be encoded.
+    pub fn to_der(&self) -> Result<Vec<u8>, X509Error> {
+        let mut attributes = Vec::new();
+        for attribute in &self.attributes {
+            let values = der::Any::from_der(&attribute.values)?;
+            attributes.push(RequestAttribute {
+                oid: attribute.oid,
+                values,
+            });
+        }
+        let tbs = RequestInfo {
+            version: 0,
+            subject: AnyRef::from_der(self.subject.as_der())?,
+            spki: AnyRef::from_der(&self.spki_der)?,
+            attributes: SetOfVec::try_from(attributes)?,
+        }
+        .to_der()?;
+        Ok(Signed {
+            tbs: AnyRef::from_der(&tbs)?,
+            alg: self.signature_algorithm.clone(),
+            signature: BitStringRef::from_bytes(&self.signature)?,
+        }
+        .to_der()?)
+    }
+
+    /// The signature algorithm, if it is one of ours.
+    pub fn signature_alg(&self) -> Option<SignatureAlg> {
+        SignatureAlg::from_identifier(&self.signature_algorithm)
+    }
+
+    /// The alternative names asked for; empty if none.
+    ///
+    /// # Errors
+    /// If the extension's value is not a list of supported names.
+    pub fn san(&self) -> Result<Vec<SanEntry>, X509Error> {
+        match self.extensions.find(&oid::SUBJECT_ALT_NAME) {
+            Some(extension) => decode_san(&extension.value),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The public key as one DER element.
+    ///
+    /// # Errors
+    /// Not for a value made by [`Self::from_der`].
+    pub fn spki(&self) -> der::Result<RawDer> {
+        RawDer::from_bytes(&self.spki_der)
+    }
+}
+
+/// Reads `[0] IMPLICIT SET OF Attribute`.
+fn read_attributes(reader: &mut SliceReader<'_>) -> Result<Vec<CsrAttribute>, X509Error> {
+    let field = AnyRef::decode(reader)?;
+    let expected = Tag::ContextSpecific {
+        constructed: true,
+        number: der::TagNumber(0),
+    };
+    field.tag().assert_eq(expected)?;
+    let mut items = SliceReader::new(field.value())?;
+    let mut attributes: Vec<CsrAttribute> = Vec::new();
+    while !items.is_finished() {
+        at_most("attributes", attributes.len() + 1, MAX_CSR_ATTRIBUTES)?;
+        let attribute = AnyRef::decode(&mut items)?;
+        let (oid, values) = attribute.sequence(|r| {
+            Ok::<_, der::Error>((ObjectIdentifier::decode(r)?, r.tlv_bytes()?.to_vec()))
+        })?;
+        let set = AnyRef::from_der(&values)?;
+        set.tag().assert_eq(Tag::Set)?;
+        if set.value().is_empty() {
+            return Err(X509Error::Empty {
+                what: "attribute values",
+            });
+        }
+        if attributes.iter().any(|a| a.oid == oid) {
+            return Err(X509Error::Duplicate { oid });
+        }
+        attributes.push(CsrAttribute { oid, values });
+    }
+    Ok(attributes)
+}
+
+/// Reads the extensions of the extensionRequest attribute, which must have one value.
+fn requested_extensions(attributes: &[CsrAttribute]) -> Result<ExtensionSet, X509Error> {
+    let mut set = ExtensionSet::new();
+    if let Some(request) = attributes.iter().find(|a| a.oid == oid::EXTENSION_REQUEST) {
+        let values = AnyRef::from_der(&request.values)?;
+        // from_der refuses a second value as trailing data.
+        let list = Vec::<x509_cert::ext::Extension>::from_der(values.value())?;
+        for extension in list {
+            set.push(Extension::from_x509(extension))?;
+        }
+    }
+    Ok(set)
+}
