@@ -1,1 +1,3 @@
-//! Sessions, instances and caller identity.
+//! Sessions and instances of TAs: lifetimes, callers, limits, cancellation, panics.
+
+pub mod launch;
