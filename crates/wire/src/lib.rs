@@ -17,6 +17,7 @@ extern crate std;
 pub mod cbor;
 pub mod cmp;
 pub mod cose;
+pub mod device;
 pub mod enrolment;
 pub mod ids;
 pub mod rats;
