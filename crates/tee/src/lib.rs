@@ -14,6 +14,9 @@ extern crate alloc;
 extern crate std;
 
 pub mod gp;
-// PLATFORM
+pub mod platform;
 pub mod session;
+pub mod storage;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod wasm;

@@ -73,6 +73,9 @@ pub trait Platform {
 }
 
 /// A counter in hardware that only goes up and survives everything.
+///
+/// It reads 0 on a device whose storage was never written: an implementation subtracts what the
+/// hardware counted before the device was provisioned.
 pub trait MonotonicCounter {
     /// The present value.
     ///
