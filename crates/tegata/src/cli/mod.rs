@@ -1,0 +1,487 @@
+//! The command line: what can be typed, and what `--help` teaches.
+//!
+//! Parsing alone; each command lives in its own module. Long help of every command ends in an
+//! example that works as written.
+
+pub mod show;
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Style, Styles};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Colours of `--help`; clap drops them where no terminal shows them.
+const STYLES: Styles = Styles::styled()
+    .header(Style::new().bold())
+    .usage(Style::new().bold())
+    .literal(AnsiColor::Cyan.on_default())
+    .placeholder(Style::new().dimmed());
+
+/// Certificates that issue themselves, on devices whose own system need not be trusted.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tegata",
+    version,
+    styles = STYLES,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_long_help = "\
+See it all at once, on this machine, without root or a network:
+    tegata demo
+
+The same by hand, each part a process of its own:
+    tegata init --dir pki
+    tegata serve --roles ca,tam,verifier --config pki/tegata.toml &
+    tegata ta release --config pki/tegata.toml --name enrol --profile iot-device
+    tegata factory make --config pki/tegata.toml --count 1 --out station
+    tegata factory import --config pki/tegata.toml --manifest station/manifest.cose
+    tegata-teed --config station/devices/<ueid>/teed.toml &
+    tegata-agent run --config station/devices/<ueid>/agent.toml &
+    tegata device enrol --device station/devices/<ueid>
+
+docs/ops/quickstart.md explains each line."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What `tegata` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make keys, a root and an issuing CA, and the default configuration
+    #[command(after_long_help = "\
+Examples:
+    tegata init --dir pki
+    tegata init --dir pki --ca-key ed25519 --name '手形 Example'
+
+Nothing that exists is overwritten: run again, it makes what is missing and says so. Private keys
+are sealed under DIR/sealing.key (mode 0600), or under the 64 hexadecimal digits in
+TEGATA_SEALING_KEY when that is set; then no key file is written.")]
+    Init(Init),
+    /// Run server roles until told to stop
+    #[command(after_long_help = "\
+Examples:
+    tegata serve --roles ca,tam,verifier --config pki/tegata.toml
+    tegata serve --roles ca --config /etc/tegata/tegata.toml       # one machine per role
+    curl -s http://127.0.0.1:8440/healthz
+
+Each role listens on its own address from the configuration. SIGTERM or Ctrl-C: no new
+connections, requests in progress finish, then it ends. docs/ops/servers.md shows how to run the
+roles on different machines; docs/ops/limits.md lists every limit.")]
+    Serve(Serve),
+    /// Trusted Applications: cut, list, publish and withdraw releases
+    #[command(subcommand)]
+    Ta(Ta),
+    /// The factory station: make devices and import their manifests
+    #[command(subcommand)]
+    Factory(FactoryCommand),
+    /// Devices: enrol one, list and show those that are known
+    #[command(subcommand)]
+    Device(Device),
+    /// The CA: list and show certificates
+    #[command(subcommand)]
+    Ca(CaCommand),
+    /// Run everything on this machine and tell the story as it happens
+    #[cfg(feature = "demo")]
+    #[command(after_long_help = "\
+Examples:
+    tegata demo
+    tegata demo --devices 50
+    tegata demo --profile paper          # symmetric delivery, one key per release
+    tegata demo --dir run --keep         # keep files and leave the servers running
+    tegata demo --json | jq -c 'select(.event==\"act\")'
+
+Needs no server, no database, no root and no network but loopback.")]
+    Demo(Demo),
+    /// (internal) a device's TEE process
+    #[cfg(feature = "demo")]
+    #[command(hide = true, disable_help_flag = true)]
+    Teed(Passed),
+    /// (internal) a device's agent process
+    #[cfg(feature = "demo")]
+    #[command(hide = true, disable_help_flag = true)]
+    Agent(Passed),
+}
+
+/// Arguments handed on to another program's own parser.
+#[derive(Debug, Args)]
+pub struct Passed {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub args: Vec<std::ffi::OsString>,
+}
+
+/// Where the configuration is, and how results are printed.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// The configuration file
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "TEGATA_CONFIG",
+        default_value = "tegata.toml"
+    )]
+    pub config: PathBuf,
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Kind of a CA key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CaKey {
+    /// ECDSA on P-256 with SHA-256
+    P256,
+    /// ECDSA on P-384 with SHA-384
+    P384,
+    /// Ed25519
+    Ed25519,
+}
+
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Directory for keys, stores and configuration; made if missing
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Key of the root and of the issuing CA
+    #[arg(long, value_name = "KIND", value_enum, default_value = "p256")]
+    pub ca_key: CaKey,
+    /// Name in the CA certificates
+    #[arg(long, value_name = "NAME", default_value = "Tegata")]
+    pub name: String,
+    /// Domain that names the maker of the devices in manifests (vendor id)
+    #[arg(long, value_name = "DOMAIN", default_value = "devices.example")]
+    pub vendor: String,
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A server role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Issues certificates and cuts TA releases
+    Ca,
+    /// Delivers TAs to devices
+    Tam,
+    /// Appraises what devices attest
+    Verifier,
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Roles to run in this process
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        required = true,
+        value_name = "ROLE[,ROLE]"
+    )]
+    pub roles: Vec<Role>,
+    /// The configuration file
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "TEGATA_CONFIG",
+        default_value = "tegata.toml"
+    )]
+    pub config: PathBuf,
+    /// Write the addresses to this file once every role listens (for port 0 and for scripts)
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+    /// End when the process that started this one ends
+    #[arg(long, hide = true)]
+    pub end_with_parent: bool,
+}
+
+/// How a release reaches devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReleaseMode {
+    /// The TAM never sees the TA or a key; one CSR key per device (default)
+    Asymmetric,
+    /// The paper's keys: the TAM wraps with each device's key; one CSR key for all devices
+    Symmetric,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Ta {
+    /// Cut a release: fix the procedure, sign it, hand it to TAM and Verifier
+    #[command(after_long_help = "\
+Examples:
+    tegata ta release --name enrol --profile iot-device
+    tegata ta release --wasm my_ta.wasm --name enrol --profile iot-device --seq 2 --available 10%
+    tegata ta release --name enrol --profile iot-device --available batch:2026-11-a
+
+Without --wasm the enrolment TA of this program is released. Without --seq the next sequence
+number is taken; a device never goes back to a lower one.")]
+    Release(TaRelease),
+    /// List releases
+    #[command(after_long_help = "Example:\n    tegata ta list --json | jq '.[].digest'")]
+    List(Common),
+    /// Hand an earlier release to TAM and Verifier again, or widen who may get it
+    #[command(after_long_help = "\
+Example:
+    tegata ta publish --release 3f2a --available all
+
+The release is named by its digest or the beginning of it.")]
+    Publish(TaPublish),
+    /// Stop delivering a release and have devices remove it
+    #[command(after_long_help = "Example:\n    tegata ta withdraw --release 3f2a")]
+    Withdraw(TaWithdraw),
+}
+
+#[derive(Debug, Args)]
+pub struct TaRelease {
+    #[command(flatten)]
+    pub common: Common,
+    /// The TA, a Wasm module; the enrolment TA of this program when absent
+    #[arg(long, value_name = "FILE")]
+    pub wasm: Option<PathBuf>,
+    /// Name of the TA; together with the release key it makes the TA's UUID
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// Certificate profile of the procedure, from profiles.toml
+    #[arg(long, value_name = "PROFILE")]
+    pub profile: String,
+    /// How keys are delivered
+    #[arg(long, value_enum, default_value = "asymmetric")]
+    pub mode: ReleaseMode,
+    /// Sequence number; the next one when absent
+    #[arg(long, value_name = "N")]
+    pub seq: Option<u64>,
+    /// Devices that may get it: all, none, N%, batch:NAME, device:UEID
+    #[arg(long, value_name = "WHO", default_value = "all")]
+    pub available: String,
+    /// Only cut and sign; publish later with `tegata ta publish`
+    #[arg(long)]
+    pub no_publish: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct TaPublish {
+    #[command(flatten)]
+    pub common: Common,
+    /// Digest of the release, or its beginning
+    #[arg(long, value_name = "DIGEST")]
+    pub release: String,
+    /// Devices that may get it: all, none, N%, batch:NAME, device:UEID
+    #[arg(long, value_name = "WHO", default_value = "all")]
+    pub available: String,
+}
+
+#[derive(Debug, Args)]
+pub struct TaWithdraw {
+    #[command(flatten)]
+    pub common: Common,
+    /// Digest of the release, or its beginning
+    #[arg(long, value_name = "DIGEST")]
+    pub release: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum FactoryCommand {
+    /// Make a batch of devices: identity, keys, and a signed manifest
+    #[command(after_long_help = "\
+Examples:
+    tegata factory make --count 10 --out station
+    tegata factory make --count 2 --out station --model 温度計-1 --batch 2026-11-a
+    tegata factory make --count 1 --out station --paper      # also DeliveryKeks for the TAM
+
+Writes OUT/manifest.cose (public: import it at CA, TAM and Verifier) and one directory for each
+device, OUT/devices/<ueid>/, with the device's own secrets (mode 0600).")]
+    Make(FactoryMake),
+    /// Import a factory manifest into the stores of the roles on this machine
+    #[command(after_long_help = "\
+Examples:
+    tegata factory import --manifest station/manifest.cose
+    tegata factory import --manifest station/manifest.cose --keks station/delivery-keks.cbor
+    tegata factory import --manifest station/manifest.cose --roles verifier
+
+Importing the same manifest twice changes nothing.")]
+    Import(Import),
+}
+
+#[derive(Debug, Args)]
+pub struct FactoryMake {
+    #[command(flatten)]
+    pub common: Common,
+    /// Number of devices
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub count: u32,
+    /// Directory for the batch; made if missing
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Model name; that of the configuration when absent
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// Name of the batch; date and time when absent
+    #[arg(long, value_name = "NAME")]
+    pub batch: Option<String>,
+    /// TAM URI written into the devices; that of the configuration when absent
+    #[arg(long, value_name = "URL")]
+    pub tam_url: Option<String>,
+    /// CA base URL written into the devices; that of the configuration when absent
+    #[arg(long, value_name = "URL")]
+    pub ca_url: Option<String>,
+    /// Also write the devices' symmetric delivery keys for the TAM (secret; paper profile)
+    #[arg(long)]
+    pub paper: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Import {
+    #[command(flatten)]
+    pub common: Common,
+    /// The signed manifest of a batch
+    #[arg(long, value_name = "FILE")]
+    pub manifest: PathBuf,
+    /// Symmetric delivery keys of the batch, for the TAM (paper profile)
+    #[arg(long, value_name = "FILE")]
+    pub keks: Option<PathBuf>,
+    /// Roles whose stores take it; all roles in the configuration when absent
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "ROLE[,ROLE]")]
+    pub roles: Vec<Role>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Device {
+    /// Ask a running device for a certificate, as a client application does
+    #[command(after_long_help = "\
+Examples:
+    tegata device enrol --device station/devices/<ueid>
+    tegata device enrol --device station/devices/<ueid> --label tls --out tls.pem
+
+The device's teed and agent must run. Asking again with the same label gives the certificate that
+is there; a new label gives a new key and a new certificate.")]
+    Enrol(DeviceEnrol),
+    /// List the devices that this machine's roles know
+    #[command(after_long_help = "Example:\n    tegata device list --json | jq '.[].ueid'")]
+    List(Common),
+    /// Show one device with its certificates
+    #[command(after_long_help = "Example:\n    tegata device show 01a4")]
+    Show(ShowOne),
+    /// Import a factory manifest (the same as `tegata factory import`)
+    Import(Import),
+}
+
+#[derive(Debug, Args)]
+pub struct DeviceEnrol {
+    /// Directory of the device
+    #[arg(long, value_name = "DIR")]
+    pub device: PathBuf,
+    /// Name of the key and certificate within the device
+    #[arg(long, value_name = "LABEL", default_value = "default")]
+    pub label: String,
+    /// Where the certificate goes; DIR/cert.pem when absent
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ShowOne {
+    #[command(flatten)]
+    pub common: Common,
+    /// What to show: an identifier, or the beginning of one
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CaCommand {
+    /// List the certificates that were issued
+    #[command(after_long_help = "Example:\n    tegata ca list --json | jq '.[].serial'")]
+    List(Common),
+    /// Show one certificate, by its serial number or the beginning of it
+    #[command(after_long_help = "Example:\n    tegata ca show 01:8f")]
+    Show(ShowOne),
+}
+
+/// Key profile of the demo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DemoProfile {
+    /// Asymmetric delivery, one CSR key per device
+    Default,
+    /// Exactly the paper's keys: symmetric delivery, one CSR key per release
+    Paper,
+}
+
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Devices to make and enrol
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=2_000))]
+    pub devices: u32,
+    /// Keep everything here; a temporary directory, removed at the end, when absent
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Leave the servers and the first device running until Ctrl-C
+    #[arg(long)]
+    pub keep: bool,
+    /// Print one JSON object per event
+    #[arg(long)]
+    pub json: bool,
+    /// Which keys are used
+    #[arg(long, value_enum, default_value = "default")]
+    pub profile: DemoProfile,
+    /// Devices that enrol at the same time
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub at_once: u32,
+}
+
+impl Command {
+    /// Whether faults are printed as JSON.
+    #[must_use]
+    pub fn json(&self) -> bool {
+        match self {
+            Self::Init(args) => args.json,
+            Self::Serve(_) => false,
+            Self::Ta(Ta::Release(args)) => args.common.json,
+            Self::Ta(Ta::List(common)) => common.json,
+            Self::Ta(Ta::Publish(args)) => args.common.json,
+            Self::Ta(Ta::Withdraw(args)) => args.common.json,
+            Self::Factory(FactoryCommand::Make(args)) => args.common.json,
+            Self::Factory(FactoryCommand::Import(args)) | Self::Device(Device::Import(args)) => {
+                args.common.json
+            }
+            Self::Device(Device::Enrol(args)) => args.json,
+            Self::Device(Device::List(common)) | Self::Ca(CaCommand::List(common)) => common.json,
+            Self::Device(Device::Show(args)) | Self::Ca(CaCommand::Show(args)) => args.common.json,
+            // The demo reports its own failure as an event of the story.
+            #[cfg(feature = "demo")]
+            Self::Demo(args) => args.json,
+            #[cfg(feature = "demo")]
+            Self::Teed(_) | Self::Agent(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_tree_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_that_does_something_has_an_example() {
+        fn walk(command: &clap::Command, path: &str) {
+            for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+                let path = format!("{path} {}", sub.get_name());
+                if sub.has_subcommands() {
+                    walk(sub, &path);
+                } else if path != "tegata device import" && sub.get_name() != "help" {
+                    let help = sub.get_after_long_help().map(ToString::to_string);
+                    assert!(help.is_some_and(|h| h.contains("    tegata ") || h.contains("tegata demo")), "{path}");
+                }
+            }
+        }
+        walk(&Cli::command(), "tegata");
+    }
+}

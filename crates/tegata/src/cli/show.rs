@@ -1,0 +1,115 @@
+//! Lists and records on standard output: aligned text for people, JSON for programs.
+
+use std::io::Write as _;
+
+use serde::Serialize;
+use unicode_width::UnicodeWidthStr as _;
+
+use crate::fault::{Fault, Outcome};
+use crate::story::pad;
+
+/// Writes lines; a reader that went away is no error.
+pub fn lines<I: IntoIterator<Item = String>>(lines: I) {
+    let mut out = anstream::stdout().lock();
+    for line in lines {
+        if writeln!(out, "{line}").is_err() {
+            return;
+        }
+    }
+}
+
+/// Prints a value as JSON.
+///
+/// # Errors
+/// The value has no JSON form: a fault of this program.
+pub fn json<T: Serialize>(value: &T) -> Outcome<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| {
+        Fault::failed(
+            "bug",
+            format!("cannot print the result: {e}"),
+            "Please report this.",
+        )
+    })?;
+    lines([text]);
+    Ok(())
+}
+
+/// Prints rows below headings, in columns as wide as needed; control characters are made visible.
+pub fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]], empty: &str) {
+    if rows.is_empty() {
+        lines([empty.to_owned()]);
+        return;
+    }
+    let rows: Vec<[String; N]> = rows
+        .iter()
+        .map(|row| row.clone().map(|c| visible(&c)))
+        .collect();
+    let mut widths = headings.map(|heading| heading.width());
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.width());
+        }
+    }
+    let line = |cells: &[String], style: (&str, &str)| {
+        let mut text = String::new();
+        for (cell, width) in cells.iter().zip(widths) {
+            text.push_str(&pad(cell, width));
+            text.push_str("  ");
+        }
+        format!("{}{}{}", style.0, text.trim_end(), style.1)
+    };
+    let head = headings.map(str::to_owned);
+    let mut out = vec![line(&head, ("\x1b[2m", "\x1b[0m"))];
+    out.extend(rows.iter().map(|row| line(row, ("", ""))));
+    lines(out);
+}
+
+/// Prints names and values, aligned.
+pub fn record(fields: &[(&str, String)]) {
+    let width = fields
+        .iter()
+        .map(|(name, _)| name.width())
+        .max()
+        .unwrap_or(0);
+    lines(
+        fields
+            .iter()
+            .map(|(name, value)| format!("\x1b[2m{}\x1b[0m  {}", pad(name, width), visible(value))),
+    );
+}
+
+/// Text from outside must not steer the terminal.
+#[must_use]
+pub fn visible(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+/// Seconds since 1970 as `2026-11-22 10:30:00Z`.
+#[must_use]
+pub fn time(secs: u64) -> String {
+    let format =
+        time::macros::format_description!("[year]-[month]-[day] [hour]:[minute]:[second]Z");
+    i64::try_from(secs)
+        .ok()
+        .and_then(|secs| time::OffsetDateTime::from_unix_timestamp(secs).ok())
+        .and_then(|at| at.format(format).ok())
+        .unwrap_or_else(|| format!("{secs} s"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(visible("a\x1b[31mb\n手形"), "a\u{fffd}[31mb\u{fffd}手形");
+    }
+
+    #[test]
+    fn times() {
+        assert_eq!(time(0), "1970-01-01 00:00:00Z");
+        assert_eq!(time(u64::MAX), format!("{} s", u64::MAX));
+    }
+}

@@ -1,0 +1,500 @@
+//! The configuration file `tegata.toml`: read once, checked once, then a plain value.
+//!
+//! Invariant: a [`Config`] that exists was checked; every path in it is absolute or relative to the
+//! working directory, every count lies within its bounds. Unknown keys are refused, so that a
+//! spelling mistake never silently becomes a default.
+//! Trusted: whoever changes this file chooses keys, stores and policy of the roles.
+
+pub mod diagnostic;
+
+use std::fs;
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::ops::{Range, RangeInclusive};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::fault::{Fault, Outcome};
+
+/// Longest configuration file that is read, bytes. The longest real one has some 10 KiB.
+const CONFIG_LEN_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The checked content of `tegata.toml`.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file itself, for messages.
+    pub path: PathBuf,
+    /// Directory of the stores: `ca.db`, `tam.db`, `verifier.db`.
+    pub store_dir: PathBuf,
+    /// Directory of the private keys, sealed.
+    pub keys_dir: PathBuf,
+    /// Directory of the public halves that other machines need too.
+    pub trust_dir: PathBuf,
+    /// File with the sealing key, mode 0600; the environment may give the key instead.
+    pub sealing_key_file: PathBuf,
+    /// Limits of every HTTP port.
+    pub limits: Limits,
+    /// How the log is written.
+    pub log: Log,
+    /// The CA role, when this machine runs it.
+    pub ca: Option<Ca>,
+    /// The TAM role, when this machine runs it.
+    pub tam: Option<Tam>,
+    /// The Verifier role, when this machine runs it.
+    pub verifier: Option<Verifier>,
+    /// Defaults for devices made at the factory station.
+    pub factory: Factory,
+}
+
+/// Limits of an HTTP port. `docs/ops/limits.md` gives the reason of each.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections open at once.
+    pub connections: usize,
+    /// Requests worked on at once; the next is answered 503 with `Retry-After`.
+    pub in_flight: usize,
+    /// Time for the whole request header.
+    pub header_timeout: Duration,
+    /// Time for the whole request body.
+    pub body_timeout: Duration,
+    /// Time for the answer, once the request was read.
+    pub answer_timeout: Duration,
+    /// Longest life of one connection; an agent simply opens the next.
+    pub connection_life: Duration,
+    /// Time that requests in progress get when the server is told to stop.
+    pub stop_grace: Duration,
+}
+
+/// Form of the log on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One line for people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// What is logged and how.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// Form of a line.
+    pub format: LogFormat,
+    /// Filter as in `RUST_LOG`, for example `info` or `tegata=debug`.
+    pub filter: String,
+}
+
+/// The CA role.
+#[derive(Debug, Clone)]
+pub struct Ca {
+    /// Address it listens on.
+    pub listen: SocketAddr,
+    /// File with the certificate profiles.
+    pub profiles: PathBuf,
+}
+
+/// The TAM role.
+#[derive(Debug, Clone)]
+pub struct Tam {
+    /// Address it listens on.
+    pub listen: SocketAddr,
+    /// The TAM URI as devices see it; derived from `listen` when absent.
+    pub public_url: Option<String>,
+    /// Base URL of the CA; the CA of the same process when absent.
+    pub ca_url: Option<String>,
+    /// Base URL of the Verifier; the Verifier of the same process when absent.
+    pub verifier_url: Option<String>,
+    /// Largest TA, bytes, that is sent inside the Update; larger ones are fetched by URI.
+    pub integrated_len_bytes_max: usize,
+}
+
+/// The Verifier role.
+#[derive(Debug, Clone)]
+pub struct Verifier {
+    /// Address it listens on.
+    pub listen: SocketAddr,
+    /// File with the appraisal policy.
+    pub policy: PathBuf,
+}
+
+/// Defaults of the factory station.
+#[derive(Debug, Clone)]
+pub struct Factory {
+    /// Name of the maker, in the manifest.
+    pub maker: String,
+    /// IANA Private Enterprise Number of the maker.
+    pub maker_pen: u32,
+    /// Model name when the command line gives none.
+    pub model: String,
+    /// Hardware version of the model.
+    pub hwversion: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConfig {
+    #[serde(default)]
+    store: RawStore,
+    #[serde(default)]
+    keys: RawKeys,
+    #[serde(default)]
+    limits: RawLimits,
+    #[serde(default)]
+    log: RawLog,
+    ca: Option<RawCa>,
+    tam: Option<RawTam>,
+    verifier: Option<RawVerifier>,
+    #[serde(default)]
+    factory: RawFactory,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawStore {
+    dir: Option<PathBuf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawKeys {
+    dir: Option<PathBuf>,
+    trust_dir: Option<PathBuf>,
+    sealing_key_file: Option<PathBuf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawLimits {
+    connections: Option<Spanned<u64>>,
+    in_flight: Option<Spanned<u64>>,
+    header_timeout_secs: Option<Spanned<u64>>,
+    body_timeout_secs: Option<Spanned<u64>>,
+    answer_timeout_secs: Option<Spanned<u64>>,
+    connection_life_secs: Option<Spanned<u64>>,
+    stop_grace_secs: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawLog {
+    format: Option<LogFormat>,
+    filter: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCa {
+    listen: Spanned<String>,
+    profiles: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTam {
+    listen: Spanned<String>,
+    public_url: Option<Spanned<String>>,
+    ca_url: Option<Spanned<String>>,
+    verifier_url: Option<Spanned<String>>,
+    integrated_max_bytes: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawVerifier {
+    listen: Spanned<String>,
+    policy: Option<PathBuf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawFactory {
+    maker: Option<Spanned<String>>,
+    maker_pen: Option<u32>,
+    model: Option<Spanned<String>>,
+    hwversion: Option<String>,
+}
+
+/// Reads a text file of at most 1 MiB.
+///
+/// # Errors
+/// The file is missing, unreadable, too long or not UTF-8.
+pub fn read_text(path: &Path, doing: &str) -> Outcome<String> {
+    let file = fs::File::open(path).map_err(|e| Fault::io(doing, path, &e))?;
+    let mut text = String::new();
+    let read = file
+        .take(CONFIG_LEN_BYTES_MAX.saturating_add(1))
+        .read_to_string(&mut text)
+        .map_err(|e| match e.kind() {
+            std::io::ErrorKind::InvalidData => Fault::usage(
+                "bad-config",
+                format!("{} is not UTF-8 text", path.display()),
+                "Save the file as UTF-8.",
+            ),
+            _ => Fault::io(doing, path, &e),
+        })?;
+    if u64::try_from(read).unwrap_or(u64::MAX) > CONFIG_LEN_BYTES_MAX {
+        return Err(Fault::usage(
+            "bad-config",
+            format!("{} is longer than 1 MiB", path.display()),
+            "Check that this is the configuration file and not another one.",
+        ));
+    }
+    Ok(text)
+}
+
+/// Reads and checks `tegata.toml`.
+///
+/// # Errors
+/// A fault that names file, line and column, and says what to write instead.
+pub fn load(path: &Path) -> Outcome<Config> {
+    let text = read_text(path, "read the configuration").map_err(|fault| {
+        if fault.code == "file-missing" {
+            Fault::usage(
+                "no-config",
+                format!("there is no configuration file {}", path.display()),
+                "Make one with `tegata init --dir DIR`, then pass `--config DIR/tegata.toml`.",
+            )
+        } else {
+            fault
+        }
+    })?;
+    parse(path, &text)
+}
+
+/// Checks the text of a configuration file; paths in it are taken relative to that file.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(path: &Path, text: &str) -> Outcome<Config> {
+    let raw: RawConfig = tegata_authority::config::from_toml(text)
+        .map_err(|e| diagnostic::of_mistakes(path, text, &e))?;
+    let check = Check { path, text };
+    let base = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    let file = |given: Option<PathBuf>, default: &str| {
+        base.join(given.unwrap_or_else(|| PathBuf::from(default)))
+    };
+    let ca = match raw.ca {
+        None => None,
+        Some(ca) => Some(Ca {
+            listen: check.address(&ca.listen)?,
+            profiles: file(ca.profiles, "profiles.toml"),
+        }),
+    };
+    let tam = match raw.tam {
+        None => None,
+        Some(tam) => Some(Tam {
+            listen: check.address(&tam.listen)?,
+            public_url: check.url(tam.public_url.as_ref())?,
+            ca_url: check.url(tam.ca_url.as_ref())?,
+            verifier_url: check.url(tam.verifier_url.as_ref())?,
+            integrated_len_bytes_max: check.count(
+                tam.integrated_max_bytes.as_ref(),
+                64 * 1024,
+                0..=192 * 1024,
+            )?,
+        }),
+    };
+    let verifier = match raw.verifier {
+        None => None,
+        Some(verifier) => Some(Verifier {
+            listen: check.address(&verifier.listen)?,
+            policy: file(verifier.policy, "verifier.toml"),
+        }),
+    };
+    let limits = &raw.limits;
+    Ok(Config {
+        path: path.to_path_buf(),
+        store_dir: file(raw.store.dir, "store"),
+        trust_dir: file(raw.keys.trust_dir, "trust"),
+        sealing_key_file: file(raw.keys.sealing_key_file, "sealing.key"),
+        keys_dir: file(raw.keys.dir, "keys"),
+        limits: Limits {
+            connections: check.count(limits.connections.as_ref(), 1024, 1..=65_536)?,
+            in_flight: check.count(limits.in_flight.as_ref(), 128, 1..=8_192)?,
+            header_timeout: check.secs(limits.header_timeout_secs.as_ref(), 10, 1..=120)?,
+            body_timeout: check.secs(limits.body_timeout_secs.as_ref(), 20, 1..=600)?,
+            answer_timeout: check.secs(limits.answer_timeout_secs.as_ref(), 30, 1..=600)?,
+            connection_life: check.secs(limits.connection_life_secs.as_ref(), 300, 5..=86_400)?,
+            stop_grace: check.secs(limits.stop_grace_secs.as_ref(), 10, 0..=600)?,
+        },
+        log: Log {
+            format: raw.log.format.unwrap_or(LogFormat::Text),
+            filter: raw.log.filter.unwrap_or_else(|| "info".to_owned()),
+        },
+        ca,
+        tam,
+        verifier,
+        factory: Factory {
+            maker: check.name(raw.factory.maker.as_ref(), "Example Devices")?,
+            maker_pen: raw.factory.maker_pen.unwrap_or(32_473),
+            model: check.name(raw.factory.model.as_ref(), "sensor-1")?,
+            hwversion: raw.factory.hwversion.unwrap_or_else(|| "1.0".to_owned()),
+        },
+    })
+}
+
+/// Checks of single values; each points at the value it refuses.
+struct Check<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl Check<'_> {
+    fn fault(&self, span: Range<usize>, what: &str, mend: &str) -> Fault {
+        diagnostic::at(self.path, self.text, Some(span), what, mend)
+    }
+
+    fn address(&self, value: &Spanned<String>) -> Outcome<SocketAddr> {
+        value.get_ref().parse().map_err(|_| {
+            self.fault(
+                value.span(),
+                &format!("`{}` is not an address to listen on", value.get_ref()),
+                "Write IP:port, for example \"127.0.0.1:8440\", \"[::]:8440\", or port 0 for any free port.",
+            )
+        })
+    }
+
+    fn url(&self, value: Option<&Spanned<String>>) -> Outcome<Option<String>> {
+        let Some(value) = value else { return Ok(None) };
+        let text = value.get_ref().trim_end_matches('/');
+        let host = text.strip_prefix("http://").unwrap_or("");
+        if host.is_empty() || text.len() > 1024 || host.starts_with('/') {
+            return Err(self.fault(
+                value.span(),
+                &format!("`{}` is not an http:// URL", value.get_ref()),
+                "Write for example \"http://10.0.0.5:8440\". Messages are signed end to end; \
+                 put TLS in front with a reverse proxy or a tunnel.",
+            ));
+        }
+        Ok(Some(text.to_owned()))
+    }
+
+    fn number(
+        &self,
+        value: Option<&Spanned<u64>>,
+        default: u64,
+        allowed: RangeInclusive<u64>,
+    ) -> Outcome<u64> {
+        let Some(value) = value else {
+            return Ok(default);
+        };
+        let number = *value.get_ref();
+        if allowed.contains(&number) {
+            return Ok(number);
+        }
+        let (low, high) = (allowed.start(), allowed.end());
+        Err(self.fault(
+            value.span(),
+            &format!("{number} is outside of {low} to {high}"),
+            &format!("Write a number from {low} to {high}; the default is {default}."),
+        ))
+    }
+
+    fn count(
+        &self,
+        value: Option<&Spanned<u64>>,
+        default: u64,
+        allowed: RangeInclusive<u64>,
+    ) -> Outcome<usize> {
+        let number = self.number(value, default, allowed)?;
+        Ok(usize::try_from(number).unwrap_or(usize::MAX))
+    }
+
+    fn secs(
+        &self,
+        value: Option<&Spanned<u64>>,
+        default: u64,
+        allowed: RangeInclusive<u64>,
+    ) -> Outcome<Duration> {
+        Ok(Duration::from_secs(self.number(value, default, allowed)?))
+    }
+
+    fn name(&self, value: Option<&Spanned<String>>, default: &str) -> Outcome<String> {
+        let Some(value) = value else {
+            return Ok(default.to_owned());
+        };
+        let name = value.get_ref();
+        if name.is_empty() || name.len() > 64 || name.chars().any(char::is_control) {
+            return Err(self.fault(
+                value.span(),
+                "this name is empty, longer than 64 bytes or has control characters",
+                "Write a short name; Japanese text is fine.",
+            ));
+        }
+        Ok(name.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> Fault {
+        parse(Path::new("tegata.toml"), text).unwrap_err()
+    }
+
+    #[test]
+    fn an_empty_file_is_a_configuration_without_roles() {
+        let config = parse(Path::new("/etc/tegata/tegata.toml"), "").unwrap();
+        assert!(config.ca.is_none() && config.tam.is_none() && config.verifier.is_none());
+        assert_eq!(config.store_dir, Path::new("/etc/tegata/store"));
+    }
+
+    #[test]
+    fn faults_point_at_line_and_column() {
+        for (text, at, says) in [
+            (
+                "[ca]\nlisten = \"8440\"",
+                "tegata.toml:2:10:",
+                "not an address",
+            ),
+            (
+                "[ca]\nlisten = \"1.2.3.4:1\"\nlisen = 1",
+                "tegata.toml:3:1:",
+                "lisen",
+            ),
+            ("[ca]\n", "tegata.toml:1:1:", "listen"),
+            (
+                "[limits]\nin_flight = 0",
+                "tegata.toml:2:13:",
+                "outside of 1 to 8192",
+            ),
+            (
+                "[limits]\nin_flight = \"x\"",
+                "tegata.toml:2:13:",
+                "expected u64",
+            ),
+            (
+                "[tam]\nlisten = \"1.2.3.4:1\"\nca_url = \"https://ca\"",
+                "tegata.toml:3:10:",
+                "not an http:// URL",
+            ),
+            (
+                "[factory]\nmodel = \"\"",
+                "tegata.toml:2:9:",
+                "name is empty",
+            ),
+            ("nonsense", "tegata.toml:1:9:", ""),
+        ] {
+            let fault = refused(text);
+            assert!(fault.what.starts_with(at), "{text:?} gave {}", fault.what);
+            assert!(fault.what.contains(says), "{text:?} gave {}", fault.what);
+            assert!(!fault.mend.is_empty());
+        }
+    }
+
+    #[test]
+    fn japanese_names_are_fine() {
+        let text = "[factory]\nmaker = \"手形工業株式会社\"\nmodel = \"温度計-1\"";
+        assert_eq!(
+            parse(Path::new("t"), text).unwrap().factory.model,
+            "温度計-1"
+        );
+    }
+}

@@ -1,0 +1,230 @@
+//! The HTTP server frame: every port of every role runs inside it.
+//!
+//! Limits stand before the work: connections, header time and size, requests in progress, time for
+//! the answer, life of a connection. A peer that breaks one gets a problem document or a closed
+//! connection, and a log line with a reason code. The bodies' limits stand at each endpoint.
+//! Not trusted: every byte that arrives here.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderValue, Response, header};
+use axum::middleware::{self, Next};
+use axum::response::IntoResponse;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tower::ServiceExt as _;
+use tracing::{debug, info, warn};
+
+use super::problem::{Problem, Reason};
+use crate::config::Limits;
+
+/// Longest request header, bytes. Ours have some 300.
+const HEADER_LEN_BYTES_MAX: usize = 16 * 1024;
+/// Most header fields of a request.
+const HEADER_FIELDS_MAX: usize = 64;
+/// Connections beyond the limit that still get a 503 instead of a closed socket.
+const REFUSALS_AT_ONCE_MAX: usize = 32;
+
+/// Wraps the routes of a port with the limits that every request shares.
+pub fn guard(router: Router, role: &'static str, limits: &Limits) -> Router {
+    let in_flight = Arc::new(Semaphore::new(limits.in_flight));
+    let answer_timeout = limits.answer_timeout.saturating_add(limits.body_timeout);
+    router
+        .fallback(|| async { Problem::not_found() })
+        .layer(middleware::from_fn(move |request: Request, next: Next| {
+            let in_flight = Arc::clone(&in_flight);
+            async move {
+                let started = Instant::now();
+                let method = request.method().clone();
+                let path = request.uri().path().to_owned();
+                let peer = request.extensions().get::<SocketAddr>().copied();
+                let mut response = match in_flight.try_acquire() {
+                    Err(_) => Problem::busy("too-many-requests", 1).into_response(),
+                    Ok(_permit) => {
+                        match tokio::time::timeout(answer_timeout, next.run(request)).await {
+                            Ok(response) => response,
+                            Err(_) => Problem::busy("answer-timeout", 5).into_response(),
+                        }
+                    }
+                };
+                add_common_headers(&mut response);
+                let status = response.status().as_u16();
+                let reason = response
+                    .extensions()
+                    .get::<Reason>()
+                    .map_or("ok", |reason| reason.0);
+                let took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+                let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
+                let path: String = path.chars().take(128).collect();
+                if status >= 500 {
+                    warn!(role, %method, path, status, reason, took_us, peer, "request");
+                } else if reason == "ok" && path == "/healthz" {
+                    debug!(role, %method, path, status, reason, took_us, peer, "request");
+                } else {
+                    info!(role, %method, path, status, reason, took_us, peer, "request");
+                }
+                response
+            }
+        }))
+}
+
+/// Headers that keep answers from being taken for active content or being cached.
+///
+/// Spec: draft-ietf-teep-otrp-over-http section 4.
+fn add_common_headers(response: &mut Response<Body>) {
+    let headers = response.headers_mut();
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'"),
+    );
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+}
+
+/// Accepts connections until `stop` turns true, then lets requests in progress finish.
+pub async fn run(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    mut stop: watch::Receiver<bool>,
+) {
+    let connections = Arc::new(Semaphore::new(limits.connections));
+    let refusals = Arc::new(Semaphore::new(REFUSALS_AT_ONCE_MAX));
+    let mut open = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            changed = stop.changed() => {
+                if changed.is_err() || *stop.borrow() { break }
+                continue;
+            }
+            Some(_) = open.join_next(), if !open.is_empty() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors or memory: wait for connections to end instead of spinning.
+                warn!(reason = "accept-failed", error = %error, "connection not accepted");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        match Arc::clone(&connections).try_acquire_owned() {
+            Ok(permit) => {
+                let work = connection(
+                    stream,
+                    peer,
+                    router.clone(),
+                    limits.clone(),
+                    stop.clone(),
+                    permit,
+                );
+                open.spawn(work);
+            }
+            Err(_) => {
+                info!(reason = "too-many-connections", peer = %peer, "connection refused");
+                if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
+                    open.spawn(refuse(stream, limits.clone(), permit));
+                }
+            }
+        }
+    }
+    drop(listener);
+    let waiting = async { while open.join_next().await.is_some() {} };
+    if tokio::time::timeout(limits.stop_grace, waiting)
+        .await
+        .is_err()
+    {
+        warn!(reason = "stop-grace-over", "some connections were cut");
+    }
+}
+
+fn builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(HEADER_LEN_BYTES_MAX)
+        .max_headers(HEADER_FIELDS_MAX)
+        .half_close(false);
+    builder
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    limits: Limits,
+    mut stop: watch::Receiver<bool>,
+    _permit: OwnedSemaphorePermit,
+) {
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.clone().oneshot(request.map(Body::new))
+    });
+    let serving = builder(&limits).serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(serving);
+    let mut ended = tokio::select! {
+        result = serving.as_mut() => Some(result),
+        () = tokio::time::sleep(limits.connection_life) => None,
+        _ = stop.wait_for(|stop| *stop) => None,
+    };
+    if ended.is_none() {
+        serving.as_mut().graceful_shutdown();
+        ended = tokio::time::timeout(limits.stop_grace, serving.as_mut())
+            .await
+            .ok();
+    }
+    match ended {
+        Some(Ok(())) => {}
+        Some(Err(error)) => {
+            let reason = if error.is_timeout() {
+                "header-timeout"
+            } else if error.is_parse_too_large() {
+                "header-too-large"
+            } else if error.is_parse() {
+                "not-http"
+            } else if error.is_incomplete_message() {
+                "broke-off"
+            } else {
+                "connection-error"
+            };
+            info!(reason, peer = %peer, "connection closed");
+        }
+        None => info!(reason = "connection-life-over", peer = %peer, "connection cut"),
+    }
+}
+
+/// Answers one request with 503, whatever it asks, and closes.
+async fn refuse(stream: TcpStream, limits: Limits, _permit: OwnedSemaphorePermit) {
+    let service = service_fn(|_request: hyper::Request<Incoming>| async {
+        Ok::<_, Infallible>(Problem::busy("too-many-connections", 2).into_response())
+    });
+    let mut builder = builder(&limits);
+    let serving = builder
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    let _ = tokio::time::timeout(limits.header_timeout, serving).await;
+}

@@ -1,0 +1,6 @@
+//! HTTP as every role uses it: server frame, bodies, problem documents, and the roles' own calls.
+
+pub mod body;
+pub mod client;
+pub mod frame;
+pub mod problem;
