@@ -4,12 +4,12 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
-use coset::cbor::Value;
 use der::asn1::{AnyRef, BitStringRef};
 use der::{Decode, Encode};
 use p256::elliptic_curve::sec1::ToSec1Point;
 use sha2::{Digest, Sha256};
 use spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
+use tegata_wire::cbor::Value;
 
 use crate::{CryptoError, KeyAlg};
 
@@ -141,13 +141,8 @@ impl PublicKey {
         if bytes.len() > ENCODED_KEY_LEN_BYTES_MAX {
             return Err(too_long(bytes.len()));
         }
-        let mut rest = bytes;
-        let value: Value =
-            coset::cbor::de::from_reader_with_recursion_limit(&mut rest, COSE_KEY_DEPTH_MAX)
-                .map_err(|_| CryptoError::InvalidKey("malformed COSE_Key"))?;
-        if !rest.is_empty() {
-            return Err(CryptoError::InvalidKey("bytes after the COSE_Key"));
-        }
+        let value = tegata_wire::cbor::decode(bytes, COSE_KEY_DEPTH_MAX)
+            .map_err(|_| CryptoError::InvalidKey("malformed COSE_Key"))?;
         Self::from_cose_key_value(&value)
     }
 
@@ -322,10 +317,7 @@ fn cose_key_value(alg: KeyAlg, bytes: &[u8]) -> Value {
 }
 
 fn encode(value: &Value) -> Result<Vec<u8>, CryptoError> {
-    let mut out = Vec::new();
-    coset::cbor::ser::into_writer(value, &mut out)
-        .map_err(|_| CryptoError::Unreachable("encode COSE_Key"))?;
-    Ok(out)
+    tegata_wire::cbor::encode(value).map_err(|_| CryptoError::Unreachable("encode COSE_Key"))
 }
 
 fn cose_thumbprint(alg: KeyAlg, bytes: &[u8]) -> Result<[u8; 32], CryptoError> {
