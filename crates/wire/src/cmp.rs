@@ -1,1 +1,0 @@
-//! CMP messages (RFC 9810): bytes only.
