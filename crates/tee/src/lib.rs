@@ -13,10 +13,17 @@ extern crate alloc;
 #[cfg(any(test, feature = "testing"))]
 extern crate std;
 
+pub mod anchors;
 pub mod gp;
 pub mod platform;
 pub mod session;
 pub mod storage;
+pub mod ta_store;
+mod tee;
+pub mod teep;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod wasm;
+
+pub use anchors::TrustAnchors;
+pub use tee::{DeviceKeys, Tee, TeeError};

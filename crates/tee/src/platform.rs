@@ -13,7 +13,9 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use tegata_crypto::{CryptoError, Rng, Secret};
-use tegata_wire::ids::Ueid;
+
+/// Who this device is: write-once data of the hardware or the factory, never said by the REE.
+pub use tegata_wire::device::{DeviceIdentity as HardwareIdentity, Oem as OemId};
 
 /// The machine under the TEE core.
 ///
@@ -88,38 +90,6 @@ pub trait MonotonicCounter {
     /// # Errors
     /// [`PlatformError::Counter`] if the hardware does not answer.
     fn increment(&self) -> Result<u64, PlatformError>;
-}
-
-/// Who this device is: write-once data, never an argument of the REE.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HardwareIdentity {
-    /// Universal entity id. Spec: RFC 9711 section 4.2.1.
-    pub ueid: Ueid,
-    /// Serial number of the maker, 1 to 64 characters.
-    pub serial: String,
-    /// Maker of the hardware. Spec: RFC 9711 section 4.2.3.
-    pub oemid: OemId,
-    /// Model, 1 to 32 bytes. Spec: RFC 9711 section 4.2.4.
-    pub hwmodel: Vec<u8>,
-    /// Version of the hardware as text. Spec: RFC 9711 section 4.2.5.
-    pub hwversion: String,
-    /// IMEI, 15 digits, if the device has a modem.
-    pub imei: Option<String>,
-    /// MAC address, 6 bytes, if the device has one.
-    pub mac: Option<[u8; 6]>,
-    /// SUIT vendor ids this device answers to (UUIDs, 16 bytes each).
-    pub vendor_ids: Vec<[u8; 16]>,
-    /// SUIT class ids this device answers to (UUIDs, 16 bytes each).
-    pub class_ids: Vec<[u8; 16]>,
-}
-
-/// Maker of the hardware. Spec: RFC 9711 section 4.2.3.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OemId {
-    /// IANA private enterprise number.
-    Pen(u64),
-    /// IEEE OUI or MA-L (3 bytes) or a random number (16 bytes).
-    Bytes(Vec<u8>),
 }
 
 /// What kind of wall stands around this TEE.

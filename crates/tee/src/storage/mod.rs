@@ -32,6 +32,7 @@ use tegata_wire::ids::{SignerId, TaUuid};
 use crate::platform::{AntiRollback, Platform, PlatformError};
 
 pub(crate) use sealed::{Change, Limits, Namespace};
+pub(crate) use table::{as_u64, decode_value, encode_value};
 
 /// Who a TA is: the key that releases it and its UUID. Storage and version floors hang on both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

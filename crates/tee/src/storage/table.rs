@@ -79,19 +79,19 @@ impl Table {
 }
 
 /// A CBOR unsigned integer.
-pub(super) fn as_u64(value: &Value) -> Option<u64> {
+pub(crate) fn as_u64(value: &Value) -> Option<u64> {
     value.as_integer().and_then(|number| u64::try_from(number).ok())
 }
 
 /// CBOR of one value. The input is ours, so it always encodes.
-pub(super) fn encode_value(value: &Value) -> Result<Vec<u8>, StorageError> {
+pub(crate) fn encode_value(value: &Value) -> Result<Vec<u8>, StorageError> {
     let mut out = Vec::new();
     ciborium::into_writer(value, &mut out).map_err(|_| UNREACHABLE)?;
     Ok(out)
 }
 
 /// One CBOR value that fills `bytes`; only ever called on bytes that were authenticated.
-pub(super) fn decode_value(mut bytes: &[u8]) -> Option<Value> {
+pub(crate) fn decode_value(mut bytes: &[u8]) -> Option<Value> {
     let value = ciborium::from_reader(&mut bytes).ok()?;
     bytes.is_empty().then_some(value)
 }
