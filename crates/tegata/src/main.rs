@@ -3,13 +3,17 @@
 //! Trusted: this process holds the keys of the roles it runs. Everything that arrives over HTTP, in
 //! a file from a factory or from a device is not trusted.
 
+mod certificate;
 mod cli;
 mod config;
 mod fault;
+mod files;
 mod http;
+mod roles;
 mod story;
 mod supervise;
 mod telemetry;
+mod vault;
 
 use std::process::ExitCode;
 

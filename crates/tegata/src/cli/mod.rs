@@ -57,8 +57,8 @@ Examples:
     tegata init --dir pki --ca-key ed25519 --name '手形 Example'
 
 Nothing that exists is overwritten: run again, it makes what is missing and says so. Private keys
-are sealed under DIR/sealing.key (mode 0600), or under the 64 hexadecimal digits in
-TEGATA_SEALING_KEY when that is set; then no key file is written.")]
+are sealed under a key for each role in DIR/keys (mode 0600), or under the 64 hexadecimal digits
+in TEGATA_SEALING_KEY when that is set; then no sealing key is written.")]
     Init(Init),
     /// Run server roles until told to stop
     #[command(after_long_help = "\
@@ -251,7 +251,7 @@ pub struct TaRelease {
     /// Sequence number; the next one when absent
     #[arg(long, value_name = "N")]
     pub seq: Option<u64>,
-    /// Devices that may get it: all, none, N%, batch:NAME, device:UEID
+    /// Devices that may get it: all, nobody, N%, batch:NAME, model:NAME, device:UEID
     #[arg(long, value_name = "WHO", default_value = "all")]
     pub available: String,
     /// Only cut and sign; publish later with `tegata ta publish`
@@ -266,7 +266,7 @@ pub struct TaPublish {
     /// Digest of the release, or its beginning
     #[arg(long, value_name = "DIGEST")]
     pub release: String,
-    /// Devices that may get it: all, none, N%, batch:NAME, device:UEID
+    /// Devices that may get it: all, nobody, N%, batch:NAME, model:NAME, device:UEID
     #[arg(long, value_name = "WHO", default_value = "all")]
     pub available: String,
 }

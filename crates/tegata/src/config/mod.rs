@@ -29,12 +29,10 @@ pub struct Config {
     pub path: PathBuf,
     /// Directory of the stores: `ca.db`, `tam.db`, `verifier.db`.
     pub store_dir: PathBuf,
-    /// Directory of the private keys, sealed.
+    /// Directory of the sealing keys, and of the factory's sealed key.
     pub keys_dir: PathBuf,
     /// Directory of the public halves that other machines need too.
     pub trust_dir: PathBuf,
-    /// File with the sealing key, mode 0600; the environment may give the key instead.
-    pub sealing_key_file: PathBuf,
     /// Limits of every HTTP port.
     pub limits: Limits,
     /// How the log is written.
@@ -162,7 +160,6 @@ struct RawStore {
 struct RawKeys {
     dir: Option<PathBuf>,
     trust_dir: Option<PathBuf>,
-    sealing_key_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]
@@ -312,7 +309,6 @@ pub fn parse(path: &Path, text: &str) -> Outcome<Config> {
         path: path.to_path_buf(),
         store_dir: file(raw.store.dir, "store"),
         trust_dir: file(raw.keys.trust_dir, "trust"),
-        sealing_key_file: file(raw.keys.sealing_key_file, "sealing.key"),
         keys_dir: file(raw.keys.dir, "keys"),
         limits: Limits {
             connections: check.count(limits.connections.as_ref(), 1024, 1..=65_536)?,

@@ -4,3 +4,5 @@ pub mod body;
 pub mod client;
 pub mod frame;
 pub mod problem;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,284 @@
+//! What hostile and broken clients get from a port.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use tokio::sync::watch;
+
+use super::body::Accepts;
+use super::frame;
+use crate::config::Limits;
+use crate::roles::{Reply, fetched, posted};
+
+fn limits() -> Limits {
+    Limits {
+        connections: 4,
+        in_flight: 2,
+        header_timeout: Duration::from_millis(300),
+        body_timeout: Duration::from_millis(300),
+        answer_timeout: Duration::from_secs(5),
+        connection_life: Duration::from_secs(5),
+        stop_grace: Duration::from_millis(500),
+    }
+}
+
+struct Port {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Port {
+    fn open() -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let (tell, told) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+                tell.send(listener.local_addr().unwrap()).unwrap();
+                let router = frame::guard(router(), "test", &limits());
+                frame::run(listener, router, limits(), stopped).await;
+            });
+        });
+        Self {
+            address: told.recv().unwrap(),
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        stream
+    }
+
+    /// Sends bytes, reads until the server closes, gives what came.
+    fn talk(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect();
+        // A server that has seen enough may close while we still write.
+        let _ = stream.write_all(bytes);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        let _ = self.stop.send(true);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+fn router() -> Router {
+    let accepts = Accepts {
+        content_type: "application/test",
+        answer_type: "application/answer",
+        len_bytes_max: 1000,
+        timeout: limits().body_timeout,
+    };
+    Router::new()
+        .route(
+            "/echo",
+            posted(
+                accepts,
+                Arc::new(|_, body| Ok(Reply::ok("application/answer", body.to_vec()))),
+            ),
+        )
+        .route(
+            "/slow",
+            fetched(Arc::new(|_, _| {
+                std::thread::sleep(Duration::from_millis(700));
+                Ok(Reply::nothing())
+            })),
+        )
+}
+
+const CLOSE: &str = "Host: t\r\nConnection: close\r\n";
+
+#[test]
+fn bad_requests_get_their_problem() {
+    let port = Port::open();
+    let post = "Content-Type: application/test\r\n";
+    let big = "x".repeat(1001);
+    let many: String = (0..80).map(|n| format!("X-{n}: 1\r\n")).collect();
+    for (what, request, status, code) in [
+        (
+            "fine",
+            format!("POST /echo HTTP/1.1\r\n{CLOSE}{post}Content-Length: 2\r\n\r\nhi"),
+            "200",
+            "hi",
+        ),
+        (
+            "empty",
+            format!("POST /echo HTTP/1.1\r\n{CLOSE}Content-Length: 0\r\n\r\n"),
+            "200",
+            "",
+        ),
+        (
+            "no such",
+            format!("GET / HTTP/1.1\r\n{CLOSE}\r\n"),
+            "404",
+            "not-found",
+        ),
+        (
+            "method",
+            format!("DELETE /echo HTTP/1.1\r\n{CLOSE}\r\n"),
+            "405",
+            "method-not-allowed",
+        ),
+        (
+            "media type",
+            format!(
+                "POST /echo HTTP/1.1\r\n{CLOSE}Content-Type: text/plain\r\nContent-Length: 2\r\n\r\nhi"
+            ),
+            "415",
+            "unsupported-media-type",
+        ),
+        (
+            "no type",
+            format!("POST /echo HTTP/1.1\r\n{CLOSE}Content-Length: 2\r\n\r\nhi"),
+            "415",
+            "unsupported-media-type",
+        ),
+        (
+            "accept",
+            format!(
+                "POST /echo HTTP/1.1\r\n{CLOSE}{post}Accept: text/html\r\nContent-Length: 2\r\n\r\nhi"
+            ),
+            "406",
+            "not-acceptable",
+        ),
+        (
+            "declared",
+            format!("POST /echo HTTP/1.1\r\n{CLOSE}{post}Content-Length: 99999999999\r\n\r\n"),
+            "413",
+            "body-too-large",
+        ),
+        (
+            "chunked",
+            format!(
+                "POST /echo HTTP/1.1\r\n{CLOSE}{post}Transfer-Encoding: chunked\r\n\r\n3e9\r\n{big}\r\n0\r\n\r\n"
+            ),
+            "413",
+            "body-too-large",
+        ),
+        (
+            "bad chunk",
+            format!("POST /echo HTTP/1.1\r\n{CLOSE}{post}Transfer-Encoding: chunked\r\n\r\nzz\r\n"),
+            "400",
+            "body-broken",
+        ),
+        (
+            "slow body",
+            format!("POST /echo HTTP/1.1\r\n{CLOSE}{post}Content-Length: 9\r\n\r\nhi"),
+            "408",
+            "body-timeout",
+        ),
+        (
+            "garbage",
+            "\x16\x03\x01\x02\x00\x01\x00\x01\n\r\n\r\n".to_owned(),
+            "400",
+            "",
+        ),
+        (
+            "fields",
+            format!("GET / HTTP/1.1\r\n{CLOSE}{many}\r\n"),
+            "431",
+            "",
+        ),
+        (
+            "header size",
+            format!("GET / HTTP/1.1\r\n{CLOSE}X: {}\r\n\r\n", "y".repeat(40_000)),
+            "431",
+            "",
+        ),
+    ] {
+        let answer = port.talk(request.as_bytes());
+        let first = answer.lines().next().unwrap_or("");
+        assert!(first.contains(status), "{what}: {answer}");
+        assert!(answer.contains(code), "{what}: {answer}");
+        if !code.is_empty() && code != "hi" {
+            assert!(
+                answer.contains("application/problem+json"),
+                "{what}: {answer}"
+            );
+            assert!(
+                answer.contains("x-content-type-options: nosniff"),
+                "{what}: {answer}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_slow_header_is_cut() {
+    let port = Port::open();
+    let started = Instant::now();
+    let answer = port.talk(b"POST /echo HTTP/1.1\r\nHost:");
+    assert!(started.elapsed() < Duration::from_secs(3));
+    assert!(answer.is_empty() || answer.contains("408"), "{answer}");
+    // An idle connection is not kept either.
+    let started = Instant::now();
+    port.talk(b"");
+    assert!(started.elapsed() < Duration::from_secs(3));
+}
+
+#[test]
+fn too_many_are_told_to_come_back() {
+    let port = Port::open();
+    let held: Vec<TcpStream> = (0..2)
+        .map(|_| {
+            let mut stream = port.connect();
+            let request = format!("GET /slow HTTP/1.1\r\n{CLOSE}\r\n");
+            stream.write_all(request.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(200));
+    // Both places of work are taken.
+    let answer = port.talk(format!("GET /slow HTTP/1.1\r\n{CLOSE}\r\n").as_bytes());
+    assert!(answer.contains("503"), "{answer}");
+    assert!(answer.contains("retry-after: 1"), "{answer}");
+    assert!(answer.contains("too-many-requests"), "{answer}");
+    // And now all connections.
+    let idle: Vec<TcpStream> = (0..2).map(|_| port.connect()).collect();
+    std::thread::sleep(Duration::from_millis(50));
+    let answer = port.talk(format!("GET / HTTP/1.1\r\n{CLOSE}\r\n").as_bytes());
+    assert!(answer.contains("too-many-connections"), "{answer}");
+    assert!(answer.contains("retry-after: 2"), "{answer}");
+    for mut stream in held {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    }
+    drop(idle);
+}
+
+#[test]
+fn a_request_in_progress_survives_the_stop() {
+    let port = Port::open();
+    let mut stream = port.connect();
+    stream
+        .write_all(b"GET /slow HTTP/1.1\r\nHost: t\r\n\r\n")
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(400));
+    port.stop.send(true).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    assert!(TcpStream::connect(port.address).is_err());
+}

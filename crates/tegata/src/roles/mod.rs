@@ -1,0 +1,131 @@
+//! The server roles behind their HTTP front ends.
+//!
+//! A front end checks method, media type and length, then hands the bytes to the role on a thread
+//! that may block; the role decides. Nothing of a request is believed here.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Request};
+use axum::http::{HeaderValue, Method, Response, StatusCode, header};
+use axum::response::IntoResponse as _;
+use axum::routing::{MethodRouter, any};
+
+use crate::http::body::{self, Accepts};
+use crate::http::problem::{Problem, Reason};
+
+/// A role's answer in its own protocol.
+#[derive(Debug)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// Media type of the body.
+    pub content_type: &'static str,
+    /// The body; empty with 204.
+    pub body: Vec<u8>,
+    /// Reason code for the log; `ok` when all is well.
+    pub reason: &'static str,
+}
+
+impl Reply {
+    /// A success with a body.
+    pub fn ok(content_type: &'static str, body: Vec<u8>) -> Self {
+        Self {
+            status: StatusCode::OK,
+            content_type,
+            body,
+            reason: "ok",
+        }
+    }
+
+    /// There is nothing to say.
+    pub fn nothing() -> Self {
+        Self {
+            status: StatusCode::NO_CONTENT,
+            content_type: "",
+            body: Vec::new(),
+            reason: "ok",
+        }
+    }
+}
+
+/// What a role does with a request: the last part of the path (empty if there is none), the body.
+pub type Work = Arc<dyn Fn(&str, &[u8]) -> Result<Reply, Problem> + Send + Sync>;
+
+/// A resource that is used with POST.
+pub fn posted(accepts: Accepts, work: Work) -> MethodRouter {
+    any(move |last: Option<Path<String>>, request: Request| {
+        let work = Arc::clone(&work);
+        async move {
+            if request.method() != Method::POST {
+                return Problem::method_not_allowed("POST").into_response();
+            }
+            let last = last.map(|Path(last)| last).unwrap_or_default();
+            let (parts, body) = request.into_parts();
+            match body::read(&parts.headers, body, accepts).await {
+                Ok(bytes) => run(work, last, bytes.to_vec()).await,
+                Err(problem) => problem.into_response(),
+            }
+        }
+    })
+}
+
+/// A resource that is fetched with GET.
+pub fn fetched(work: Work) -> MethodRouter {
+    any(move |last: Option<Path<String>>, request: Request| {
+        let work = Arc::clone(&work);
+        async move {
+            if request.method() != Method::GET && request.method() != Method::HEAD {
+                return Problem::method_not_allowed("GET").into_response();
+            }
+            run(
+                work,
+                last.map(|Path(last)| last).unwrap_or_default(),
+                Vec::new(),
+            )
+            .await
+        }
+    })
+}
+
+async fn run(work: Work, last: String, body: Vec<u8>) -> Response<Body> {
+    let done = tokio::task::spawn_blocking(move || work(&last, &body)).await;
+    match done {
+        Ok(Ok(reply)) => respond(reply),
+        Ok(Err(problem)) => problem.into_response(),
+        // The thread ended without an answer; the panic hook has logged why.
+        Err(_) => Problem::internal("internal").into_response(),
+    }
+}
+
+fn respond(reply: Reply) -> Response<Body> {
+    let mut response = Response::new(Body::from(reply.body));
+    *response.status_mut() = reply.status;
+    if !reply.content_type.is_empty() {
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static(reply.content_type),
+        );
+    }
+    if reply.reason != "ok" {
+        response.extensions_mut().insert(Reason(reply.reason));
+    }
+    response
+}
+
+/// `/healthz`: the role answers and can read its store.
+pub fn health(role: &'static str, check: Work) -> Router {
+    Router::new().route(
+        "/healthz",
+        fetched(Arc::new(move |last, body| {
+            check(last, body)?;
+            let status = serde_json::json!({ "role": role, "status": "ok",
+                "version": env!("CARGO_PKG_VERSION") });
+            Ok(Reply::ok(
+                "application/json",
+                status.to_string().into_bytes(),
+            ))
+        })),
+    )
+}

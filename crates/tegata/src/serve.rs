@@ -1,0 +1,199 @@
+//! `tegata serve`: opens what the roles need, listens, and stops in good order.
+//!
+//! Everything that can be wrong is found before the first connection is accepted: configuration,
+//! profiles, policy, keys, stores, ports.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::info;
+
+use crate::cli::{Role, Serve};
+use crate::config::{self, Config};
+use crate::fault::{Fault, Outcome};
+use crate::files::{self, Readers};
+use crate::http::frame;
+use crate::{roles, supervise, telemetry};
+
+/// Addresses of the roles of this process, once they listen.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Addresses {
+    /// The CA.
+    pub ca: Option<SocketAddr>,
+    /// The TAM.
+    pub tam: Option<SocketAddr>,
+    /// The Verifier.
+    pub verifier: Option<SocketAddr>,
+}
+
+/// Name of a role in logs and files.
+#[must_use]
+pub fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Ca => "ca",
+        Role::Tam => "tam",
+        Role::Verifier => "verifier",
+    }
+}
+
+/// Runs the roles until SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// Whatever keeps a role from starting, as a sentence.
+pub fn run(args: &Serve) -> Outcome<()> {
+    let config = config::load(&args.config)?;
+    telemetry::start(&config.log)?;
+    if args.end_with_parent {
+        supervise::end_with_parent()?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(config.limits.in_flight.clamp(4, 256))
+        .build()
+        .map_err(|e| {
+            Fault::environment(
+                "no-threads",
+                format!("cannot start threads: {e}"),
+                "Raise the limit on processes of this user (`ulimit -u`).",
+            )
+        })?;
+    runtime.block_on(serve(&config, args))
+}
+
+async fn serve(config: &Config, args: &Serve) -> Outcome<()> {
+    // 1. Ports first: a port in use is the most common mistake, and found at once.
+    let mut listeners: BTreeMap<&'static str, TcpListener> = BTreeMap::new();
+    for role in &args.roles {
+        let name = role_name(*role);
+        if !listeners.contains_key(name) {
+            listeners.insert(name, listen(config, *role).await?);
+        }
+    }
+    let bound = |name| listeners.get(name).and_then(|l| l.local_addr().ok());
+    let addresses = Addresses {
+        ca: bound("ca"),
+        tam: bound("tam"),
+        verifier: bound("verifier"),
+    };
+    // 2. Stores, keys, profiles, policy.
+    let mut routers: Vec<(&'static str, TcpListener, Router)> = Vec::new();
+    for (name, listener) in listeners {
+        let router = match name {
+            "ca" => roles::ca::open(config)?,
+            "tam" => roles::tam::open(config, &addresses)?,
+            _ => roles::verifier::open(config)?,
+        };
+        routers.push((name, listener, frame::guard(router, name, &config.limits)));
+    }
+    // 3. Stop signals before the first connection, so that none is missed.
+    let (stop, stopped) = watch::channel(false);
+    let signals = stop_signal()?;
+    let mut running = JoinSet::new();
+    for (name, listener, router) in routers {
+        if let Ok(address) = listener.local_addr() {
+            info!(role = name, %address, "listening");
+        }
+        running.spawn(frame::run(
+            listener,
+            router,
+            config.limits.clone(),
+            stopped.clone(),
+        ));
+    }
+    if let Some(path) = &args.ready_file {
+        announce(path, &addresses)?;
+    }
+    signals.await;
+    info!(reason = "told-to-stop", "stopping");
+    let _ = stop.send(true);
+    while running.join_next().await.is_some() {}
+    info!("stopped");
+    Ok(())
+}
+
+async fn listen(config: &Config, role: Role) -> Outcome<TcpListener> {
+    let name = role_name(role);
+    let address = match role {
+        Role::Ca => config.ca.as_ref().map(|ca| ca.listen),
+        Role::Tam => config.tam.as_ref().map(|tam| tam.listen),
+        Role::Verifier => config.verifier.as_ref().map(|verifier| verifier.listen),
+    };
+    let Some(address) = address else {
+        return Err(Fault::usage(
+            "role-not-configured",
+            format!("{} has no section [{name}]", config.path.display()),
+            format!("Add [{name}] with `listen = \"IP:port\"`, or leave {name} out of --roles."),
+        ));
+    };
+    TcpListener::bind(address).await.map_err(|e| {
+        let port = address.port();
+        match e.kind() {
+            std::io::ErrorKind::AddrInUse => Fault::environment(
+                "port-in-use",
+                format!("the {name} cannot listen on {address}: another process uses the port"),
+                format!(
+                    "Find it with `ss -ltnp 'sport = :{port}'` and stop it, or choose another port \
+                     as [{name}] listen in {}.",
+                    config.path.display()
+                ),
+            ),
+            std::io::ErrorKind::PermissionDenied => Fault::environment(
+                "port-not-allowed",
+                format!("the {name} may not listen on {address}"),
+                "Use a port above 1023, or give the program CAP_NET_BIND_SERVICE.",
+            ),
+            std::io::ErrorKind::AddrNotAvailable => Fault::environment(
+                "address-not-here",
+                format!("the {name} cannot listen on {address}: this machine has no such address"),
+                format!("Use an address of this machine as [{name}] listen; `ip addr` lists them."),
+            ),
+            _ => Fault::environment(
+                "cannot-listen",
+                format!("the {name} cannot listen on {address}: {e}"),
+                format!("Check [{name}] listen in {}.", config.path.display()),
+            ),
+        }
+    })
+}
+
+/// Writes the addresses, one `role = "http://…"` a line, whole or not at all.
+fn announce(path: &Path, addresses: &Addresses) -> Outcome<()> {
+    let rows = [
+        ("ca", addresses.ca),
+        ("tam", addresses.tam),
+        ("verifier", addresses.verifier),
+    ];
+    let text: String = rows
+        .iter()
+        .filter_map(|(name, address)| Some(format!("{name} = \"http://{}\"\n", (*address)?)))
+        .collect();
+    files::replace(path, text.as_bytes(), Readers::Everyone)
+}
+
+/// Resolves when the process is told to stop.
+///
+/// # Errors
+/// The kernel gives no signal handler.
+pub fn stop_signal() -> Outcome<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let fault = |e: std::io::Error| {
+        Fault::environment(
+            "no-signals",
+            format!("cannot handle signals: {e}"),
+            "Check the limits of this process.",
+        )
+    };
+    let mut terminate = signal(SignalKind::terminate()).map_err(fault)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(fault)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
