@@ -234,6 +234,24 @@ impl TaUuid {
         let namespace = Uuid::new_v5(&NS_TEGATA, signer.as_bytes());
         Self(Uuid::new_v5(&namespace, name.as_bytes()).into_bytes())
     }
+
+    /// The `suit-reference-uri` that a release key puts into its manifests for the TA `name`.
+    ///
+    /// With it a TEE checks that the UUID in the components is the signer's own: see
+    /// [`TaUuid::from_reference_uri`].
+    #[must_use]
+    pub fn reference_uri(name: &str) -> String {
+        let mut uri = String::from(TA_URI_PREFIX);
+        uri.push_str(name);
+        uri
+    }
+
+    /// The UUID of the TA that a manifest of `signer` with this `suit-reference-uri` is about.
+    #[must_use]
+    pub fn from_reference_uri(signer: &SignerId, uri: &str) -> Option<Self> {
+        let name = uri.strip_prefix(TA_URI_PREFIX)?;
+        (!name.is_empty()).then(|| Self::derive(signer, name))
+    }
 }
 
 impl DeviceUuid {
@@ -364,6 +382,9 @@ impl FromStr for Ueid {
 }
 
 serde_as_text!(Ueid);
+
+/// What the reference URIs of TA manifests begin with; the TA's name follows.
+pub const TA_URI_PREFIX: &str = "tegata:ta:";
 
 /// Namespace of everything that Tegata names by UUIDv5 (drawn at random once, fixed for ever).
 pub const NS_TEGATA: Uuid = Uuid::from_u128(0x981b_83d9_9507_4d55_ab89_3fa9_98bb_f2b1);

@@ -63,3 +63,23 @@ fn different_signers_never_share_a_ta_uuid() {
         TaUuid::derive(&SignerId([2; 32]), "enrol")
     );
 }
+
+#[test]
+fn a_reference_uri_names_a_ta_of_its_signer_alone() {
+    let (one, two) = (SignerId([1; 32]), SignerId([2; 32]));
+    let uri = TaUuid::reference_uri("enrol");
+    assert_eq!(uri, "tegata:ta:enrol");
+    assert_eq!(
+        TaUuid::from_reference_uri(&one, &uri),
+        Some(TaUuid::derive(&one, "enrol"))
+    );
+    assert_ne!(
+        TaUuid::from_reference_uri(&two, &uri),
+        Some(TaUuid::derive(&one, "enrol"))
+    );
+    assert_eq!(TaUuid::from_reference_uri(&one, "tegata:ta:"), None);
+    assert_eq!(
+        TaUuid::from_reference_uri(&one, "https://example.com/enrol"),
+        None
+    );
+}
