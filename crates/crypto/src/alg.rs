@@ -113,6 +113,16 @@ impl KeyAlg {
         }
     }
 
+    /// The X.509/CMP signature algorithm of `wire`.
+    pub const fn signature_alg(self) -> tegata_wire::x509::SignatureAlg {
+        use tegata_wire::x509::SignatureAlg;
+        match self {
+            Self::P256 => SignatureAlg::EcdsaSha256,
+            Self::P384 => SignatureAlg::EcdsaSha384,
+            Self::Ed25519 => SignatureAlg::Ed25519,
+        }
+    }
+
     /// The algorithm an X.509/CMP signature object identifier names.
     pub fn from_signature_oid(oid: &ObjectIdentifier) -> Option<Self> {
         Self::ALL
