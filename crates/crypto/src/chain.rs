@@ -12,7 +12,7 @@
 
 use alloc::vec::Vec;
 
-use tegata_wire::x509::{CertView, KeyUsages, X509Error, oid};
+use tegata_wire::x509::{CertView, X509Error, oid};
 
 use crate::{CryptoError, Provider, PublicKey};
 
@@ -373,7 +373,7 @@ fn check_ca(view: &CertView<'_>) -> Result<Option<u8>, ChainError> {
     if !constraints.ca || view.subject_der == EMPTY_NAME {
         return Err(ChainError::NotACa);
     }
-    check_usage(view, KeyUsages::KeyCertSign)?;
+    check_usage(view, KEY_CERT_SIGN)?;
     Ok(constraints.path_len)
 }
 
@@ -384,15 +384,10 @@ fn check_end_entity(view: &CertView<'_>) -> Result<(), ChainError> {
     {
         return Err(ChainError::UnexpectedCa);
     }
-    check_usage(view, KeyUsages::DigitalSignature)
+    check_usage(view, DIGITAL_SIGNATURE)
 }
 
-fn check_usage(view: &CertView<'_>, wanted: KeyUsages) -> Result<(), ChainError> {
-    let wanted = match wanted {
-        KeyUsages::DigitalSignature => 1 << 0,
-        KeyUsages::KeyCertSign => 1 << 5,
-        _ => return Err(ChainError::KeyUsage),
-    };
+fn check_usage(view: &CertView<'_>, wanted: u16) -> Result<(), ChainError> {
     match view.key_usage()? {
         Some(usage) if usage & wanted == 0 => Err(ChainError::KeyUsage),
         _ => Ok(()),
@@ -406,5 +401,8 @@ fn check_path_len(path_len: Option<u8>, below: usize) -> Result<(), ChainError> 
     }
 }
 
+/// keyUsage bits as [`CertView::key_usage`] gives them. Spec: RFC 5280 section 4.2.1.3.
+const DIGITAL_SIGNATURE: u16 = 1 << 0;
+const KEY_CERT_SIGN: u16 = 1 << 5;
 /// DER of a name without any attribute.
 const EMPTY_NAME: &[u8] = &[0x30, 0x00];

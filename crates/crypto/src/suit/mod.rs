@@ -5,11 +5,13 @@ use tegata_wire::cbor::CborError;
 use crate::CryptoError;
 
 mod encryption;
+mod envelope;
 
 pub use encryption::{
     CEK_LEN_BYTES, DeliveryKeys, dangerous_open_payload_or_ctr, encryption_info_a128kw,
     encryption_info_ecdh_es, generate_cek, open_payload, seal_payload,
 };
+pub use envelope::{VerifiedEnvelope, sign_envelope, verify_envelope};
 
 /// Why encryption information or a manifest is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +23,9 @@ pub enum SuitError {
     /// Not CBOR that we accept.
     #[error("SUIT structure is not acceptable CBOR")]
     Cbor(#[from] CborError),
+    /// A digest differs, or the structure is refused.
+    #[error("refused SUIT structure")]
+    Wire(#[from] tegata_wire::suit::SuitError),
     /// Content or recipient algorithm that we do not implement.
     #[error("unsupported {what} algorithm {alg}")]
     Algorithm {
