@@ -1,0 +1,201 @@
+//! Root and issuing CA certificates.
+//!
+//! Spec: RFC 5280 section 4; both are checked by `pkilint` and `openssl x509` in CI.
+
+use tegata_crypto::{PublicKey, Rng, Signer};
+use tegata_wire::x509::{
+    AttributeSpec, CertBuilder, CertView, DistinguishedName, ExtensionSet, KeyUsages, NameBuilder,
+    SerialNumber, Validity, assemble_certificate, oid,
+};
+
+use super::{CaCertError, signature_alg};
+use crate::UnixSecs;
+
+/// Names and lifetimes of a new CA.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaDraft {
+    /// Country of the organization, two capital letters.
+    pub country: Option<String>,
+    /// Organization, 1 to 64 characters.
+    pub organization: String,
+    /// Common name of the root, 1 to 64 characters.
+    pub root_common_name: String,
+    /// Common name of the issuing CA, 1 to 64 characters; not the root's.
+    pub issuing_common_name: String,
+    /// Lifetime of the root in seconds.
+    pub root_validity_secs: u64,
+    /// Lifetime of the issuing CA in seconds; it ends with the root at the latest.
+    pub issuing_validity_secs: u64,
+    /// CRL URLs of the root, for the issuing certificate.
+    pub root_crl_urls: Vec<String>,
+    /// URLs of the root certificate, for the issuing certificate.
+    pub root_urls: Vec<String>,
+}
+
+impl CaDraft {
+    /// Twenty years of root, ten of issuing CA, names after the organization.
+    #[must_use]
+    pub fn for_organization(organization: &str) -> Self {
+        Self {
+            country: None,
+            organization: organization.to_owned(),
+            root_common_name: format!("{organization} Device Root CA"),
+            issuing_common_name: format!("{organization} Device Issuing CA"),
+            root_validity_secs: 20 * YEAR_SECS,
+            issuing_validity_secs: 10 * YEAR_SECS,
+            root_crl_urls: Vec::new(),
+            root_urls: Vec::new(),
+        }
+    }
+
+    fn name(&self, common_name: &str) -> Result<DistinguishedName, CaCertError> {
+        let mut name = NameBuilder::new();
+        let country = self.country.as_deref().map(|c| ("C", c));
+        let rest = [("O", self.organization.as_str()), ("CN", common_name)];
+        for (attribute, text) in country.into_iter().chain(rest) {
+            let spec = AttributeSpec::by_name(attribute).ok_or(CaCertError::NotACa)?;
+            name = name.push(spec, text)?;
+        }
+        Ok(name.build()?)
+    }
+}
+
+/// Makes the self-signed root certificate (DER).
+///
+/// # Errors
+/// A name or lifetime that cannot be in a certificate; a failing key or generator.
+pub fn make_root(
+    draft: &CaDraft,
+    root: &dyn Signer,
+    rng: &mut dyn Rng,
+    now: UnixSecs,
+) -> Result<Vec<u8>, CaCertError> {
+    let name = draft.name(&draft.root_common_name)?;
+    let mut extensions = ExtensionSet::new();
+    extensions.basic_constraints(true, None)?;
+    extensions.key_usage(KeyUsages::KeyCertSign | KeyUsages::CRLSign)?;
+    extensions.subject_key_id(&root.public_key().x509_key_id())?;
+    let builder = CertBuilder {
+        serial: random_serial(rng)?,
+        signature_alg: signature_alg(root.public_key().alg())?,
+        issuer: name.clone(),
+        validity: Validity {
+            not_before_secs: backdated(now),
+            not_after_secs: Some(now.0.saturating_add(draft.root_validity_secs)),
+        },
+        subject: name,
+        spki_der: root.public_key().to_spki_der()?,
+        extensions,
+    };
+    sign(&builder, root)
+}
+
+/// Makes the certificate of the issuing CA under the root (DER). Its path length is 0.
+///
+/// # Errors
+/// As [`make_root`]; `NotACa` if `root_cert` is not the certificate of `root`.
+pub fn make_issuing(
+    draft: &CaDraft,
+    root: &dyn Signer,
+    root_cert: &[u8],
+    issuing: &PublicKey,
+    rng: &mut dyn Rng,
+    now: UnixSecs,
+) -> Result<Vec<u8>, CaCertError> {
+    let parent = Issuer::from_cert(root_cert)?;
+    if parent.public_key != *root.public_key() {
+        return Err(CaCertError::NotACa);
+    }
+    let mut extensions = ExtensionSet::new();
+    extensions.authority_key_id(&parent.key_id)?;
+    extensions.subject_key_id(&issuing.x509_key_id())?;
+    extensions.basic_constraints(true, Some(0))?;
+    extensions
+        .key_usage(KeyUsages::KeyCertSign | KeyUsages::CRLSign | KeyUsages::DigitalSignature)?;
+    extensions.crl_distribution_points(&draft.root_crl_urls)?;
+    extensions.authority_info_access(&[], &draft.root_urls)?;
+    let end = now
+        .0
+        .saturating_add(draft.issuing_validity_secs)
+        .min(parent.not_after_secs);
+    let builder = CertBuilder {
+        serial: random_serial(rng)?,
+        signature_alg: signature_alg(root.public_key().alg())?,
+        issuer: parent.name,
+        validity: Validity {
+            not_before_secs: backdated(now),
+            not_after_secs: Some(end),
+        },
+        subject: draft.name(&draft.issuing_common_name)?,
+        spki_der: issuing.to_spki_der()?,
+        extensions,
+    };
+    sign(&builder, root)
+}
+
+/// A CA certificate as the issuer of others.
+#[derive(Debug, Clone)]
+pub struct Issuer {
+    /// The certificate (DER).
+    pub cert_der: Vec<u8>,
+    /// Its subject, copied byte for byte into what it issues.
+    pub name: DistinguishedName,
+    /// Its key.
+    pub public_key: PublicKey,
+    /// Its subjectKeyIdentifier.
+    pub key_id: Vec<u8>,
+    /// First second of its validity.
+    pub not_before_secs: u64,
+    /// Last second of its validity.
+    pub not_after_secs: u64,
+}
+
+impl Issuer {
+    /// Reads a CA certificate that is our own.
+    ///
+    /// # Errors
+    /// `NotACa` unless it is a version 3 CA certificate that may sign certificates.
+    pub fn from_cert(der: &[u8]) -> Result<Self, CaCertError> {
+        let view = CertView::from_der(der)?;
+        let ca = view.basic_constraints()?.is_some_and(|b| b.ca);
+        let signs = view.key_usage()?.is_some_and(|u| u & KEY_CERT_SIGN != 0);
+        let key_id = view
+            .extension(&oid::SUBJECT_KEY_IDENTIFIER)
+            .and_then(|e| e.value.get(2..));
+        let (true, true, Some(key_id)) = (ca, signs, key_id) else {
+            return Err(CaCertError::NotACa);
+        };
+        Ok(Self {
+            cert_der: der.to_vec(),
+            name: DistinguishedName::from_der(view.subject_der)?,
+            public_key: PublicKey::from_spki_der(view.spki_der)?,
+            key_id: key_id.to_vec(),
+            not_before_secs: view.not_before_secs,
+            not_after_secs: view.not_after_secs,
+        })
+    }
+}
+
+fn sign(builder: &CertBuilder, signer: &dyn Signer) -> Result<Vec<u8>, CaCertError> {
+    let tbs = builder.to_tbs()?;
+    let raw = signer.sign(&tbs)?;
+    Ok(assemble_certificate(&tbs, builder.signature_alg, &raw)?)
+}
+
+fn random_serial(rng: &mut dyn Rng) -> Result<SerialNumber, CaCertError> {
+    let mut random = [0; 16];
+    rng.fill(&mut random)?;
+    Ok(SerialNumber::from_random(&random))
+}
+
+/// Devices' clocks are a little behind: a certificate is valid from five minutes ago.
+pub(crate) fn backdated(now: UnixSecs) -> u64 {
+    now.0.saturating_sub(BACKDATE_SECS)
+}
+
+/// How far notBefore lies before the moment of issuance.
+pub(crate) const BACKDATE_SECS: u64 = 300;
+/// keyCertSign is bit 5.
+const KEY_CERT_SIGN: u16 = 1 << 5;
+/// A year of 365 days, in seconds.
+const YEAR_SECS: u64 = 365 * 86_400;

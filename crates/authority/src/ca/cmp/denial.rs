@@ -1,0 +1,184 @@
+//! Why a CMP request is refused, and the one mapping to what the peer is told.
+
+use tegata_crypto::csr::CsrError;
+use tegata_wire::cmp::{BodyKind, CmpError, PkiFailureInfo};
+
+use crate::ca::issue::IssueDenied;
+
+/// Why a request is refused. The peer sees [`CmpDenial::failure`] and [`CmpDenial::peer_text`];
+/// the log gets the whole.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CmpDenial {
+    /// Not a PKIMessage, or above a limit.
+    #[error("the message is malformed: {0}")]
+    Malformed(CmpError),
+    /// A body that this CA does not serve.
+    #[error("the request is a {got:?}, which this CA does not serve")]
+    Body {
+        /// The kind found.
+        got: BodyKind,
+    },
+    /// No transactionID, or one that is too short to tell transactions apart.
+    #[error("transactionID has {got} bytes, at least {min} are needed")]
+    TransactionId {
+        /// Length found in bytes; 0 if absent.
+        got: usize,
+        /// Length needed in bytes.
+        min: usize,
+    },
+    /// No senderNonce, or one that is too short.
+    #[error("senderNonce has {got} bytes, at least {min} are needed")]
+    SenderNonce {
+        /// Length found in bytes; 0 if absent.
+        got: usize,
+        /// Length needed in bytes.
+        min: usize,
+    },
+    /// A protection algorithm that is not accepted for this.
+    #[error("the protection algorithm is not accepted")]
+    ProtectionAlg,
+    /// Not authenticated. The cause is for the log alone.
+    #[error("the request is not authenticated: {0}")]
+    NotAuthenticated(#[source] NotAuthenticated),
+    /// The profile in the URL is not the one of the release.
+    #[error("the URL names the profile {asked}, the release is for {expected}")]
+    Profile {
+        /// Profile in the URL.
+        asked: String,
+        /// Profile of the release.
+        expected: String,
+    },
+    /// The certification request is refused.
+    #[error("the certification request is refused: {0}")]
+    Issue(#[source] IssueDenied),
+    /// A certConf for a transaction that is not pending.
+    #[error("no certificate awaits this confirmation")]
+    NothingPending,
+    /// The recipNonce is not the one we sent.
+    #[error("recipNonce is not the nonce of our response")]
+    RecipientNonce,
+    /// A certConf that names another certificate, request or hash algorithm.
+    #[error("certConf does not name the certificate that was sent")]
+    WrongCertificate,
+    /// The CA cannot answer now; nothing was lost.
+    #[error("the CA cannot answer now: {0}")]
+    Unavailable(&'static str),
+    /// A failure in the CA itself.
+    #[error("the CA failed: {0}")]
+    Failed(&'static str),
+}
+
+/// Why a request is not authenticated: for the log, never for the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotAuthenticated {
+    /// No protection at all.
+    #[error("there is no MAC")]
+    Unprotected,
+    /// senderKID is absent or not of our form.
+    #[error("senderKID is not of the form of this CA")]
+    KeyId,
+    /// No such release, device, or a release that this device was never given.
+    #[error("no key belongs to this senderKID")]
+    UnknownKey,
+    /// The MAC is wrong.
+    #[error("the MAC does not verify")]
+    Mac,
+}
+
+impl CmpDenial {
+    /// PKIFailureInfo for the peer.
+    #[must_use]
+    pub fn failure(&self) -> PkiFailureInfo {
+        use PkiFailureInfo as F;
+        match self {
+            Self::Malformed(CmpError::Version { .. }) => F::UNSUPPORTED_VERSION,
+            Self::Malformed(CmpError::ProtectionParameters) | Self::ProtectionAlg => F::BAD_ALG,
+            Self::Malformed(
+                CmpError::Der(_)
+                | CmpError::X509(_)
+                | CmpError::TooLarge { .. }
+                | CmpError::BodyKind { .. }
+                | CmpError::UnknownBody { .. }
+                | CmpError::ProtectionMismatch
+                | CmpError::Empty { .. },
+            ) => F::BAD_DATA_FORMAT,
+            // `CmpError` may grow: what is not known here is still a malformed message.
+            Self::Malformed(_) => F::BAD_DATA_FORMAT,
+            Self::Body { .. } | Self::NothingPending | Self::Profile { .. } => F::BAD_REQUEST,
+            Self::TransactionId { .. } => F::BAD_DATA_FORMAT,
+            Self::SenderNonce { .. } => F::BAD_SENDER_NONCE,
+            Self::NotAuthenticated(
+                NotAuthenticated::Unprotected
+                | NotAuthenticated::KeyId
+                | NotAuthenticated::UnknownKey
+                | NotAuthenticated::Mac,
+            ) => F::BAD_MESSAGE_CHECK,
+            Self::RecipientNonce => F::BAD_RECIPIENT_NONCE,
+            Self::WrongCertificate => F::BAD_CERT_ID,
+            Self::Unavailable(_) => F::SYSTEM_UNAVAIL,
+            Self::Failed(_) => F::SYSTEM_FAILURE,
+            Self::Issue(denied) => issue_failure(denied),
+        }
+    }
+
+    /// The text for the peer: fixed words, nothing of our state.
+    #[must_use]
+    pub fn peer_text(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "the message could not be read",
+            Self::Body { .. } => "this kind of request is not served here",
+            Self::TransactionId { .. } => "a transactionID of at least 16 bytes is needed",
+            Self::SenderNonce { .. } => "a senderNonce of at least 16 bytes is needed",
+            Self::ProtectionAlg => "this protection is not accepted",
+            Self::NotAuthenticated(_) => "the request could not be authenticated",
+            Self::Profile { .. } => "the profile is not the one of this device's procedure",
+            Self::Issue(denied) => denied.peer_text(),
+            Self::NothingPending => "no certificate awaits this confirmation",
+            Self::RecipientNonce => "recipNonce is not the nonce of the response",
+            Self::WrongCertificate => "the confirmation names another certificate",
+            Self::Unavailable(_) => "try again later with the same request",
+            Self::Failed(_) => "the CA failed; try again later with the same request",
+        }
+    }
+
+    /// Stable label for metrics and logs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::Body { .. } => "body",
+            Self::TransactionId { .. } => "transaction-id",
+            Self::SenderNonce { .. } => "sender-nonce",
+            Self::ProtectionAlg => "protection-alg",
+            Self::NotAuthenticated(_) => "not-authenticated",
+            Self::Profile { .. } => "profile",
+            Self::Issue(denied) => denied.code(),
+            Self::NothingPending => "nothing-pending",
+            Self::RecipientNonce => "recipient-nonce",
+            Self::WrongCertificate => "wrong-certificate",
+            Self::Unavailable(_) => "unavailable",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+fn issue_failure(denied: &IssueDenied) -> PkiFailureInfo {
+    use PkiFailureInfo as F;
+    match denied {
+        IssueDenied::Csr(CsrError::Malformed(_)) => F::BAD_DATA_FORMAT,
+        IssueDenied::Csr(CsrError::AlgMismatch) => F::BAD_ALG,
+        IssueDenied::Csr(CsrError::Crypto(_)) => F::BAD_POP,
+        // As above: an unknown refusal of the request's own signature.
+        IssueDenied::Csr(_) => F::BAD_POP,
+        IssueDenied::KeyAlg { .. } => F::BAD_ALG,
+        IssueDenied::Subject | IssueDenied::AltNames | IssueDenied::Attribute => {
+            F::BAD_CERT_TEMPLATE
+        }
+        IssueDenied::Extension(_) => F::UNACCEPTED_EXTENSION,
+        IssueDenied::Identity(_) => F::NOT_AUTHORIZED,
+        IssueDenied::KeyReuse => F::NOT_AUTHORIZED,
+        IssueDenied::Lint(_) | IssueDenied::Build(_) | IssueDenied::Crypto(_) => F::SYSTEM_FAILURE,
+    }
+}

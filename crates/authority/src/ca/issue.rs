@@ -1,0 +1,492 @@
+//! From an authenticated request to a certificate: check, fix, lint, sign.
+//!
+//! The order is the CA's promise: [`authorize`] gives an [`IssuanceToken`]; [`draft`] fixes serial
+//! and bytes (recorded before anything is signed); [`lint`] looks at those bytes with fresh eyes;
+//! [`sign`] takes the proof of that and nothing else. After a crash the recorded bytes go through
+//! [`lint`] again with the token of the repeated request.
+
+use tegata_crypto::csr::{CsrError, verify_csr};
+use tegata_crypto::{CryptoError, KeyAlg, Provider, PublicKey, Rng, Signer};
+use tegata_wire::ids::{ReleaseDigest, Ueid};
+use tegata_wire::x509::{
+    AllegedCsr, CertBuilder, CertView, DistinguishedName, ExtensionSet, KeyUsages, SanEntry,
+    SerialNumber, X509Error, assemble_certificate, encode_san, oid,
+};
+
+use super::authority_cert::{BACKDATE_SECS, Issuer};
+use super::cmp::{Authenticated, RequestBody};
+use super::signature_alg;
+use crate::profile::{KeyUsage, Profile, TemplateError, Validity};
+use crate::{UnixMs, UnixSecs};
+
+/// The names a device's certificate must have: from the registry, never from the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpectedNames {
+    /// Subject.
+    pub subject: DistinguishedName,
+    /// Alternative names in order.
+    pub san: Vec<SanEntry>,
+}
+
+/// Why a request gets no certificate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IssueDenied {
+    /// The request's own signature or form.
+    #[error("{0}")]
+    Csr(CsrError),
+    /// The key's algorithm is not in the profile.
+    #[error("the key is {got}, the profile {profile} does not allow it")]
+    KeyAlg {
+        /// Name of the profile.
+        profile: String,
+        /// Algorithm found.
+        got: KeyAlg,
+    },
+    /// The subject is not that of the device.
+    #[error("the subject is not that of the device whose key authenticated the request")]
+    Subject,
+    /// The alternative names are not those of the device.
+    #[error("the alternative names are not those of the device")]
+    AltNames,
+    /// An extension that the profile does not give.
+    #[error("the request asks for the extension {0}, which the profile does not give")]
+    Extension(der::asn1::ObjectIdentifier),
+    /// An attribute other than extensionRequest.
+    #[error("the request has an attribute that is not accepted")]
+    Attribute,
+    /// The device lacks identity that the profile requires.
+    #[error("the device cannot be named by the profile: {0}")]
+    Identity(TemplateError),
+    /// The key is one of the device's own infrastructure keys.
+    #[error("the key is already used for another purpose")]
+    KeyReuse,
+    /// The bytes to be signed are not what they must be.
+    #[error("the certificate to be signed fails the check \"{0}\"")]
+    Lint(&'static str),
+    /// The certificate cannot be built.
+    #[error("the certificate cannot be built: {0}")]
+    Build(X509Error),
+    /// Key or generator failed.
+    #[error("a key or the random generator failed: {0}")]
+    Crypto(CryptoError),
+}
+
+impl IssueDenied {
+    /// The text for the peer.
+    #[must_use]
+    pub fn peer_text(&self) -> &'static str {
+        match self {
+            Self::Csr(_) => "the signature of the certification request does not verify",
+            Self::KeyAlg { .. } => "the profile does not allow this kind of key",
+            Self::Subject => "the subject is not that of this device",
+            Self::AltNames => "the alternative names are not those of this device",
+            Self::Extension(_) => "an extension is asked for that the profile does not give",
+            Self::Attribute => "an attribute is not accepted",
+            Self::Identity(_) => "the profile is not for this device",
+            Self::KeyReuse => "the key is used for another purpose",
+            Self::Lint(_) | Self::Build(_) | Self::Crypto(_) => "the CA failed; try again later",
+        }
+    }
+
+    /// Stable label for metrics and logs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Csr(_) => "csr",
+            Self::KeyAlg { .. } => "key-alg",
+            Self::Subject => "subject",
+            Self::AltNames => "alt-names",
+            Self::Extension(_) => "extension",
+            Self::Attribute => "attribute",
+            Self::Identity(_) => "identity",
+            Self::KeyReuse => "key-reuse",
+            Self::Lint(_) => "lint",
+            Self::Build(_) => "build",
+            Self::Crypto(_) => "crypto",
+        }
+    }
+}
+
+/// Permission to issue one certificate for one request. Made by [`authorize`] alone.
+#[derive(Debug)]
+#[must_use]
+pub struct IssuanceToken {
+    ueid: Ueid,
+    release: ReleaseDigest,
+    csr_digest: [u8; 32],
+    public_key: PublicKey,
+    names: ExpectedNames,
+    profile: Profile,
+}
+
+impl IssuanceToken {
+    /// The device.
+    #[must_use]
+    pub fn ueid(&self) -> &Ueid {
+        &self.ueid
+    }
+
+    /// The release.
+    #[must_use]
+    pub fn release(&self) -> &ReleaseDigest {
+        &self.release
+    }
+
+    /// SHA-256 of the request: with the device it names the issuance.
+    #[must_use]
+    pub fn csr_digest(&self) -> &[u8; 32] {
+        &self.csr_digest
+    }
+
+    /// Name of the profile.
+    #[must_use]
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+}
+
+/// Checks an authenticated request against the device's registered identity and the profile.
+///
+/// `other_keys` are the thumbprints of the device's attestation, TEEP and delivery keys: a
+/// certificate must not turn one of them into an identity key.
+///
+/// # Errors
+/// The first check that fails.
+pub fn authorize(
+    provider: &dyn Provider,
+    request: Authenticated,
+    names: ExpectedNames,
+    profile: &Profile,
+    other_keys: &[[u8; 32]],
+) -> Result<IssuanceToken, IssueDenied> {
+    let (ueid, release, body) = request.into_parts();
+    let RequestBody::P10cr(csr_der) = body else {
+        return Err(IssueDenied::Attribute);
+    };
+    let csr = verify_csr(provider, &csr_der).map_err(IssueDenied::Csr)?;
+    let alleged = csr.request();
+    let alg = csr.public_key().alg();
+    if !profile.key_algs.contains(&alg) {
+        return Err(IssueDenied::KeyAlg {
+            profile: profile.name.clone(),
+            got: alg,
+        });
+    }
+    if other_keys.contains(&csr.public_key().thumbprint()) {
+        return Err(IssueDenied::KeyReuse);
+    }
+    if alleged.subject.as_der() != names.subject.as_der() {
+        return Err(IssueDenied::Subject);
+    }
+    if alleged
+        .attributes
+        .iter()
+        .any(|a| a.oid != oid::EXTENSION_REQUEST)
+    {
+        return Err(IssueDenied::Attribute);
+    }
+    check_requested_extensions(alleged, &names, profile)?;
+    Ok(IssuanceToken {
+        ueid,
+        release,
+        csr_digest: provider.sha256(&csr_der),
+        public_key: csr.public_key().clone(),
+        names,
+        profile: profile.clone(),
+    })
+}
+
+/// Names byte for byte; usages only as the profile gives them; nothing else.
+fn check_requested_extensions(
+    csr: &AllegedCsr,
+    names: &ExpectedNames,
+    profile: &Profile,
+) -> Result<(), IssueDenied> {
+    let given = profile_extensions(names, profile).map_err(IssueDenied::Build)?;
+    let asked = csr.extensions.find(&oid::SUBJECT_ALT_NAME);
+    if asked.map(|e| &e.value) != given.find(&oid::SUBJECT_ALT_NAME).map(|e| &e.value) {
+        return Err(IssueDenied::AltNames);
+    }
+    for extension in csr.extensions.as_slice() {
+        if given.find(&extension.oid).map(|e| &e.value) != Some(&extension.value) {
+            return Err(IssueDenied::Extension(extension.oid));
+        }
+    }
+    Ok(())
+}
+
+/// The extensions that depend on profile and device alone, in the order of the certificate.
+fn profile_extensions(names: &ExpectedNames, profile: &Profile) -> Result<ExtensionSet, X509Error> {
+    let mut set = ExtensionSet::new();
+    let usages = profile
+        .key_usage
+        .iter()
+        .fold(Default::default(), |bits, usage| {
+            bits | match usage {
+                KeyUsage::DigitalSignature => KeyUsages::DigitalSignature,
+                KeyUsage::NonRepudiation => KeyUsages::NonRepudiation,
+                KeyUsage::KeyAgreement => KeyUsages::KeyAgreement,
+            }
+        });
+    set.key_usage(usages)?;
+    set.ext_key_usage(&profile.extended_key_usage)?;
+    set.subject_alt_name(&names.san, names.subject.is_empty())?;
+    set.certificate_policies(&profile.policies)?;
+    set.crl_distribution_points(&profile.crl_urls)?;
+    set.authority_info_access(&profile.ocsp_urls, &profile.ca_issuers_urls)?;
+    Ok(set)
+}
+
+/// What is recorded before the key signs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// Serial number: 6 bytes of milliseconds since 1970, then 10 random bytes.
+    pub serial: Vec<u8>,
+    /// The bytes to sign.
+    pub tbs: Vec<u8>,
+    /// Last second of validity, since 1970.
+    pub not_after_secs: u64,
+}
+
+/// Fixes serial number, validity and the bytes to sign.
+///
+/// # Errors
+/// A name or lifetime that cannot be in a certificate; a failing generator.
+pub fn draft(
+    token: &IssuanceToken,
+    issuer: &Issuer,
+    rng: &mut dyn Rng,
+    now: UnixMs,
+) -> Result<Draft, IssueDenied> {
+    let serial = serial_number(rng, now)?;
+    let wanted = match token.profile.validity {
+        Validity::Secs(secs) => now.secs().0.saturating_add(secs).min(issuer.not_after_secs),
+        // No well-defined end, unless the issuer has one. Spec: RFC 5280 section 4.1.2.5.
+        Validity::Indefinite => issuer.not_after_secs,
+    };
+    let not_before = now
+        .secs()
+        .0
+        .saturating_sub(BACKDATE_SECS)
+        .max(issuer.not_before_secs);
+    let mut extensions = ExtensionSet::new();
+    let build = IssueDenied::Build;
+    extensions.authority_key_id(&issuer.key_id).map_err(build)?;
+    extensions
+        .subject_key_id(&token.public_key.x509_key_id())
+        .map_err(build)?;
+    for e in profile_extensions(&token.names, &token.profile)
+        .map_err(build)?
+        .as_slice()
+    {
+        extensions.push(e.clone()).map_err(build)?;
+    }
+    let builder = CertBuilder {
+        serial: SerialNumber::from_bytes(&serial).map_err(build)?,
+        signature_alg: signature_alg(issuer.public_key.alg()).map_err(IssueDenied::Crypto)?,
+        issuer: issuer.name.clone(),
+        validity: tegata_wire::x509::Validity {
+            not_before_secs: not_before,
+            not_after_secs: (wanted != NO_END_SECS).then_some(wanted),
+        },
+        subject: token.names.subject.clone(),
+        spki_der: token
+            .public_key
+            .to_spki_der()
+            .map_err(IssueDenied::Crypto)?,
+        extensions,
+    };
+    let tbs = builder.to_tbs().map_err(build)?;
+    Ok(Draft {
+        serial,
+        tbs,
+        not_after_secs: wanted,
+    })
+}
+
+/// Bytes that were looked at and may be signed. Made by [`lint`] alone.
+#[derive(Debug)]
+#[must_use]
+pub struct LintedTbs {
+    tbs: Vec<u8>,
+    serial: Vec<u8>,
+}
+
+impl LintedTbs {
+    /// Serial number of the certificate to be.
+    #[must_use]
+    pub fn serial(&self) -> &[u8] {
+        &self.serial
+    }
+}
+
+/// Looks at the bytes as they will be signed, and checks each part anew.
+///
+/// `recorded` is the moment at which the draft was recorded: for a draft that a crash left behind
+/// it lies before now.
+///
+/// # Errors
+/// `Lint` with the name of the check that failed.
+pub fn lint(
+    token: IssuanceToken,
+    issuer: &Issuer,
+    draft: Draft,
+    recorded: UnixSecs,
+) -> Result<LintedTbs, IssueDenied> {
+    let alg = signature_alg(issuer.public_key.alg()).map_err(IssueDenied::Crypto)?;
+    // A certificate with a signature of the right form, for the parser alone.
+    let unsigned = assemble_certificate(&draft.tbs, alg, &vec![1; alg.raw_len()])
+        .map_err(IssueDenied::Build)?;
+    let view = CertView::from_der(&unsigned).map_err(IssueDenied::Build)?;
+    let check = |fine: bool, what| {
+        if fine {
+            Ok(())
+        } else {
+            Err(IssueDenied::Lint(what))
+        }
+    };
+
+    check(view.tbs_der == draft.tbs, "one structure")?;
+    check(view.version == 3, "version 3")?;
+    check(
+        view.signature_alg() == Some(alg),
+        "algorithm of the issuer's key",
+    )?;
+    check(view.serial == draft.serial, "serial as recorded")?;
+    check(view.serial.len() == SERIAL_LEN_BYTES, "serial length")?;
+    check(
+        view.serial.first().is_some_and(|b| (1..0x80).contains(b)),
+        "serial positive",
+    )?;
+    let random = view.serial.get(SERIAL_TIME_LEN_BYTES..).unwrap_or_default();
+    check(
+        random.len() >= 8 && random.iter().any(|b| *b != 0),
+        "serial entropy",
+    )?;
+    check(view.issuer_der == issuer.name.as_der(), "issuer name")?;
+    check(view.subject_der == token.names.subject.as_der(), "subject")?;
+    let spki = token
+        .public_key
+        .to_spki_der()
+        .map_err(IssueDenied::Crypto)?;
+    check(view.spki_der == spki, "public key")?;
+
+    check(
+        view.not_before_secs >= issuer.not_before_secs,
+        "not before the issuer",
+    )?;
+    check(
+        view.not_after_secs <= issuer.not_after_secs,
+        "not after the issuer",
+    )?;
+    check(view.not_before_secs < view.not_after_secs, "a period")?;
+    check(
+        view.not_after_secs == draft.not_after_secs,
+        "end as recorded",
+    )?;
+    check(view.not_before_secs <= recorded.0, "valid at once")?;
+    check(
+        view.not_before_secs >= recorded.0.saturating_sub(BACKDATE_SECS + RECORD_SECS),
+        "not backdated",
+    )?;
+    if let Validity::Secs(secs) = token.profile.validity {
+        let length = view.not_after_secs - view.not_before_secs;
+        check(length <= secs + BACKDATE_SECS, "lifetime of the profile")?;
+    }
+    lint_extensions(&view, &token, issuer)?;
+    Ok(LintedTbs {
+        tbs: draft.tbs,
+        serial: draft.serial,
+    })
+}
+
+/// Exactly the expected extensions, in order, with the right criticality and values.
+fn lint_extensions(
+    view: &CertView<'_>,
+    token: &IssuanceToken,
+    issuer: &Issuer,
+) -> Result<(), IssueDenied> {
+    let build = IssueDenied::Build;
+    let mut expected = ExtensionSet::new();
+    expected.authority_key_id(&issuer.key_id).map_err(build)?;
+    expected
+        .subject_key_id(&token.public_key.x509_key_id())
+        .map_err(build)?;
+    for e in profile_extensions(&token.names, &token.profile)
+        .map_err(build)?
+        .as_slice()
+    {
+        expected.push(e.clone()).map_err(build)?;
+    }
+    let found = view.extensions.iter().map(|e| (e.oid, e.critical, e.value));
+    let wanted = expected
+        .as_slice()
+        .iter()
+        .map(|e| (e.oid, e.critical, e.value.as_slice()));
+    if !found.eq(wanted) {
+        return Err(IssueDenied::Lint("extensions of the profile"));
+    }
+    if view
+        .basic_constraints()
+        .map_err(build)?
+        .is_some_and(|b| b.ca)
+    {
+        return Err(IssueDenied::Lint("not a CA"));
+    }
+    let usage = view.key_usage().map_err(build)?.unwrap_or(0);
+    let allowed = token
+        .profile
+        .key_usage
+        .iter()
+        .fold(0u16, |bits, u| bits | (1 << u.bit()));
+    if usage == 0 || usage != allowed {
+        return Err(IssueDenied::Lint("key usage"));
+    }
+    if !token.names.san.is_empty() {
+        let san = encode_san(&token.names.san).map_err(build)?;
+        let extension = view.extension(&oid::SUBJECT_ALT_NAME);
+        if extension.map(|e| e.value) != Some(san.as_slice()) {
+            return Err(IssueDenied::Lint("alternative names"));
+        }
+    }
+    Ok(())
+}
+
+/// Signs. The signature is verified before the certificate leaves this function.
+///
+/// # Errors
+/// The key's failure, or `Lint` if what it made does not verify.
+pub fn sign(
+    provider: &dyn Provider,
+    linted: LintedTbs,
+    signer: &dyn Signer,
+) -> Result<Vec<u8>, IssueDenied> {
+    let alg = signature_alg(signer.public_key().alg()).map_err(IssueDenied::Crypto)?;
+    let raw = signer.sign(&linted.tbs).map_err(IssueDenied::Crypto)?;
+    provider
+        .verify(signer.public_key(), &linted.tbs, &raw)
+        .map_err(|_| IssueDenied::Lint("signature"))?;
+    assemble_certificate(&linted.tbs, alg, &raw).map_err(IssueDenied::Build)
+}
+
+/// 6 bytes of time, so that certificates of one moment are neighbours in the store, then 80 random
+/// bits: more than the 64 of a CSPRNG that the CA/Browser Forum asks for.
+fn serial_number(rng: &mut dyn Rng, now: UnixMs) -> Result<Vec<u8>, IssueDenied> {
+    let mut serial = vec![0; SERIAL_LEN_BYTES];
+    let (time, random) = serial.split_at_mut(SERIAL_TIME_LEN_BYTES);
+    rng.fill(random).map_err(IssueDenied::Crypto)?;
+    for (out, byte) in time.iter_mut().zip(now.0.to_be_bytes().iter().skip(2)) {
+        *out = *byte;
+    }
+    Ok(serial)
+}
+
+/// Length of a serial number.
+const SERIAL_LEN_BYTES: usize = 16;
+/// Length of the time in it: milliseconds fit until the year 6429 with the first bit clear.
+const SERIAL_TIME_LEN_BYTES: usize = 6;
+/// 99991231235959Z in seconds since 1970.
+const NO_END_SECS: u64 = 253_402_300_799;
+/// How long drafting may take before it is recorded.
+const RECORD_SECS: u64 = 60;

@@ -1,0 +1,250 @@
+//! Certificate profiles: what a certificate of one kind says, from a readable file to a checked value.
+//!
+//! Purpose: [`Profiles::parse`] turns TOML into [`Profile`]s or into every mistake with line and
+//! column. A `Profile` is what the CA enforces on a CSR and what it writes into the procedure that
+//! the TA follows, so the two sides cannot disagree. The file format: `docs/spec/profile.md`.
+//!
+//! Invariants: a `Profile` is complete and consistent (every template's attribute is required
+//! identity, lifetimes fit, usages fit the key algorithms). No check is skipped by an absent value.
+//!
+//! Trusted: who changes a profile decides what certificates say.
+
+mod file;
+mod template;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use const_oid::ObjectIdentifier;
+use tegata_crypto::KeyAlg;
+
+pub use template::{Identity, Template, TemplateError, Variable};
+
+use crate::config::ConfigError;
+
+/// All profiles of a CA, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profiles {
+    by_name: BTreeMap<String, Profile>,
+}
+
+impl Profiles {
+    /// Reads a profile file.
+    ///
+    /// # Errors
+    /// Every mistake in it, each with line, column and what to write.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        file::parse(text).map(|by_name| Self { by_name })
+    }
+
+    /// The profile of that name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&Profile> {
+        self.by_name.get(name)
+    }
+
+    /// All of them, in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = &Profile> {
+        self.by_name.values()
+    }
+}
+
+/// What a certificate of one kind says, and what the CA asks of its request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// Name: 1 to 64 of `a-z 0-9 -`; also the last part of the CMP path.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// Key algorithms accepted; the first is the one the TA makes.
+    pub key_algs: Vec<KeyAlg>,
+    /// Subject attributes in order, one per RDN.
+    pub subject: Vec<(SubjectAttribute, Template)>,
+    /// Subject alternative names.
+    pub san: SubjectAltNames,
+    /// Bits of the keyUsage extension.
+    pub key_usage: Vec<KeyUsage>,
+    /// Purposes of the extendedKeyUsage extension; the extension is absent if empty.
+    pub extended_key_usage: Vec<ObjectIdentifier>,
+    /// Lifetime.
+    pub validity: Validity,
+    /// How long before the end a device renews, in seconds.
+    pub renewal_window_secs: u64,
+    /// Identity the device must have; every template variable is among them.
+    pub required: Vec<Variable>,
+    /// Whether a device may ask not to send certConf.
+    pub implicit_confirm: bool,
+    /// Certificate policies.
+    pub policies: Vec<ObjectIdentifier>,
+    /// CRL URLs.
+    pub crl_urls: Vec<String>,
+    /// OCSP responder URLs.
+    pub ocsp_urls: Vec<String>,
+    /// URLs of the issuing CA's certificate.
+    pub ca_issuers_urls: Vec<String>,
+}
+
+/// Subject attribute types that a profile may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum SubjectAttribute {
+    /// Country, two letters.
+    Country,
+    /// State or province.
+    State,
+    /// Locality.
+    Locality,
+    /// Organization.
+    Organization,
+    /// Organizational unit.
+    OrganizationalUnit,
+    /// Common name.
+    CommonName,
+    /// Serial number of the device (not of the certificate).
+    SerialNumber,
+}
+
+impl SubjectAttribute {
+    /// Every one, for tables.
+    pub const ALL: [Self; 7] = [
+        Self::Country,
+        Self::State,
+        Self::Locality,
+        Self::Organization,
+        Self::OrganizationalUnit,
+        Self::CommonName,
+        Self::SerialNumber,
+    ];
+
+    /// The short name that profile files use, as in RFC 4514.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Country => "C",
+            Self::State => "ST",
+            Self::Locality => "L",
+            Self::Organization => "O",
+            Self::OrganizationalUnit => "OU",
+            Self::CommonName => "CN",
+            Self::SerialNumber => "serialNumber",
+        }
+    }
+
+    /// The attribute of that [`Self::name`].
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|a| a.name() == name)
+    }
+
+    /// Longest value in characters. Spec: RFC 5280 appendix A.1, upper bounds.
+    #[must_use]
+    pub fn chars_max(self) -> usize {
+        match self {
+            Self::Country => 2,
+            Self::State | Self::Locality => 128,
+            Self::Organization | Self::OrganizationalUnit | Self::CommonName => 64,
+            Self::SerialNumber => 64,
+        }
+    }
+}
+
+/// Subject alternative names of a profile; at least one, or the subject is not empty.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SubjectAltNames {
+    /// otherName HardwareModuleName (RFC 4108 section 5): the model's OID and the serial number.
+    pub hardware_module_name: bool,
+    /// otherName PermanentIdentifier (RFC 4043) with this identifier value.
+    pub permanent_identifier: Option<Template>,
+    /// dNSName values.
+    pub dns: Vec<Template>,
+    /// uniformResourceIdentifier values.
+    pub uri: Vec<Template>,
+}
+
+impl SubjectAltNames {
+    /// Whether there is none at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.hardware_module_name
+            && self.permanent_identifier.is_none()
+            && self.dns.is_empty()
+            && self.uri.is_empty()
+    }
+}
+
+/// Bits of keyUsage that an end-entity profile may set.
+///
+/// Spec: RFC 5280 section 4.2.1.3
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum KeyUsage {
+    /// Bit 0.
+    DigitalSignature,
+    /// Bit 1 (also called contentCommitment).
+    NonRepudiation,
+    /// Bit 4: ECDH; not for Ed25519.
+    KeyAgreement,
+}
+
+impl KeyUsage {
+    /// Every one, for tables.
+    pub const ALL: [Self; 3] = [
+        Self::DigitalSignature,
+        Self::NonRepudiation,
+        Self::KeyAgreement,
+    ];
+
+    /// Name as in RFC 5280.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DigitalSignature => "digitalSignature",
+            Self::NonRepudiation => "nonRepudiation",
+            Self::KeyAgreement => "keyAgreement",
+        }
+    }
+
+    /// Number of its bit in the extension.
+    #[must_use]
+    pub fn bit(self) -> u32 {
+        match self {
+            Self::DigitalSignature => 0,
+            Self::NonRepudiation => 1,
+            Self::KeyAgreement => 4,
+        }
+    }
+}
+
+/// How long a certificate of the profile is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validity {
+    /// That many seconds from issuance, and never past the issuer's own end.
+    Secs(u64),
+    /// `99991231235959Z`: no well-defined expiration. Spec: RFC 5280 section 4.1.2.5, IEEE 802.1AR.
+    Indefinite,
+}
+
+/// Purposes of extendedKeyUsage that have a name in profile files; others are written as an OID.
+pub const EKU_NAMES: [(&str, ObjectIdentifier); 5] = [
+    (
+        "clientAuth",
+        ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2"),
+    ),
+    (
+        "serverAuth",
+        ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1"),
+    ),
+    (
+        "codeSigning",
+        ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.3"),
+    ),
+    (
+        "emailProtection",
+        ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.4"),
+    ),
+    (
+        "ipsecIKE",
+        ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.17"),
+    ),
+];

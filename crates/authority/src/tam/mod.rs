@@ -1,0 +1,3 @@
+//! The TAM's decisions.
+
+pub mod availability;

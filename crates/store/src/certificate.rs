@@ -1,0 +1,217 @@
+//! Certificates: the intent to issue, the certificate, its confirmation.
+//!
+//! A row without `der` is an intent: the serial and the exact bytes to be signed are fixed. It is
+//! finished by the same code when its request comes again, and can never become two certificates.
+
+use rusqlite::{Row, params};
+
+use crate::device::{DeviceId, LIST_MAX};
+use crate::{StoreError, Tx};
+
+/// What is fixed before the CA key signs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    /// Serial number, big-endian, time first.
+    pub serial: Vec<u8>,
+    /// For whom.
+    pub device: DeviceId,
+    /// SHA-256 of the request.
+    pub csr_digest: [u8; 32],
+    /// Profile name.
+    pub profile: String,
+    /// Digest of the release whose TA made the request.
+    pub release: [u8; 32],
+    /// Name of the issuing key.
+    pub issuer: String,
+    /// The bytes to sign.
+    pub tbs: Vec<u8>,
+    /// End of validity, seconds since 1970.
+    pub not_after: i64,
+}
+
+/// One row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// What was fixed.
+    pub intent: Intent,
+    /// When it was fixed, seconds since 1970.
+    pub intended_at: i64,
+    /// The certificate (DER); `None` while it is only an intent.
+    pub der: Option<Vec<u8>>,
+    /// When the device confirmed it.
+    pub confirmed_at: Option<i64>,
+    /// When the device refused it.
+    pub rejected_at: Option<i64>,
+}
+
+/// Fixes an intent, or returns the one that this request already has.
+pub fn intend(tx: &Tx<'_>, intent: &Intent, now_secs: i64) -> Result<Certificate, StoreError> {
+    tx.execute(
+        "INSERT INTO certificate(serial, device_id, csr_digest, profile, release, issuer, tbs, \
+         not_after, intended_at) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9) \
+         ON CONFLICT(device_id, csr_digest) DO NOTHING",
+        params![
+            intent.serial,
+            intent.device.0,
+            intent.csr_digest,
+            intent.profile,
+            intent.release,
+            intent.issuer,
+            intent.tbs,
+            intent.not_after,
+            now_secs
+        ],
+    )?;
+    find_by_request(tx, intent.device, &intent.csr_digest)?.ok_or(StoreError::Unreadable {
+        record: "certificate",
+    })
+}
+
+/// Records the signed certificate; the first one recorded stays. Returns what stands.
+pub fn record(
+    tx: &Tx<'_>,
+    serial: &[u8],
+    der: &[u8],
+    now_secs: i64,
+) -> Result<Vec<u8>, StoreError> {
+    tx.execute(
+        "UPDATE certificate SET der = ?2, issued_at = ?3 WHERE serial = ?1 AND der IS NULL",
+        params![serial, der, now_secs],
+    )?;
+    let stands: Option<Option<Vec<u8>>> = tx.query_opt(
+        "SELECT der FROM certificate WHERE serial = ?1",
+        params![serial],
+        |r| r.get(0),
+    )?;
+    stands.flatten().ok_or(StoreError::Unreadable {
+        record: "certificate",
+    })
+}
+
+/// Marks a certificate as confirmed or refused by its device; the first mark stays.
+pub fn mark(tx: &Tx<'_>, serial: &[u8], accepted: bool, now_secs: i64) -> Result<(), StoreError> {
+    let sql = if accepted {
+        "UPDATE certificate SET confirmed_at = ?2 WHERE serial = ?1 AND confirmed_at IS NULL \
+         AND rejected_at IS NULL"
+    } else {
+        "UPDATE certificate SET rejected_at = ?2 WHERE serial = ?1 AND confirmed_at IS NULL \
+         AND rejected_at IS NULL"
+    };
+    tx.execute(sql, params![serial, now_secs]).map(drop)
+}
+
+/// The row of a device's request.
+pub fn find_by_request(
+    tx: &Tx<'_>,
+    device: DeviceId,
+    csr_digest: &[u8; 32],
+) -> Result<Option<Certificate>, StoreError> {
+    let sql = format!("{SELECT} WHERE device_id = ?1 AND csr_digest = ?2");
+    tx.query_opt(&sql, params![device.0, csr_digest], row)
+}
+
+/// The row of a serial number.
+pub fn find(tx: &Tx<'_>, serial: &[u8]) -> Result<Option<Certificate>, StoreError> {
+    tx.query_opt(&format!("{SELECT} WHERE serial = ?1"), params![serial], row)
+}
+
+/// Rows after a serial, oldest first, at most `limit` (up to 1,000).
+pub fn list(tx: &Tx<'_>, after: &[u8], limit: u32) -> Result<Vec<Certificate>, StoreError> {
+    let sql = format!("{SELECT} WHERE serial > ?1 ORDER BY serial LIMIT ?2");
+    tx.query_all(&sql, params![after, limit.min(LIST_MAX)], row)
+}
+
+/// Intents that no certificate followed, oldest first, at most 1,000.
+pub fn unfinished(tx: &Tx<'_>) -> Result<Vec<Certificate>, StoreError> {
+    tx.query_all(
+        &format!("{SELECT} WHERE der IS NULL ORDER BY serial LIMIT 1000"),
+        [],
+        row,
+    )
+}
+
+/// What a CMP transaction needs to remember until it is confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CmpTransaction {
+    /// The device.
+    pub device: DeviceId,
+    /// Its transactionID.
+    pub transaction_id: Vec<u8>,
+    /// The certificate it is about.
+    pub serial: Vec<u8>,
+    /// The nonce we sent last; the certConf must carry it back.
+    pub server_nonce: Vec<u8>,
+    /// The nonce the device sent.
+    pub device_nonce: Vec<u8>,
+}
+
+/// Remembers a transaction, or renews the one of that device and id, and forgets old ones.
+pub fn put_transaction(tx: &Tx<'_>, t: &CmpTransaction, now_secs: i64) -> Result<(), StoreError> {
+    tx.execute(
+        "DELETE FROM cmp_transaction WHERE started_at < ?1",
+        params![now_secs.saturating_sub(TRANSACTION_SECS)],
+    )?;
+    tx.execute(
+        "INSERT INTO cmp_transaction(started_at, transaction_id, device_id, serial, server_nonce, \
+         device_nonce) VALUES (?1,?2,?3,?4,?5,?6) ON CONFLICT(device_id, transaction_id) DO UPDATE \
+         SET started_at = excluded.started_at, serial = excluded.serial, \
+         server_nonce = excluded.server_nonce, device_nonce = excluded.device_nonce",
+        params![
+            now_secs,
+            t.transaction_id,
+            t.device.0,
+            t.serial,
+            t.server_nonce,
+            t.device_nonce
+        ],
+    )?;
+    Ok(())
+}
+
+/// The transaction of a device.
+pub fn transaction(
+    tx: &Tx<'_>,
+    device: DeviceId,
+    transaction_id: &[u8],
+) -> Result<Option<CmpTransaction>, StoreError> {
+    tx.query_opt(
+        "SELECT serial, server_nonce, device_nonce FROM cmp_transaction \
+         WHERE device_id = ?1 AND transaction_id = ?2",
+        params![device.0, transaction_id],
+        |r| {
+            Ok(CmpTransaction {
+                device,
+                transaction_id: transaction_id.to_vec(),
+                serial: r.get(0)?,
+                server_nonce: r.get(1)?,
+                device_nonce: r.get(2)?,
+            })
+        },
+    )
+}
+
+fn row(r: &Row<'_>) -> rusqlite::Result<Certificate> {
+    Ok(Certificate {
+        intent: Intent {
+            serial: r.get(0)?,
+            device: DeviceId(r.get(1)?),
+            csr_digest: r.get(2)?,
+            profile: r.get(3)?,
+            release: r.get(4)?,
+            issuer: r.get(5)?,
+            tbs: r.get(6)?,
+            not_after: r.get(7)?,
+        },
+        intended_at: r.get(8)?,
+        der: r.get(9)?,
+        confirmed_at: r.get(10)?,
+        rejected_at: r.get(11)?,
+    })
+}
+
+const SELECT: &str = "SELECT serial, device_id, csr_digest, profile, release, issuer, tbs, \
+    not_after, intended_at, der, confirmed_at, rejected_at FROM certificate";
+
+/// How long an unconfirmed transaction is remembered: a device that lost power for a day may still
+/// confirm; its certificate is the same either way.
+const TRANSACTION_SECS: i64 = 86_400;

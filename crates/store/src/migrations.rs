@@ -1,0 +1,128 @@
+//! The schema, step by step. A step that was released is never edited: a new one is added.
+
+use std::path::Path;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::StoreError;
+
+/// Runs the steps the file lacks, each in one transaction with its mark.
+pub(crate) fn bring_up(path: &Path, conn: &mut Connection) -> Result<(), StoreError> {
+    let sql = |e| StoreError::from_sqlite(path, "migrate", e);
+    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    let tx = conn
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(sql)?;
+    tx.execute_batch(
+        "CREATE TABLE IF NOT EXISTS migration(\
+           version INTEGER PRIMARY KEY, what TEXT NOT NULL) STRICT",
+    )
+    .map_err(sql)?;
+    let found: i64 = tx
+        .query_row("SELECT coalesce(max(version), 0) FROM migration", [], |r| {
+            r.get(0)
+        })
+        .map_err(sql)?;
+    if found > known {
+        return Err(StoreError::Newer {
+            path: path.to_path_buf(),
+            found,
+            known,
+        });
+    }
+    for (version, (what, step)) in (1i64..).zip(STEPS).filter(|(v, _)| *v > found) {
+        tx.execute_batch(step).map_err(sql)?;
+        tx.execute("INSERT INTO migration VALUES (?1, ?2)", (version, what))
+            .map_err(sql)?;
+    }
+    tx.commit().map_err(sql)
+}
+
+/// What each step is for, and its statements.
+const STEPS: &[(&str, &str)] = &[(
+    "the main job: keys, devices, releases, certificates, sessions",
+    FIRST,
+)];
+
+/// Times are seconds since 1970 UTC unless the name says `_ms`.
+const FIRST: &str = "
+CREATE TABLE sealed_key(
+  name TEXT PRIMARY KEY, public BLOB NOT NULL, sealed BLOB NOT NULL, made_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE document(
+  name TEXT PRIMARY KEY, body BLOB NOT NULL, made_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE trusted_key(
+  purpose TEXT NOT NULL, kid BLOB NOT NULL, public BLOB NOT NULL, label TEXT NOT NULL,
+  added_at INTEGER NOT NULL, PRIMARY KEY(purpose, kid)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE device_batch(
+  id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, batch TEXT NOT NULL, maker TEXT NOT NULL,
+  made_at INTEGER NOT NULL, imported_at INTEGER NOT NULL, factory_kid BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE device(
+  id INTEGER PRIMARY KEY, ueid BLOB NOT NULL UNIQUE, teep_kid BLOB NOT NULL UNIQUE,
+  attestation_kid BLOB NOT NULL UNIQUE, batch_id INTEGER NOT NULL REFERENCES device_batch(id),
+  model TEXT NOT NULL, serial TEXT NOT NULL, endorsement BLOB NOT NULL,
+  sealed_kek BLOB
+) STRICT;
+CREATE INDEX device_by_serial ON device(serial);
+
+CREATE TABLE release(
+  digest BLOB PRIMARY KEY, prefix BLOB NOT NULL UNIQUE, signer BLOB NOT NULL, ta BLOB NOT NULL,
+  name TEXT NOT NULL, sequence INTEGER NOT NULL, record BLOB NOT NULL, ciphertext BLOB,
+  sealed BLOB, availability BLOB NOT NULL, made_at INTEGER NOT NULL,
+  UNIQUE(signer, ta, sequence)
+) STRICT;
+
+CREATE TABLE certificate(
+  serial BLOB PRIMARY KEY, device_id INTEGER NOT NULL REFERENCES device(id),
+  csr_digest BLOB NOT NULL, profile TEXT NOT NULL, release BLOB NOT NULL,
+  issuer TEXT NOT NULL, tbs BLOB NOT NULL, not_after INTEGER NOT NULL,
+  intended_at INTEGER NOT NULL, der BLOB, issued_at INTEGER, confirmed_at INTEGER,
+  rejected_at INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX certificate_by_request ON certificate(device_id, csr_digest);
+CREATE UNIQUE INDEX certificate_unfinished ON certificate(serial) WHERE der IS NULL;
+
+CREATE TABLE cmp_transaction(
+  started_at INTEGER NOT NULL, transaction_id BLOB NOT NULL, device_id INTEGER NOT NULL,
+  serial BLOB NOT NULL, server_nonce BLOB NOT NULL, device_nonce BLOB NOT NULL,
+  PRIMARY KEY(device_id, transaction_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX cmp_transaction_by_time ON cmp_transaction(started_at);
+
+CREATE TABLE delivery(
+  device_id INTEGER NOT NULL REFERENCES device(id), release BLOB NOT NULL, body BLOB NOT NULL,
+  made_at INTEGER NOT NULL, PRIMARY KEY(device_id, release)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE teep_challenge(
+  challenge BLOB PRIMARY KEY, device_id INTEGER NOT NULL, used_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE teep_update(
+  token BLOB PRIMARY KEY, device_id INTEGER NOT NULL REFERENCES device(id), ta BLOB NOT NULL,
+  release BLOB, sequence INTEGER, sent_at INTEGER NOT NULL, outcome TEXT, detail TEXT,
+  reports BLOB, ended_at INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE INDEX teep_update_by_device ON teep_update(device_id, sent_at);
+
+CREATE TABLE installed(
+  device_id INTEGER NOT NULL REFERENCES device(id), ta BLOB NOT NULL, release BLOB,
+  sequence INTEGER, reported_at INTEGER NOT NULL, PRIMARY KEY(device_id, ta)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE reference_value(
+  release BLOB PRIMARY KEY, record BLOB NOT NULL, added_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE appraisal(
+  at_ms INTEGER NOT NULL, device_id INTEGER NOT NULL, status TEXT NOT NULL, ear BLOB NOT NULL,
+  evidence_digest BLOB NOT NULL, PRIMARY KEY(device_id, at_ms, evidence_digest)
+) STRICT, WITHOUT ROWID;
+";

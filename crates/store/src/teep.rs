@@ -1,0 +1,219 @@
+//! TEEP at the TAM: used challenges, sent updates and their outcome, what devices have installed,
+//! and the CA's cached deliveries.
+
+use rusqlite::params;
+use tegata_wire::ids::{ReleaseDigest, TaUuid};
+
+use crate::device::DeviceId;
+use crate::release::{to_i64, to_u64};
+use crate::{StoreError, Tx};
+
+/// Marks a challenge as used. `false` if it was used before; forgets those that expired.
+pub fn use_challenge(
+    tx: &Tx<'_>,
+    challenge: &[u8],
+    device: DeviceId,
+    now_secs: i64,
+    keep_secs: i64,
+) -> Result<bool, StoreError> {
+    tx.execute(
+        "DELETE FROM teep_challenge WHERE used_at < ?1",
+        params![now_secs.saturating_sub(keep_secs)],
+    )?;
+    let n = tx.execute(
+        "INSERT INTO teep_challenge(challenge, device_id, used_at) VALUES (?1, ?2, ?3) \
+         ON CONFLICT(challenge) DO NOTHING",
+        params![challenge, device.0, now_secs],
+    )?;
+    Ok(n == 1)
+}
+
+/// An Update that was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentUpdate {
+    /// Token in it; the answer carries it back. Time first, then random.
+    pub token: Vec<u8>,
+    /// To whom.
+    pub device: DeviceId,
+    /// About which TA.
+    pub ta: TaUuid,
+    /// The release installed by it; `None` for a removal.
+    pub release: Option<(ReleaseDigest, u64)>,
+    /// When, seconds since 1970.
+    pub sent_at: i64,
+    /// `success`, `error`, or nothing yet.
+    pub outcome: Option<String>,
+    /// What the answer said, for people.
+    pub detail: Option<String>,
+    /// SUIT reports in the answer, as they came.
+    pub reports: Option<Vec<u8>>,
+}
+
+/// Records that an Update is about to be sent.
+pub fn insert_update(tx: &Tx<'_>, u: &SentUpdate) -> Result<(), StoreError> {
+    let (release, sequence) = match &u.release {
+        Some((digest, sequence)) => (Some(digest.0), Some(to_i64(*sequence)?)),
+        None => (None, None),
+    };
+    tx.execute(
+        "INSERT INTO teep_update(token, device_id, ta, release, sequence, sent_at) \
+         VALUES (?1,?2,?3,?4,?5,?6)",
+        params![u.token, u.device.0, u.ta.0, release, sequence, u.sent_at],
+    )
+    .map(drop)
+}
+
+/// The Update of that token.
+pub fn find_update(tx: &Tx<'_>, token: &[u8]) -> Result<Option<SentUpdate>, StoreError> {
+    let sql = format!("{SELECT} WHERE token = ?1");
+    tx.query_opt(&sql, params![token], raw)?
+        .map(checked)
+        .transpose()
+}
+
+/// The last Updates of a device, newest first, at most 100.
+pub fn updates_of(tx: &Tx<'_>, device: DeviceId) -> Result<Vec<SentUpdate>, StoreError> {
+    let sql = format!("{SELECT} WHERE device_id = ?1 ORDER BY sent_at DESC, token DESC LIMIT 100");
+    tx.query_all(&sql, params![device.0], raw)?
+        .into_iter()
+        .map(checked)
+        .collect()
+}
+
+/// Records the outcome of an Update; the first one stays. `false` if there was one already.
+pub fn end_update(
+    tx: &Tx<'_>,
+    token: &[u8],
+    outcome: &str,
+    detail: Option<&str>,
+    reports: Option<&[u8]>,
+    now_secs: i64,
+) -> Result<bool, StoreError> {
+    let n = tx.execute(
+        "UPDATE teep_update SET outcome = ?2, detail = ?3, reports = ?4, ended_at = ?5 \
+         WHERE token = ?1 AND outcome IS NULL",
+        params![token, outcome, detail, reports, now_secs],
+    )?;
+    Ok(n == 1)
+}
+
+/// Records what a device has installed of a TA; `None` for nothing.
+pub fn set_installed(
+    tx: &Tx<'_>,
+    device: DeviceId,
+    ta: &TaUuid,
+    release: Option<&ReleaseDigest>,
+    sequence: Option<u64>,
+    now_secs: i64,
+) -> Result<(), StoreError> {
+    tx.execute(
+        "INSERT INTO installed(device_id, ta, release, sequence, reported_at) \
+         VALUES (?1,?2,?3,?4,?5) ON CONFLICT(device_id, ta) DO UPDATE SET \
+         release = excluded.release, sequence = excluded.sequence, \
+         reported_at = excluded.reported_at",
+        params![
+            device.0,
+            ta.0,
+            release.map(|r| r.0),
+            sequence.map(to_i64).transpose()?,
+            now_secs
+        ],
+    )
+    .map(drop)
+}
+
+/// What a device has installed, by TA.
+pub fn installed(
+    tx: &Tx<'_>,
+    device: DeviceId,
+) -> Result<Vec<(TaUuid, Option<ReleaseDigest>, Option<u64>)>, StoreError> {
+    let rows: Vec<([u8; 16], Option<[u8; 32]>, Option<i64>)> = tx.query_all(
+        "SELECT ta, release, sequence FROM installed WHERE device_id = ?1 LIMIT 256",
+        params![device.0],
+        |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)),
+    )?;
+    rows.into_iter()
+        .map(|(ta, release, seq)| {
+            Ok((
+                TaUuid(ta),
+                release.map(ReleaseDigest),
+                seq.map(to_u64).transpose()?,
+            ))
+        })
+        .collect()
+}
+
+/// Keeps the CA's delivery for a device; the first one stays. Returns what stands.
+pub fn keep_delivery(
+    tx: &Tx<'_>,
+    device: DeviceId,
+    release: &ReleaseDigest,
+    body: &[u8],
+    now_secs: i64,
+) -> Result<Vec<u8>, StoreError> {
+    tx.execute(
+        "INSERT INTO delivery(device_id, release, body, made_at) VALUES (?1,?2,?3,?4) \
+         ON CONFLICT(device_id, release) DO NOTHING",
+        params![device.0, release.0, body, now_secs],
+    )?;
+    delivery(tx, device, release)?.ok_or(StoreError::Unreadable { record: "delivery" })
+}
+
+/// The kept delivery of a device.
+pub fn delivery(
+    tx: &Tx<'_>,
+    device: DeviceId,
+    release: &ReleaseDigest,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    tx.query_opt(
+        "SELECT body FROM delivery WHERE device_id = ?1 AND release = ?2",
+        params![device.0, release.0],
+        |r| r.get(0),
+    )
+}
+
+type Raw = (
+    Vec<u8>,
+    i64,
+    [u8; 16],
+    Option<[u8; 32]>,
+    Option<i64>,
+    i64,
+    Option<String>,
+    Option<String>,
+    Option<Vec<u8>>,
+);
+
+fn raw(r: &rusqlite::Row<'_>) -> rusqlite::Result<Raw> {
+    Ok((
+        r.get(0)?,
+        r.get(1)?,
+        r.get(2)?,
+        r.get(3)?,
+        r.get(4)?,
+        r.get(5)?,
+        r.get(6)?,
+        r.get(7)?,
+        r.get(8)?,
+    ))
+}
+
+fn checked(r: Raw) -> Result<SentUpdate, StoreError> {
+    let release = match (r.3, r.4) {
+        (Some(digest), Some(sequence)) => Some((ReleaseDigest(digest), to_u64(sequence)?)),
+        _ => None,
+    };
+    Ok(SentUpdate {
+        token: r.0,
+        device: DeviceId(r.1),
+        ta: TaUuid(r.2),
+        release,
+        sent_at: r.5,
+        outcome: r.6,
+        detail: r.7,
+        reports: r.8,
+    })
+}
+
+const SELECT: &str = "SELECT token, device_id, ta, release, sequence, sent_at, outcome, detail, \
+    reports FROM teep_update";
