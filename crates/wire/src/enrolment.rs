@@ -1,1 +1,0 @@
-//! Tegata's own enrolment objects: bytes only.
