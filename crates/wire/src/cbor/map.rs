@@ -62,7 +62,7 @@ impl MapReader {
 /// Puts a map together in RFC 8949 core deterministic order.
 ///
 /// Spec: RFC 8949 section 4.2.1
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct MapBuilder {
     entries: Vec<(Value, Value)>,
 }
