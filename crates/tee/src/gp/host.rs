@@ -65,6 +65,15 @@ pub struct CallSignal {
     pub stop: bool,
 }
 
+/// A TA's persistent clock: its own time at a moment of the REE's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PersistentTime {
+    /// The TA's time when it set the clock, in milliseconds.
+    pub ta_ms: u64,
+    /// The REE's time at that moment, in milliseconds since 1970.
+    pub ree_ms: u64,
+}
+
 /// Facts about this TEE and device for `TEE_GetProperty*`. Public data of the device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TeeInfo {
@@ -196,6 +205,18 @@ pub trait HostServices: Send {
     /// [`HostError::Communication`].
     fn ree_time_ms(&mut self) -> Result<u64, HostError>;
 
+    /// The TA's persistent clock as it was set, if it was.
+    ///
+    /// # Errors
+    /// Storage not available, corrupt.
+    fn persistent_time(&mut self) -> Result<Option<PersistentTime>, HostError>;
+
+    /// Sets the TA's persistent clock, durably.
+    ///
+    /// # Errors
+    /// No space, storage not available.
+    fn set_persistent_time(&mut self, time: PersistentTime) -> Result<(), HostError>;
+
     /// Asked between two slices of a running entry point and while it waits.
     fn poll(&mut self) -> CallSignal;
 
@@ -308,6 +329,10 @@ pub enum HostRequest {
     },
     SystemTime,
     ReeTime,
+    PersistentTime,
+    SetPersistentTime {
+        time: PersistentTime,
+    },
     Poll,
     Idle {
         ms: u32,
@@ -380,6 +405,7 @@ pub enum HostReply {
     NoComponent,
     Millis(u64),
     Signal(CallSignal),
+    Clock(Option<PersistentTime>),
     Object {
         token: ObjectToken,
         content: SecretBytes,
@@ -495,6 +521,17 @@ impl<T: HostTransport> HostServices for RemoteServices<T> {
 
     fn ree_time_ms(&mut self) -> Result<u64, HostError> {
         self.millis(HostRequest::ReeTime)
+    }
+
+    fn persistent_time(&mut self) -> Result<Option<PersistentTime>, HostError> {
+        match self.ask(HostRequest::PersistentTime)? {
+            HostReply::Clock(time) => Ok(time),
+            _ => Err(HostError::Communication),
+        }
+    }
+
+    fn set_persistent_time(&mut self, time: PersistentTime) -> Result<(), HostError> {
+        self.done(HostRequest::SetPersistentTime { time })
     }
 
     fn poll(&mut self) -> CallSignal {
@@ -654,6 +691,11 @@ fn answer(services: &mut dyn HostServices, request: HostRequest) -> Result<HostR
         }
         HostRequest::SystemTime => HostReply::Millis(services.system_time_ms()?),
         HostRequest::ReeTime => HostReply::Millis(services.ree_time_ms()?),
+        HostRequest::PersistentTime => HostReply::Clock(services.persistent_time()?),
+        HostRequest::SetPersistentTime { time } => {
+            services.set_persistent_time(time)?;
+            HostReply::Done
+        }
         HostRequest::Poll => HostReply::Signal(services.poll()),
         HostRequest::Idle { ms } => {
             services.idle(ms.min(IDLE_MS_MAX));
