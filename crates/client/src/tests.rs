@@ -1,0 +1,286 @@
+//! The library against a TEE that is played here, honest or not.
+
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tegata_wire::rpc::{
+    self, Answer, Call, FRAME_LEN_BYTES_MAX, ORIGIN_TEE, ORIGIN_TRUSTED_APP, Param, ParamOut,
+    Reply, Request,
+};
+
+use super::*;
+
+/// A TEE that answers each call with what `play` makes of it; `None` closes the connection.
+fn tee(play: impl Fn(&Request, &mut UnixStream) -> Option<Reply> + Send + 'static) -> PathBuf {
+    let dir = tempfile::tempdir().unwrap().keep();
+    let path = dir.join("teed.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            while let Some(call) = read(&mut stream) {
+                let reply = match &call.request {
+                    Request::Hello { .. } => Some(Reply::Hello {
+                        version: rpc::VERSION,
+                    }),
+                    request => play(request, &mut stream),
+                };
+                let Some(reply) = reply else { break };
+                let answer = Answer { id: call.id, reply };
+                let frame = rpc::frame(&answer, FRAME_LEN_BYTES_MAX).unwrap();
+                if stream.write_all(&frame).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    path
+}
+
+fn read(stream: &mut UnixStream) -> Option<Call> {
+    let mut prefix = [0; 4];
+    stream.read_exact(&mut prefix).ok()?;
+    let mut content = vec![0; rpc::frame_len(prefix, FRAME_LEN_BYTES_MAX).ok()?];
+    stream.read_exact(&mut content).ok()?;
+    rpc::content(&content).ok()
+}
+
+fn returned(code: u32, origin: u32, session: u32) -> Reply {
+    Reply::Operation {
+        code,
+        origin,
+        session,
+        params: Default::default(),
+    }
+}
+
+fn opened(request: &Request) -> Option<Reply> {
+    match request {
+        Request::OpenSession { .. } => Some(returned(0, ORIGIN_TRUSTED_APP, 7)),
+        Request::CloseSession { .. } => Some(Reply::Done),
+        _ => None,
+    }
+}
+
+const TA: TaUuid = TaUuid([1; 16]);
+
+#[test]
+fn parameters_go_in_and_come_back() {
+    let path = tee(|request, _| {
+        opened(request).or_else(|| {
+            let Request::Invoke {
+                session: 7,
+                command: 5,
+                params,
+            } = request
+            else {
+                return None;
+            };
+            assert_eq!(
+                params[0],
+                Param::MemrefInput {
+                    buffer: b"in".to_vec()
+                }
+            );
+            assert_eq!(params[1], Param::MemrefOutput { size: 8 });
+            assert_eq!(params[2], Param::ValueInout { a: 1, b: 2 });
+            let out = [
+                ParamOut::None,
+                ParamOut::Memref {
+                    buffer: b"out".to_vec(),
+                    size: 3,
+                },
+                ParamOut::Value { a: 3, b: 4 },
+                ParamOut::None,
+            ];
+            Some(Reply::Operation {
+                code: 0,
+                origin: ORIGIN_TRUSTED_APP,
+                session: 0,
+                params: out,
+            })
+        })
+    });
+    let session = Context::new(path)
+        .open_session(&TA, Login::User, &mut Operation::empty())
+        .unwrap();
+    let mut operation = Operation::new([
+        Parameter::memref_input(b"in"),
+        Parameter::memref_output(8),
+        Parameter::ValueInout(1, 2),
+        Parameter::None,
+    ]);
+    session.invoke(5, &mut operation).unwrap();
+    assert_eq!(operation.memref(1), b"out");
+    assert_eq!(operation.size(1), Some(3));
+    assert_eq!(operation.value(2), Some((3, 4)));
+    session.close().unwrap();
+}
+
+#[test]
+fn codes_come_with_their_origin() {
+    let path = tee(|request, _| match request {
+        Request::OpenSession { .. } => {
+            Some(returned(codes::TEEC_ERROR_ITEM_NOT_FOUND, ORIGIN_TEE, 0))
+        }
+        _ => None,
+    });
+    let context = Context::new(path);
+    let error = context.open_session(&TA, Login::Public, &mut Operation::empty());
+    let error = error.err().unwrap();
+    assert_eq!(error.code(), codes::TEEC_ERROR_ITEM_NOT_FOUND);
+    assert_eq!(error.origin(), Origin::Tee);
+    assert!(error.to_string().contains("TEEC_ERROR_ITEM_NOT_FOUND"));
+}
+
+#[test]
+fn short_buffers_tell_the_room_needed() {
+    let path = tee(|request, _| {
+        opened(request).or_else(|| {
+            let out = ParamOut::Memref {
+                buffer: vec![],
+                size: 500,
+            };
+            Some(Reply::Operation {
+                code: codes::TEEC_ERROR_SHORT_BUFFER,
+                origin: ORIGIN_TRUSTED_APP,
+                session: 0,
+                params: [out, ParamOut::None, ParamOut::None, ParamOut::None],
+            })
+        })
+    });
+    let session = Context::new(path)
+        .open_session(&TA, Login::Public, &mut Operation::empty())
+        .unwrap();
+    let mut operation = Operation::new([
+        Parameter::memref_output(10),
+        Parameter::None,
+        Parameter::None,
+        Parameter::None,
+    ]);
+    let error = session.invoke(1, &mut operation).unwrap_err();
+    assert_eq!(error.code(), codes::TEEC_ERROR_SHORT_BUFFER);
+    assert_eq!(operation.size(0), Some(500));
+    assert!(operation.memref(0).is_empty());
+}
+
+#[test]
+fn a_lying_tee_cannot_write_where_no_room_is() {
+    let path = tee(|request, _| {
+        opened(request).or_else(|| {
+            let out = ParamOut::Memref {
+                buffer: vec![0; 50],
+                size: 50,
+            };
+            Some(Reply::Operation {
+                code: 0,
+                origin: ORIGIN_TRUSTED_APP,
+                session: 0,
+                params: [out, ParamOut::None, ParamOut::None, ParamOut::None],
+            })
+        })
+    });
+    let session = Context::new(path)
+        .open_session(&TA, Login::Public, &mut Operation::empty())
+        .unwrap();
+    let mut operation = Operation::new([
+        Parameter::memref_output(10),
+        Parameter::None,
+        Parameter::None,
+        Parameter::None,
+    ]);
+    assert!(matches!(
+        session.invoke(1, &mut operation),
+        Err(Error::Protocol(_))
+    ));
+    assert!(operation.memref(0).is_empty());
+}
+
+#[test]
+fn silence_ends_in_a_time_out_and_breaks_the_connection() {
+    let path = tee(|request, stream| {
+        opened(request).or_else(|| {
+            // Waits until the client gives up.
+            let _ = stream.read(&mut [0; 1]);
+            None
+        })
+    });
+    let timeouts = Timeouts {
+        call: Duration::from_millis(100),
+        ..Timeouts::default()
+    };
+    let context = Context::new(path).with_timeouts(timeouts);
+    let session = context
+        .open_session(&TA, Login::Public, &mut Operation::empty())
+        .unwrap();
+    let error = session.invoke(1, &mut Operation::empty()).unwrap_err();
+    assert!(matches!(error, Error::TimedOut));
+    assert_eq!(error.origin(), Origin::Comms);
+    let error = session.invoke(1, &mut Operation::empty()).unwrap_err();
+    assert!(matches!(error, Error::Closed));
+}
+
+#[test]
+fn a_call_is_cancelled_before_and_while_it_runs() {
+    let path = tee(|request, stream| {
+        opened(request).or_else(|| {
+            let cancel = read(stream)?;
+            assert!(matches!(cancel.request, Request::Cancel { .. }));
+            Some(returned(codes::TEEC_ERROR_CANCEL, ORIGIN_TEE, 0))
+        })
+    });
+    let session = Context::new(path)
+        .open_session(&TA, Login::Public, &mut Operation::empty())
+        .unwrap();
+    let mut operation = Operation::empty();
+    let canceller = operation.canceller();
+    let thread = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        canceller.cancel();
+    });
+    let error = session.invoke(1, &mut operation).unwrap_err();
+    assert_eq!(error.code(), codes::TEEC_ERROR_CANCEL);
+    thread.join().unwrap();
+
+    let mut operation = Operation::empty();
+    operation.canceller().cancel();
+    let error = session.invoke(1, &mut operation).unwrap_err();
+    assert!(matches!(error, Error::Cancelled));
+    assert_eq!(error.origin(), Origin::Api);
+}
+
+#[test]
+fn nobody_listens() {
+    let error = Context::new("/nonexistent/teed.sock").info().unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }));
+    assert!(error.is_retryable());
+    assert!(error.to_string().contains("tegata-teed"));
+}
+
+#[test]
+fn too_much_is_refused_here() {
+    let path = tee(|request, _| opened(request));
+    let mut operation = Operation::new([
+        Parameter::memref_output(u32::MAX),
+        Parameter::None,
+        Parameter::None,
+        Parameter::None,
+    ]);
+    let error = Context::new(path).open_session(&TA, Login::Public, &mut operation);
+    assert!(matches!(error, Err(Error::TooLarge { .. })));
+}
+
+#[test]
+fn long_paths_work_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let deep = dir.path().join("d".repeat(120));
+    std::fs::create_dir(&deep).unwrap();
+    let path = deep.join("teed.sock");
+    let (short, _fd) = short_socket_path(&path).unwrap();
+    let listener = UnixListener::bind(short).unwrap();
+    let (short, _fd2) = short_socket_path(&path).unwrap();
+    UnixStream::connect(short).unwrap();
+    listener.accept().unwrap();
+}
