@@ -172,7 +172,6 @@ impl Login {
 
 /// One parameter on its way to the TA.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
 pub enum Param {
     /// `TEEC_NONE`.
     #[default]
@@ -250,7 +249,6 @@ pub fn within_limits(params: &[Param; 4]) -> bool {
 
 /// One parameter on its way back.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
 pub enum ParamOut {
     /// Nothing comes back.
     #[default]
