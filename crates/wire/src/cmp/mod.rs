@@ -19,8 +19,6 @@ mod message;
 pub mod oid;
 mod protection;
 mod status;
-#[cfg(test)]
-mod tests;
 
 pub use body::{
     BodyKind, CertId, CertOrEncCert, CertRepMessage, CertResponse, CertStatus, CertifiedKeyPair,

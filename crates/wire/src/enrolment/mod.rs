@@ -20,8 +20,6 @@ mod personalization;
 mod procedure;
 mod release;
 mod template;
-#[cfg(test)]
-mod tests;
 
 pub use delivery::{Delivery, DeliveryRequest};
 pub use factory::{DeliveryKeks, DeviceEndorsement, FactoryManifest, MAX_FACTORY_DEVICES};

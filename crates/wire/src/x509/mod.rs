@@ -20,8 +20,7 @@ mod name;
 pub mod oid;
 mod raw;
 mod san;
-#[cfg(test)]
-mod tests;
+
 mod view;
 
 pub use alg::{SignatureAlg, ecdsa_from_der, ecdsa_to_der};
