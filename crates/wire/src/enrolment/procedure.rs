@@ -8,7 +8,9 @@ use super::{
 };
 use crate::{
     cbor::{self, CborError, MapBuilder, MapReader, Value},
-    x509::{AttributeSpec, CertView, DistinguishedName, MAX_CERT_BYTES, NameBuilder, SanEntry},
+    x509::{
+        AttributeSpec, CertView, DistinguishedName, MAX_CERT_BYTES, NameBuilder, SanEntry, usage,
+    },
 };
 use alloc::{string::String, vec::Vec};
 use der::asn1::ObjectIdentifier;
@@ -29,8 +31,6 @@ const MAX_ANCHORS: usize = 8;
 const MAX_LABEL_BYTES: usize = 128;
 /// Longest lifetime, in seconds: a hundred years. Longer is `None`, without end.
 const MAX_VALIDITY_SECS: u64 = 100 * 366 * 86_400;
-/// All bits keyUsage defines.
-const KEY_USAGE_BITS: u16 = 0x01ff;
 
 /// Which of the two key schemes a release uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -198,7 +198,7 @@ pub struct Procedure {
     pub san: Vec<SanTemplate>,
     /// Attributes a device must have; templates may name only these and the UEID.
     pub required: Vec<IdentityAttribute>,
-    /// keyUsage bits; digitalSignature is bit 0. Never 0.
+    /// keyUsage as bits of [`usage`]. Never 0.
     pub key_usage: u16,
     /// extKeyUsage; may be empty.
     pub ext_key_usage: Vec<ObjectIdentifier>,
@@ -405,7 +405,7 @@ impl Procedure {
                 "a certificate needs a subject or a name",
             ));
         }
-        if self.key_usage == 0 || self.key_usage & !KEY_USAGE_BITS != 0 {
+        if self.key_usage == 0 || self.key_usage & !usage::ALL != 0 {
             return Err(CborError::Range { what: "keyUsage" }.into());
         }
         if self

@@ -17,6 +17,32 @@ use x509_cert::ext::pkix::{
 
 pub use x509_cert::ext::pkix::KeyUsages;
 
+/// keyUsage bits as numbers: bit 0 of the standard is bit 0 of the number.
+///
+/// Spec: RFC 5280 section 4.2.1.3.
+pub mod usage {
+    /// Signatures other than on certificates and CRLs.
+    pub const DIGITAL_SIGNATURE: u16 = 1 << 0;
+    /// Non-repudiation (contentCommitment).
+    pub const NON_REPUDIATION: u16 = 1 << 1;
+    /// Encrypting keys.
+    pub const KEY_ENCIPHERMENT: u16 = 1 << 2;
+    /// Encrypting data.
+    pub const DATA_ENCIPHERMENT: u16 = 1 << 3;
+    /// Agreeing on keys.
+    pub const KEY_AGREEMENT: u16 = 1 << 4;
+    /// Signatures on certificates.
+    pub const KEY_CERT_SIGN: u16 = 1 << 5;
+    /// Signatures on CRLs.
+    pub const CRL_SIGN: u16 = 1 << 6;
+    /// With keyAgreement: only to encipher.
+    pub const ENCIPHER_ONLY: u16 = 1 << 7;
+    /// With keyAgreement: only to decipher.
+    pub const DECIPHER_ONLY: u16 = 1 << 8;
+    /// Every bit there is.
+    pub const ALL: u16 = 0x01ff;
+}
+
 /// One extension.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extension {
@@ -116,6 +142,15 @@ impl ExtensionSet {
             critical: true,
             value,
         })
+    }
+
+    /// Adds keyUsage from bits of [`usage`], critical.
+    ///
+    /// # Errors
+    /// If `bits` is 0 or has a bit outside [`usage::ALL`], or as [`Self::push`].
+    pub fn key_usage_bits(&mut self, bits: u16) -> Result<(), X509Error> {
+        let usages = FlagSet::new(bits).map_err(|_| X509Error::Text { what: "keyUsage" })?;
+        self.key_usage(usages)
     }
 
     /// Adds extKeyUsage, not critical; nothing if `purposes` is empty.

@@ -26,7 +26,7 @@ mod view;
 pub use alg::{SignatureAlg, ecdsa_from_der, ecdsa_to_der};
 pub use cert::{CertBuilder, MAX_SERIAL_BYTES, SerialNumber, Validity, assemble_certificate};
 pub use csr::{AllegedCsr, CsrAttribute, CsrBuilder, assemble_csr};
-pub use ext::{Extension, ExtensionSet, KeyUsages};
+pub use ext::{Extension, ExtensionSet, KeyUsages, usage};
 pub use list::List;
 pub use name::{AttributeSpec, AttributeValue, DistinguishedName, NameBuilder, TextForm};
 pub use raw::RawDer;

@@ -198,9 +198,7 @@ impl<'a> CertView<'a> {
         self.decode_extension(&oid::BASIC_CONSTRAINTS)
     }
 
-    /// keyUsage as its first nine bits, digitalSignature being bit 0, if present.
-    ///
-    /// Compare with [`super::KeyUsages`] `as u16` values.
+    /// keyUsage as bits of [`super::usage`], if present.
     ///
     /// # Errors
     /// If its value is malformed.
