@@ -28,7 +28,10 @@ impl TrustAnchors {
         if release_keys.iter().any(|key| tam_keys.contains(key)) {
             return Err(AnchorError::SharedKey);
         }
-        Ok(Self { release_keys, tam_keys })
+        Ok(Self {
+            release_keys,
+            tam_keys,
+        })
     }
 
     /// Anchors from encoded COSE_Keys, as `device.cbor` holds them.
@@ -40,7 +43,9 @@ impl TrustAnchors {
         tam_keys: &[Vec<u8>],
     ) -> Result<Self, AnchorError> {
         let keys = |list: &[Vec<u8>]| {
-            list.iter().map(|key| PublicKey::from_cose_key(key)).collect::<Result<Vec<_>, _>>()
+            list.iter()
+                .map(|key| PublicKey::from_cose_key(key))
+                .collect::<Result<Vec<_>, _>>()
         };
         Self::new(keys(release_keys)?, keys(tam_keys)?)
     }
@@ -60,7 +65,9 @@ impl TrustAnchors {
     /// Whether `signer` is one of the release keys.
     #[must_use]
     pub fn is_release_signer(&self, signer: &SignerId) -> bool {
-        self.release_keys.iter().any(|key| key.thumbprint() == signer.0)
+        self.release_keys
+            .iter()
+            .any(|key| key.thumbprint() == signer.0)
     }
 }
 

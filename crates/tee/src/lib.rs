@@ -18,6 +18,7 @@ pub mod gp;
 pub mod platform;
 pub mod session;
 pub mod storage;
+pub mod suit;
 pub mod ta_store;
 mod tee;
 pub mod teep;

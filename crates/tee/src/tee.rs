@@ -70,7 +70,12 @@ impl<P: Platform> Tee<P> {
     ) -> Result<Self, TeeError> {
         let keys = DeviceKeys::derive(&platform)?;
         TaStore::new(&platform, &RustCrypto)?.recover()?;
-        Ok(Self { platform, anchors, keys, agent: TeepAgent::new(tam_uri) })
+        Ok(Self {
+            platform,
+            anchors,
+            keys,
+            agent: TeepAgent::new(tam_uri),
+        })
     }
 
     /// The machine under it.
@@ -138,7 +143,12 @@ impl<P: Platform> Tee<P> {
         message: &[u8],
         payloads: &Payloads,
     ) -> Result<TeepOutcome, TeeError> {
-        let Self { platform, anchors, keys, agent } = self;
+        let Self {
+            platform,
+            anchors,
+            keys,
+            agent,
+        } = self;
         agent.process(&*platform, &RustCrypto, anchors, keys, message, payloads)
     }
 

@@ -34,9 +34,16 @@ pub(super) struct Ledger<'a, P: Platform + ?Sized> {
 impl<'a, P: Platform + ?Sized> Ledger<'a, P> {
     /// The ledger, or `None` where the platform has no counter.
     pub fn of(platform: &'a P, provider: &'a dyn Provider) -> Result<Option<Self>, StorageError> {
-        let Some(counter) = platform.counter() else { return Ok(None) };
+        let Some(counter) = platform.counter() else {
+            return Ok(None);
+        };
         let key = platform.derive("tegata storage ledger v1", b"")?;
-        Ok(Some(Self { platform, provider, counter, key }))
+        Ok(Some(Self {
+            platform,
+            provider,
+            counter,
+            key,
+        }))
     }
 
     /// Accepts a table that is what the ledger says or exactly one change ahead of it, and in the
@@ -63,7 +70,10 @@ impl<'a, P: Platform + ?Sized> Ledger<'a, P> {
                 states.insert(String::from(tag), (epoch, digest));
                 self.store(&states)
             }
-            _ => Err(StorageError::RolledBack { expected: known_epoch, got: epoch }),
+            _ => Err(StorageError::RolledBack {
+                expected: known_epoch,
+                got: epoch,
+            }),
         }
     }
 
@@ -73,7 +83,10 @@ impl<'a, P: Platform + ?Sized> Ledger<'a, P> {
             if hardware == 0 {
                 return Ok(BTreeMap::new());
             }
-            return Err(StorageError::RolledBack { expected: hardware, got: 0 });
+            return Err(StorageError::RolledBack {
+                expected: hardware,
+                got: 0,
+            });
         };
         let (value, states) = self.open(&sealed)?;
         if value == hardware {
@@ -84,7 +97,10 @@ impl<'a, P: Platform + ?Sized> Ledger<'a, P> {
             self.counter.increment()?;
             return Ok(states);
         }
-        Err(StorageError::RolledBack { expected: hardware, got: value })
+        Err(StorageError::RolledBack {
+            expected: hardware,
+            got: value,
+        })
     }
 
     fn store(&self, states: &BTreeMap<String, State>) -> Result<(), StorageError> {
@@ -95,7 +111,11 @@ impl<'a, P: Platform + ?Sized> Ledger<'a, P> {
     }
 
     fn advance(&self, states: &BTreeMap<String, State>) -> Result<(), StorageError> {
-        let next = self.counter.read()?.checked_add(1).ok_or(StorageError::Quota)?;
+        let next = self
+            .counter
+            .read()?
+            .checked_add(1)
+            .ok_or(StorageError::Quota)?;
         let mut nonce = [0u8; 12];
         self.platform.random(&mut nonce)?;
         let plain = encode(next, states)?;
@@ -103,13 +123,16 @@ impl<'a, P: Platform + ?Sized> Ledger<'a, P> {
             .provider
             .aes_gcm_seal(self.key.expose_secret(), &nonce, AAD, &plain)
             .map_err(StorageError::Crypto)?;
-        self.platform.blob_write(&name()?, &[nonce.as_slice(), &sealed].concat())?;
+        self.platform
+            .blob_write(&name()?, &[nonce.as_slice(), &sealed].concat())?;
         self.counter.increment()?;
         Ok(())
     }
 
     fn open(&self, sealed: &[u8]) -> Result<(u64, BTreeMap<String, State>), StorageError> {
-        let (nonce, body) = sealed.split_first_chunk::<12>().ok_or(StorageError::Corrupt)?;
+        let (nonce, body) = sealed
+            .split_first_chunk::<12>()
+            .ok_or(StorageError::Corrupt)?;
         let plain = self
             .provider
             .aes_gcm_open(self.key.expose_secret(), nonce, AAD, body)
@@ -127,15 +150,24 @@ fn encode(value: u64, states: &BTreeMap<String, State>) -> Result<Vec<u8>, Stora
         ])
     };
     let list = states.iter().map(state).collect();
-    encode_value(&Value::Array(alloc::vec![Value::from(value), Value::Array(list)]))
+    encode_value(&Value::Array(alloc::vec![
+        Value::from(value),
+        Value::Array(list)
+    ]))
 }
 
 fn decode(plain: &[u8]) -> Option<(u64, BTreeMap<String, State>)> {
-    let Value::Array(fields) = decode_value(plain)? else { return None };
-    let [value, Value::Array(list)] = fields.as_slice() else { return None };
+    let Value::Array(fields) = decode_value(plain)? else {
+        return None;
+    };
+    let [value, Value::Array(list)] = fields.as_slice() else {
+        return None;
+    };
     let mut states = BTreeMap::new();
     for item in list {
-        let Value::Array(fields) = item else { return None };
+        let Value::Array(fields) = item else {
+            return None;
+        };
         let [Value::Text(tag), epoch, Value::Bytes(digest)] = fields.as_slice() else {
             return None;
         };

@@ -47,7 +47,11 @@ impl TaId {
     /// signer ‖ uuid, 48 bytes: the context of keys and names that belong to this TA.
     #[must_use]
     pub fn context(&self) -> Vec<u8> {
-        [self.signer.as_bytes().as_slice(), self.uuid.as_bytes().as_slice()].concat()
+        [
+            self.signer.as_bytes().as_slice(),
+            self.uuid.as_bytes().as_slice(),
+        ]
+        .concat()
     }
 }
 
@@ -174,7 +178,11 @@ impl<'a, P: Platform + ?Sized> SecureStorage<'a, P> {
         }
         self.namespace.commit(&[
             Change::remove(from),
-            Change::put(to, object.data.expose_secret(), object.attributes.expose_secret()),
+            Change::put(
+                to,
+                object.data.expose_secret(),
+                object.attributes.expose_secret(),
+            ),
         ])
     }
 
@@ -282,7 +290,10 @@ pub enum StorageError {
 
 pub(crate) fn check_id(id: &[u8]) -> Result<(), StorageError> {
     if id.is_empty() || id.len() > OBJECT_ID_MAX_LEN {
-        return Err(StorageError::IdLength { got: id.len(), max: OBJECT_ID_MAX_LEN });
+        return Err(StorageError::IdLength {
+            got: id.len(),
+            max: OBJECT_ID_MAX_LEN,
+        });
     }
     Ok(())
 }

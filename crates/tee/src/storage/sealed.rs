@@ -31,7 +31,10 @@ pub(crate) struct Change<'c> {
 impl<'c> Change<'c> {
     /// Object `id` gets this data and these attributes.
     pub fn put(id: &'c [u8], data: &'c [u8], attributes: &'c [u8]) -> Self {
-        Self { id, content: Some((data, attributes)) }
+        Self {
+            id,
+            content: Some((data, attributes)),
+        }
     }
 
     /// Object `id` goes; it need not exist.
@@ -75,7 +78,14 @@ impl<'a, P: Platform + ?Sized> Namespace<'a, P> {
         let name_key = subkey(b"name")?;
         let mac = provider.hmac_sha256(name_key.expose_secret(), b"namespace");
         let tag = hex::encode(mac.get(..8).unwrap_or_default());
-        Ok(Self { platform, provider, limits, seal_key, name_key, tag })
+        Ok(Self {
+            platform,
+            provider,
+            limits,
+            seal_key,
+            name_key,
+            tag,
+        })
     }
 
     /// What this namespace can notice.
@@ -97,7 +107,10 @@ impl<'a, P: Platform + ?Sized> Namespace<'a, P> {
     /// Reads one object through a table that was loaded already.
     pub fn read_entry(&self, id: &[u8], entry: &Entry) -> Result<Object, StorageError> {
         let name = self.object_name(id, entry.version)?;
-        let sealed = self.platform.blob_read(&name)?.ok_or(StorageError::Corrupt)?;
+        let sealed = self
+            .platform
+            .blob_read(&name)?
+            .ok_or(StorageError::Corrupt)?;
         let aad = self.object_aad(id, entry.version);
         let plain = self
             .provider
@@ -107,8 +120,9 @@ impl<'a, P: Platform + ?Sized> Namespace<'a, P> {
         if Some(plain.len()) != entry.data_len.checked_add(entry.attributes_len) {
             return Err(StorageError::Corrupt);
         }
-        let (attributes, data) =
-            plain.split_at_checked(entry.attributes_len).ok_or(StorageError::Corrupt)?;
+        let (attributes, data) = plain
+            .split_at_checked(entry.attributes_len)
+            .ok_or(StorageError::Corrupt)?;
         Ok(Object {
             data: Secret::new(data.to_vec()),
             attributes: Secret::new(attributes.to_vec()),
@@ -143,7 +157,10 @@ impl<'a, P: Platform + ?Sized> Namespace<'a, P> {
         let old = self.load()?;
         self.sweep(&old)?;
         let epoch = old.epoch.checked_add(1).ok_or(StorageError::Quota)?;
-        let mut new = Table { epoch, entries: old.entries.clone() };
+        let mut new = Table {
+            epoch,
+            entries: old.entries.clone(),
+        };
         // 1. New objects beside the old ones. A crash here leaves blobs that no table names.
         for change in changes {
             check_id(change.id)?;
@@ -168,7 +185,9 @@ impl<'a, P: Platform + ?Sized> Namespace<'a, P> {
         // 4. What nobody names any more goes. The commit stands whatever happens here.
         for (id, entry) in &old.entries {
             if new.entries.get(id).map(|kept| kept.version) != Some(entry.version) {
-                let _ = self.platform.blob_remove(&self.object_name(id, entry.version)?);
+                let _ = self
+                    .platform
+                    .blob_remove(&self.object_name(id, entry.version)?);
             }
         }
         Ok(())
@@ -179,7 +198,11 @@ impl<'a, P: Platform + ?Sized> Namespace<'a, P> {
     pub fn wipe(&self) -> Result<(), StorageError> {
         let ids: Vec<Vec<u8>> = self.load()?.entries.into_keys().collect();
         let changes: Vec<Change<'_>> = ids.iter().map(|id| Change::remove(id)).collect();
-        if changes.is_empty() { Ok(()) } else { self.commit(&changes) }
+        if changes.is_empty() {
+            Ok(())
+        } else {
+            self.commit(&changes)
+        }
     }
 
     /// Adds the entry of a new object to `table`, within the limits.
@@ -194,14 +217,24 @@ impl<'a, P: Platform + ?Sized> Namespace<'a, P> {
         let got_bytes = data.len().saturating_add(attributes.len());
         if got_bytes > self.limits.max_object_bytes {
             let max_bytes = self.limits.max_object_bytes;
-            return Err(StorageError::TooLarge { got_bytes, max_bytes });
+            return Err(StorageError::TooLarge {
+                got_bytes,
+                max_bytes,
+            });
         }
         let mut nonce = [0u8; 12];
         self.platform.random(&mut nonce)?;
-        let entry =
-            Entry { version, nonce, data_len: data.len(), attributes_len: attributes.len() };
+        let entry = Entry {
+            version,
+            nonce,
+            data_len: data.len(),
+            attributes_len: attributes.len(),
+        };
         table.entries.insert(id.to_vec(), entry.clone());
-        let total = table.entries.values().fold(0usize, |sum, entry| sum.saturating_add(entry.len()));
+        let total = table
+            .entries
+            .values()
+            .fold(0usize, |sum, entry| sum.saturating_add(entry.len()));
         if table.entries.len() > self.limits.max_objects || total > self.limits.max_total_bytes {
             return Err(StorageError::Quota);
         }
@@ -222,7 +255,8 @@ impl<'a, P: Platform + ?Sized> Namespace<'a, P> {
             .provider
             .aes_gcm_seal(key, &entry.nonce, &aad, plain.expose_secret())
             .map_err(StorageError::Crypto)?;
-        self.platform.blob_write(&self.object_name(id, entry.version)?, &sealed)?;
+        self.platform
+            .blob_write(&self.object_name(id, entry.version)?, &sealed)?;
         Ok(())
     }
 
@@ -253,7 +287,9 @@ impl<'a, P: Platform + ?Sized> Namespace<'a, P> {
     }
 
     fn open_table(&self, sealed: &[u8]) -> Result<Table, StorageError> {
-        let (nonce, body) = sealed.split_first_chunk::<12>().ok_or(StorageError::Corrupt)?;
+        let (nonce, body) = sealed
+            .split_first_chunk::<12>()
+            .ok_or(StorageError::Corrupt)?;
         let key = self.seal_key.expose_secret();
         let plain = self
             .provider
@@ -268,7 +304,9 @@ impl<'a, P: Platform + ?Sized> Namespace<'a, P> {
 
     fn object_name(&self, id: &[u8], version: u64) -> Result<BlobName, StorageError> {
         let input = [b"object".as_slice(), &version.to_be_bytes(), id].concat();
-        let mac = self.provider.hmac_sha256(self.name_key.expose_secret(), &input);
+        let mac = self
+            .provider
+            .hmac_sha256(self.name_key.expose_secret(), &input);
         let leaf = hex::encode(mac.get(..16).unwrap_or_default());
         BlobName::new(&format!("o-{}-{leaf}", self.tag)).ok_or(UNREACHABLE_NAME)
     }

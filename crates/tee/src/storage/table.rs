@@ -51,18 +51,32 @@ impl Table {
                 Value::from(as_number(entry.attributes_len)?),
             ]));
         }
-        encode_value(&Value::Array(alloc::vec![Value::from(self.epoch), Value::Array(list)]))
+        encode_value(&Value::Array(alloc::vec![
+            Value::from(self.epoch),
+            Value::Array(list)
+        ]))
     }
 
     /// Reads what [`Table::encode`] wrote; `None` for anything else.
     pub fn decode(plain: &[u8]) -> Option<Self> {
-        let Value::Array(fields) = decode_value(plain)? else { return None };
-        let [epoch, Value::Array(list)] = fields.as_slice() else { return None };
+        let Value::Array(fields) = decode_value(plain)? else {
+            return None;
+        };
+        let [epoch, Value::Array(list)] = fields.as_slice() else {
+            return None;
+        };
         let mut entries = BTreeMap::new();
         for item in list {
-            let Value::Array(fields) = item else { return None };
-            let [Value::Bytes(id), version, Value::Bytes(nonce), data_len, attributes_len] =
-                fields.as_slice()
+            let Value::Array(fields) = item else {
+                return None;
+            };
+            let [
+                Value::Bytes(id),
+                version,
+                Value::Bytes(nonce),
+                data_len,
+                attributes_len,
+            ] = fields.as_slice()
             else {
                 return None;
             };
@@ -74,13 +88,18 @@ impl Table {
             };
             entries.insert(id.clone(), entry);
         }
-        Some(Self { epoch: as_u64(epoch)?, entries })
+        Some(Self {
+            epoch: as_u64(epoch)?,
+            entries,
+        })
     }
 }
 
 /// A CBOR unsigned integer.
 pub(crate) fn as_u64(value: &Value) -> Option<u64> {
-    value.as_integer().and_then(|number| u64::try_from(number).ok())
+    value
+        .as_integer()
+        .and_then(|number| u64::try_from(number).ok())
 }
 
 /// CBOR of one value. The input is ours, so it always encodes.

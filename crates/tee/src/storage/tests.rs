@@ -13,7 +13,10 @@ use super::*;
 use crate::testing::{Crash, TestPlatform};
 
 fn ta(n: u8) -> TaId {
-    TaId { signer: SignerId([n; 32]), uuid: TaUuid([7; 16]) }
+    TaId {
+        signer: SignerId([n; 32]),
+        uuid: TaUuid([7; 16]),
+    }
 }
 
 fn open(platform: &TestPlatform) -> SecureStorage<'_, TestPlatform> {
@@ -37,7 +40,9 @@ fn object_life() {
     let platform = TestPlatform::new(1);
     let storage = open(&platform);
     assert_eq!(storage.read(b"k").err(), Some(StorageError::NotFound));
-    storage.create(b"k", b"one", b"attr", Existing::Refuse).unwrap();
+    storage
+        .create(b"k", b"one", b"attr", Existing::Refuse)
+        .unwrap();
     let again = storage.create(b"k", b"two", b"", Existing::Refuse);
     assert_eq!(again, Err(StorageError::AlreadyExists));
     let object = storage.read(b"k").unwrap();
@@ -45,8 +50,13 @@ fn object_life() {
     assert_eq!(object.attributes.expose_secret(), b"attr");
     storage.write(b"k", b"three", b"").unwrap();
     assert_eq!(storage.write(b"x", b"", b""), Err(StorageError::NotFound));
-    storage.create(b"taken", b"", b"", Existing::Refuse).unwrap();
-    assert_eq!(storage.rename(b"k", b"taken"), Err(StorageError::AlreadyExists));
+    storage
+        .create(b"taken", b"", b"", Existing::Refuse)
+        .unwrap();
+    assert_eq!(
+        storage.rename(b"k", b"taken"),
+        Err(StorageError::AlreadyExists)
+    );
     storage.rename(b"k", b"new").unwrap();
     assert_eq!(storage.read(b"new").unwrap().data.expose_secret(), b"three");
     assert_eq!(storage.delete(b"k"), Err(StorageError::NotFound));
@@ -59,7 +69,9 @@ fn object_life() {
 #[test]
 fn another_signer_or_device_sees_nothing() {
     let platform = TestPlatform::new(1);
-    open(&platform).create(b"k", b"secret", b"", Existing::Refuse).unwrap();
+    open(&platform)
+        .create(b"k", b"secret", b"", Existing::Refuse)
+        .unwrap();
     // The same UUID under another release key: nothing there.
     let other = SecureStorage::new(&platform, &RustCrypto, &ta(2)).unwrap();
     assert_eq!(other.read(b"k").err(), Some(StorageError::NotFound));
@@ -72,10 +84,15 @@ fn another_signer_or_device_sees_nothing() {
 #[test]
 fn the_medium_shows_neither_names_nor_contents() {
     let platform = TestPlatform::new(1);
-    open(&platform).create(b"device-key-label", b"plain secret", b"", Existing::Refuse).unwrap();
+    open(&platform)
+        .create(b"device-key-label", b"plain secret", b"", Existing::Refuse)
+        .unwrap();
     for (name, blob) in platform.snapshot() {
         let text = format!("{name} {}", alloc::string::String::from_utf8_lossy(&blob));
-        assert!(!text.contains("device-key") && !text.contains("plain secret"), "{text}");
+        assert!(
+            !text.contains("device-key") && !text.contains("plain secret"),
+            "{text}"
+        );
         assert!(!name.contains(&hex::encode(ta(1).uuid.as_bytes())));
     }
 }
@@ -83,29 +100,45 @@ fn the_medium_shows_neither_names_nor_contents() {
 #[test]
 fn every_changed_byte_is_noticed() {
     let platform = TestPlatform::new(1);
-    open(&platform).create(b"k", b"secret", b"a", Existing::Refuse).unwrap();
+    open(&platform)
+        .create(b"k", b"secret", b"a", Existing::Refuse)
+        .unwrap();
     let clean = platform.snapshot();
     for (name, blob) in &clean {
         for position in 0..blob.len() {
             let mut bad = clean.clone();
             bad.get_mut(name).unwrap()[position] ^= 1;
             platform.restore(bad);
-            assert_eq!(open(&platform).read(b"k").err(), Some(StorageError::Corrupt), "{position}");
+            assert_eq!(
+                open(&platform).read(b"k").err(),
+                Some(StorageError::Corrupt),
+                "{position}"
+            );
         }
         for len in 0..blob.len() {
             let mut bad = clean.clone();
             bad.get_mut(name).unwrap().truncate(len);
             platform.restore(bad);
-            assert_eq!(open(&platform).read(b"k").err(), Some(StorageError::Corrupt), "cut {len}");
+            assert_eq!(
+                open(&platform).read(b"k").err(),
+                Some(StorageError::Corrupt),
+                "cut {len}"
+            );
         }
     }
     // A missing object is corrupt, not absent, and can still be deleted.
     let mut bad = clean.clone();
     bad.retain(|name, _| name.starts_with("t-"));
     platform.restore(bad);
-    assert_eq!(open(&platform).read(b"k").err(), Some(StorageError::Corrupt));
+    assert_eq!(
+        open(&platform).read(b"k").err(),
+        Some(StorageError::Corrupt)
+    );
     open(&platform).delete(b"k").unwrap();
-    assert_eq!(open(&platform).read(b"k").err(), Some(StorageError::NotFound));
+    assert_eq!(
+        open(&platform).read(b"k").err(),
+        Some(StorageError::NotFound)
+    );
 }
 
 #[test]
@@ -142,7 +175,10 @@ fn replay_of_the_whole_medium_needs_a_counter_to_be_seen() {
             assert!(matches!(read.err(), Some(StorageError::RolledBack { .. })));
             // Not even an empty medium passes for a new device.
             platform.restore(std::collections::BTreeMap::new());
-            assert!(matches!(storage.read(b"k").err(), Some(StorageError::RolledBack { .. })));
+            assert!(matches!(
+                storage.read(b"k").err(),
+                Some(StorageError::RolledBack { .. })
+            ));
         } else {
             // The honest level 0: it reads old data, and says beforehand that it would.
             assert_eq!(storage.protection(), Protection::Authenticated);
@@ -159,7 +195,9 @@ fn an_unanswered_change_cannot_replace_an_answered_one() {
             for at in 0.. {
                 let platform = TestPlatform::new(1).with_counter();
                 let storage = open(&platform);
-                storage.create(b"k", b"base", b"", Existing::Refuse).unwrap();
+                storage
+                    .create(b"k", b"base", b"", Existing::Refuse)
+                    .unwrap();
                 let base = platform.snapshot();
                 platform.crash_at(at, crash);
                 let _ = storage.write(b"k", b"attempt", b"");
@@ -191,8 +229,12 @@ fn an_unanswered_change_cannot_replace_an_answered_one() {
 fn a_crash_at_every_write_leaves_old_or_new() {
     type Step = fn(&SecureStorage<'_, TestPlatform>) -> Result<(), StorageError>;
     let steps: [(&str, Step); 5] = [
-        ("create", |s| s.create(b"new", b"fresh", b"", Existing::Refuse)),
-        ("replace", |s| s.create(b"a", b"other", b"", Existing::Replace)),
+        ("create", |s| {
+            s.create(b"new", b"fresh", b"", Existing::Refuse)
+        }),
+        ("replace", |s| {
+            s.create(b"a", b"other", b"", Existing::Replace)
+        }),
         ("rename", |s| s.rename(b"a", b"z")),
         ("delete", |s| s.delete(b"b")),
         ("wipe", |s| s.wipe()),
@@ -240,8 +282,14 @@ fn a_crash_at_every_write_leaves_old_or_new() {
                 step(&open(&platform)).unwrap();
             }
             assert_eq!(contents(&platform).unwrap(), wanted, "{what}");
-            open(&platform).create(b"last", b"", b"", Existing::Replace).unwrap();
-            let objects = platform.snapshot().keys().filter(|n| n.starts_with("o-")).count();
+            open(&platform)
+                .create(b"last", b"", b"", Existing::Replace)
+                .unwrap();
+            let objects = platform
+                .snapshot()
+                .keys()
+                .filter(|n| n.starts_with("o-"))
+                .count();
             assert_eq!(objects, wanted.len() + 1, "{what}");
         }
     }
@@ -254,7 +302,10 @@ fn a_full_medium_changes_nothing() {
     storage.create(b"a", b"1", b"", Existing::Refuse).unwrap();
     platform.set_full(true);
     let error = storage.create(b"b", b"2", b"", Existing::Refuse);
-    assert!(matches!(error, Err(StorageError::Platform(PlatformError::NoSpace { .. }))));
+    assert!(matches!(
+        error,
+        Err(StorageError::Platform(PlatformError::NoSpace { .. }))
+    ));
     platform.set_full(false);
     assert_eq!(contents(&platform).unwrap().len(), 1);
 }
@@ -266,7 +317,10 @@ fn limits_hold() {
     let long = vec![0u8; OBJECT_ID_MAX_LEN + 1];
     let id = storage.create(&long, b"", b"", Existing::Refuse);
     assert!(matches!(id, Err(StorageError::IdLength { .. })));
-    assert!(matches!(storage.read(b"").err(), Some(StorageError::IdLength { .. })));
+    assert!(matches!(
+        storage.read(b"").err(),
+        Some(StorageError::IdLength { .. })
+    ));
     let big = vec![0u8; MAX_OBJECT_BYTES];
     let large = storage.create(b"k", &big, b"x", Existing::Refuse);
     assert!(matches!(large, Err(StorageError::TooLarge { .. })));

@@ -21,6 +21,7 @@ use tegata_wire::ids::{Digest, ReleaseDigest, TaUuid};
 
 use crate::platform::Platform;
 use crate::storage::{Change, Limits, Namespace, SecureStorage, StorageError, TaId};
+use crate::suit::Part;
 
 pub use record::{Floor, TaRecord};
 
@@ -47,20 +48,28 @@ pub struct Manifests {
     pub dependent: Option<Vec<u8>>,
 }
 
-/// A verified installation.
+/// A verified installation. Only [`crate::suit`] makes one.
 pub struct Installation {
     /// What is known about it.
-    pub record: TaRecord,
+    pub(crate) record: TaRecord,
     /// Version floors from now on.
-    pub floor: Floor,
+    pub(crate) floor: Floor,
     /// The Wasm module.
-    pub module: Vec<u8>,
+    pub(crate) module: Vec<u8>,
     /// The CA's procedure.
-    pub procedure: Option<Vec<u8>>,
+    pub(crate) procedure: Option<Vec<u8>>,
     /// Personalization data.
-    pub config: Option<Secret<Vec<u8>>>,
+    pub(crate) config: Option<Secret<Vec<u8>>>,
     /// The manifests.
-    pub manifests: Manifests,
+    pub(crate) manifests: Manifests,
+}
+
+impl Installation {
+    /// What is known about the TA.
+    #[must_use]
+    pub fn record(&self) -> &TaRecord {
+        &self.record
+    }
 }
 
 /// One part of a change of the store.
@@ -86,7 +95,11 @@ impl<'a, P: Platform + ?Sized> TaStore<'a, P> {
     /// [`TaStoreError::Storage`] if the root key cannot be used.
     pub fn new(platform: &'a P, provider: &'a dyn Provider) -> Result<Self, TaStoreError> {
         let namespace = Namespace::new(platform, provider, STORE_LABEL, b"", STORE_LIMITS)?;
-        Ok(Self { platform, provider, namespace })
+        Ok(Self {
+            platform,
+            provider,
+            namespace,
+        })
     }
 
     /// What is known about the TA of that UUID, if one is installed.
@@ -121,15 +134,41 @@ impl<'a, P: Platform + ?Sized> TaStore<'a, P> {
     /// # Errors
     /// [`TaStoreError::Storage`] if any component is corrupt: a TA never runs in part.
     pub fn load(&self, uuid: &TaUuid) -> Result<Option<InstalledTa>, TaStoreError> {
-        let Some(record) = self.record(uuid)? else { return Ok(None) };
+        let Some(record) = self.record(uuid)? else {
+            return Ok(None);
+        };
         let module = self.part(MODULE, uuid)?.ok_or(StorageError::Corrupt)?;
         let module = module.expose_secret().clone();
         if self.provider.sha256(&module) != record.module_digest.0 {
             return Err(StorageError::Corrupt.into());
         }
-        let procedure = self.part(PROCEDURE, uuid)?.map(|bytes| bytes.expose_secret().clone());
+        let procedure = self
+            .part(PROCEDURE, uuid)?
+            .map(|bytes| bytes.expose_secret().clone());
         let config = self.part(CONFIG, uuid)?;
-        Ok(Some(InstalledTa { record, module, procedure, config }))
+        Ok(Some(InstalledTa {
+            record,
+            module,
+            procedure,
+            config,
+        }))
+    }
+
+    /// One part of an installed TA.
+    ///
+    /// # Errors
+    /// [`TaStoreError::Storage`] if it is corrupt.
+    pub fn component(
+        &self,
+        uuid: &TaUuid,
+        part: Part,
+    ) -> Result<Option<Secret<Vec<u8>>>, TaStoreError> {
+        let kind = match part {
+            Part::Ta => MODULE,
+            Part::Procedure => PROCEDURE,
+            Part::Config => CONFIG,
+        };
+        self.part(kind, uuid)
     }
 
     /// The manifests of an installed TA.
@@ -137,7 +176,9 @@ impl<'a, P: Platform + ?Sized> TaStore<'a, P> {
     /// # Errors
     /// [`TaStoreError::Storage`] if one is corrupt.
     pub fn manifests(&self, uuid: &TaUuid) -> Result<Option<Manifests>, TaStoreError> {
-        let Some(release) = self.part(RELEASE_MANIFEST, uuid)? else { return Ok(None) };
+        let Some(release) = self.part(RELEASE_MANIFEST, uuid)? else {
+            return Ok(None);
+        };
         let plain = |bytes: Secret<Vec<u8>>| bytes.expose_secret().clone();
         Ok(Some(Manifests {
             release: plain(release),
@@ -152,9 +193,9 @@ impl<'a, P: Platform + ?Sized> TaStore<'a, P> {
     /// [`TaStoreError::Storage`] if the floor is corrupt: then nothing may be installed.
     pub fn floor(&self, ta: &TaId) -> Result<Option<Floor>, TaStoreError> {
         match self.namespace.read(&key(FLOOR, &self.floor_name(ta))) {
-            Ok(object) => {
-                Ok(Some(Floor::decode(object.data.expose_secret()).ok_or(StorageError::Corrupt)?))
-            }
+            Ok(object) => Ok(Some(
+                Floor::decode(object.data.expose_secret()).ok_or(StorageError::Corrupt)?,
+            )),
             Err(StorageError::NotFound) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -197,15 +238,29 @@ impl<'a, P: Platform + ?Sized> TaStore<'a, P> {
         plan: &mut Plan,
         installation: &Installation,
     ) -> Result<(), TaStoreError> {
-        let Installation { record, floor, module, procedure, config, manifests } = installation;
+        let Installation {
+            record,
+            floor,
+            module,
+            procedure,
+            config,
+            manifests,
+        } = installation;
         let uuid = &record.id.uuid;
         if module.len() > MAX_MODULE_BYTES {
             let (got_bytes, max_bytes) = (module.len(), MAX_MODULE_BYTES);
-            return Err(StorageError::TooLarge { got_bytes, max_bytes }.into());
+            return Err(StorageError::TooLarge {
+                got_bytes,
+                max_bytes,
+            }
+            .into());
         }
         match self.record(uuid)? {
             Some(old) if old.id != record.id => {
-                return Err(TaStoreError::OtherSigner { installed: old.id, got: record.id });
+                return Err(TaStoreError::OtherSigner {
+                    installed: old.id,
+                    got: record.id,
+                });
             }
             None if self.uuids()?.len() >= MAX_TAS => return Err(TaStoreError::TooManyTas),
             _ => {}
@@ -220,7 +275,10 @@ impl<'a, P: Platform + ?Sized> TaStore<'a, P> {
         plan.put(key(FLOOR, &self.floor_name(&record.id)), &floor.encode()?);
         plan.put(key(MODULE, id), module);
         plan.set(key(PROCEDURE, id), procedure.as_deref());
-        plan.set(key(CONFIG, id), config.as_ref().map(|c| c.expose_secret().as_slice()));
+        plan.set(
+            key(CONFIG, id),
+            config.as_ref().map(|c| c.expose_secret().as_slice()),
+        );
         plan.put(key(RELEASE_MANIFEST, id), &manifests.release);
         plan.set(key(CONFIG_MANIFEST, id), manifests.config.as_deref());
         plan.set(key(DEPENDENT_MANIFEST, id), manifests.dependent.as_deref());
@@ -228,11 +286,16 @@ impl<'a, P: Platform + ?Sized> TaStore<'a, P> {
     }
 
     fn plan_uninstall(&self, plan: &mut Plan, uuid: &TaUuid) -> Result<(), TaStoreError> {
-        let Some(record) = self.record(uuid)? else { return Ok(()) };
+        let Some(record) = self.record(uuid)? else {
+            return Ok(());
+        };
         for kind in ALL_PARTS {
             plan.set(key(*kind, uuid.as_bytes()), None);
         }
-        plan.put(key(WIPE, &self.floor_name(&record.id)), &record.id.context());
+        plan.put(
+            key(WIPE, &self.floor_name(&record.id)),
+            &record.id.context(),
+        );
         Ok(())
     }
 
@@ -287,7 +350,10 @@ impl Plan {
     }
 
     fn set(&mut self, id: Vec<u8>, data: Option<&[u8]>) {
-        self.0.push(Planned { id, data: data.map(|data| Secret::new(data.to_vec())) });
+        self.0.push(Planned {
+            id,
+            data: data.map(|data| Secret::new(data.to_vec())),
+        });
     }
 }
 

@@ -58,7 +58,9 @@ impl TaRecord {
 
     /// Reads what [`TaRecord::encode`] wrote.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let Value::Array(fields) = decode_value(bytes)? else { return None };
+        let Value::Array(fields) = decode_value(bytes)? else {
+            return None;
+        };
         let [id, sequence_number, release, config, root, module, len] = fields.as_slice() else {
             return None;
         };
@@ -79,10 +81,12 @@ impl TaRecord {
 }
 
 /// The lowest versions that may still be installed; they only rise.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Floor {
     /// Sequence number of the highest release ever installed.
     pub release: u64,
+    /// SUIT digest of that release: at its own number, no other release may stand.
+    pub release_digest: ReleaseDigest,
     /// Sequence number of the highest root manifest of a TAM ever applied.
     pub dependent: u64,
 }
@@ -91,14 +95,23 @@ impl Floor {
     pub(super) fn encode(&self) -> Result<Vec<u8>, StorageError> {
         encode_value(&Value::Array(alloc::vec![
             Value::from(self.release),
-            Value::from(self.dependent)
+            Value::Bytes(self.release_digest.0.to_vec()),
+            Value::from(self.dependent),
         ]))
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let Value::Array(fields) = decode_value(bytes)? else { return None };
-        let [release, dependent] = fields.as_slice() else { return None };
-        Some(Self { release: as_u64(release)?, dependent: as_u64(dependent)? })
+        let Value::Array(fields) = decode_value(bytes)? else {
+            return None;
+        };
+        let [release, digest, dependent] = fields.as_slice() else {
+            return None;
+        };
+        Some(Self {
+            release: as_u64(release)?,
+            release_digest: as_digest(digest)?.into(),
+            dependent: as_u64(dependent)?,
+        })
     }
 }
 

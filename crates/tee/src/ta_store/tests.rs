@@ -12,7 +12,10 @@ use crate::storage::Existing;
 use crate::testing::{Crash, TestPlatform};
 
 fn id(signer: u8) -> TaId {
-    TaId { signer: SignerId([signer; 32]), uuid: TaUuid([9; 16]) }
+    TaId {
+        signer: SignerId([signer; 32]),
+        uuid: TaUuid([9; 16]),
+    }
 }
 
 fn installation(id: TaId, version: u64) -> TaChange {
@@ -29,12 +32,20 @@ fn installation(id: TaId, version: u64) -> TaChange {
         module_len_bytes: u64::try_from(module.len()).unwrap(),
     };
     TaChange::Install(Box::new(Installation {
+        floor: Floor {
+            release: version,
+            release_digest: record.release,
+            dependent: version,
+        },
         record,
-        floor: Floor { release: version, dependent: version },
         module,
         procedure: Some(format!("procedure {version}").into_bytes()),
         config: Some(Secret::new(format!("config {version}").into_bytes())),
-        manifests: Manifests { release: vec![tag], config: Some(vec![tag]), dependent: None },
+        manifests: Manifests {
+            release: vec![tag],
+            config: Some(vec![tag]),
+            dependent: None,
+        },
     }))
 }
 
@@ -49,9 +60,18 @@ fn version(platform: &TestPlatform) -> Option<u64> {
     let ta = store.load(&id(1).uuid).unwrap()?;
     let version = ta.record.sequence_number;
     assert_eq!(ta.module, format!("module {version}").into_bytes());
-    assert_eq!(ta.procedure.unwrap(), format!("procedure {version}").into_bytes());
-    assert_eq!(ta.config.unwrap().expose_secret(), format!("config {version}").as_bytes());
-    assert_eq!(store.manifests(&id(1).uuid).unwrap().unwrap().release.len(), 1);
+    assert_eq!(
+        ta.procedure.unwrap(),
+        format!("procedure {version}").into_bytes()
+    );
+    assert_eq!(
+        ta.config.unwrap().expose_secret(),
+        format!("config {version}").as_bytes()
+    );
+    assert_eq!(
+        store.manifests(&id(1).uuid).unwrap().unwrap().release.len(),
+        1
+    );
     assert_eq!(store.floor(&id(1)).unwrap().unwrap().release, version);
     Some(version)
 }
@@ -68,7 +88,8 @@ fn install_replace_remove() {
     assert_eq!(tas.records().unwrap().len(), 1);
     tas.apply(&[TaChange::Uninstall(id(1).uuid)]).unwrap();
     assert_eq!(version(&platform), None);
-    assert_eq!(tas.floor(&id(1)).unwrap(), Some(Floor { release: 2, dependent: 2 }));
+    let floor = tas.floor(&id(1)).unwrap().unwrap();
+    assert_eq!((floor.release, floor.dependent), (2, 2));
     // The floor outlives the TA.
     let older = tas.apply(&[installation(id(1), 1)]);
     assert_eq!(older, Err(TaStoreError::FloorSinks { ta: id(1) }));
@@ -82,7 +103,13 @@ fn another_signer_cannot_take_the_place() {
     let tas = store(&platform);
     tas.apply(&[installation(id(1), 1)]).unwrap();
     let other = tas.apply(&[installation(id(2), 9)]);
-    assert_eq!(other, Err(TaStoreError::OtherSigner { installed: id(1), got: id(2) }));
+    assert_eq!(
+        other,
+        Err(TaStoreError::OtherSigner {
+            installed: id(1),
+            got: id(2)
+        })
+    );
     assert_eq!(version(&platform), Some(1));
 }
 
@@ -93,17 +120,26 @@ fn a_removed_ta_leaves_no_storage() {
         for at in 0.. {
             let tas = store(&platform);
             tas.recover().unwrap();
-            let next = tas.floor(&id(1)).unwrap().map_or(1, |floor| floor.release + 1);
+            let next = tas
+                .floor(&id(1))
+                .unwrap()
+                .map_or(1, |floor| floor.release + 1);
             tas.apply(&[installation(id(1), next)]).unwrap();
             let storage = SecureStorage::new(&platform, &RustCrypto, &id(1)).unwrap();
-            storage.create(b"key", b"private", b"", Existing::Replace).unwrap();
+            storage
+                .create(b"key", b"private", b"", Existing::Replace)
+                .unwrap();
             platform.crash_at(at, crash);
             let _ = tas.apply(&[TaChange::Uninstall(id(1).uuid)]);
             let died = platform.is_dead();
             platform.reboot();
             tas.recover().unwrap();
             let gone = version(&platform).is_none();
-            assert_eq!(storage.list().unwrap().is_empty(), gone, "{crash:?} at {at}");
+            assert_eq!(
+                storage.list().unwrap().is_empty(),
+                gone,
+                "{crash:?} at {at}"
+            );
             if !died {
                 assert!(gone);
                 break;
@@ -123,7 +159,10 @@ fn a_crash_at_every_write_leaves_the_old_ta_or_the_new() {
             let died = platform.is_dead();
             platform.reboot();
             let now = version(&platform);
-            assert!(now == Some(1) || now == Some(2), "{crash:?} at {at}: {now:?}");
+            assert!(
+                now == Some(1) || now == Some(2),
+                "{crash:?} at {at}: {now:?}"
+            );
             if !died {
                 result.unwrap();
                 assert_eq!(now, Some(2));
@@ -164,13 +203,27 @@ fn limits_hold() {
     let platform = TestPlatform::new(1);
     let tas = store(&platform);
     for n in 0..u8::try_from(MAX_TAS).unwrap() {
-        let ta = TaId { signer: SignerId([1; 32]), uuid: TaUuid([n; 16]) };
+        let ta = TaId {
+            signer: SignerId([1; 32]),
+            uuid: TaUuid([n; 16]),
+        };
         tas.apply(&[installation(ta, 1)]).unwrap();
     }
-    let ta = TaId { signer: SignerId([1; 32]), uuid: TaUuid([200; 16]) };
-    assert_eq!(tas.apply(&[installation(ta, 1)]), Err(TaStoreError::TooManyTas));
-    let TaChange::Install(mut big) = installation(id(1), 1) else { unreachable!() };
+    let ta = TaId {
+        signer: SignerId([1; 32]),
+        uuid: TaUuid([200; 16]),
+    };
+    assert_eq!(
+        tas.apply(&[installation(ta, 1)]),
+        Err(TaStoreError::TooManyTas)
+    );
+    let TaChange::Install(mut big) = installation(id(1), 1) else {
+        unreachable!()
+    };
     big.module = vec![0; MAX_MODULE_BYTES + 1];
     let large = tas.apply(&[TaChange::Install(big)]);
-    assert!(matches!(large, Err(TaStoreError::Storage(StorageError::TooLarge { .. }))));
+    assert!(matches!(
+        large,
+        Err(TaStoreError::Storage(StorageError::TooLarge { .. }))
+    ));
 }

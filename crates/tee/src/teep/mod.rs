@@ -49,7 +49,11 @@ pub struct TeepAgent {
 
 impl TeepAgent {
     pub(crate) fn new(tam_uri: Option<String>) -> Self {
-        Self { tam_uri, requested: BTreeSet::new(), unneeded: BTreeSet::new() }
+        Self {
+            tam_uri,
+            requested: BTreeSet::new(),
+            unneeded: BTreeSet::new(),
+        }
     }
 
     pub(crate) fn request_ta(&mut self, ta: &TaUuid, installed: bool) -> Option<Contact> {
@@ -76,7 +80,10 @@ impl TeepAgent {
     }
 
     pub(crate) fn policy_check(&mut self) -> Option<Contact> {
-        Some(Contact { tam_uri: self.tam_uri.clone(), message: None })
+        Some(Contact {
+            tam_uri: self.tam_uri.clone(),
+            message: None,
+        })
     }
 
     pub(crate) fn process_error(&mut self) {}

@@ -4,6 +4,10 @@
 //! [`TestPlatform::crash_at`] to one of them; there the change is either lost or kept and the
 //! machine is dead until [`TestPlatform::reboot`]. Nothing here protects anything.
 
+#[allow(clippy::unwrap_used, clippy::as_conversions)]
+// For tests: what cannot be made is a broken test.
+pub mod release;
+
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -67,8 +71,16 @@ impl TestPlatform {
             vendor_ids: vec![vendor.0],
             class_ids: vec![class.0],
         };
-        let medium = Arc::new(Mutex::new(Medium { random: u64::from(seed) << 32, ..Medium::default() }));
-        Self { medium, identity, root: [seed; 32], has_counter: false }
+        let medium = Arc::new(Mutex::new(Medium {
+            random: u64::from(seed) << 32,
+            ..Medium::default()
+        }));
+        Self {
+            medium,
+            identity,
+            root: [seed; 32],
+            has_counter: false,
+        }
     }
 
     /// The same device with a monotonic counter in hardware.
@@ -137,7 +149,9 @@ impl TestPlatform {
 
     /// One change of the medium, or the crash that stands there.
     fn change(&self, blob: &str, apply: impl FnOnce(&mut Medium)) -> Result<(), PlatformError> {
-        let failed = PlatformError::Storage { blob: blob.to_string() };
+        let failed = PlatformError::Storage {
+            blob: blob.to_string(),
+        };
         let mut medium = self.lock();
         if medium.dead {
             return Err(failed);
@@ -168,7 +182,11 @@ impl Platform for TestPlatform {
     fn security(&self) -> SecurityDescription {
         SecurityDescription {
             level: SecurityLevel::Software,
-            anti_rollback: if self.has_counter { AntiRollback::Hardware } else { AntiRollback::None },
+            anti_rollback: if self.has_counter {
+                AntiRollback::Hardware
+            } else {
+                AntiRollback::None
+            },
             storage_root: "memory".to_string(),
             missing: vec!["sandbox".to_string()],
             version: "0.1.0-test".to_string(),
@@ -207,7 +225,9 @@ impl Platform for TestPlatform {
     fn blob_read(&self, name: &BlobName) -> Result<Option<Vec<u8>>, PlatformError> {
         let mut medium = self.lock();
         if medium.dead {
-            return Err(PlatformError::Storage { blob: name.to_string() });
+            return Err(PlatformError::Storage {
+                blob: name.to_string(),
+            });
         }
         medium.reads = medium.reads.saturating_add(1);
         Ok(medium.blobs.get(name.as_str()).cloned())
@@ -215,7 +235,9 @@ impl Platform for TestPlatform {
 
     fn blob_write(&self, name: &BlobName, data: &[u8]) -> Result<(), PlatformError> {
         if self.lock().no_space {
-            return Err(PlatformError::NoSpace { blob: name.to_string() });
+            return Err(PlatformError::NoSpace {
+                blob: name.to_string(),
+            });
         }
         self.change(name.as_str(), |medium| {
             medium.blobs.insert(name.to_string(), data.to_vec());
@@ -231,7 +253,9 @@ impl Platform for TestPlatform {
     fn blob_list(&self, prefix: &str) -> Result<Vec<BlobName>, PlatformError> {
         let medium = self.lock();
         if medium.dead {
-            return Err(PlatformError::Storage { blob: prefix.to_string() });
+            return Err(PlatformError::Storage {
+                blob: prefix.to_string(),
+            });
         }
         let names = medium.blobs.keys().filter(|name| name.starts_with(prefix));
         Ok(names.filter_map(|name| BlobName::new(name)).collect())
@@ -245,7 +269,11 @@ impl Platform for TestPlatform {
 impl MonotonicCounter for TestPlatform {
     fn read(&self) -> Result<u64, PlatformError> {
         let medium = self.lock();
-        if medium.dead { Err(PlatformError::Counter) } else { Ok(medium.counter) }
+        if medium.dead {
+            Err(PlatformError::Counter)
+        } else {
+            Ok(medium.counter)
+        }
     }
 
     fn increment(&self) -> Result<u64, PlatformError> {
