@@ -13,7 +13,9 @@
 
 pub mod ca;
 pub mod config;
+pub mod factory;
 pub mod profile;
+mod suit_names;
 pub mod tam;
 mod time;
 

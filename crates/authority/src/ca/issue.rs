@@ -16,7 +16,9 @@ use tegata_wire::x509::{
 use super::authority_cert::{BACKDATE_SECS, Issuer};
 use super::cmp::{Authenticated, RequestBody};
 use super::signature_alg;
-use crate::profile::{KeyUsage, Profile, TemplateError, Validity};
+use tegata_wire::enrolment::{EnrolmentError, Identity, Procedure};
+
+use crate::profile::{KeyUsage, Profile, Validity, is_forbidden};
 use crate::{UnixMs, UnixSecs};
 
 /// The names a device's certificate must have: from the registry, never from the request.
@@ -26,6 +28,30 @@ pub struct ExpectedNames {
     pub subject: DistinguishedName,
     /// Alternative names in order.
     pub san: Vec<SanEntry>,
+}
+
+impl ExpectedNames {
+    /// The names of a registered device by the procedure of its release.
+    ///
+    /// # Errors
+    /// `Identity` if it lacks an attribute, or a value cannot stand in a certificate.
+    pub fn of(procedure: &Procedure, identity: &Identity) -> Result<Self, IssueDenied> {
+        procedure
+            .check_identity(identity)
+            .map_err(IssueDenied::Identity)?;
+        let texts = [&identity.serial, &identity.model, &identity.imei];
+        if texts
+            .into_iter()
+            .flatten()
+            .any(|t| t.chars().any(is_forbidden))
+        {
+            return Err(IssueDenied::Identity(EnrolmentError::Template));
+        }
+        Ok(Self {
+            subject: procedure.subject(identity).map_err(IssueDenied::Identity)?,
+            san: procedure.san(identity).map_err(IssueDenied::Identity)?,
+        })
+    }
 }
 
 /// Why a request gets no certificate.
@@ -57,7 +83,10 @@ pub enum IssueDenied {
     Attribute,
     /// The device lacks identity that the profile requires.
     #[error("the device cannot be named by the profile: {0}")]
-    Identity(TemplateError),
+    Identity(EnrolmentError),
+    /// The profile was changed after the release was made.
+    #[error("the profile {0} no longer says what the release was made with; make a new release")]
+    ProfileChanged(String),
     /// The key is one of the device's own infrastructure keys.
     #[error("the key is already used for another purpose")]
     KeyReuse,
@@ -84,6 +113,7 @@ impl IssueDenied {
             Self::Extension(_) => "an extension is asked for that the profile does not give",
             Self::Attribute => "an attribute is not accepted",
             Self::Identity(_) => "the profile is not for this device",
+            Self::ProfileChanged(_) => "the CA's profile changed; the device needs a new release",
             Self::KeyReuse => "the key is used for another purpose",
             Self::Lint(_) | Self::Build(_) | Self::Crypto(_) => "the CA failed; try again later",
         }
@@ -100,6 +130,7 @@ impl IssueDenied {
             Self::Extension(_) => "extension",
             Self::Attribute => "attribute",
             Self::Identity(_) => "identity",
+            Self::ProfileChanged(_) => "profile-changed",
             Self::KeyReuse => "key-reuse",
             Self::Lint(_) => "lint",
             Self::Build(_) => "build",
@@ -156,11 +187,20 @@ impl IssuanceToken {
 pub fn authorize(
     provider: &dyn Provider,
     request: Authenticated,
-    names: ExpectedNames,
+    identity: &Identity,
+    procedure: &Procedure,
     profile: &Profile,
     other_keys: &[[u8; 32]],
 ) -> Result<IssuanceToken, IssueDenied> {
     let (ueid, release, body) = request.into_parts();
+    // The key that authenticated the request is this device's: so must the identity be.
+    if identity.ueid != ueid {
+        return Err(IssueDenied::AltNames);
+    }
+    if !profile.agrees_with(procedure) {
+        return Err(IssueDenied::ProfileChanged(profile.name.clone()));
+    }
+    let names = ExpectedNames::of(procedure, identity)?;
     let RequestBody::P10cr(csr_der) = body else {
         return Err(IssueDenied::Attribute);
     };

@@ -8,7 +8,9 @@
 
 pub mod authority_cert;
 pub mod cmp;
+pub mod delivery;
 pub mod issue;
+pub mod release;
 
 use tegata_crypto::{CryptoError, KeyAlg};
 use tegata_wire::x509::{SignatureAlg, X509Error};

@@ -6,11 +6,11 @@ use std::ops::Range;
 use const_oid::ObjectIdentifier;
 use serde::Deserialize;
 use tegata_crypto::KeyAlg;
+use tegata_wire::enrolment::{IdentityAttribute, Template};
 use toml::Spanned;
 
 use super::{
-    EKU_NAMES, KeyUsage, Profile, SubjectAltNames, SubjectAttribute, Template, TemplateError,
-    Validity, Variable,
+    EKU_NAMES, KeyUsage, Profile, SubjectAltNames, SubjectAttribute, TemplateMistake, Validity,
 };
 use crate::config::{ConfigError, Mistakes, choose_from, from_toml, parse_span_secs};
 
@@ -52,8 +52,7 @@ struct RawProfile {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawSan {
-    #[serde(default)]
-    hardware_module_name: bool,
+    hardware_module_type: Option<Spanned<String>>,
     permanent_identifier: Option<Spanned<String>>,
     #[serde(default)]
     dns: Texts,
@@ -109,6 +108,7 @@ fn check(name: &str, raw: Spanned<RawProfile>, mistakes: &mut Mistakes<'_>) -> P
             "Write for example subject = [{ serialNumber = \"{serial}\" }].",
         );
     }
+    let required = with_named(required, &subject, &san);
     let key_algs = key_algs(&raw.key_algorithms, mistakes);
     let key_usage = key_usage(&raw.key_usage, &key_algs, mistakes);
     let validity = validity(&raw.validity, mistakes);
@@ -142,7 +142,7 @@ fn check(name: &str, raw: Spanned<RawProfile>, mistakes: &mut Mistakes<'_>) -> P
 
 /// The names of a certificate, checked against the identity the profile requires.
 struct Names<'r, 'm, 't> {
-    required: &'r [Variable],
+    required: &'r [IdentityAttribute],
     mistakes: &'m mut Mistakes<'t>,
 }
 
@@ -186,7 +186,7 @@ impl Names<'_, '_, '_> {
     }
 
     fn check_attribute(&mut self, attribute: SubjectAttribute, t: &Template, span: Range<usize>) {
-        let (max, fixed) = (attribute.chars_max(), t.fixed_chars());
+        let (max, fixed) = (attribute.chars_max(), super::template::fixed_chars(t));
         if fixed > max {
             self.mistakes.add(
                 span,
@@ -245,7 +245,9 @@ impl Names<'_, '_, '_> {
             }
         }
         SubjectAltNames {
-            hardware_module_name: raw.hardware_module_name,
+            hardware_module_type: raw
+                .hardware_module_type
+                .and_then(|t| self.hardware_type(&t)),
             permanent_identifier: raw.permanent_identifier.and_then(|p| self.template(&p)),
             dns,
             uri,
@@ -282,9 +284,12 @@ impl Names<'_, '_, '_> {
     }
 
     fn template(&mut self, text: &Spanned<String>) -> Option<Template> {
-        match Template::parse(text.get_ref()) {
+        match super::template::check(text.get_ref()) {
             Ok(template) => {
-                let missing = template.variables().find(|v| !self.is_required(*v));
+                let missing = template
+                    .attributes()
+                    .into_iter()
+                    .find(|v| !self.is_required(*v));
                 if let Some(v) = missing {
                     self.mistakes.add(
                         text.span(),
@@ -296,13 +301,11 @@ impl Names<'_, '_, '_> {
             }
             Err(e) => {
                 let mend = match &e {
-                    TemplateError::Unknown(word) => {
-                        choose_from(word, &Variable::ALL.map(Variable::name))
-                    }
-                    TemplateError::Brace => "Write variables as {serial}.".into(),
-                    TemplateError::Empty => "Write a text, or remove the line.".into(),
-                    TemplateError::TooLong { .. } => "Shorten it.".into(),
-                    TemplateError::Character(_) | TemplateError::Missing(_) => "Remove it.".into(),
+                    TemplateMistake::Unknown(word) => choose_from(word, &ATTRIBUTE_NAMES),
+                    TemplateMistake::Brace => "Write variables as {serial}.".into(),
+                    TemplateMistake::Empty => "Write a text, or remove the line.".into(),
+                    TemplateMistake::TooLong { .. } => "Shorten it.".into(),
+                    TemplateMistake::Character(_) => "Remove it.".into(),
                 };
                 self.mistakes.add(text.span(), e.to_string(), mend);
                 None
@@ -310,18 +313,33 @@ impl Names<'_, '_, '_> {
         }
     }
 
+    fn hardware_type(&mut self, text: &Spanned<String>) -> Option<ObjectIdentifier> {
+        let oid = ObjectIdentifier::new(text.get_ref()).ok();
+        if oid.is_none() {
+            self.mistakes.add(
+                text.span(),
+                format!("\"{}\" is not an object identifier", text.get_ref()),
+                "Write the number of your hardware type under your enterprise number, for example \
+                 \"1.3.6.1.4.1.32473.1\".",
+            );
+        }
+        oid
+    }
+
     /// Every device has a UEID, a model and a serial number.
-    fn is_required(&self, v: Variable) -> bool {
-        matches!(v, Variable::Ueid | Variable::Serial | Variable::Model)
-            || self.required.contains(&v)
+    fn is_required(&self, v: IdentityAttribute) -> bool {
+        matches!(
+            v,
+            IdentityAttribute::Ueid | IdentityAttribute::Serial | IdentityAttribute::Model
+        ) || self.required.contains(&v)
     }
 }
 
-fn required(raw: &Texts, mistakes: &mut Mistakes<'_>) -> Vec<Variable> {
-    let known = Variable::ALL.map(Variable::name);
+fn required(raw: &Texts, mistakes: &mut Mistakes<'_>) -> Vec<IdentityAttribute> {
+    let known = ATTRIBUTE_NAMES;
     let mut out = BTreeSet::new();
     for word in raw {
-        match Variable::from_name(word.get_ref()) {
+        match IdentityAttribute::from_name(word.get_ref()) {
             Some(v) => drop(out.insert(v)),
             None => mistakes.add(
                 word.span(),
@@ -334,6 +352,27 @@ fn required(raw: &Texts, mistakes: &mut Mistakes<'_>) -> Vec<Variable> {
         }
     }
     out.into_iter().collect()
+}
+
+/// The required attributes and those that the names use: a device must have all of them.
+fn with_named(
+    required: Vec<IdentityAttribute>,
+    subject: &[(SubjectAttribute, Template)],
+    san: &SubjectAltNames,
+) -> Vec<IdentityAttribute> {
+    let mut all: BTreeSet<IdentityAttribute> = required.into_iter().collect();
+    let templates = subject
+        .iter()
+        .map(|(_, t)| t)
+        .chain(&san.permanent_identifier);
+    let templates = templates.chain(&san.dns).chain(&san.uri);
+    all.extend(templates.flat_map(Template::attributes));
+    if san.hardware_module_type.is_some() {
+        all.insert(IdentityAttribute::Serial);
+    }
+    // Every device has a UEID: a procedure need not ask for it.
+    all.remove(&IdentityAttribute::Ueid);
+    all.into_iter().collect()
 }
 
 fn key_algs(raw: &Spanned<Texts>, mistakes: &mut Mistakes<'_>) -> Vec<KeyAlg> {
@@ -554,6 +593,8 @@ const KEY_ALG_NAMES: [(&str, KeyAlg); 3] = [
     ("P-384", KeyAlg::P384),
     ("Ed25519", KeyAlg::Ed25519),
 ];
+/// Identity attributes by the names that templates use.
+const ATTRIBUTE_NAMES: [&str; 5] = ["serial", "ueid", "model", "imei", "mac"];
 /// Most entries of one list in a profile: names of one device, not of a fleet.
 const ITEMS_MAX: usize = 16;
 /// Shortest lifetime: clocks of devices differ by minutes.

@@ -18,8 +18,13 @@ use std::collections::BTreeMap;
 
 use const_oid::ObjectIdentifier;
 use tegata_crypto::KeyAlg;
+use tegata_wire::enrolment::{
+    ConfirmMode, IdentityAttribute, KeyKind, Procedure, ProtocolProfile, SanTemplate, Template,
+};
+use tegata_wire::x509::AttributeSpec;
 
-pub use template::{Identity, Template, TemplateError, Variable};
+pub use template::TemplateMistake;
+pub(crate) use template::is_forbidden;
 
 use crate::config::ConfigError;
 
@@ -72,7 +77,7 @@ pub struct Profile {
     /// How long before the end a device renews, in seconds.
     pub renewal_window_secs: u64,
     /// Identity the device must have; every template variable is among them.
-    pub required: Vec<Variable>,
+    pub required: Vec<IdentityAttribute>,
     /// Whether a device may ask not to send certConf.
     pub implicit_confirm: bool,
     /// Certificate policies.
@@ -152,8 +157,8 @@ impl SubjectAttribute {
 /// Subject alternative names of a profile; at least one, or the subject is not empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SubjectAltNames {
-    /// otherName HardwareModuleName (RFC 4108 section 5): the model's OID and the serial number.
-    pub hardware_module_name: bool,
+    /// otherName HardwareModuleName (RFC 4108 section 5): this hwType, and the serial number.
+    pub hardware_module_type: Option<ObjectIdentifier>,
     /// otherName PermanentIdentifier (RFC 4043) with this identifier value.
     pub permanent_identifier: Option<Template>,
     /// dNSName values.
@@ -166,7 +171,7 @@ impl SubjectAltNames {
     /// Whether there is none at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        !self.hardware_module_name
+        self.hardware_module_type.is_none()
             && self.permanent_identifier.is_none()
             && self.dns.is_empty()
             && self.uri.is_empty()
@@ -248,3 +253,96 @@ pub const EKU_NAMES: [(&str, ObjectIdentifier); 5] = [
         ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.17"),
     ),
 ];
+
+/// What a profile leaves to the release that uses it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcedureDetails {
+    /// Name of the release, for people and logs.
+    pub release_name: String,
+    /// Key scheme.
+    pub protocol_profile: ProtocolProfile,
+    /// Root certificates (DER) that the TA checks certificates against.
+    pub trust_anchors: Vec<Vec<u8>>,
+}
+
+impl Profile {
+    /// The procedure that makes a TA ask for exactly what this profile gives.
+    #[must_use]
+    pub fn to_procedure(&self, details: ProcedureDetails) -> Procedure {
+        let mut san = Vec::new();
+        if let (Some(hw_type), Ok(serial)) =
+            (self.san.hardware_module_type, Template::new("{serial}"))
+        {
+            san.push(SanTemplate::HardwareModule { hw_type, serial });
+        }
+        if let Some(value) = &self.san.permanent_identifier {
+            san.push(SanTemplate::PermanentIdentifier {
+                value: value.clone(),
+                assigner: None,
+            });
+        }
+        san.extend(self.san.dns.iter().cloned().map(SanTemplate::Dns));
+        san.extend(self.san.uri.iter().cloned().map(SanTemplate::Uri));
+        let spec = |a: SubjectAttribute| AttributeSpec::by_name(a.name());
+        let subject = self
+            .subject
+            .iter()
+            .filter_map(|(a, t)| Some((spec(*a)?, t.clone())));
+        let key_kind = match self.key_algs.first() {
+            Some(KeyAlg::P384) => KeyKind::P384,
+            Some(KeyAlg::Ed25519) => KeyKind::Ed25519,
+            _ => KeyKind::P256,
+        };
+        Procedure {
+            release_name: details.release_name,
+            profile: self.name.clone(),
+            protocol_profile: details.protocol_profile,
+            key_kind,
+            subject: subject.collect(),
+            san,
+            required: self.required.clone(),
+            key_usage: self
+                .key_usage
+                .iter()
+                .fold(0, |bits, usage| bits | 1 << usage.bit()),
+            ext_key_usage: self.extended_key_usage.clone(),
+            validity_secs: match self.validity {
+                Validity::Secs(secs) => Some(secs),
+                Validity::Indefinite => None,
+            },
+            renewal_window_secs: self.renewal_window_secs,
+            trust_anchors: details.trust_anchors,
+            cmp_path: format!("{CMP_PATH_PREFIX}{}", self.name),
+            confirm_mode: if self.implicit_confirm {
+                ConfirmMode::Implicit
+            } else {
+                ConfirmMode::Explicit
+            },
+        }
+    }
+
+    /// Whether a release made earlier still asks for what this profile gives (lifetimes may differ:
+    /// they are the CA's alone).
+    #[must_use]
+    pub fn agrees_with(&self, procedure: &Procedure) -> bool {
+        let mine = self.to_procedure(ProcedureDetails {
+            release_name: String::new(),
+            protocol_profile: procedure.protocol_profile,
+            trust_anchors: Vec::new(),
+        });
+        mine.profile == procedure.profile
+            && mine.subject == procedure.subject
+            && mine.san == procedure.san
+            && mine.required == procedure.required
+            && mine.key_usage == procedure.key_usage
+            && mine.ext_key_usage == procedure.ext_key_usage
+    }
+}
+
+/// What CMP paths of profiles begin with; the profile's name follows.
+///
+/// Spec: RFC 9811 section 3.4
+pub const CMP_PATH_PREFIX: &str = "/.well-known/cmp/p/";
+
+/// A profile file to begin with.
+pub const EXAMPLE: &str = include_str!("example.toml");

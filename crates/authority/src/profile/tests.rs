@@ -1,4 +1,6 @@
 use super::*;
+use tegata_wire::enrolment::{EnrolmentError, Identity};
+use tegata_wire::ids::Ueid;
 
 const GOOD: &str = r#"
 [profile.idevid]
@@ -11,7 +13,7 @@ validity = "indefinite"
 implicit_confirm = true
 
 [profile.idevid.san]
-hardware_module_name = true
+hardware_module_type = "1.3.6.1.4.1.32473.1"
 permanent_identifier = "{ueid}"
 uri = ["urn:dev:{ueid}"]
 
@@ -46,15 +48,11 @@ fn change(from: &str, to: &str, at: (usize, usize), word: &str) {
     assert!(e.to_string().contains(word), "{e} lacks {word}");
 }
 
-struct Device;
-impl Identity for Device {
-    fn value(&self, v: Variable) -> Option<String> {
-        match v {
-            Variable::Serial => Some("S-1".into()),
-            Variable::Model => Some("門番".into()),
-            _ => None,
-        }
-    }
+fn device() -> Identity {
+    let mut id = Identity::new(Ueid::from_random([7; 16]));
+    id.serial = Some("S-1".into());
+    id.model = Some("門番".into());
+    id
 }
 
 #[test]
@@ -64,17 +62,17 @@ fn the_good_file_is_read_whole() {
     assert_eq!(p.description, "製造時のデバイス証明書");
     assert_eq!(p.key_algs, [KeyAlg::P256, KeyAlg::P384, KeyAlg::Ed25519]);
     assert_eq!(p.subject.len(), 4);
-    assert_eq!(p.subject[2].1.expand(&Device).unwrap(), "門番 S-1");
+    assert_eq!(p.subject[2].1.expand(&device()).unwrap(), "門番 S-1");
     assert_eq!(p.validity, Validity::Indefinite);
-    assert!(p.implicit_confirm && p.san.hardware_module_name);
+    assert!(p.implicit_confirm && p.san.hardware_module_type.is_some());
     assert_eq!(p.extended_key_usage.len(), 2);
     let m = profiles.find("modem").unwrap();
     assert_eq!(m.renewal_window_secs, 30 * 86_400);
     assert_eq!(m.validity, Validity::Secs(365 * 86_400));
     assert!(!m.implicit_confirm);
     assert_eq!(
-        m.subject[0].1.expand(&Device),
-        Err(TemplateError::Missing(Variable::Imei))
+        m.subject[0].1.expand(&device()),
+        Err(EnrolmentError::MissingIdentity(IdentityAttribute::Imei))
     );
     assert_eq!(profiles.iter().count(), 2);
 }
@@ -150,7 +148,7 @@ fn each_mistake_is_told_with_its_place() {
     change("http://pki", "ftp://pki", (24, 13), "web address");
     change("urn:dev:", "", (14, 8), "scheme");
     change("[profile.modem]", "[profile.Modem]", (16, 10), "lower-case");
-    change("32473.1\"", "x\"", (23, 13), "object identifier");
+    change("32473.1\"", "x\"", (12, 24), "object identifier");
     change(
         "[\"digitalSignature\"]",
         "[\"keyAgreement\"]",
@@ -198,4 +196,34 @@ fn nobody_named_is_refused() {
     assert!(
         mistakes(text)[0].contains("names nobody") || mistakes(text)[0].contains("name nobody")
     );
+}
+
+#[test]
+fn a_procedure_says_what_the_profile_says() {
+    let profiles = Profiles::parse(GOOD).unwrap();
+    let p = profiles.find("idevid").unwrap();
+    let procedure = p.to_procedure(ProcedureDetails {
+        release_name: "enrol".into(),
+        protocol_profile: ProtocolProfile::Default,
+        trust_anchors: vec![],
+    });
+    assert!(p.agrees_with(&procedure));
+    assert!(!profiles.find("modem").unwrap().agrees_with(&procedure));
+    assert_eq!(procedure.cmp_path, "/.well-known/cmp/p/idevid");
+    assert_eq!(procedure.key_usage, 1);
+    assert_eq!(procedure.validity_secs, None);
+    let name = procedure.subject(&device()).unwrap().to_display();
+    assert_eq!(
+        name,
+        "C=JP, O=手形工業株式会社, CN=門番 S-1, serialNumber=S-1"
+    );
+    assert_eq!(procedure.san(&device()).unwrap().len(), 3);
+    let mut changed = p.clone();
+    changed.extended_key_usage.clear();
+    assert!(!changed.agrees_with(&procedure));
+}
+
+#[test]
+fn the_example_is_good() {
+    assert!(Profiles::parse(EXAMPLE).unwrap().find("device").is_some());
 }

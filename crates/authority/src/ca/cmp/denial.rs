@@ -179,6 +179,7 @@ fn issue_failure(denied: &IssueDenied) -> PkiFailureInfo {
         IssueDenied::Extension(_) => F::UNACCEPTED_EXTENSION,
         IssueDenied::Identity(_) => F::NOT_AUTHORIZED,
         IssueDenied::KeyReuse => F::NOT_AUTHORIZED,
+        IssueDenied::ProfileChanged(_) => F::UNACCEPTED_POLICY,
         IssueDenied::Lint(_) | IssueDenied::Build(_) | IssueDenied::Crypto(_) => F::SYSTEM_FAILURE,
     }
 }

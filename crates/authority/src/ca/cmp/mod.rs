@@ -17,5 +17,5 @@ pub use confirm::{Confirmation, PendingTransaction, Verdict, check_confirmation}
 pub use denial::{CmpDenial, NotAuthenticated};
 pub use reply::{Reply, ReplyContext};
 pub use request::{
-    AllegedRequest, Authenticated, Credential, Lookup, MacPolicy, RequestBody, authenticate, decode,
+    AllegedRequest, Authenticated, Credential, MacPolicy, RequestBody, authenticate, decode,
 };

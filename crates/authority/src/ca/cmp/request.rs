@@ -6,24 +6,16 @@ use tegata_crypto::{CryptoError, Provider, Secret};
 use tegata_wire::cmp::{
     BodyKind, CertStatus, NONCE_BYTES, PkiHeader, ProtectionAlg, UnverifiedPkiMessage,
 };
+use tegata_wire::enrolment::SenderKid;
 use tegata_wire::ids::{ReleaseDigest, Ueid};
 
 use super::denial::{CmpDenial, NotAuthenticated};
-
-/// What the senderKID says about whose key to look up: release digest prefix ‖ ueid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lookup {
-    /// First 16 bytes of the release digest.
-    pub release_prefix: [u8; 16],
-    /// The device.
-    pub ueid: Ueid,
-}
 
 /// A request as it came: well-formed, nothing in it believed.
 #[derive(Debug)]
 pub struct AllegedRequest {
     message: UnverifiedPkiMessage,
-    lookup: Option<Lookup>,
+    lookup: Option<SenderKid>,
     body: RequestBody,
 }
 
@@ -67,7 +59,7 @@ impl AllegedRequest {
     /// Whose key to look up; `None` if the senderKID is not of our form (then no key is found,
     /// and [`authenticate`] says so like for any other unknown key).
     #[must_use]
-    pub fn lookup(&self) -> Option<&Lookup> {
+    pub fn lookup(&self) -> Option<&SenderKid> {
         self.lookup.as_ref()
     }
 
@@ -148,7 +140,7 @@ pub fn decode(bytes: &[u8]) -> Result<AllegedRequest, CmpDenial> {
     let lookup = header
         .sender_kid
         .as_ref()
-        .and_then(|kid| read_kid(kid.as_bytes()));
+        .and_then(|kid| SenderKid::parse(kid.as_bytes()).ok());
     Ok(AllegedRequest {
         message,
         lookup,
@@ -260,13 +252,4 @@ fn accepted(alg: &ProtectionAlg, policy: MacPolicy) -> bool {
         // Kinds that wire may learn later are not accepted before somebody decides so here.
         _ => false,
     }
-}
-
-/// Splits release digest prefix ‖ ueid.
-fn read_kid(kid: &[u8]) -> Option<Lookup> {
-    let (prefix, ueid) = kid.split_first_chunk::<16>()?;
-    Some(Lookup {
-        release_prefix: *prefix,
-        ueid: Ueid::from_slice(ueid).ok()?,
-    })
 }
