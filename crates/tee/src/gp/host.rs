@@ -243,6 +243,12 @@ pub trait HostServices: Send {
         content: &[u8],
     ) -> Result<ObjectToken, HostError>;
 
+    /// Reads an open object again: another handle may have written it.
+    ///
+    /// # Errors
+    /// As [`HostServices::object_open`].
+    fn object_read(&mut self, token: ObjectToken) -> Result<Vec<u8>, HostError>;
+
     /// Replaces the content of an open object, atomically and durably.
     ///
     /// # Errors
@@ -347,6 +353,9 @@ pub enum HostRequest {
         id: Vec<u8>,
         flags: u32,
         content: SecretBytes,
+    },
+    ObjectRead {
+        token: ObjectToken,
     },
     ObjectWrite {
         token: ObjectToken,
@@ -579,6 +588,11 @@ impl<T: HostTransport> HostServices for RemoteServices<T> {
         }
     }
 
+    fn object_read(&mut self, token: ObjectToken) -> Result<Vec<u8>, HostError> {
+        self.secret(HostRequest::ObjectRead { token })
+            .map(|mut bytes| core::mem::take(&mut *bytes))
+    }
+
     fn object_write(&mut self, token: ObjectToken, content: &[u8]) -> Result<(), HostError> {
         let content = SecretBytes::new(content.to_vec());
         self.done(HostRequest::ObjectWrite { token, content })
@@ -711,6 +725,9 @@ fn answer(services: &mut dyn HostServices, request: HostRequest) -> Result<HostR
         HostRequest::ObjectCreate { id, flags, content } => HostReply::Token(
             services.object_create(object_id(&id)?, flags, object_content(&content)?)?,
         ),
+        HostRequest::ObjectRead { token } => {
+            HostReply::Secret(SecretBytes::new(services.object_read(token)?))
+        }
         HostRequest::ObjectWrite { token, content } => {
             services.object_write(token, object_content(&content)?)?;
             HostReply::Done

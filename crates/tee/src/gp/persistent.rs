@@ -236,8 +236,29 @@ pub fn rename_persistent_object(c: &mut Ctx<'_>, object: u32, id: u32, id_len: u
     Ok(())
 }
 
+/// Takes over what another handle wrote meanwhile, where the share flags allow others to write.
+fn refresh(c: &mut Ctx<'_>, object: u32) -> Res {
+    let Some(stored) = &c.st.objects.get(object)?.stored else {
+        return panic_with(TEE_ERROR_BAD_STATE);
+    };
+    if stored.flags & TEE_DATA_FLAG_SHARE_WRITE == 0 {
+        return Ok(());
+    }
+    let content = Zeroizing::new(c.st.services.object_read(stored.token)?);
+    let Some((fresh, data)) = decode(&content) else {
+        return code(TEE_ERROR_CORRUPT_OBJECT);
+    };
+    let slot = c.st.objects.get_mut(object)?;
+    slot.usage &= fresh.usage;
+    if let Some(stored) = &mut slot.stored {
+        stored.data = data;
+    }
+    Ok(())
+}
+
 /// `TEE_ReadObjectData`.
 pub fn read_object_data(c: &mut Ctx<'_>, object: u32, to: u32, size: u32, count: u32) -> Res {
+    refresh(c, object)?;
     let stored = stored_with(c.st.objects.get_mut(object)?, TEE_DATA_FLAG_ACCESS_READ)?;
     let start = usize::try_from(stored.position)
         .unwrap_or(usize::MAX)
@@ -255,6 +276,7 @@ pub fn read_object_data(c: &mut Ctx<'_>, object: u32, to: u32, size: u32, count:
 
 /// `TEE_WriteObjectData`.
 pub fn write_object_data(c: &mut Ctx<'_>, object: u32, from: u32, size: u32) -> Res {
+    refresh(c, object)?;
     let bytes = c.mem.copy(from, size)?;
     let stored = stored_with(c.st.objects.get_mut(object)?, TEE_DATA_FLAG_ACCESS_WRITE)?;
     let Some(end) = stored.position.checked_add(size) else {
@@ -293,6 +315,7 @@ fn commit(c: &mut Ctx<'_>, object: u32, data: Zeroizing<Vec<u8>>, position: u32)
 
 /// `TEE_TruncateObjectData`.
 pub fn truncate_object_data(c: &mut Ctx<'_>, object: u32, size: u32) -> Res {
+    refresh(c, object)?;
     let stored = stored_with(c.st.objects.get_mut(object)?, TEE_DATA_FLAG_ACCESS_WRITE)?;
     let len = usize::try_from(size).map_err(|_| Fail::Code(TEE_ERROR_STORAGE_NO_SPACE))?;
     if len > OBJECT_LEN_BYTES_MAX {
@@ -403,8 +426,8 @@ fn peek_info(st: &mut GpState, id: &[u8]) -> Option<[u32; 7]> {
         mask_enumerated(&mut words);
         return Some(words);
     }
-    let shared = TEE_DATA_FLAG_SHARE_READ | TEE_DATA_FLAG_SHARE_WRITE;
-    let (token, content) = st.services.object_open(id, shared).ok()?;
+    // Without any access right: an enumeration disturbs nobody.
+    let (token, content) = st.services.object_open(id, 0).ok()?;
     let content = Zeroizing::new(content);
     st.services.object_close(token);
     let (object, data) = decode(&content)?;

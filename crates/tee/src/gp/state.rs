@@ -14,14 +14,15 @@ use super::mem::Mem;
 use super::object::{Object, ObjectEnumerator};
 use super::operation::Operation;
 use super::property::{PropertyEnumerator, TaProperties};
-use crate::session::launch::{ClientIdentity, TaIdentity};
+use crate::session::launch::ClientIdentity;
+use crate::storage::TaId;
 
 /// State of one instance.
 pub struct GpState {
     /// The TEE around the instance.
     pub services: Box<dyn HostServices>,
     /// Which TA this is.
-    pub ta: TaIdentity,
+    pub ta: TaId,
     /// Its declared properties.
     pub properties: TaProperties,
     /// Facts about the TEE and device.
@@ -52,7 +53,7 @@ impl GpState {
     #[must_use]
     pub fn new(
         services: Box<dyn HostServices>,
-        ta: TaIdentity,
+        ta: TaId,
         properties: TaProperties,
         info: TeeInfo,
     ) -> Self {

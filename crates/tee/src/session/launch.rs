@@ -13,19 +13,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
-use tegata_wire::ids::{SignerId, TaUuid};
 
 use crate::gp::host::HostServices;
 use crate::gp::params::{Params, ParamsOut};
-
-/// Who a TA is: the key that signs its releases, and its UUID. Storage is bound to both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct TaIdentity {
-    /// Thumbprint of the release key.
-    pub signer: SignerId,
-    /// The TA's UUID.
-    pub uuid: TaUuid,
-}
+use crate::gp::property::TaProperties;
+use crate::storage::TaId;
 
 /// GP's `TEE_Identity`: who calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -40,7 +32,7 @@ pub struct ClientIdentity {
 #[derive(Clone)]
 pub struct LaunchSpec {
     /// Which TA.
-    pub ta: TaIdentity,
+    pub ta: TaId,
     /// Its Wasm module, already verified against its release.
     pub module: Arc<Vec<u8>>,
 }
@@ -101,8 +93,34 @@ pub struct Panic {
     pub function: String,
 }
 
+/// How long an instance of a TA lives and whom it serves, as its module declares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lifetime {
+    /// `gpd.ta.singleInstance`.
+    pub single_instance: bool,
+    /// `gpd.ta.multiSession`; has a meaning only with a single instance.
+    pub multi_session: bool,
+    /// `gpd.ta.instanceKeepAlive`; has a meaning only with a single instance.
+    pub keep_alive: bool,
+}
+
+impl Lifetime {
+    /// What `properties` say.
+    #[must_use]
+    pub const fn of(properties: &TaProperties) -> Self {
+        Self {
+            single_instance: properties.single_instance,
+            multi_session: properties.single_instance && properties.multi_session,
+            keep_alive: properties.single_instance && properties.instance_keep_alive,
+        }
+    }
+}
+
 /// An instance, wherever it runs. Entry points never run concurrently in one instance.
 pub trait TaInstance: Send {
+    /// What its module declares.
+    fn lifetime(&self) -> Lifetime;
+
     /// Runs one entry point to its end. After [`Outcome::Panicked`] the instance is only dropped.
     fn call(&mut self, entry: Entry) -> Outcome;
 }

@@ -26,10 +26,11 @@ use crate::gp::consts::*;
 use crate::gp::host::HostServices;
 use crate::gp::imports::{Host, define};
 use crate::gp::mem::Mem;
-use crate::gp::params::{Param, ParamOut, Params, ParamsOut, param_types, within_limits};
+use crate::gp::params::{Param, ParamOut, Params, ParamsOut, param_types, wipe, within_limits};
 use crate::gp::property::{PropertiesError, TaProperties};
 use crate::gp::state::GpState;
-use crate::session::launch::{Entry, LaunchError, Outcome, Panic, TaIdentity, TaInstance};
+use crate::session::launch::{Entry, LaunchError, Lifetime, Outcome, Panic, TaInstance};
+use crate::storage::TaId;
 
 /// Name of the custom section that holds the TA's properties.
 pub const PROPERTY_SECTION: &str = "tegata.ta";
@@ -178,7 +179,7 @@ impl WasmInstance {
     /// [`LaunchError`] if it imports what this TEE does not have, or asks for too much memory.
     pub fn new(
         module: &TaModule,
-        ta: TaIdentity,
+        ta: TaId,
         mut services: Box<dyn HostServices>,
     ) -> Result<Self, LaunchError> {
         let info = services.info().map_err(|error| LaunchError::Start {
@@ -300,7 +301,6 @@ impl WasmInstance {
                 let at = block.saturating_add(8 * index);
                 let buffer_at = block.saturating_add(place);
                 match param {
-                    Param::None | Param::ValueOutput => {}
                     Param::ValueInput { a, b } | Param::ValueInout { a, b } => {
                         mem.put_words(at, &[*a, *b])?;
                     }
@@ -314,11 +314,12 @@ impl WasmInstance {
                         let zeros = alloc::vec![0; usize::try_from(*size).unwrap_or(0)];
                         mem.write(buffer_at, &zeros)?;
                     }
+                    _ => {}
                 }
             }
             Ok(())
         })?;
-        params.iter_mut().for_each(Param::wipe);
+        params.iter_mut().for_each(wipe);
         let code = call(self, types, block, block.saturating_add(32))?;
         let out = self.with_memory(|mem| {
             let mut out = ParamsOut::default();
@@ -342,9 +343,7 @@ impl WasmInstance {
                         buffer: Vec::new(),
                         size: b,
                     },
-                    Param::None | Param::ValueInput { .. } | Param::MemrefInput { .. } => {
-                        ParamOut::None
-                    }
+                    _ => ParamOut::None,
                 };
             }
             Ok(out)
@@ -416,6 +415,10 @@ impl WasmInstance {
 }
 
 impl TaInstance for WasmInstance {
+    fn lifetime(&self) -> Lifetime {
+        Lifetime::of(&self.store.data().gp.properties)
+    }
+
     fn call(&mut self, entry: Entry) -> Outcome {
         if let Some(panic) = &self.dead {
             return Outcome::Panicked(panic.clone());

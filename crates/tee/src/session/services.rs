@@ -1,0 +1,257 @@
+//! [`HostServices`] of an instance, over the TEE and the session manager.
+
+use alloc::collections::BTreeSet;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+
+use tegata_wire::ids::TaUuid;
+use zeroize::Zeroizing;
+
+use super::control::CallControl;
+use super::locks::OpenObject;
+use super::{Caller, SessionManager, Shared};
+use crate::gp::consts::*;
+use crate::gp::host::{
+    CallSignal, ComponentKind, HostError, HostServices, ObjectToken, PersistentTime, TaReply,
+    TeeInfo,
+};
+use crate::gp::params::Params;
+use crate::session::launch::ClientIdentity;
+use crate::storage::TaId;
+
+/// What an instance is doing now.
+#[derive(Clone, Default)]
+pub(super) struct Running {
+    /// The call that made it run.
+    pub(super) control: CallControl,
+    /// Instances that wait for this one, and this one: a call back to any of them is a cycle.
+    pub(super) chain: BTreeSet<u64>,
+}
+
+/// Services of one instance; bound to its TA for ever.
+pub(super) struct InstanceServices {
+    pub(super) shared: Weak<Shared>,
+    pub(super) instance: u64,
+    pub(super) ta: TaId,
+    pub(super) running: Arc<spin::Mutex<Running>>,
+}
+
+impl InstanceServices {
+    fn shared(&self) -> Result<Arc<Shared>, HostError> {
+        self.shared.upgrade().ok_or(HostError::Communication)
+    }
+
+    fn id_of(&self, shared: &Shared, token: ObjectToken) -> Result<Vec<u8>, HostError> {
+        Ok(shared
+            .state
+            .lock()
+            .locks
+            .get(token, self.instance)?
+            .id
+            .clone())
+    }
+
+    fn take(&self, shared: &Shared, id: &[u8], flags: u32) -> Result<ObjectToken, HostError> {
+        let (ta, instance) = (self.ta, self.instance);
+        let object = OpenObject {
+            ta,
+            id: id.to_vec(),
+            flags,
+            instance,
+        };
+        shared.state.lock().locks.take(object)
+    }
+
+    fn caller(&self) -> (Caller, Running) {
+        let running = self.running.lock().clone();
+        let client = ClientIdentity::trusted_app(&self.ta.uuid);
+        (
+            Caller {
+                owner: owner_of(self.instance),
+                client,
+            },
+            running,
+        )
+    }
+}
+
+/// Owner number of the sessions an instance opens: never a client's.
+pub(super) const fn owner_of(instance: u64) -> u64 {
+    instance | (1 << 63)
+}
+
+impl HostServices for InstanceServices {
+    fn info(&mut self) -> Result<TeeInfo, HostError> {
+        self.shared()?.tee.info()
+    }
+
+    fn random(&mut self, out: &mut [u8]) -> Result<(), HostError> {
+        self.shared()?.tee.random(out)
+    }
+
+    fn system_time_ms(&mut self) -> Result<u64, HostError> {
+        Ok(self.shared()?.tee.system_time_ms())
+    }
+
+    fn ree_time_ms(&mut self) -> Result<u64, HostError> {
+        Ok(self.shared()?.tee.ree_time_ms())
+    }
+
+    fn persistent_time(&mut self) -> Result<Option<PersistentTime>, HostError> {
+        self.shared()?.tee.clock(&self.ta)
+    }
+
+    fn set_persistent_time(&mut self, time: PersistentTime) -> Result<(), HostError> {
+        self.shared()?.tee.set_clock(&self.ta, time)
+    }
+
+    fn poll(&mut self) -> CallSignal {
+        match self.shared() {
+            Ok(shared) => self
+                .running
+                .lock()
+                .control
+                .signal(shared.tee.system_time_ms()),
+            Err(_) => CallSignal {
+                cancel: true,
+                stop: true,
+            },
+        }
+    }
+
+    fn idle(&mut self, ms: u32) {
+        if let Ok(shared) = self.shared() {
+            shared.tee.idle(ms);
+        }
+    }
+
+    fn object_open(&mut self, id: &[u8], flags: u32) -> Result<(ObjectToken, Vec<u8>), HostError> {
+        let shared = self.shared()?;
+        // The handle is taken first, so that nobody else can come between.
+        let token = self.take(&shared, id, flags)?;
+        match shared.tee.object_read(&self.ta, id) {
+            Ok(mut content) => Ok((token, core::mem::take(&mut *content))),
+            Err(error) => {
+                self.object_close(token);
+                Err(error)
+            }
+        }
+    }
+
+    fn object_create(
+        &mut self,
+        id: &[u8],
+        flags: u32,
+        content: &[u8],
+    ) -> Result<ObjectToken, HostError> {
+        let shared = self.shared()?;
+        if shared.state.lock().locks.in_use(&self.ta, id) {
+            return Err(HostError::AccessConflict);
+        }
+        let token = self.take(&shared, id, flags & !TEE_DATA_FLAG_OVERWRITE)?;
+        let replace = flags & TEE_DATA_FLAG_OVERWRITE != 0;
+        match shared.tee.object_create(&self.ta, id, content, replace) {
+            Ok(()) => Ok(token),
+            Err(error) => {
+                self.object_close(token);
+                Err(error)
+            }
+        }
+    }
+
+    fn object_read(&mut self, token: ObjectToken) -> Result<Vec<u8>, HostError> {
+        let shared = self.shared()?;
+        let id = self.id_of(&shared, token)?;
+        shared
+            .tee
+            .object_read(&self.ta, &id)
+            .map(|mut content| core::mem::take(&mut *content))
+    }
+
+    fn object_write(&mut self, token: ObjectToken, content: &[u8]) -> Result<(), HostError> {
+        let shared = self.shared()?;
+        let id = self.id_of(&shared, token)?;
+        shared.tee.object_write(&self.ta, &id, content)
+    }
+
+    fn object_rename(&mut self, token: ObjectToken, new_id: &[u8]) -> Result<(), HostError> {
+        let shared = self.shared()?;
+        let id = self.id_of(&shared, token)?;
+        shared.tee.object_rename(&self.ta, &id, new_id)?;
+        shared.state.lock().locks.renamed(token, new_id);
+        Ok(())
+    }
+
+    fn object_delete(&mut self, token: ObjectToken) -> Result<(), HostError> {
+        let shared = self.shared()?;
+        let id = self.id_of(&shared, token)?;
+        let done = shared.tee.object_delete(&self.ta, &id);
+        self.object_close(token);
+        done
+    }
+
+    fn object_close(&mut self, token: ObjectToken) {
+        if let Ok(shared) = self.shared() {
+            shared.state.lock().locks.release(token, self.instance);
+        }
+    }
+
+    fn object_list(&mut self) -> Result<Vec<Vec<u8>>, HostError> {
+        self.shared()?.tee.object_list(&self.ta)
+    }
+
+    fn component(&mut self, kind: ComponentKind) -> Result<Option<Zeroizing<Vec<u8>>>, HostError> {
+        self.shared()?.tee.component(&self.ta, kind)
+    }
+
+    fn ta_unique_key(&mut self, context: &[u8]) -> Result<Zeroizing<[u8; 32]>, HostError> {
+        self.shared()?.tee.ta_unique_key(&self.ta, context)
+    }
+
+    fn evidence(&mut self, nonce: &[u8]) -> Result<Vec<u8>, HostError> {
+        self.shared()?.tee.evidence(nonce)
+    }
+
+    fn ta_open(
+        &mut self,
+        destination: [u8; 16],
+        timeout_ms: u32,
+        params: Params,
+    ) -> Result<TaReply, HostError> {
+        let manager = SessionManager {
+            shared: self.shared()?,
+        };
+        let (caller, running) = self.caller();
+        let control = manager.nested(&running.control, timeout_ms);
+        let ta = TaUuid(destination);
+        Ok(manager.open_from(&caller, &ta, params, &control, &running.chain))
+    }
+
+    fn ta_invoke(
+        &mut self,
+        session: u32,
+        timeout_ms: u32,
+        command: u32,
+        params: Params,
+    ) -> Result<TaReply, HostError> {
+        let manager = SessionManager {
+            shared: self.shared()?,
+        };
+        let (caller, running) = self.caller();
+        let control = manager.nested(&running.control, timeout_ms);
+        Ok(manager.invoke_from(&caller, session, command, params, &control, &running.chain))
+    }
+
+    fn ta_close(&mut self, session: u32) {
+        if let Ok(shared) = self.shared() {
+            let (caller, _) = self.caller();
+            SessionManager { shared }.close_session(&caller, session);
+        }
+    }
+
+    fn log(&mut self, line: &str) {
+        if let Ok(shared) = self.shared() {
+            shared.tee.log(&self.ta, line);
+        }
+    }
+}
