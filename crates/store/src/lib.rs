@@ -16,10 +16,12 @@
 pub mod certificate;
 pub mod device;
 pub mod error;
+pub mod issuer;
 pub mod keys;
 mod migrations;
 pub mod reference;
 pub mod release;
+pub mod role;
 pub mod teep;
 
 use std::path::{Path, PathBuf};

@@ -1,3 +1,4 @@
 //! The TAM's decisions.
 
 pub mod availability;
+pub mod package;

@@ -1,0 +1,366 @@
+//! What every role's service shares: keys sealed in its store, trusted keys, the device registry.
+
+use std::sync::Arc;
+
+use tegata_authority::UnixSecs;
+use tegata_authority::ca::CaCertError;
+use tegata_authority::ca::delivery::DeliveryDenied;
+use tegata_authority::ca::release::ReleaseError;
+use tegata_authority::factory::{EndorsedDevice, FactoryError, verify_manifest};
+use tegata_crypto::seal::{self, SealingKey};
+use tegata_crypto::{CryptoError, KeyAlg, PrivateKey, Provider, PublicKey, Rng, Secret, Signer};
+use tegata_wire::ids::Ueid;
+
+use crate::device::{self, DeviceId};
+use crate::keys::{self, SealedKey, TrustedKey};
+use crate::{Store, StoreError, Tx};
+
+/// The means of a role: its store, its provider, the key its secrets are sealed under.
+#[derive(Clone)]
+pub struct Role {
+    /// The role's own store.
+    pub store: Arc<Store>,
+    /// Cryptography.
+    pub provider: Arc<dyn Provider>,
+    /// Seals the role's secrets at rest.
+    pub sealing: Arc<SealingKey>,
+}
+
+/// What a trusted key is trusted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Trust {
+    /// To endorse devices.
+    Factory,
+    /// At the CA: to ask for deliveries.
+    Tam,
+    /// At the TAM and the Verifier: to sign releases.
+    Release,
+    /// At the TAM: to sign attestation results.
+    Verifier,
+}
+
+impl Trust {
+    /// Name in the store.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Factory => "factory",
+            Self::Tam => "tam",
+            Self::Release => "release",
+            Self::Verifier => "verifier",
+        }
+    }
+}
+
+/// Why a role cannot do what its operator asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RoleError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The role was never initialised.
+    #[error("the key \"{0}\" is not in the store: initialise this role first with `tegata init`")]
+    NoKey(&'static str),
+    /// The role was initialised before.
+    #[error(
+        "the key \"{0}\" is in the store already: this role is initialised, nothing was changed"
+    )]
+    HasKey(&'static str),
+    /// The store's keys were sealed under another key.
+    #[error(
+        "the key \"{0}\" cannot be unsealed: the sealing key is not the one this store was made \
+         with; restore the right sealing key"
+    )]
+    Sealed(&'static str),
+    /// A CA certificate.
+    #[error(transparent)]
+    CaCert(#[from] CaCertError),
+    /// A factory manifest.
+    #[error(transparent)]
+    Factory(#[from] FactoryError),
+    /// A device or key that is registered already, with other data.
+    #[error(
+        "device {0} is registered already, or one of its keys is: the batch is refused as a whole"
+    )]
+    DeviceTaken(Ueid),
+    /// A release cannot be cut.
+    #[error(transparent)]
+    Release(#[from] ReleaseError),
+    /// A release that is there already, or whose sequence number is used.
+    #[error("a release with this digest or sequence number is there already")]
+    ReleaseTaken,
+    /// Not a release that may be registered.
+    #[error("the release is refused: {0}")]
+    ReleaseRefused(#[from] tegata_authority::tam::package::PackageDenied),
+    /// A delivery is denied.
+    #[error(transparent)]
+    Delivery(#[from] DeliveryDenied),
+    /// No profile of that name.
+    #[error("there is no profile \"{0}\" in the profile file")]
+    NoProfile(String),
+    /// No release of that digest.
+    #[error("there is no such release")]
+    NoRelease,
+    /// No device of that UEID.
+    #[error("there is no device {0}")]
+    NoDevice(Ueid),
+    /// A delivery key file that cannot be read.
+    #[error("the delivery key file is malformed")]
+    DeliveryKeks,
+    /// A key, a ciphertext or the random generator failed.
+    #[error("a key or the random generator failed: {0}")]
+    Crypto(#[from] CryptoError),
+}
+
+impl RoleError {
+    /// Stable label for metrics, logs and problem reports.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Store(e) => e.code(),
+            Self::NoKey(_) => "not-initialised",
+            Self::HasKey(_) => "already-initialised",
+            Self::Sealed(_) => "wrong-sealing-key",
+            Self::CaCert(_) => "ca-certificate",
+            Self::Factory(_) => "factory-manifest",
+            Self::DeviceTaken(_) => "device-taken",
+            Self::Release(_) => "release",
+            Self::ReleaseTaken => "release-taken",
+            Self::ReleaseRefused(e) => e.code(),
+            Self::Delivery(e) => e.code(),
+            Self::NoProfile(_) => "no-profile",
+            Self::NoRelease => "no-release",
+            Self::NoDevice(_) => "no-device",
+            Self::DeliveryKeks => "delivery-keys",
+            Self::Crypto(_) => "crypto",
+        }
+    }
+}
+
+/// What an import did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Imported {
+    /// Name of the batch.
+    pub batch: String,
+    /// Name of the maker.
+    pub maker: String,
+    /// Devices in it.
+    pub devices: usize,
+    /// Whether this very manifest had been imported before (then nothing was changed).
+    pub again: bool,
+}
+
+/// A device of the registry.
+#[derive(Debug, Clone)]
+pub struct Registered {
+    /// Its row.
+    pub row: device::Device,
+    /// Its endorsement.
+    pub endorsed: EndorsedDevice,
+}
+
+impl Role {
+    /// Makes a key pair and stores it sealed, unless there is one of that name.
+    ///
+    /// # Errors
+    /// `HasKey`, or the store's or generator's failure.
+    pub fn make_key(
+        &self,
+        name: &'static str,
+        alg: KeyAlg,
+        rng: &mut dyn Rng,
+        now: UnixSecs,
+    ) -> Result<PublicKey, RoleError> {
+        let key = self.provider.generate(alg, rng)?;
+        let sealed = self.seal_key(name, &key, rng)?;
+        let fresh = self.store.run_tx("make key", |tx| {
+            keys::insert(tx, name, &sealed, secs(now)).map_err(RoleError::from)
+        })?;
+        if fresh {
+            Ok(key.public_key().clone())
+        } else {
+            Err(RoleError::HasKey(name))
+        }
+    }
+
+    /// A private key in sealed form, to be inserted by the caller's transaction.
+    pub(crate) fn seal_key(
+        &self,
+        name: &'static str,
+        key: &PrivateKey,
+        rng: &mut dyn Rng,
+    ) -> Result<SealedKey, RoleError> {
+        let pkcs8 = key.to_pkcs8_der()?;
+        Ok(SealedKey {
+            public: key.public_key().to_spki_der()?,
+            sealed: self.seal(name, pkcs8.expose_secret(), rng)?,
+        })
+    }
+
+    /// The private key of that name.
+    ///
+    /// # Errors
+    /// `NoKey`, `Sealed`, or the store's failure.
+    pub fn open_key(&self, name: &'static str) -> Result<PrivateKey, RoleError> {
+        let stored = self.store.read("open key", |tx| keys::find(tx, name))?;
+        let stored = stored.ok_or(RoleError::NoKey(name))?;
+        let pkcs8 = self.unseal(name, &stored.sealed)?;
+        let key = PrivateKey::from_pkcs8_der(pkcs8.expose_secret())?;
+        // The public half is what others trust: a swapped row must not go unseen.
+        if key.public_key().to_spki_der()? != stored.public {
+            return Err(RoleError::Sealed(name));
+        }
+        Ok(key)
+    }
+
+    /// A signer over the key of that name.
+    ///
+    /// # Errors
+    /// As [`Role::open_key`].
+    pub fn open_signer(&self, name: &'static str) -> Result<Box<dyn Signer>, RoleError> {
+        Ok(self.provider.signer(&self.open_key(name)?)?)
+    }
+
+    pub(crate) fn seal(
+        &self,
+        purpose: &str,
+        plain: &[u8],
+        rng: &mut dyn Rng,
+    ) -> Result<Vec<u8>, CryptoError> {
+        seal::seal(self.provider.as_ref(), rng, &self.sealing, purpose, plain)
+    }
+
+    pub(crate) fn unseal(
+        &self,
+        purpose: &'static str,
+        blob: &[u8],
+    ) -> Result<Secret<Vec<u8>>, RoleError> {
+        seal::open(self.provider.as_ref(), &self.sealing, purpose, blob)
+            .map_err(|_| RoleError::Sealed(purpose))
+    }
+
+    /// Trusts a public key; again changes nothing.
+    ///
+    /// # Errors
+    /// The store's failure.
+    pub fn trust(
+        &self,
+        purpose: Trust,
+        key: &PublicKey,
+        label: &str,
+        now: UnixSecs,
+    ) -> Result<(), RoleError> {
+        let trusted = TrustedKey {
+            kid: key.thumbprint(),
+            public: key.to_spki_der()?,
+            label: label.to_owned(),
+        };
+        self.store
+            .run_tx("trust", |tx| {
+                keys::trust(tx, purpose.name(), &trusted, secs(now))
+            })
+            .map_err(RoleError::from)
+    }
+
+    /// The keys trusted for a purpose.
+    ///
+    /// # Errors
+    /// The store's failure.
+    pub fn trusted(&self, purpose: Trust) -> Result<Vec<PublicKey>, RoleError> {
+        let rows = self
+            .store
+            .read("trusted", |tx| keys::trusted(tx, purpose.name()))?;
+        rows.iter()
+            .map(|r| PublicKey::from_spki_der(&r.public).map_err(RoleError::from))
+            .collect()
+    }
+
+    /// Imports a factory's signed manifest; the same manifest again changes nothing.
+    ///
+    /// # Errors
+    /// Why it is refused: then no device of it is registered.
+    pub fn import_devices(&self, manifest: &[u8], now: UnixSecs) -> Result<Imported, RoleError> {
+        let factories = self.trusted(Trust::Factory)?;
+        let endorsed = verify_manifest(self.provider.as_ref(), manifest, &factories)?;
+        let rows = endorsed
+            .devices()
+            .iter()
+            .map(new_row)
+            .collect::<Result<Vec<_>, _>>()?;
+        let batch = device::Batch {
+            digest: endorsed.digest,
+            batch: endorsed.batch.clone(),
+            maker: endorsed.maker.clone(),
+            made_at: secs(UnixSecs(endorsed.made_at_secs)),
+            factory_kid: endorsed.factory_kid,
+        };
+        let again = self.store.run_tx("import devices", |tx| {
+            let Some(batch_id) = device::insert_batch(tx, &batch, secs(now))? else {
+                return Ok(true);
+            };
+            for row in &rows {
+                if !device::insert(tx, batch_id, row)? {
+                    return Err(RoleError::DeviceTaken(row.ueid));
+                }
+            }
+            Ok(false)
+        })?;
+        Ok(Imported {
+            batch: batch.batch,
+            maker: batch.maker,
+            devices: rows.len(),
+            again,
+        })
+    }
+
+    /// The registered device of that UEID.
+    ///
+    /// # Errors
+    /// The store's failure.
+    pub fn device(&self, ueid: &Ueid) -> Result<Option<Registered>, RoleError> {
+        self.store
+            .read("device", |tx| registered(device::find(tx, ueid)?))
+    }
+
+    /// The registered device of that row id.
+    ///
+    /// # Errors
+    /// The store's failure.
+    pub fn device_by_id(&self, id: DeviceId) -> Result<Option<Registered>, RoleError> {
+        self.store
+            .read("device", |tx| registered(device::find_by_id(tx, id)?))
+    }
+}
+
+fn new_row(d: &EndorsedDevice) -> Result<device::NewDevice, RoleError> {
+    Ok(device::NewDevice {
+        ueid: *d.ueid(),
+        teep_kid: d.teep_key().thumbprint(),
+        attestation_kid: d.attestation_key().thumbprint(),
+        model: d.model(),
+        serial: d.hardware().serial.clone(),
+        endorsement: d.to_record()?,
+    })
+}
+
+/// A row with its endorsement read.
+pub(crate) fn registered(row: Option<device::Device>) -> Result<Option<Registered>, RoleError> {
+    row.map(|row| {
+        let endorsed = EndorsedDevice::from_own_record(&row.endorsement)
+            .map_err(|_| StoreError::Unreadable { record: "device" })?;
+        Ok(Registered { row, endorsed })
+    })
+    .transpose()
+}
+
+/// The device of a UEID within a transaction.
+pub(crate) fn device_in(tx: &Tx<'_>, ueid: &Ueid) -> Result<Option<Registered>, RoleError> {
+    registered(device::find(tx, ueid)?)
+}
+
+/// Seconds as the store keeps them.
+pub(crate) fn secs(t: UnixSecs) -> i64 {
+    i64::try_from(t.0).unwrap_or(i64::MAX)
+}
