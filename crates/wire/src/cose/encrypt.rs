@@ -124,11 +124,17 @@ impl Recipient {
                         what: "ephemeral key",
                     })?;
                 let salt = headers.take(HEADER_SALT)?;
-                RecipientKind::EcdhEsA128Kw {
-                    ephemeral: CoseKey::from_value(ephemeral)?,
-                    salt: salt
-                        .map(|salt| cbor::into_bytes_sized(salt, "salt", 0, 256))
-                        .transpose()?,
+                let salt = salt.map(|salt| cbor::into_bytes_sized(salt, "salt", 0, 256));
+                match CoseKey::from_value(ephemeral) {
+                    Ok(ephemeral) => RecipientKind::EcdhEsA128Kw {
+                        ephemeral,
+                        salt: salt.transpose()?,
+                    },
+                    // A key on another curve: for another recipient than any of ours.
+                    Err(CoseError::Key) => RecipientKind::Other {
+                        alg: ALG_ECDH_ES_A128KW,
+                    },
+                    Err(error) => return Err(error),
                 }
             }
             alg => RecipientKind::Other { alg },
