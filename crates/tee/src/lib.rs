@@ -14,6 +14,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod anchors;
+pub mod attest;
 pub mod gp;
 pub mod platform;
 pub mod session;

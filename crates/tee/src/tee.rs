@@ -11,7 +11,8 @@ use crate::anchors::TrustAnchors;
 use crate::platform::{Platform, PlatformError};
 use crate::storage::{SecureStorage, StorageError, TaId};
 use crate::ta_store::{InstalledTa, TaRecord, TaStore, TaStoreError};
-use crate::teep::{Contact, Payloads, TeepAgent, TeepOutcome};
+use crate::attest;
+use crate::teep::{Contact, Payloads, TeepAgent, TeepEvent, TeepOutcome};
 
 /// One device's secure world.
 ///
@@ -122,7 +123,8 @@ impl<P: Platform> Tee<P> {
         self.agent.policy_check()
     }
 
-    /// `ProcessError`: the TAM could not be reached; unsolicited messages to it stop.
+    /// `ProcessError`: the TAM could not be reached or answered with an error. What is wanted stays
+    /// wanted; the broker decides when to try again.
     ///
     /// Spec: RFC 9397 section 6.2.1.
     pub fn process_error(&mut self) {
@@ -150,6 +152,19 @@ impl<P: Platform> Tee<P> {
             agent,
         } = self;
         agent.process(&*platform, &RustCrypto, anchors, keys, message, payloads)
+    }
+
+    /// What the last TEEP message did, for the log of the process around the TEE.
+    pub fn last_teep_event(&self) -> Option<&TeepEvent> {
+        self.agent.last_event()
+    }
+
+    /// Evidence of this TEE for a nonce of 8 to 64 bytes: COSE_Sign1 over an EAT.
+    ///
+    /// # Errors
+    /// [`TeeError::Nonce`], or [`TeeError`] if what is installed was tampered with.
+    pub fn evidence(&self, nonce: &[u8]) -> Result<Vec<u8>, TeeError> {
+        attest::evidence(&self.platform, &self.store()?, &self.keys, nonce)
     }
 
     /// The installed TA of that UUID with all its components.
@@ -214,6 +229,12 @@ pub enum TeeError {
     /// A primitive failed.
     #[error(transparent)]
     Crypto(#[from] CryptoError),
+    /// A nonce is too short or too long for evidence.
+    #[error("nonce of {got} bytes, wanted 8 to 64")]
+    Nonce {
+        /// Its length in bytes.
+        got: usize,
+    },
     /// A message of our own could not be encoded.
     #[error("own message could not be made: {0}")]
     Encode(&'static str),

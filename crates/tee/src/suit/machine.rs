@@ -166,7 +166,11 @@ impl<'c, 'p, P: Platform + ?Sized> Machine<'c, 'p, P> {
         let authentic = self.manifest(node)?;
         let manifest = &authentic.manifest;
         let Some(member) = manifest.sections.get(&section) else {
-            return Ok(());
+            // Checks of a dependency run also where the dependent forgot to ask for them.
+            return match section {
+                Section::Validate => self.validate_dependencies(node),
+                _ => Ok(()),
+            };
         };
         let sequence = member.here().ok_or(SuitError::Severed { section })?;
         let indices = authentic.indices();
@@ -186,6 +190,12 @@ impl<'c, 'p, P: Platform + ?Sized> Machine<'c, 'p, P> {
             node.done.insert(section);
         }
         Ok(())
+    }
+
+    fn validate_dependencies(&mut self, node: usize) -> Result<(), Stop> {
+        let children: Vec<usize> =
+            self.node(node)?.dependencies.values().filter_map(|state| state.node).collect();
+        children.into_iter().try_for_each(|child| self.run_section(child, Section::Validate))
     }
 
     //= docs/spec/suit-trust-domains.md#required-checks

@@ -109,6 +109,7 @@ fn plan_ta<P: Platform + ?Sized>(
         dependent: (root.authority == Authority::Tam).then(|| root.envelope.clone()),
     };
     let root_manifest = root.digest;
+    let reference_uri = release.manifest.reference_uri.clone().unwrap_or_default();
     let take = |part| {
         machine
             .staging
@@ -130,6 +131,7 @@ fn plan_ta<P: Platform + ?Sized>(
         root_manifest,
         module_digest: Digest(machine.ctx.provider.sha256(&module)),
         module_len_bytes: u64::try_from(module.len()).map_err(|_| SuitError::Incomplete)?,
+        reference_uri,
     };
     let floor = Floor {
         release: sequence_number,

@@ -1,5 +1,6 @@
 //! What is kept about an installed TA, and the floors under its versions.
 
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use ciborium::Value;
@@ -25,6 +26,8 @@ pub struct TaRecord {
     pub module_digest: Digest,
     /// Length of its Wasm module in bytes.
     pub module_len_bytes: u64,
+    /// Reference URI of its release manifest: it ends with the TA's name.
+    pub reference_uri: String,
 }
 
 impl TaRecord {
@@ -53,6 +56,7 @@ impl TaRecord {
             Value::Bytes(self.root_manifest.0.to_vec()),
             Value::Bytes(self.module_digest.0.to_vec()),
             Value::from(self.module_len_bytes),
+            Value::Text(self.reference_uri.clone()),
         ]))
     }
 
@@ -61,7 +65,7 @@ impl TaRecord {
         let Value::Array(fields) = decode_value(bytes)? else {
             return None;
         };
-        let [id, sequence_number, release, config, root, module, len] = fields.as_slice() else {
+        let [id, sequence_number, release, config, root, module, len, uri] = fields.as_slice() else {
             return None;
         };
         let config_manifest = match config {
@@ -76,6 +80,7 @@ impl TaRecord {
             root_manifest: as_digest(root)?,
             module_digest: as_digest(module)?,
             module_len_bytes: as_u64(len)?,
+            reference_uri: uri.as_text()?.to_string(),
         })
     }
 }

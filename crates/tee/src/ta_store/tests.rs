@@ -30,6 +30,7 @@ fn installation(id: TaId, version: u64) -> TaChange {
         root_manifest: Digest([tag; 32]),
         module_digest,
         module_len_bytes: u64::try_from(module.len()).unwrap(),
+        reference_uri: "tegata:ta:x".into(),
     };
     TaChange::Install(Box::new(Installation {
         floor: Floor {
