@@ -18,5 +18,6 @@ pub mod profile;
 mod suit_names;
 pub mod tam;
 mod time;
+pub mod verifier;
 
 pub use time::{UnixMs, UnixSecs};
