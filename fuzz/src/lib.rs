@@ -1,0 +1,79 @@
+//! What each fuzz target does, one function for each decoder of peer data.
+//!
+//! A target fails on a panic, on running out of memory, and where a decoded message does not survive
+//! being encoded and decoded again.
+
+use tegata_wire as wire;
+
+/// Decodes; if that worked, encodes and decodes again and compares.
+macro_rules! round_trip {
+    ($name:ident, $type:ty, $doc:literal) => {
+        #[doc = $doc]
+        pub fn $name(data: &[u8]) {
+            let Ok(first) = <$type>::decode(data) else { return };
+            let Ok(bytes) = first.encode() else { return };
+            let again = <$type>::decode(&bytes).expect("own encoding decodes");
+            let bytes_again = again.encode().expect("and encodes");
+            assert!(bytes[..] == bytes_again[..], "encoding is not stable");
+        }
+    };
+}
+
+/// Decodes only.
+macro_rules! decode_only {
+    ($name:ident, $decode:expr, $doc:literal) => {
+        #[doc = $doc]
+        pub fn $name(data: &[u8]) {
+            let decode = $decode;
+            let _ = std::hint::black_box(decode(data));
+        }
+    };
+}
+
+decode_only!(cbor, |d| wire::cbor::decode(d, 16), "CBOR of any kind.");
+decode_only!(cose_sign1, wire::cose::UnverifiedSign1::decode, "COSE_Sign1.");
+round_trip!(cose_key, wire::cose::CoseKey, "COSE_Key.");
+round_trip!(cose_encrypt, wire::cose::EncryptionInfo, "SUIT encryption-info.");
+decode_only!(suit_envelope, wire::suit::UnverifiedEnvelope::decode, "SUIT envelope.");
+round_trip!(suit_manifest, wire::suit::Manifest, "SUIT manifest.");
+round_trip!(suit_sequence, wire::suit::Sequence, "SUIT command sequence.");
+round_trip!(suit_report, wire::suit::Report, "SUIT Report.");
+round_trip!(eat, wire::rats::eat::EatClaims, "EAT claims.");
+round_trip!(ear, wire::rats::ear::Ear, "EAR claims.");
+round_trip!(teep, wire::teep::Message, "TEEP message.");
+decode_only!(cmp, wire::cmp::UnverifiedPkiMessage::from_der, "CMP PKIMessage, header.");
+decode_only!(csr, wire::x509::AllegedCsr::from_der, "PKCS#10.");
+decode_only!(certificate, wire::x509::CertView::from_der, "X.509 certificate.");
+round_trip!(procedure, wire::enrolment::Procedure, "Enrolment procedure.");
+round_trip!(personalization, wire::enrolment::PersonalizationData, "Personalization data.");
+round_trip!(factory_manifest, wire::enrolment::FactoryManifest, "Factory manifest.");
+round_trip!(release_package, wire::enrolment::ReleasePackage, "Release package.");
+round_trip!(delivery_request, wire::enrolment::DeliveryRequest, "Delivery request.");
+round_trip!(delivery, wire::enrolment::Delivery, "Delivery.");
+round_trip!(device_file, wire::device::DeviceFile, "Device file.");
+decode_only!(
+    rpc_call,
+    |d| wire::rpc::content::<wire::rpc::Call>(d),
+    "A call of a local client to the TEE."
+);
+decode_only!(
+    rpc_answer,
+    |d| wire::rpc::content::<wire::rpc::Answer>(d),
+    "An answer of the TEE to a local client."
+);
+
+decode_only!(wasm_module, tegata_tee::wasm::TaModule::new, "A TA module: decoded and validated.");
+
+/// Certificate profiles of the CA's configuration.
+pub fn profiles(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = std::hint::black_box(tegata_authority::profile::Profiles::parse(text));
+    }
+}
+
+/// A CMP message with its body.
+pub fn cmp_body(data: &[u8]) {
+    if let Ok(message) = wire::cmp::UnverifiedPkiMessage::from_der(data) {
+        let _ = std::hint::black_box(message.body().decode());
+    }
+}
