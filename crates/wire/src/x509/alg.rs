@@ -108,7 +108,7 @@ struct EcdsaSigValue<'a> {
 /// # Errors
 /// [`X509Error::SignatureForm`] if `raw` is empty or of odd length.
 pub fn ecdsa_to_der(raw: &[u8]) -> Result<Vec<u8>, X509Error> {
-    if raw.is_empty() || raw.len() % 2 != 0 {
+    if raw.is_empty() || !raw.len().is_multiple_of(2) {
         return Err(X509Error::SignatureForm);
     }
     let (r, s) = raw.split_at(raw.len() / 2);
