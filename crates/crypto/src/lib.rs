@@ -31,6 +31,8 @@ pub mod ecdsa_sig;
 mod error;
 mod key;
 mod private_key;
+#[cfg(doctest)]
+mod proofs;
 mod provider;
 mod rng;
 pub mod rustcrypto;
