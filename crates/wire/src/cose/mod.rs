@@ -17,8 +17,6 @@ use crate::cbor::{CborError, Limits};
 mod encrypt;
 mod key;
 mod sign1;
-#[cfg(test)]
-mod tests;
 
 pub use encrypt::{EncryptionInfo, Recipient, RecipientKind, kdf_context_a128kw};
 pub use key::CoseKey;

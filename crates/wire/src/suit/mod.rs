@@ -26,8 +26,6 @@ mod envelope;
 mod manifest;
 mod parameters;
 mod report;
-#[cfg(test)]
-mod tests;
 
 pub use builder::EnvelopeBuilder;
 pub use command::{Command, Condition, Directive, IndexArg, RepPolicy, Sequence};

@@ -20,8 +20,6 @@ use crate::suit::{ComponentId, SuitError, SystemProperties};
 
 mod codec;
 mod cose_sets;
-#[cfg(test)]
-mod tests;
 
 pub use cose_sets::{CipherSuite, SuitCoseProfile};
 

@@ -162,3 +162,11 @@ pub fn bit_flips_do_not_panic<T>(bytes: &[u8], decode: impl Fn(&[u8]) -> T) {
         }
     }
 }
+
+/// The bytes of an annotated vector of the repository, by its path below `vectors/`.
+pub fn repository(name: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../vectors")
+        .join(name);
+    hex_text(&fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).unwrap()
+}

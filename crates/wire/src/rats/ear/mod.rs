@@ -9,8 +9,6 @@ use super::eat::{Confirmation, EatClaims, Profile, label};
 use super::{LIMITS, MAX_CLAIMS_LEN, MAX_LIST, MAX_TEXT_LEN, RatsError};
 use crate::cbor::{self, CborError, MapBuilder, MapReader, Value};
 
-#[cfg(test)]
-mod tests;
 mod vector;
 
 pub use vector::{Tier, TrustVector};

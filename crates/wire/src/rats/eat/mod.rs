@@ -13,8 +13,6 @@ use crate::ids::Ueid;
 mod cnf;
 mod content;
 mod measured;
-#[cfg(test)]
-mod tests;
 
 pub use cnf::Confirmation;
 pub use content::ContentItem;
