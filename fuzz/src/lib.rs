@@ -64,13 +64,6 @@ decode_only!(
 
 decode_only!(wasm_module, tegata_tee::wasm::TaModule::new, "A TA module: decoded and validated.");
 
-/// Certificate profiles of the CA's configuration.
-pub fn profiles(data: &[u8]) {
-    if let Ok(text) = std::str::from_utf8(data) {
-        let _ = std::hint::black_box(tegata_authority::profile::Profiles::parse(text));
-    }
-}
-
 /// A CMP message with its body.
 pub fn cmp_body(data: &[u8]) {
     if let Ok(message) = wire::cmp::UnverifiedPkiMessage::from_der(data) {
