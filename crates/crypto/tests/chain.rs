@@ -19,7 +19,21 @@ const DAY: u64 = 86_400;
 /// DER of a name with one common name.
 fn name(common: &str) -> DistinguishedName {
     let len = u8::try_from(common.len()).unwrap();
-    let mut der = vec![0x30, len + 11, 0x31, len + 9, 0x30, len + 7, 6, 3, 0x55, 4, 3, 0x0c, len];
+    let mut der = vec![
+        0x30,
+        len + 11,
+        0x31,
+        len + 9,
+        0x30,
+        len + 7,
+        6,
+        3,
+        0x55,
+        4,
+        3,
+        0x0c,
+        len,
+    ];
     der.extend_from_slice(common.as_bytes());
     DistinguishedName::from_der(&der).unwrap()
 }
@@ -40,12 +54,24 @@ impl<'a> Spec<'a> {
         let (not_before, not_after) = (NOW - DAY, NOW + DAY);
         // digitalSignature
         let usage = Some(0x80);
-        Self { subject, issuer, ca: None, usage, not_before, not_after, more: vec![] }
+        Self {
+            subject,
+            issuer,
+            ca: None,
+            usage,
+            not_before,
+            not_after,
+            more: vec![],
+        }
     }
 
     fn ca(subject: &'a str, issuer: &'a str) -> Self {
         // keyCertSign, cRLSign
-        Self { ca: Some(None), usage: Some(0x06), ..Self::leaf(subject, issuer) }
+        Self {
+            ca: Some(None),
+            usage: Some(0x06),
+            ..Self::leaf(subject, issuer)
+        }
     }
 
     fn signed(&self, key: &PrivateKey, issuer: &PrivateKey) -> Vec<u8> {
@@ -56,7 +82,13 @@ impl<'a> Spec<'a> {
         if let Some(bits) = self.usage {
             let unused = u8::try_from(bits.trailing_zeros()).unwrap();
             let value = vec![3, 2, unused, bits];
-            extensions.push(Extension { oid: oid::KEY_USAGE, critical: true, value }).unwrap();
+            extensions
+                .push(Extension {
+                    oid: oid::KEY_USAGE,
+                    critical: true,
+                    value,
+                })
+                .unwrap();
         }
         for extension in &self.more {
             extensions.push(extension.clone()).unwrap();
@@ -93,7 +125,12 @@ impl Pki {
         let root = key(alg, 1);
         let anchor = TrustAnchor::from_cert_der(&Spec::ca("root", "root").signed(&root, &root));
         let anchor = anchor.unwrap();
-        Self { root, issuing: key(KeyAlg::P256, 2), device: key(KeyAlg::P256, 3), anchor }
+        Self {
+            root,
+            issuing: key(KeyAlg::P256, 2),
+            device: key(KeyAlg::P256, 3),
+            anchor,
+        }
     }
 
     fn issuing(&self, spec: &Spec<'_>) -> Vec<u8> {
@@ -112,7 +149,11 @@ impl Pki {
 
 fn critical(oid_text: &str) -> Extension {
     let oid = const_oid::ObjectIdentifier::new(oid_text).unwrap();
-    Extension { oid, critical: true, value: vec![0x05, 0x00] }
+    Extension {
+        oid,
+        critical: true,
+        value: vec![0x05, 0x00],
+    }
 }
 
 #[test]
@@ -125,13 +166,22 @@ fn a_good_path_verifies_on_every_provider() {
         for (_, provider) in providers() {
             let anchors = [pki.anchor.clone()];
             let others: [&[u8]; 3] = [&noise, &device, &issuing];
-            let chain =
-                verify_chain(&*provider, &device, &others, &anchors, Purpose::EndEntity, NOW);
+            let chain = verify_chain(
+                &*provider,
+                &device,
+                &others,
+                &anchors,
+                Purpose::EndEntity,
+                NOW,
+            );
             let chain = chain.unwrap();
             assert_eq!(chain.leaf_der(), device);
             assert_eq!(chain.leaf().unwrap().der, device);
             assert_eq!(chain.leaf_key(), pki.device.public_key());
-            assert_eq!(chain.path_der().collect::<Vec<_>>(), [&device[..], &issuing]);
+            assert_eq!(
+                chain.path_der().collect::<Vec<_>>(),
+                [&device[..], &issuing]
+            );
             assert_eq!(chain.anchor().public_key(), pki.root.public_key());
             // The issuing CA itself, for the signature of its answers.
             let ca = verify_chain(&*provider, &issuing, &[], &anchors, Purpose::Ca, NOW).unwrap();
@@ -160,41 +210,105 @@ fn paths_that_are_none() {
     let device = pki.device(&Spec::leaf("device", "issuing"));
     let refuse = |leaf: &[u8], issuing: &[u8]| pki.verify(leaf, &[issuing]).unwrap_err();
 
-    assert_eq!(pki.verify(&device, &[]).unwrap_err(), ChainError::UnknownIssuer);
-    let no_anchor = verify_chain(&RustCrypto, &device, &[&good_issuing], &[], Purpose::EndEntity, NOW);
+    assert_eq!(
+        pki.verify(&device, &[]).unwrap_err(),
+        ChainError::UnknownIssuer
+    );
+    let no_anchor = verify_chain(
+        &RustCrypto,
+        &device,
+        &[&good_issuing],
+        &[],
+        Purpose::EndEntity,
+        NOW,
+    );
     assert_eq!(no_anchor.unwrap_err(), ChainError::UnknownIssuer);
 
     // Validity, of each certificate on the path.
-    let expired = Spec { not_after: NOW - 1, ..Spec::leaf("device", "issuing") };
-    assert!(matches!(refuse(&pki.device(&expired), &good_issuing), ChainError::Expired { .. }));
-    let future = Spec { not_before: NOW + 1, ..Spec::leaf("device", "issuing") };
-    assert!(matches!(refuse(&pki.device(&future), &good_issuing), ChainError::NotYetValid { .. }));
-    let expired = Spec { not_after: NOW - 1, ..Spec::ca("issuing", "root") };
-    assert!(matches!(refuse(&device, &pki.issuing(&expired)), ChainError::Expired { .. }));
+    let expired = Spec {
+        not_after: NOW - 1,
+        ..Spec::leaf("device", "issuing")
+    };
+    assert!(matches!(
+        refuse(&pki.device(&expired), &good_issuing),
+        ChainError::Expired { .. }
+    ));
+    let future = Spec {
+        not_before: NOW + 1,
+        ..Spec::leaf("device", "issuing")
+    };
+    assert!(matches!(
+        refuse(&pki.device(&future), &good_issuing),
+        ChainError::NotYetValid { .. }
+    ));
+    let expired = Spec {
+        not_after: NOW - 1,
+        ..Spec::ca("issuing", "root")
+    };
+    assert!(matches!(
+        refuse(&device, &pki.issuing(&expired)),
+        ChainError::Expired { .. }
+    ));
 
     // The issuer is no CA: no basicConstraints, or no keyCertSign.
-    let no_ca = Spec { ca: None, ..Spec::ca("issuing", "root") };
+    let no_ca = Spec {
+        ca: None,
+        ..Spec::ca("issuing", "root")
+    };
     assert_eq!(refuse(&device, &pki.issuing(&no_ca)), ChainError::NotACa);
-    let usage = Spec { usage: Some(0x80), ..Spec::ca("issuing", "root") };
+    let usage = Spec {
+        usage: Some(0x80),
+        ..Spec::ca("issuing", "root")
+    };
     assert_eq!(refuse(&device, &pki.issuing(&usage)), ChainError::KeyUsage);
 
     // The leaf: a CA, a usage that does not sign, a critical extension nobody knows.
-    let ca = pki.device(&Spec { usage: None, ..Spec::ca("device", "issuing") });
+    let ca = pki.device(&Spec {
+        usage: None,
+        ..Spec::ca("device", "issuing")
+    });
     assert_eq!(refuse(&ca, &good_issuing), ChainError::UnexpectedCa);
-    let agree = Spec { usage: Some(0x08), ..Spec::leaf("device", "issuing") };
-    assert_eq!(refuse(&pki.device(&agree), &good_issuing), ChainError::KeyUsage);
+    let agree = Spec {
+        usage: Some(0x08),
+        ..Spec::leaf("device", "issuing")
+    };
+    assert_eq!(
+        refuse(&pki.device(&agree), &good_issuing),
+        ChainError::KeyUsage
+    );
     let odd = || vec![critical("1.2.3.4")];
-    let unknown = Spec { more: odd(), ..Spec::leaf("device", "issuing") };
+    let unknown = Spec {
+        more: odd(),
+        ..Spec::leaf("device", "issuing")
+    };
     let refused = refuse(&pki.device(&unknown), &good_issuing);
-    assert!(matches!(refused, ChainError::UnknownCriticalExtension { .. }));
-    let unknown = Spec { more: odd(), ..Spec::ca("issuing", "root") };
+    assert!(matches!(
+        refused,
+        ChainError::UnknownCriticalExtension { .. }
+    ));
+    let unknown = Spec {
+        more: odd(),
+        ..Spec::ca("issuing", "root")
+    };
     let refused = refuse(&device, &pki.issuing(&unknown));
-    assert!(matches!(refused, ChainError::UnknownCriticalExtension { .. }));
+    assert!(matches!(
+        refused,
+        ChainError::UnknownCriticalExtension { .. }
+    ));
     // Name constraints would not be enforced, so not even uncritical ones are accepted.
-    let names = Extension { critical: false, ..critical("2.5.29.30") };
-    let constrained = Spec { more: vec![names], ..Spec::ca("issuing", "root") };
+    let names = Extension {
+        critical: false,
+        ..critical("2.5.29.30")
+    };
+    let constrained = Spec {
+        more: vec![names],
+        ..Spec::ca("issuing", "root")
+    };
     let refused = refuse(&device, &pki.issuing(&constrained));
-    assert!(matches!(refused, ChainError::UnknownCriticalExtension { .. }));
+    assert!(matches!(
+        refused,
+        ChainError::UnknownCriticalExtension { .. }
+    ));
 
     // The right name and another key.
     let impostor = Spec::ca("issuing", "root").signed(&key(KeyAlg::P256, 9), &pki.root);
@@ -209,14 +323,25 @@ fn paths_that_are_none() {
     assert_eq!(pki.verify(&child, &others).unwrap_err(), ChainError::NotACa);
     // An end entity is no issuing CA.
     let anchors = [pki.anchor.clone()];
-    let ca = verify_chain(&RustCrypto, &device, &[&good_issuing], &anchors, Purpose::Ca, NOW);
+    let ca = verify_chain(
+        &RustCrypto,
+        &device,
+        &[&good_issuing],
+        &anchors,
+        Purpose::Ca,
+        NOW,
+    );
     assert_eq!(ca.unwrap_err(), ChainError::NotACa);
 }
 
 #[test]
 fn path_length_constraints_hold() {
-    let (root, upper, lower, device) =
-        (key(KeyAlg::P256, 1), key(KeyAlg::P256, 2), key(KeyAlg::P256, 3), key(KeyAlg::P256, 4));
+    let (root, upper, lower, device) = (
+        key(KeyAlg::P256, 1),
+        key(KeyAlg::P256, 2),
+        key(KeyAlg::P256, 3),
+        key(KeyAlg::P256, 4),
+    );
     let lower_der = Spec::ca("lower", "upper").signed(&lower, &upper);
     let device_der = Spec::leaf("device", "lower").signed(&device, &lower);
     for (root_len, upper_len, good) in [
@@ -225,13 +350,25 @@ fn path_length_constraints_hold() {
         (Some(1), None, false),
         (None, Some(0), false),
     ] {
-        let spec = Spec { ca: Some(root_len), ..Spec::ca("root", "root") };
+        let spec = Spec {
+            ca: Some(root_len),
+            ..Spec::ca("root", "root")
+        };
         let anchors = [TrustAnchor::from_cert_der(&spec.signed(&root, &root)).unwrap()];
-        let spec = Spec { ca: Some(upper_len), ..Spec::ca("upper", "root") };
+        let spec = Spec {
+            ca: Some(upper_len),
+            ..Spec::ca("upper", "root")
+        };
         let upper_der = spec.signed(&upper, &root);
         let others: [&[u8]; 2] = [&lower_der, &upper_der];
-        let verified =
-            verify_chain(&RustCrypto, &device_der, &others, &anchors, Purpose::EndEntity, NOW);
+        let verified = verify_chain(
+            &RustCrypto,
+            &device_der,
+            &others,
+            &anchors,
+            Purpose::EndEntity,
+            NOW,
+        );
         assert_eq!(verified.is_ok(), good, "{root_len:?} {upper_len:?}");
     }
 }
@@ -243,14 +380,23 @@ fn work_for_a_stranger_is_bounded() {
     // CAs that name each other: every pair would be tried without a budget.
     let others: Vec<_> = (0..8)
         .map(|seed| {
-            let spec = Spec { not_after: NOW + DAY + seed, ..Spec::ca("loop", "loop") };
+            let spec = Spec {
+                not_after: NOW + DAY + seed,
+                ..Spec::ca("loop", "loop")
+            };
             spec.signed(&pki.issuing, &pki.issuing)
         })
         .collect();
     let others: Vec<_> = others.iter().map(Vec::as_slice).collect();
     assert_eq!(others.len(), INTERMEDIATES_MAX);
     let refused = pki.verify(&device, &others).unwrap_err();
-    assert_eq!(refused, ChainError::LimitExceeded { what: "signatures", limit: 16 });
+    assert_eq!(
+        refused,
+        ChainError::LimitExceeded {
+            what: "signatures",
+            limit: 16
+        }
+    );
     let many = vec![others[0]; INTERMEDIATES_MAX + 1];
     let refused = pki.verify(&device, &many).unwrap_err();
     assert!(matches!(refused, ChainError::LimitExceeded { .. }));
@@ -260,17 +406,33 @@ fn work_for_a_stranger_is_bounded() {
 fn anchors_are_cas() {
     let root = key(KeyAlg::P256, 1);
     let leaf = Spec::leaf("root", "root").signed(&root, &root);
-    assert_eq!(TrustAnchor::from_cert_der(&leaf).unwrap_err(), ChainError::NotACa);
+    assert_eq!(
+        TrustAnchor::from_cert_der(&leaf).unwrap_err(),
+        ChainError::NotACa
+    );
     assert!(TrustAnchor::from_cert_der(b"").is_err());
     // An expired anchor ends no path.
     let pki = Pki::new(KeyAlg::P256);
-    let issuing = Spec { not_after: NOW + 9 * DAY, ..Spec::ca("issuing", "root") };
+    let issuing = Spec {
+        not_after: NOW + 9 * DAY,
+        ..Spec::ca("issuing", "root")
+    };
     let issuing = pki.issuing(&issuing);
-    let device = Spec { not_after: NOW + 9 * DAY, ..Spec::leaf("device", "issuing") };
+    let device = Spec {
+        not_after: NOW + 9 * DAY,
+        ..Spec::leaf("device", "issuing")
+    };
     let device = pki.device(&device);
     let anchors = [pki.anchor.clone()];
     let later = NOW + 2 * DAY;
-    let late = verify_chain(&RustCrypto, &device, &[&issuing], &anchors, Purpose::EndEntity, later);
+    let late = verify_chain(
+        &RustCrypto,
+        &device,
+        &[&issuing],
+        &anchors,
+        Purpose::EndEntity,
+        later,
+    );
     assert!(matches!(late.unwrap_err(), ChainError::Expired { .. }));
 }
 
@@ -298,7 +460,10 @@ fn a_request_proves_possession_of_its_key() {
             assert_eq!(csr.request().spki_der, spki);
         }
         each_bit_flip(&good, |bit, changed| {
-            assert!(csr::verify_csr(&RustCrypto, changed).is_err(), "{alg} bit {bit}");
+            assert!(
+                csr::verify_csr(&RustCrypto, changed).is_err(),
+                "{alg} bit {bit}"
+            );
         });
         assert!(csr::verify_csr(&RustCrypto, &request(spki.clone(), &key(alg, 2))).is_err());
         for other in KeyAlg::ALL.into_iter().filter(|other| *other != alg) {

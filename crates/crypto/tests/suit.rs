@@ -111,15 +111,15 @@ fn every_bit_of_a_delivery_counts() {
     let at = |info: &[u8], what: &[u8]| info.windows(what.len()).position(|w| w == what).unwrap();
     let thumbprint = device.public_key().thumbprint();
     let kw = at(&symmetric, &[0x01, 0x22, 0x04, 0x40]) + 2;
-    let es = at(&asymmetric, &[&[0x04, 0x58, 0x20], thumbprint.as_slice()].concat());
+    let es = at(
+        &asymmetric,
+        &[&[0x04, 0x58, 0x20], thumbprint.as_slice()].concat(),
+    );
     for (info, free) in [(&symmetric, kw..kw + 2), (&asymmetric, es..es + 35)] {
         assert!(open(info, &sealed).unwrap().ct_eq(PLAIN));
         each_bit_flip(info, |bit, changed| {
             let opened = open(changed, &sealed);
-            assert!(
-                opened.is_err() || free.contains(&(bit / 8)),
-                "bit {bit}"
-            );
+            assert!(opened.is_err() || free.contains(&(bit / 8)), "bit {bit}");
         });
         each_prefix(info, |prefix| assert!(open(prefix, &sealed).is_err()));
         each_bit_flip(&sealed, |_, changed| assert!(open(info, changed).is_err()));
