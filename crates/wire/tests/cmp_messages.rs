@@ -8,10 +8,9 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 use tegata_wire::{
     cmp::{
-        BodyKind, CmpError, GeneralName, HashAlg, MAX_EXTRA_CERTS, MAX_MESSAGE_BYTES,
-        MessageToProtect, P10CR_CERT_REQ_ID, PbmParameter, Pbmac1Parameter, PkiBody,
-        PkiFailureInfo, PkiHeader, PkiStatus, ProtectionAlg, RawBody, UnverifiedPkiMessage,
-        null_dn,
+        BodyKind, CmpError, HashAlg, MAX_EXTRA_CERTS, MAX_MESSAGE_BYTES, MessageToProtect,
+        P10CR_CERT_REQ_ID, PbmParameter, Pbmac1Parameter, PkiBody, PkiFailureInfo, PkiHeader,
+        PkiStatus, ProtectionAlg, RawBody, UnverifiedPkiMessage, null_dn,
     },
     x509::{AllegedCsr, CertView, RawDer, SignatureAlg},
 };
@@ -126,10 +125,14 @@ fn error_names_its_reason() {
             .contains("senderKID is: device-1")
     );
     assert_eq!(content.error_code, Some(1));
-    assert!(matches!(
-        message.header().recipient,
-        GeneralName::Rfc822Name(_)
-    ));
+    assert_eq!(message.header().recipient.directory_name(), None);
+    assert!(
+        message
+            .header()
+            .recipient
+            .as_der()
+            .ends_with(b"testr@example.com")
+    );
     assert_eq!(
         message.header().sender_name().unwrap().to_display(),
         "CN=Mock CA"

@@ -6,7 +6,6 @@ use super::{
     CmpError, FreeText, HashAlg, InfoTypeAndValue, MAX_ENTRIES, MAX_EXTRA_CERTS, MAX_INFO_VALUES,
     PkiFailureInfo, PkiStatus, PkiStatusInfo,
     crmf::{CertReqMsg, CertTemplate},
-    header::GeneralName,
     status::free_text,
 };
 use crate::x509::{List, MAX_EXTENSIONS, RawDer};
@@ -15,7 +14,7 @@ use der::{
     Writer,
     asn1::{ContextSpecific, ContextSpecificRef, Int, Null, OctetString},
 };
-use x509_cert::ext::Extension;
+use x509_cert::ext::{Extension, pkix::name::GeneralName};
 
 /// Which alternative of PKIBody a message has. The value is the tag number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

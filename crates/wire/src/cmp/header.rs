@@ -6,16 +6,17 @@ use super::{
     CmpError, FreeText, MAX_INFO_VALUES, MAX_KID_BYTES, MAX_NONCE_BYTES, ProtectionAlg, at_most,
     oid, status::free_text,
 };
-use crate::x509::{DistinguishedName, List, RawDer};
+use crate::x509::{
+    DistinguishedName, List, RawDer,
+    walk::{Walk, contents, context, put},
+};
 use alloc::{string::String, vec::Vec};
 use core::time::Duration;
 use der::{
-    Decode, Encode, Sequence,
+    Decode, DecodeValue, Encode, EncodeValue, FixedTag, Header, Length, Reader, Sequence, Tag,
+    Writer,
     asn1::{GeneralizedTime, ObjectIdentifier, OctetString},
 };
-use x509_cert::name::Name;
-
-pub use x509_cert::ext::pkix::name::GeneralName;
 
 /// InfoTypeAndValue: one item of generalInfo or of a general message.
 #[derive(Debug, Clone, PartialEq, Eq, Sequence)]
@@ -26,8 +27,46 @@ pub struct InfoTypeAndValue {
     pub info_value: Option<RawDer>,
 }
 
+/// GeneralName as a name of a party: kept as bytes, interpreted only if it is a directory name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GeneralName {
+    /// The whole element, with a context-specific tag of 0 to 8.
+    raw: RawDer,
+}
+
+impl GeneralName {
+    /// Takes the DER of a GeneralName.
+    ///
+    /// # Errors
+    /// If it is not one element with a tag of GeneralName, or a directory name that is no name.
+    pub fn from_der_bytes(bytes: &[u8]) -> Result<Self, CmpError> {
+        let raw = RawDer::from_bytes(bytes)?;
+        let tag = der::Tagged::tag(&raw);
+        if !tag.is_context_specific() || tag.number().value() > 8 {
+            return Err(CmpError::Der(tag.unexpected_error(None).into()));
+        }
+        if tag == context(4) {
+            DistinguishedName::from_der(raw.contents())?;
+        }
+        Ok(Self { raw })
+    }
+
+    /// The DER of the name.
+    pub fn as_der(&self) -> &[u8] {
+        self.raw.as_bytes()
+    }
+
+    /// The distinguished name, if it is a directory name; empty for a NULL-DN.
+    pub fn directory_name(&self) -> Option<DistinguishedName> {
+        if der::Tagged::tag(&self.raw) != context(4) {
+            return None;
+        }
+        DistinguishedName::from_der(self.raw.contents()).ok()
+    }
+}
+
 /// PKIHeader.
-#[derive(Debug, Clone, PartialEq, Eq, Sequence)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PkiHeader {
     /// Protocol version: 2 (RFC 4210) or 3 (RFC 9480).
     pub pvno: u8,
@@ -36,39 +75,54 @@ pub struct PkiHeader {
     /// Who it is for.
     pub recipient: GeneralName,
     /// When it was made.
-    #[asn1(context_specific = "0", tag_mode = "EXPLICIT", optional = "true")]
     pub message_time: Option<GeneralizedTime>,
     /// Algorithm of the protection.
-    #[asn1(context_specific = "1", tag_mode = "EXPLICIT", optional = "true")]
     pub protection_alg: Option<spki::AlgorithmIdentifierOwned>,
     /// Identifies the sender's key.
-    #[asn1(context_specific = "2", tag_mode = "EXPLICIT", optional = "true")]
     pub sender_kid: Option<OctetString>,
     /// Identifies the recipient's key.
-    #[asn1(context_specific = "3", tag_mode = "EXPLICIT", optional = "true")]
     pub recip_kid: Option<OctetString>,
     /// The same in all messages of a transaction.
-    #[asn1(context_specific = "4", tag_mode = "EXPLICIT", optional = "true")]
     pub transaction_id: Option<OctetString>,
     /// Fresh for each message.
-    #[asn1(context_specific = "5", tag_mode = "EXPLICIT", optional = "true")]
     pub sender_nonce: Option<OctetString>,
     /// The senderNonce of the message answered.
-    #[asn1(context_specific = "6", tag_mode = "EXPLICIT", optional = "true")]
     pub recip_nonce: Option<OctetString>,
     /// Texts for people.
-    #[asn1(context_specific = "7", tag_mode = "EXPLICIT", optional = "true")]
     pub free_text: Option<FreeText>,
     /// Further information.
-    #[asn1(context_specific = "8", tag_mode = "EXPLICIT", optional = "true")]
     pub general_info: Option<List<InfoTypeAndValue, MAX_INFO_VALUES>>,
+}
+
+impl FixedTag for PkiHeader {
+    const TAG: Tag = Tag::Sequence;
+}
+
+impl<'a> DecodeValue<'a> for PkiHeader {
+    type Error = der::Error;
+
+    fn decode_value<R: Reader<'a>>(reader: &mut R, header: Header) -> der::Result<Self> {
+        Self::from_contents(reader.read_slice(header.length())?)
+    }
+}
+
+impl EncodeValue for PkiHeader {
+    fn value_len(&self) -> der::Result<Length> {
+        Length::try_from(self.contents()?.len())
+    }
+
+    fn encode_value(&self, writer: &mut impl Writer) -> der::Result<()> {
+        writer.write(&self.contents()?)
+    }
 }
 
 /// The empty directory name: "known only by its key identifier".
 ///
 /// Spec: RFC 9810 section 5.1.1.
 pub fn null_dn() -> GeneralName {
-    GeneralName::DirectoryName(Name::default())
+    GeneralName {
+        raw: RawDer::null_dn(),
+    }
 }
 
 /// A directory name.
@@ -76,10 +130,98 @@ pub fn null_dn() -> GeneralName {
 /// # Errors
 /// Not for a value made by [`DistinguishedName::from_der`] or its builder.
 pub fn directory_name(name: &DistinguishedName) -> Result<GeneralName, CmpError> {
-    Ok(GeneralName::DirectoryName(name.to_name()?))
+    let mut bytes = Vec::new();
+    put(&mut bytes, context(4), name.as_der())?;
+    Ok(GeneralName {
+        raw: RawDer::from_bytes(&bytes)?,
+    })
 }
 
 impl PkiHeader {
+    /// Reads the contents of the SEQUENCE.
+    fn from_contents(bytes: &[u8]) -> der::Result<Self> {
+        let mut walk = Walk::new(bytes)?;
+        let name = |bytes| -> der::Result<GeneralName> {
+            GeneralName::from_der_bytes(bytes).map_err(|_| Tag::Sequence.value_error().into())
+        };
+        let pvno = u8::from_der(walk.tlv()?)?;
+        let sender = name(walk.tlv()?)?;
+        let recipient = name(walk.tlv()?)?;
+        let message_time = walk
+            .explicit(0)?
+            .map(GeneralizedTime::from_der)
+            .transpose()?;
+        let protection_alg = walk
+            .explicit(1)?
+            .map(spki::AlgorithmIdentifierOwned::from_der)
+            .transpose()?;
+        let mut octets: [Option<OctetString>; 5] = Default::default();
+        for (number, field) in (2u32..).zip(octets.iter_mut()) {
+            if let Some(element) = walk.explicit(number)? {
+                *field = Some(OctetString::new(contents(element, Tag::OctetString)?)?);
+            }
+        }
+        let [
+            sender_kid,
+            recip_kid,
+            transaction_id,
+            sender_nonce,
+            recip_nonce,
+        ] = octets;
+        let free_text = walk.explicit(7)?.map(FreeText::from_der).transpose()?;
+        let general_info = walk.explicit(8)?.map(List::from_der).transpose()?;
+        walk.finish()?;
+        Ok(Self {
+            pvno,
+            sender,
+            recipient,
+            message_time,
+            protection_alg,
+            sender_kid,
+            recip_kid,
+            transaction_id,
+            sender_nonce,
+            recip_nonce,
+            free_text,
+            general_info,
+        })
+    }
+
+    /// Writes the contents of the SEQUENCE.
+    fn contents(&self) -> der::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        self.pvno.encode_to_vec(&mut out)?;
+        out.extend_from_slice(self.sender.as_der());
+        out.extend_from_slice(self.recipient.as_der());
+        if let Some(time) = &self.message_time {
+            put(&mut out, context(0), &time.to_der()?)?;
+        }
+        if let Some(alg) = &self.protection_alg {
+            put(&mut out, context(1), &alg.to_der()?)?;
+        }
+        let octets = [
+            &self.sender_kid,
+            &self.recip_kid,
+            &self.transaction_id,
+            &self.sender_nonce,
+            &self.recip_nonce,
+        ];
+        for (number, field) in (2u32..).zip(octets) {
+            if let Some(field) = field {
+                let mut element = Vec::new();
+                put(&mut element, Tag::OctetString, field.as_bytes())?;
+                put(&mut out, context(number), &element)?;
+            }
+        }
+        if let Some(texts) = &self.free_text {
+            put(&mut out, context(7), &texts.to_der()?)?;
+        }
+        if let Some(items) = &self.general_info {
+            put(&mut out, context(8), &items.to_der()?)?;
+        }
+        Ok(out)
+    }
+
     /// A header of version 2 with nothing but its two names.
     pub fn new(sender: GeneralName, recipient: GeneralName) -> Self {
         Self {
@@ -319,12 +461,12 @@ impl PkiHeader {
 
     /// The sender, if it is a directory name; empty for a NULL-DN.
     pub fn sender_name(&self) -> Option<DistinguishedName> {
-        name_of(&self.sender)
+        self.sender.directory_name()
     }
 
     /// The recipient, if it is a directory name; empty for a NULL-DN.
     pub fn recipient_name(&self) -> Option<DistinguishedName> {
-        name_of(&self.recipient)
+        self.recipient.directory_name()
     }
 
     /// Checks version and sizes after decoding.
@@ -357,14 +499,6 @@ impl PkiHeader {
             self.recip_nonce().map_or(0, <[u8]>::len),
             MAX_NONCE_BYTES,
         )
-    }
-}
-
-/// The distinguished name of a directory name.
-fn name_of(name: &GeneralName) -> Option<DistinguishedName> {
-    match name {
-        GeneralName::DirectoryName(name) => DistinguishedName::from_der(&name.to_der().ok()?).ok(),
-        _ => None,
     }
 }
 

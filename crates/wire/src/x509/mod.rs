@@ -22,6 +22,7 @@ mod raw;
 mod san;
 
 mod view;
+pub(crate) mod walk;
 
 pub use alg::{SignatureAlg, ecdsa_from_der, ecdsa_to_der};
 pub use cert::{CertBuilder, MAX_SERIAL_BYTES, SerialNumber, Validity, assemble_certificate};

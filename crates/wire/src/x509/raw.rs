@@ -26,6 +26,16 @@ impl RawDer {
         Self::from_der(bytes)
     }
 
+    /// The empty name inside the tag of a directory name.
+    pub(crate) fn null_dn() -> Self {
+        let tag = super::walk::context(4);
+        Self {
+            bytes: alloc::vec![0xa4, 0x02, 0x30, 0x00],
+            header_len: 2,
+            tag,
+        }
+    }
+
     /// The whole element: tag, length, contents.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
