@@ -114,6 +114,11 @@ pub fn find_by_teep_kid(tx: &Tx<'_>, kid: &[u8; 32]) -> Result<Option<Device>, S
     one(tx, "WHERE teep_kid = ?1", params![kid])
 }
 
+/// The device whose attestation key has that thumbprint.
+pub fn find_by_attestation_kid(tx: &Tx<'_>, kid: &[u8; 32]) -> Result<Option<Device>, StoreError> {
+    one(tx, "WHERE attestation_kid = ?1", params![kid])
+}
+
 /// The device of that row id.
 pub fn find_by_id(tx: &Tx<'_>, id: DeviceId) -> Result<Option<Device>, StoreError> {
     one(tx, "WHERE device.id = ?1", params![id.0])

@@ -22,7 +22,9 @@ mod migrations;
 pub mod reference;
 pub mod release;
 pub mod role;
+pub mod tam;
 pub mod teep;
+pub mod verifier;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -69,9 +69,10 @@ pub fn find_by_prefix(tx: &Tx<'_>, prefix: &[u8; 16]) -> Result<Option<Release>,
         .transpose()
 }
 
-/// All releases, newest last, at most 1,000, without their ciphertext.
+/// All releases, newest last, at most 1,000, without ciphertext, secrets and large records.
 pub fn list(tx: &Tx<'_>) -> Result<Vec<Release>, StoreError> {
-    let sql = "SELECT digest, signer, ta, name, sequence, record, NULL, NULL, availability, made_at \
+    let sql = "SELECT digest, signer, ta, name, sequence, \
+         CASE WHEN length(record) <= 65536 THEN record ELSE X'' END, NULL, NULL, availability, made_at \
          FROM release ORDER BY ta, sequence LIMIT 1000";
     tx.query_all(sql, [], raw)?
         .into_iter()

@@ -14,6 +14,8 @@ use tegata_wire::ids::{ReleaseDigest, Ueid};
 pub enum Availability {
     /// Nobody: registered, not delivered.
     Nobody,
+    /// Nobody, and devices that have it lose it.
+    Withdrawn,
     /// Every device.
     Everybody,
     /// That many percent of devices (1 to 100), chosen by a hash of release and device: a device
@@ -41,7 +43,7 @@ pub struct Candidate<'a> {
 /// The text is no availability rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "\"{0}\" does not say who may get the release; write nobody, everybody, 25%, \
+    "\"{0}\" does not say who may get the release; write nobody, everybody, withdrawn, 25%, \
      device:UEID[,UEID], batch:NAME[,NAME] or model:NAME[,NAME]"
 )]
 pub struct NotAvailability(String);
@@ -56,7 +58,7 @@ impl Availability {
         device: &Candidate<'_>,
     ) -> bool {
         match self {
-            Self::Nobody => false,
+            Self::Nobody | Self::Withdrawn => false,
             Self::Everybody => true,
             Self::Percent(percent) => bucket(provider, release, device.ueid) < u64::from(*percent),
             Self::Devices(list) => list.contains(device.ueid),
@@ -99,6 +101,7 @@ impl FromStr for Availability {
         }
         match text.split_once(':') {
             None if text == "nobody" => Ok(Self::Nobody),
+            None if text == "withdrawn" => Ok(Self::Withdrawn),
             None if text == "everybody" || text == "all" => Ok(Self::Everybody),
             Some(("device", list)) => words(list)?
                 .iter()
@@ -116,6 +119,7 @@ impl fmt::Display for Availability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nobody => f.write_str("nobody"),
+            Self::Withdrawn => f.write_str("withdrawn"),
             Self::Everybody => f.write_str("everybody"),
             Self::Percent(percent) => write!(f, "{percent}%"),
             Self::Devices(list) => {
@@ -173,7 +177,14 @@ mod tests {
 
     #[test]
     fn texts_come_back_and_wrong_ones_are_refused() {
-        for text in ["nobody", "everybody", "25%", "batch:a,b", "model:門番"] {
+        for text in [
+            "nobody",
+            "withdrawn",
+            "everybody",
+            "25%",
+            "batch:a,b",
+            "model:門番",
+        ] {
             assert_eq!(text.parse::<Availability>().unwrap().to_string(), text);
         }
         for text in [

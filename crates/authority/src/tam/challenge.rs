@@ -1,0 +1,99 @@
+//! Challenges that need no memory until they are used.
+//!
+//! A challenge is time ‖ random ‖ MAC under a key of the TAM: asking for one changes no state, so
+//! nobody can fill the store by asking. That it is used once is recorded when it is used, by a
+//! device that has authenticated itself.
+
+use tegata_crypto::{CryptoError, Provider, Rng, Secret, ct_eq};
+
+use crate::{UnixMs, UnixSecs};
+
+/// Length of a challenge in bytes.
+pub const CHALLENGE_LEN_BYTES: usize = 32;
+/// How long a challenge may be used, in seconds: a device on a slow line needs a minute.
+pub const CHALLENGE_SECS: u64 = 600;
+
+/// The TAM's key for its challenges.
+#[derive(Debug)]
+pub struct ChallengeKey(Secret<[u8; 32]>);
+
+/// Why a challenge is not one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChallengeDenied {
+    /// Not made by this TAM.
+    #[error("the challenge is not one of this TAM")]
+    Foreign,
+    /// Too old, or of the future.
+    #[error("the challenge has expired")]
+    Expired,
+}
+
+impl ChallengeKey {
+    /// Takes 32 random bytes.
+    #[must_use]
+    pub fn new(key: Secret<[u8; 32]>) -> Self {
+        Self(key)
+    }
+
+    /// Makes a challenge.
+    ///
+    /// # Errors
+    /// A failing generator.
+    pub fn make(
+        &self,
+        provider: &dyn Provider,
+        rng: &mut dyn Rng,
+        now: UnixMs,
+    ) -> Result<[u8; CHALLENGE_LEN_BYTES], CryptoError> {
+        let mut out = [0; CHALLENGE_LEN_BYTES];
+        let (head, mac) = out.split_at_mut(HEAD_LEN_BYTES);
+        let (time, random) = head.split_at_mut(TIME_LEN_BYTES);
+        for (to, from) in time.iter_mut().zip(now.0.to_be_bytes().iter().skip(2)) {
+            *to = *from;
+        }
+        rng.fill(random)?;
+        let full = provider.hmac_sha256(self.0.expose_secret(), head);
+        for (to, from) in mac.iter_mut().zip(full) {
+            *to = from;
+        }
+        Ok(out)
+    }
+
+    /// Checks that a challenge is ours and not expired. Whether it was used is for the store.
+    ///
+    /// # Errors
+    /// `Foreign` or `Expired`.
+    pub fn check(
+        &self,
+        provider: &dyn Provider,
+        challenge: &[u8],
+        now: UnixSecs,
+    ) -> Result<(), ChallengeDenied> {
+        let Some((head, mac)) = challenge.split_at_checked(HEAD_LEN_BYTES) else {
+            return Err(ChallengeDenied::Foreign);
+        };
+        let full = provider.hmac_sha256(self.0.expose_secret(), head);
+        let expected = full
+            .get(..CHALLENGE_LEN_BYTES - HEAD_LEN_BYTES)
+            .unwrap_or_default();
+        if !ct_eq(expected, mac) {
+            return Err(ChallengeDenied::Foreign);
+        }
+        let time = head
+            .iter()
+            .take(TIME_LEN_BYTES)
+            .fold(0u64, |n, b| (n << 8) | u64::from(*b));
+        let made = UnixMs(time).secs().0;
+        if made > now.0.saturating_add(CLOCK_SLACK_SECS) || now.0 > made + CHALLENGE_SECS {
+            return Err(ChallengeDenied::Expired);
+        }
+        Ok(())
+    }
+}
+
+/// Time in milliseconds, then 10 random bytes.
+const HEAD_LEN_BYTES: usize = 16;
+const TIME_LEN_BYTES: usize = 6;
+/// Several TAM servers may share the key; their clocks differ.
+const CLOCK_SLACK_SECS: u64 = 30;

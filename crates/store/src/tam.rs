@@ -1,0 +1,757 @@
+//! The TAM as a service: registries, exchanges with devices, staged availability.
+//!
+//! Invariants: nothing a device sends is recorded before its signature verifies; a challenge is
+//! used once; an Update is recorded before it is sent, so that its outcome finds it. The CA's
+//! delivery for a device is kept: asking again gives the same.
+
+use tegata_authority::factory::EndorsedDevice;
+use tegata_authority::tam::availability::{Availability, Candidate};
+use tegata_authority::tam::challenge::{CHALLENGE_SECS, ChallengeKey};
+use tegata_authority::tam::package::verify_package;
+use tegata_authority::tam::plan::{Known, Step, Wishes, next_step};
+use tegata_authority::tam::session::{
+    Appraised, FromDevice, TeepDenied, appraisal_request, check_result, message_kid, present_tas,
+    query_request, requested_tas, unneeded_tas, verify_message,
+};
+use tegata_authority::tam::update::{
+    TaPayload, UpdateError, dependent_envelope, install_message, payloads_from_delivery,
+    payloads_with_kek, removal_message,
+};
+use tegata_authority::{UnixMs, UnixSecs};
+use tegata_crypto::cose::{Sign1Headers, sign1};
+use tegata_crypto::{CryptoError, KeyAlg, PrivateKey, PublicKey, Rng, Secret, Signer};
+use tegata_wire::cbor;
+use tegata_wire::enrolment::{
+    Delivery, DeliveryKeks, DeliveryMode, DeliveryRequest, ReleasePackage,
+};
+use tegata_wire::ids::{ReleaseDigest, TaUuid, Ueid};
+use tegata_wire::teep::{Error as TeepError, Message, QueryResponse, Success};
+use zeroize::Zeroizing;
+
+use crate::issuer::availability_of;
+use crate::keys::{self, SealedKey};
+use crate::role::{Registered, Role, RoleError, Trust, registered, secs};
+use crate::teep::{self, SentUpdate};
+use crate::{StoreError, device, release};
+
+/// The roles a TAM asks. Implemented over HTTP by the server, directly by tests.
+pub trait Peers {
+    /// The Verifier's signed result (EAR) for an encoded `AppraisalRequest`.
+    ///
+    /// # Errors
+    /// The Verifier cannot be reached, or gives no result.
+    fn appraise(&self, request: &[u8]) -> Result<Vec<u8>, PeerFailure>;
+
+    /// The CA's encoded `Delivery` for a signed `DeliveryRequest`.
+    ///
+    /// # Errors
+    /// The CA cannot be reached, or denies.
+    fn deliver(&self, request: &[u8]) -> Result<Vec<u8>, PeerFailure>;
+}
+
+/// A peer did not answer as hoped.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the {who} did not answer: {why}")]
+pub struct PeerFailure {
+    /// `CA` or `Verifier`.
+    pub who: &'static str,
+    /// Its words.
+    pub why: String,
+}
+
+/// What goes back to the device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TeepAnswer {
+    /// A TEEP message (200).
+    Message(Vec<u8>),
+    /// Nothing more to say (204).
+    Nothing,
+}
+
+/// What an exchange led to, for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TeepOutcome {
+    /// A device was asked for its state.
+    Queried,
+    /// The device is as it should be.
+    UpToDate {
+        /// The device.
+        ueid: Ueid,
+    },
+    /// An installation was sent.
+    Installing {
+        /// The device.
+        ueid: Ueid,
+        /// The release.
+        release: ReleaseDigest,
+        /// Its sequence number.
+        sequence: u64,
+        /// Length of the message in bytes.
+        len_bytes: usize,
+    },
+    /// A removal was sent.
+    Removing {
+        /// The device.
+        ueid: Ueid,
+        /// The TA.
+        ta: TaUuid,
+    },
+    /// The device reported success.
+    Succeeded {
+        /// The device.
+        ueid: Ueid,
+        /// The TA.
+        ta: TaUuid,
+        /// The release it has now; `None` after a removal.
+        release: Option<ReleaseDigest>,
+    },
+    /// The device reported an error.
+    Failed {
+        /// The device.
+        ueid: Ueid,
+        /// TEEP error code.
+        code: u64,
+        /// Its text, shortened.
+        detail: String,
+    },
+}
+
+/// Why an exchange led to nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TeepFault {
+    /// The device's fault.
+    #[error(transparent)]
+    Denied(#[from] TeepDenied),
+    /// The CA or the Verifier did not answer.
+    #[error(transparent)]
+    Peer(#[from] PeerFailure),
+    /// An Update could not be made.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+    /// The TAM's own fault.
+    #[error(transparent)]
+    Role(#[from] RoleError),
+}
+
+impl From<StoreError> for TeepFault {
+    fn from(e: StoreError) -> Self {
+        Self::Role(e.into())
+    }
+}
+
+impl From<CryptoError> for TeepFault {
+    fn from(e: CryptoError) -> Self {
+        Self::Role(e.into())
+    }
+}
+
+impl TeepFault {
+    /// Stable label for metrics, logs and problem reports.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Denied(e) => e.code(),
+            Self::Peer(_) => "peer-unavailable",
+            Self::Update(_) => "update-failed",
+            Self::Role(e) => e.code(),
+        }
+    }
+}
+
+/// A registered release, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReleaseSummary {
+    /// Its digest.
+    pub digest: ReleaseDigest,
+    /// The TA.
+    pub ta: TaUuid,
+    /// Name of the TA.
+    pub name: String,
+    /// Its sequence number.
+    pub sequence: u64,
+    /// Who may get it.
+    pub availability: Availability,
+    /// When it was registered, seconds since 1970.
+    pub made_at: i64,
+}
+
+/// The TAM.
+pub struct TamServer {
+    role: Role,
+    signer: Box<dyn Signer>,
+    exchange_key: PrivateKey,
+    challenge_key: ChallengeKey,
+    payload_base_url: Option<String>,
+}
+
+impl TamServer {
+    /// Makes the TAM's signing, exchange and challenge keys, all or nothing.
+    ///
+    /// # Errors
+    /// `HasKey` if there is a TAM in the store already.
+    pub fn init(role: &Role, rng: &mut dyn Rng, now: UnixSecs) -> Result<(), RoleError> {
+        let signing = role.provider.generate(KeyAlg::P256, rng)?;
+        let exchange = role.provider.generate(KeyAlg::P256, rng)?;
+        let mut challenge = Zeroizing::new([0; 32]);
+        rng.fill(&mut *challenge)?;
+        let sealed = [
+            (TAM_KEY, role.seal_key(TAM_KEY, &signing, rng)?),
+            (EXCHANGE_KEY, role.seal_key(EXCHANGE_KEY, &exchange, rng)?),
+            (
+                CHALLENGE_KEY,
+                SealedKey {
+                    public: Vec::new(),
+                    sealed: role.seal(CHALLENGE_KEY, challenge.as_slice(), rng)?,
+                },
+            ),
+        ];
+        role.store.run_tx("init TAM", |tx| {
+            for (name, key) in &sealed {
+                if !keys::insert(tx, name, key, secs(now))? {
+                    return Err(RoleError::HasKey(name));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Opens the TAM of the store. With `payload_base_url` devices fetch encrypted TAs from there
+    /// (`URL/<release digest>`), without it they come in the message.
+    ///
+    /// # Errors
+    /// `NoKey` if there is none, `Sealed` under a wrong sealing key.
+    pub fn open(role: Role, payload_base_url: Option<String>) -> Result<Self, RoleError> {
+        let signer = role.open_signer(TAM_KEY)?;
+        let exchange_key = role.open_key(EXCHANGE_KEY)?;
+        let stored = role
+            .store
+            .read("open TAM", |tx| keys::find(tx, CHALLENGE_KEY))?;
+        let stored = stored.ok_or(RoleError::NoKey(CHALLENGE_KEY))?;
+        let bytes = role.unseal(CHALLENGE_KEY, &stored.sealed)?;
+        let bytes = <[u8; 32]>::try_from(bytes.expose_secret().as_slice())
+            .map_err(|_| RoleError::Sealed(CHALLENGE_KEY))?;
+        let challenge_key = ChallengeKey::new(Secret::new(bytes));
+        Ok(Self {
+            role,
+            signer,
+            exchange_key,
+            challenge_key,
+            payload_base_url,
+        })
+    }
+
+    /// Store, provider and sealing key; also for imports and trusted keys.
+    #[must_use]
+    pub fn role(&self) -> &Role {
+        &self.role
+    }
+
+    /// The key that signs TEEP messages and manifests: devices and the CA trust it.
+    #[must_use]
+    pub fn public_key(&self) -> &PublicKey {
+        self.signer.public_key()
+    }
+
+    /// The key that the CA encrypts secrets of the paper's profile to.
+    #[must_use]
+    pub fn exchange_public_key(&self) -> &PublicKey {
+        self.exchange_key.public_key()
+    }
+
+    /// Imports the symmetric delivery keys of the paper's profile; returns how many were stored.
+    ///
+    /// # Errors
+    /// `DeliveryKeks` if the file is malformed, `NoDevice` for a device that is not registered.
+    pub fn import_keks(&self, file: &[u8], rng: &mut dyn Rng) -> Result<usize, RoleError> {
+        let keks = DeliveryKeks::decode(file).map_err(|_| RoleError::DeliveryKeks)?;
+        let mut sealed = Vec::with_capacity(keks.len());
+        for (ueid, kek) in keks.expose_all() {
+            sealed.push((*ueid, self.role.seal(DEVICE_KEK, kek, rng)?));
+        }
+        self.role.store.run_tx("import delivery keys", |tx| {
+            for (ueid, blob) in &sealed {
+                if !device::set_kek(tx, ueid, blob)? {
+                    return Err(RoleError::NoDevice(*ueid));
+                }
+            }
+            Ok(())
+        })?;
+        Ok(sealed.len())
+    }
+
+    /// Registers a release package for nobody yet or for whom `availability` says. The same
+    /// package again changes nothing.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn import_release(
+        &self,
+        package: &[u8],
+        availability: &Availability,
+        now: UnixSecs,
+    ) -> Result<ReleaseSummary, RoleError> {
+        let keys = self.role.trusted(Trust::Release)?;
+        let verified = verify_package(self.role.provider.as_ref(), package, &keys)?;
+        let unreadable = |_| StoreError::Unreadable { record: "release" };
+        let mut parts = verified.package().clone();
+        // The ciphertext has a column of its own; the rest is small.
+        let ciphertext = std::mem::take(&mut parts.ta_ciphertext);
+        let row = release::Release {
+            digest: *verified.digest(),
+            signer: *verified.signer(),
+            ta: *verified.ta(),
+            name: verified.name().to_owned(),
+            sequence: verified.sequence(),
+            record: package.to_vec(),
+            ciphertext: Some(ciphertext),
+            sealed: None,
+            availability: cbor::to_vec(availability).map_err(unreadable)?,
+            made_at: secs(now),
+        };
+        let stands = self.role.store.run_tx("register release", |tx| {
+            if release::insert(tx, &row)? {
+                return Ok::<_, StoreError>(Some(row.clone()));
+            }
+            release::find(tx, &row.digest)
+        })?;
+        // Another release with that sequence number: the TEE would refuse one of the two.
+        let stands = stands.ok_or(RoleError::ReleaseTaken)?;
+        summary(&stands).map_err(RoleError::from)
+    }
+
+    /// All registered releases.
+    ///
+    /// # Errors
+    /// The store's failure.
+    pub fn releases(&self) -> Result<Vec<ReleaseSummary>, RoleError> {
+        let rows = self.role.store.read("releases", release::list)?;
+        rows.iter()
+            .map(|r| summary(r).map_err(RoleError::from))
+            .collect()
+    }
+
+    /// Changes who may get a release.
+    ///
+    /// # Errors
+    /// `NoRelease`, or the store's failure.
+    pub fn set_availability(
+        &self,
+        digest: &ReleaseDigest,
+        rule: &Availability,
+    ) -> Result<(), RoleError> {
+        crate::issuer::set_availability(&self.role, digest, rule)
+    }
+
+    /// The encrypted TA of a release, to be served to anybody: it is useless without a device.
+    ///
+    /// # Errors
+    /// The store's failure.
+    pub fn payload(&self, digest: &ReleaseDigest) -> Result<Option<Vec<u8>>, RoleError> {
+        let row = self
+            .role
+            .store
+            .read("payload", |tx| release::find(tx, digest))?;
+        Ok(row.and_then(|r| r.ciphertext))
+    }
+
+    /// Answers one TEEP message over HTTP; an empty body begins an exchange.
+    ///
+    /// # Errors
+    /// Why there is no answer; unless the fault says otherwise, the state is as before.
+    pub fn teep(
+        &self,
+        body: &[u8],
+        peers: &dyn Peers,
+        rng: &mut dyn Rng,
+        now: UnixMs,
+    ) -> Result<(TeepAnswer, TeepOutcome), TeepFault> {
+        let provider = self.role.provider.as_ref();
+        if body.is_empty() {
+            let challenge = self.challenge_key.make(provider, rng, now)?;
+            let message = query_request(self.signer.as_ref(), &challenge)?;
+            return Ok((TeepAnswer::Message(message), TeepOutcome::Queried));
+        }
+        let kid = message_kid(body)?;
+        let device = self.role.store.read("device by key", |tx| {
+            registered(device::find_by_teep_kid(tx, &kid)?)
+        })?;
+        let from = verify_message(provider, body, device.as_ref().map(|d| &d.endorsed))?;
+        let device = device.ok_or(TeepDenied::NotAuthenticated)?;
+        match from.message() {
+            Message::QueryResponse(response) => {
+                self.respond(&from, response, &device, peers, rng, now)
+            }
+            Message::Success(success) => self.succeeded(success, &device, now),
+            Message::Error(error) => self.failed(error, &device, now),
+            // QueryRequest, Update, and kinds that wire may learn later.
+            _ => Err(TeepDenied::Unexpected.into()),
+        }
+    }
+
+    fn respond(
+        &self,
+        from: &FromDevice,
+        response: &QueryResponse,
+        device: &Registered,
+        peers: &dyn Peers,
+        rng: &mut dyn Rng,
+        now: UnixMs,
+    ) -> Result<(TeepAnswer, TeepOutcome), TeepFault> {
+        let provider = self.role.provider.as_ref();
+        let ask = appraisal_request(response)?;
+        self.challenge_key
+            .check(provider, &ask.nonce, now.secs())
+            .map_err(TeepDenied::from)?;
+        // 1. The challenge is used up before anything is done with it. A crash after this costs
+        //    the device one more question.
+        let keep_secs = i64::try_from(CHALLENGE_SECS * 2).unwrap_or(i64::MAX);
+        let fresh = self.role.store.run_tx("use challenge", |tx| {
+            teep::use_challenge(tx, &ask.nonce, device.row.id, secs(now.secs()), keep_secs)
+        })?;
+        if !fresh {
+            return Err(TeepDenied::Replayed.into());
+        }
+        // 2. The Verifier appraises.
+        let request = ask
+            .encode()
+            .map_err(|_| StoreError::Unreadable { record: "request" })?;
+        let result = peers.appraise(&request)?;
+        let verifiers = self.role.trusted(Trust::Verifier)?;
+        let appraised = check_result(provider, &result, &verifiers, &ask.nonce, from, now.secs())?;
+        // 3. What the device has is recorded, then the next step is decided.
+        let wishes = Wishes {
+            requested: requested_tas(response),
+            present: present_tas(response),
+            unneeded: unneeded_tas(response),
+        };
+        let (known, step) = self.plan(&appraised, &device.endorsed, &wishes)?;
+        self.record_installed(&appraised, device, &known, now)?;
+        match step {
+            None => {
+                let ueid = *from.ueid();
+                Ok((TeepAnswer::Nothing, TeepOutcome::UpToDate { ueid }))
+            }
+            Some(Step::Install(digest)) => {
+                self.install(appraised, device, &digest, peers, rng, now)
+            }
+            Some(Step::Remove(ta)) => self.remove(appraised, device, ta, rng, now),
+        }
+    }
+
+    fn plan(
+        &self,
+        appraised: &Appraised,
+        device: &EndorsedDevice,
+        wishes: &Wishes,
+    ) -> Result<(Vec<Known>, Option<Step>), TeepFault> {
+        let rows = self.role.store.read("releases", release::list)?;
+        let known = rows
+            .iter()
+            .map(|r| {
+                Ok(Known {
+                    digest: r.digest,
+                    ta: r.ta,
+                    sequence: r.sequence,
+                    availability: availability_of(&r.availability)?,
+                })
+            })
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        let model = device.model();
+        let candidate = Candidate {
+            ueid: device.ueid(),
+            batch: device.batch(),
+            model: &model,
+        };
+        let provider = self.role.provider.as_ref();
+        let step = next_step(provider, appraised, &candidate, wishes, &known);
+        Ok((known, step))
+    }
+
+    fn record_installed(
+        &self,
+        appraised: &Appraised,
+        device: &Registered,
+        known: &[Known],
+        now: UnixMs,
+    ) -> Result<(), TeepFault> {
+        let id = device.row.id;
+        let reported: Vec<&Known> = known
+            .iter()
+            .filter(|r| appraised.installed().contains(&r.digest))
+            .collect();
+        let before = self
+            .role
+            .store
+            .read("installed", |tx| teep::installed(tx, id))?;
+        let same = |r: &&Known| before.contains(&(r.ta, Some(r.digest), Some(r.sequence)));
+        if reported.iter().all(same) {
+            return Ok(());
+        }
+        self.role.store.run_tx("record installed", |tx| {
+            for r in &reported {
+                let at = secs(now.secs());
+                teep::set_installed(tx, id, &r.ta, Some(&r.digest), Some(r.sequence), at)?;
+            }
+            Ok::<_, StoreError>(())
+        })?;
+        Ok(())
+    }
+
+    fn install(
+        &self,
+        appraised: Appraised,
+        device: &Registered,
+        digest: &ReleaseDigest,
+        peers: &dyn Peers,
+        rng: &mut dyn Rng,
+        now: UnixMs,
+    ) -> Result<(TeepAnswer, TeepOutcome), TeepFault> {
+        let provider = self.role.provider.as_ref();
+        let row = self
+            .role
+            .store
+            .read("release", |tx| release::find(tx, digest))?;
+        let row = row.ok_or(RoleError::NoRelease)?;
+        let package = ReleasePackage::decode(&row.record)
+            .map_err(|_| StoreError::Unreadable { record: "release" })?;
+        let ta = match &self.payload_base_url {
+            Some(base) => TaPayload::At(format!("{}/{digest}", base.trim_end_matches('/'))),
+            None => TaPayload::Integrated(package.ta_ciphertext.clone()),
+        };
+        let payloads = match package.mode {
+            DeliveryMode::Asymmetric => {
+                let delivery = self.delivery(device, digest, peers, now)?;
+                let keys = self.role.trusted(Trust::Release)?;
+                payloads_from_delivery(provider, package, ta, delivery, &keys)?
+            }
+            DeliveryMode::Symmetric => {
+                let ueid = *device.endorsed.ueid();
+                let sealed = device
+                    .row
+                    .sealed_kek
+                    .as_ref()
+                    .ok_or(RoleError::NoDevice(ueid))?;
+                let kek = self.role.unseal(DEVICE_KEK, sealed)?;
+                let kek = <[u8; 16]>::try_from(kek.expose_secret().as_slice())
+                    .map_err(|_| RoleError::DeliveryKeks)?;
+                payloads_with_kek(
+                    provider,
+                    rng,
+                    package,
+                    ta,
+                    &self.exchange_key,
+                    &Secret::new(kek),
+                    ueid.as_bytes(),
+                )?
+            }
+        };
+        let ueid = *device.endorsed.ueid();
+        let signer = self.signer.as_ref();
+        let envelope =
+            dependent_envelope(provider, signer, &ueid, &row.ta, row.sequence, payloads)?;
+        let token = new_token(rng, now)?;
+        let message = install_message(signer, appraised, &token, envelope)?;
+        self.record_update(token, device, row.ta, Some((row.digest, row.sequence)), now)?;
+        let outcome = TeepOutcome::Installing {
+            ueid,
+            release: row.digest,
+            sequence: row.sequence,
+            len_bytes: message.len(),
+        };
+        Ok((TeepAnswer::Message(message), outcome))
+    }
+
+    /// The CA's delivery: kept from before, or asked for now.
+    fn delivery(
+        &self,
+        device: &Registered,
+        digest: &ReleaseDigest,
+        peers: &dyn Peers,
+        now: UnixMs,
+    ) -> Result<Delivery, TeepFault> {
+        let id = device.row.id;
+        let unreadable = StoreError::Unreadable { record: "delivery" };
+        let kept = self
+            .role
+            .store
+            .read("delivery", |tx| teep::delivery(tx, id, digest))?;
+        if let Some(kept) = kept {
+            return Ok(Delivery::decode(&kept).map_err(|_| unreadable)?);
+        }
+        let request = DeliveryRequest {
+            release_digest: *digest,
+            ueid: *device.endorsed.ueid(),
+            issued_at_secs: now.secs().0,
+        };
+        let payload = request
+            .encode()
+            .map_err(|_| StoreError::Unreadable { record: "request" })?;
+        let signer = self.signer.as_ref();
+        let signed = sign1(signer, &payload, &Sign1Headers::default(), b"", false)
+            .map_err(TeepDenied::Cose)?;
+        let body = peers.deliver(&signed)?;
+        Delivery::decode(&body).map_err(|e| PeerFailure {
+            who: "CA",
+            why: format!("its answer is malformed: {e}"),
+        })?;
+        let stands = self.role.store.run_tx("keep delivery", |tx| {
+            teep::keep_delivery(tx, id, digest, &body, secs(now.secs()))
+        })?;
+        Ok(Delivery::decode(&stands).map_err(|_| unreadable)?)
+    }
+
+    fn remove(
+        &self,
+        appraised: Appraised,
+        device: &Registered,
+        ta: TaUuid,
+        rng: &mut dyn Rng,
+        now: UnixMs,
+    ) -> Result<(TeepAnswer, TeepOutcome), TeepFault> {
+        let token = new_token(rng, now)?;
+        let message = removal_message(self.signer.as_ref(), appraised, &token, &ta)?;
+        self.record_update(token, device, ta, None, now)?;
+        let ueid = *device.endorsed.ueid();
+        Ok((
+            TeepAnswer::Message(message),
+            TeepOutcome::Removing { ueid, ta },
+        ))
+    }
+
+    fn record_update(
+        &self,
+        token: Vec<u8>,
+        device: &Registered,
+        ta: TaUuid,
+        release: Option<(ReleaseDigest, u64)>,
+        now: UnixMs,
+    ) -> Result<(), TeepFault> {
+        let sent = SentUpdate {
+            token,
+            device: device.row.id,
+            ta,
+            release,
+            sent_at: secs(now.secs()),
+            outcome: None,
+            detail: None,
+            reports: None,
+        };
+        self.role
+            .store
+            .run_tx("record update", |tx| teep::insert_update(tx, &sent))?;
+        Ok(())
+    }
+
+    fn succeeded(
+        &self,
+        success: &Success,
+        device: &Registered,
+        now: UnixMs,
+    ) -> Result<(TeepAnswer, TeepOutcome), TeepFault> {
+        let token = success.token.as_ref().ok_or(TeepDenied::NoSuchUpdate)?;
+        let sent = self.sent_to(token.as_bytes(), device)?;
+        let reports = reports(success.suit_reports.as_deref());
+        let at = secs(now.secs());
+        let detail = success.msg.as_deref();
+        self.role.store.run_tx("update succeeded", |tx| {
+            let first =
+                teep::end_update(tx, &sent.token, "success", detail, reports.as_deref(), at)?;
+            if first {
+                let (digest, sequence) = sent.release.unzip();
+                let id = device.row.id;
+                teep::set_installed(tx, id, &sent.ta, digest.as_ref(), sequence, at)?;
+            }
+            Ok::<_, StoreError>(())
+        })?;
+        let ueid = *device.endorsed.ueid();
+        let release = sent.release.map(|(digest, _)| digest);
+        let outcome = TeepOutcome::Succeeded {
+            ueid,
+            ta: sent.ta,
+            release,
+        };
+        Ok((TeepAnswer::Nothing, outcome))
+    }
+
+    fn failed(
+        &self,
+        error: &TeepError,
+        device: &Registered,
+        now: UnixMs,
+    ) -> Result<(TeepAnswer, TeepOutcome), TeepFault> {
+        let ueid = *device.endorsed.ueid();
+        let code = error.err_code.number();
+        let text = error.err_msg.as_deref().unwrap_or_default();
+        let detail: String = text.chars().filter(|c| !c.is_control()).take(128).collect();
+        // An error about a QueryRequest has no token: there is nothing to end.
+        if let Some(token) = &error.token {
+            let sent = self.sent_to(token.as_bytes(), device)?;
+            let reports = reports(error.suit_reports.as_deref());
+            let what = format!("error {code}: {detail}");
+            self.role.store.run_tx("update failed", |tx| {
+                let at = secs(now.secs());
+                teep::end_update(
+                    tx,
+                    &sent.token,
+                    "error",
+                    Some(&what),
+                    reports.as_deref(),
+                    at,
+                )
+            })?;
+        }
+        Ok((
+            TeepAnswer::Nothing,
+            TeepOutcome::Failed { ueid, code, detail },
+        ))
+    }
+
+    /// The Update of a token, if it was sent to this device.
+    fn sent_to(&self, token: &[u8], device: &Registered) -> Result<SentUpdate, TeepFault> {
+        let sent = self
+            .role
+            .store
+            .read("find update", |tx| teep::find_update(tx, token))?;
+        let sent = sent.filter(|u| u.device == device.row.id);
+        Ok(sent.ok_or(TeepDenied::NoSuchUpdate)?)
+    }
+}
+
+/// A token: time, then random, so that those of one moment are neighbours in the store.
+fn new_token(rng: &mut dyn Rng, now: UnixMs) -> Result<Vec<u8>, CryptoError> {
+    let mut token = vec![0; 16];
+    let (time, random) = token.split_at_mut(6);
+    rng.fill(random)?;
+    for (to, from) in time.iter_mut().zip(now.0.to_be_bytes().iter().skip(2)) {
+        *to = *from;
+    }
+    Ok(token)
+}
+
+/// SUIT reports as one CBOR array, as they came.
+fn reports(list: Option<&[Vec<u8>]>) -> Option<Vec<u8>> {
+    let items = list?.iter().cloned().map(cbor::Value::Bytes).collect();
+    cbor::encode(&cbor::Value::Array(items)).ok()
+}
+
+fn summary(r: &release::Release) -> Result<ReleaseSummary, StoreError> {
+    Ok(ReleaseSummary {
+        digest: r.digest,
+        ta: r.ta,
+        name: r.name.clone(),
+        sequence: r.sequence,
+        availability: availability_of(&r.availability)?,
+        made_at: r.made_at,
+    })
+}
+
+/// Name and sealing purpose of the key that signs TEEP messages and manifests.
+const TAM_KEY: &str = "tam key";
+/// Name and sealing purpose of the exchange key.
+const EXCHANGE_KEY: &str = "tam exchange key";
+/// Name and sealing purpose of the challenge key.
+const CHALLENGE_KEY: &str = "tam challenge key";
+/// Sealing purpose of devices' delivery keys.
+const DEVICE_KEK: &str = "tam device delivery key";
