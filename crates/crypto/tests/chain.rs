@@ -1,4 +1,10 @@
 //! Certificate paths: the good one, and each way to be none.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod common;
 

@@ -1,4 +1,10 @@
 //! CMP protection: MACs and signatures made here and their refusals.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod common;
 

@@ -1,4 +1,10 @@
 //! COSE_Sign1 that is made is verified; anything odd is refused.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod common;
 

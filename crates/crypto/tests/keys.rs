@@ -1,5 +1,11 @@
 //! Keys in every form; what is no key is refused; keys of a device against worked values that
 //! were computed apart from this code (docs/spec/keys.md).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod common;
 

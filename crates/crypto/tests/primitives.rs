@@ -1,5 +1,11 @@
 //! Known answers of RFCs and NIST, and negative cases, on every provider; and the providers
 //! against each other.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod common;
 

@@ -1,4 +1,10 @@
 //! SUIT payload encryption and envelopes: what is made opens; anything changed does not.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod common;
 
