@@ -458,6 +458,45 @@ pub struct Stats {
     pub calls: u64,
 }
 
+/// What an application asks of the agent over `agent.sock`. Frames as above.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum AgentRequest {
+    /// Carry a CMP message to the CA and bring its answer. Spec: RFC 9811.
+    Cmp {
+        /// Path of the CA's CMP resource, as the TA named it.
+        path: String,
+        /// The message, DER.
+        #[serde(with = "cbor::bytes")]
+        body: Vec<u8>,
+    },
+    /// Contact the TAM now; with a TA that is wanted, or for whatever there is.
+    Sync {
+        /// The TA that is wanted.
+        ta: Option<TaUuid>,
+    },
+}
+
+/// What the agent answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum AgentReply {
+    /// The CA's answer, DER.
+    Cmp(#[serde(with = "cbor::bytes")] Vec<u8>),
+    /// The TAM was contacted; this many messages went each way.
+    Synced {
+        /// Messages of the TAM that the TEE handled.
+        messages: u32,
+    },
+    /// It did not work.
+    Failed {
+        /// What and why, as a sentence.
+        message: String,
+        /// True if it may work later.
+        retryable: bool,
+    },
+}
+
 /// Why bytes are not a frame of this protocol.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -25,16 +25,13 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sha2::{Digest, Sha256};
 use tegata_tee::session::launch::ClientIdentity;
+use tegata_wire::ids as wire;
 use tegata_wire::rpc::Login;
-use uuid::Uuid;
 
 use super::{sandbox, sys};
 
 /// First argument of the helper's command line.
 pub const MARKER: &str = "__tegata-identity";
-
-/// Namespace of client UUIDs, the same as that of the TEE driver of Linux.
-const NS_CLIENT: Uuid = Uuid::from_u128(0x58ac_9ca0_2086_4683_a1b8_ec4b_c08e_01b6);
 
 /// The process on the other end of a connection, as of `connect`.
 pub struct Peer {
@@ -93,25 +90,20 @@ impl Peer {
     /// # Errors
     /// [`LoginError`] if it is not this client's to have.
     pub fn identity(&self, login: Login, helper: &Helper) -> Result<ClientIdentity, LoginError> {
-        let name = match login {
-            Login::Public => None,
-            Login::User => Some(format!("uid={:x}", self.uid)),
-            Login::Group { gid } => Some(format!("gid={:x}", self.member(gid)?)),
-            Login::Application => Some(format!("app={}", self.program(helper)?)),
+        Ok(match login {
+            Login::Public => ClientIdentity::public(),
+            Login::User => ClientIdentity::user(self.uid),
+            Login::Group { gid } => ClientIdentity::group(self.member(gid)?),
+            Login::Application => ClientIdentity::application(&self.program(helper)?),
             Login::UserApplication => {
-                Some(format!("uid={:x}:app={}", self.uid, self.program(helper)?))
+                ClientIdentity::application_user(&self.program(helper)?, self.uid)
             }
-            Login::GroupApplication { gid } => Some(format!(
-                "gid={:x}:app={}",
-                self.member(gid)?,
-                self.program(helper)?
-            )),
+            Login::GroupApplication { gid } => {
+                let gid = self.member(gid)?;
+                ClientIdentity::application_group(&self.program(helper)?, gid)
+            }
             // A login of a later version of the protocol is nobody's here.
             _ => return Err(LoginError::NoProgram),
-        };
-        Ok(ClientIdentity {
-            login: login.number(),
-            uuid: name.map_or([0; 16], |name| client_uuid(&name)),
         })
     }
 
@@ -123,11 +115,11 @@ impl Peer {
         }
     }
 
-    fn program(&self, helper: &Helper) -> Result<String, LoginError> {
+    fn program(&self, helper: &Helper) -> Result<wire::Digest, LoginError> {
         let digest = helper.program(self.pid).ok_or(LoginError::NoProgram)?;
         // Only if the process still lives now was its number its own all the time.
         if self.alive() {
-            Ok(hex::encode(digest))
+            Ok(wire::Digest(digest))
         } else {
             Err(LoginError::NoProgram)
         }
@@ -145,12 +137,6 @@ impl Peer {
         // A process's descriptor becomes readable when it ends.
         matches!(poll(&mut fds, Some(&now)), Ok(0))
     }
-}
-
-/// The client UUID of a name such as `uid=3e8`. Spec: Linux `tee_session_calc_client_uuid`.
-#[must_use]
-pub fn client_uuid(name: &str) -> [u8; 16] {
-    *Uuid::new_v5(&NS_CLIENT, name.as_bytes()).as_bytes()
 }
 
 /// The parent's end of the helper.
@@ -314,14 +300,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn client_uuids_are_those_of_the_linux_driver() {
-        let text = |name| Uuid::from_bytes(client_uuid(name)).to_string();
-        assert_eq!(text("uid=0"), "ef0180a3-13f3-5d1c-b7f5-888c0e21059a");
-        assert_eq!(text("gid=0"), "d93bc168-f863-58d3-a1fe-bb2039421b99");
-        assert_eq!(text("uid=3e8"), "fc34275c-d8dd-5ba7-968b-504718363b87");
-    }
-
-    #[test]
     fn a_caller_gets_its_own_identities_only() {
         let (a, _b) = UnixStream::pair().unwrap();
         let peer = Peer::of(&a).unwrap();
@@ -329,7 +307,7 @@ mod tests {
         let public = peer.identity(Login::Public, &helper).unwrap();
         assert_eq!((public.login, public.uuid), (0, [0; 16]));
         let user = peer.identity(Login::User, &helper).unwrap();
-        assert_eq!(user.uuid, client_uuid(&format!("uid={:x}", peer.uid)));
+        assert_eq!(user, ClientIdentity::user(peer.uid));
         assert!(
             peer.identity(Login::Group { gid: peer.gid }, &helper)
                 .is_ok()

@@ -14,8 +14,12 @@ pub mod identity;
 pub mod launcher;
 pub mod machine;
 pub mod sandbox;
+pub mod server;
+mod start;
 mod sys;
 mod worker;
+
+pub use start::teed_main;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -33,9 +37,4 @@ pub fn reexec() -> Option<ExitCode> {
         identity::MARKER => Some(identity::main(&rest)),
         _ => None,
     }
-}
-
-/// Entry of `tegata-teed`.
-pub fn teed_main(_args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    ExitCode::FAILURE
 }

@@ -12,6 +12,8 @@ use landlock::{
 pub struct Rules {
     /// Directories that may be read and changed.
     pub write: Vec<PathBuf>,
+    /// Single files that may be read and written.
+    pub device: Vec<PathBuf>,
     /// Files that may be read.
     pub read: Vec<PathBuf>,
     /// Files that may be read and run.
@@ -36,13 +38,10 @@ impl Rules {
         execute.push(PathBuf::from("/proc/self/exe"));
         execute.sort();
         execute.dedup();
-        let read = vec![
-            PathBuf::from("/etc/ld.so.cache"),
-            PathBuf::from("/dev/null"),
-        ];
         Ok(Self {
             write: Vec::new(),
-            read,
+            device: vec![PathBuf::from("/dev/null")],
+            read: vec![PathBuf::from("/etc/ld.so.cache")],
             execute,
         })
     }
@@ -103,6 +102,7 @@ fn apply(abi: ABI, rules: &Rules) -> Option<()> {
     };
     for (paths, access) in [
         (&rules.write, change),
+        (&rules.device, read | AccessFs::WriteFile),
         (&rules.read, read),
         (&rules.execute, read | AccessFs::Execute),
     ] {
