@@ -136,7 +136,8 @@ fn enter(header: Header, rest: &mut &[u8]) -> Result<Option<Open>, CborError> {
             }));
         }
         Header::Tag(_) => return Ok(Some(Open::Counted(1))),
-        Header::Simple(simple::FALSE | simple::TRUE | simple::NULL | simple::UNDEFINED)
+        // Undefined would be read as null, so that two messages would mean the same.
+        Header::Simple(simple::FALSE | simple::TRUE | simple::NULL)
         | Header::Positive(_)
         | Header::Negative(_)
         | Header::Float(_) => {}
