@@ -2,6 +2,7 @@
 //!
 //! COSE_Sign1 and COSE_Encrypt are the structures that Tegata's formats are made of; signatures are
 //! verified and payloads decrypted by the tests of the crypto crate.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod vector_files;
 

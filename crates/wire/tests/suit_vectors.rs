@@ -1,4 +1,5 @@
 //! Published SUIT vectors: the drafts' examples, libcsuit, suit-rs.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod vector_files;
 

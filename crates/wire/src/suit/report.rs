@@ -139,6 +139,7 @@ pub struct ReportFailure {
 /// The outcome.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a report")]
 pub enum ReportResult {
     /// All went well.
     Success,

@@ -156,6 +156,10 @@ pub enum Profile {
 /// Spec: RFC 9711 section 4.2.18
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a submodule is nearly always a claims set"
+)]
 pub enum Submodule {
     /// A claims set.
     Claims(EatClaims),
