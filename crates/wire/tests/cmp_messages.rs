@@ -1,4 +1,12 @@
 //! CMP messages: what the vectors say, what we build, and what hostile bytes do.
+// Helpers of tests may fail loudly.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::type_complexity
+)]
 
 mod cmp_support;
 

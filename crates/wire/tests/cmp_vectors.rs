@@ -1,4 +1,12 @@
 //! Outside CMP vectors: each is decoded and encoded to the same bytes, or listed with a reason.
+// Helpers of tests may fail loudly.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::type_complexity
+)]
 
 mod cmp_support;
 

@@ -1,4 +1,12 @@
 //! Enrolment objects: worked bytes of docs/spec, round trips, limits, contradictions.
+// Helpers of tests may fail loudly.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::type_complexity
+)]
 
 mod cmp_support;
 

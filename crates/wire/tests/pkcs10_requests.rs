@@ -1,4 +1,12 @@
 //! Certification requests, certificates and names.
+// Helpers of tests may fail loudly.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::type_complexity
+)]
 
 mod cmp_support;
 
