@@ -8,10 +8,10 @@ use tegata_crypto::{CryptoError, PrivateKey, device_keys};
 use tegata_wire::ids::TaUuid;
 
 use crate::anchors::TrustAnchors;
+use crate::attest;
 use crate::platform::{Platform, PlatformError};
 use crate::storage::{SecureStorage, StorageError, TaId};
 use crate::ta_store::{InstalledTa, TaRecord, TaStore, TaStoreError};
-use crate::attest;
 use crate::teep::{Contact, Payloads, TeepAgent, TeepEvent, TeepOutcome};
 
 /// One device's secure world.

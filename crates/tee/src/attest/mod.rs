@@ -9,9 +9,6 @@
 //!
 //! Spec: RFC 9711, draft-ietf-teep-protocol section 5 (EAT profile), docs/spec/evidence.md.
 
-#[cfg(test)]
-mod tests;
-
 use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -43,9 +40,14 @@ pub fn evidence<P: Platform>(
         return Err(TeeError::Nonce { got: nonce.len() });
     }
     let claims = claims(platform, &store.records()?, keys, nonce)?;
-    let claims = claims.encode().map_err(|_| TeeError::Encode("claims set"))?;
+    let claims = claims
+        .encode()
+        .map_err(|_| TeeError::Encode("claims set"))?;
     // TEEP's EAT profile uses no CBOR tags.
-    let headers = Sign1Headers { untagged: true, ..Sign1Headers::default() };
+    let headers = Sign1Headers {
+        untagged: true,
+        ..Sign1Headers::default()
+    };
     sign1(&keys.attestation, &claims, &headers, b"", false)
         .map_err(|_| TeeError::Encode("evidence"))
 }
@@ -68,7 +70,10 @@ fn claims<P: Platform>(
         let item = ContentItem::suit_reference(&reference);
         manifests.push(item.map_err(|_| TeeError::Encode("manifest reference"))?);
         // The TA's UUID names the component, its sequence number is the version.
-        let version = Version { version: record.sequence_number.to_string(), scheme: None };
+        let version = Version {
+            version: record.sequence_number.to_string(),
+            scheme: None,
+        };
         let component = MeasuredComponent::sha256(
             &record.id.uuid.to_string(),
             Some(version),
@@ -78,7 +83,10 @@ fn claims<P: Platform>(
         measurements.push(item.map_err(|_| TeeError::Encode("measurement"))?);
     }
     let teep_key = tegata_crypto::Signer::public_key(&keys.teep);
-    let text = |version: &str| Version { version: version.to_string(), scheme: None };
+    let text = |version: &str| Version {
+        version: version.to_string(),
+        scheme: None,
+    };
     Ok(EatClaims {
         cnf: Some(Confirmation {
             cose_key: Some(teep_key.to_cose_key_value()),
@@ -113,7 +121,9 @@ fn oemid(oemid: &OemId) -> Result<EatOemId, TeeError> {
             (Ok(oui), _) => Ok(EatOemId::Ieee(oui)),
             (Err(_), random) => {
                 let random = <[u8; 16]>::try_from(random);
-                Ok(EatOemId::Random(random.map_err(|_| TeeError::Encode("oemid"))?))
+                Ok(EatOemId::Random(
+                    random.map_err(|_| TeeError::Encode("oemid"))?,
+                ))
             }
         },
     }

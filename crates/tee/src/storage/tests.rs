@@ -344,12 +344,9 @@ proptest! {
             match op {
                 0 => {
                     let done = storage.create(&a, &data, b"", Existing::Refuse);
-                    if model.contains_key(&a) {
-                        prop_assert_eq!(done, Err(StorageError::AlreadyExists));
-                    } else {
-                        done.unwrap();
-                        model.insert(a, data);
-                    }
+                    let taken = model.contains_key(&a);
+                    prop_assert_eq!(done.is_ok(), !taken);
+                    model.entry(a).or_insert(data);
                 }
                 1 => {
                     storage.create(&a, &data, b"", Existing::Replace).unwrap();

@@ -53,7 +53,7 @@ pub enum SuitError {
         component: TaComponent,
     },
     /// The version is older than one this device had, or another one of the same number.
-    #[error("sequence number {got} of {ta} is not above {floor}")]
+    #[error("sequence number {got} is not above {floor}, TA {}", ta.uuid)]
     Rollback {
         /// The TA.
         ta: TaId,

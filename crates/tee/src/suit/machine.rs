@@ -193,9 +193,15 @@ impl<'c, 'p, P: Platform + ?Sized> Machine<'c, 'p, P> {
     }
 
     fn validate_dependencies(&mut self, node: usize) -> Result<(), Stop> {
-        let children: Vec<usize> =
-            self.node(node)?.dependencies.values().filter_map(|state| state.node).collect();
-        children.into_iter().try_for_each(|child| self.run_section(child, Section::Validate))
+        let children: Vec<usize> = self
+            .node(node)?
+            .dependencies
+            .values()
+            .filter_map(|state| state.node)
+            .collect();
+        children
+            .into_iter()
+            .try_for_each(|child| self.run_section(child, Section::Validate))
     }
 
     //= docs/spec/suit-trust-domains.md#required-checks

@@ -265,10 +265,9 @@ impl<'a, P: Platform + ?Sized> TaStore<'a, P> {
             None if self.uuids()?.len() >= MAX_TAS => return Err(TaStoreError::TooManyTas),
             _ => {}
         }
-        if let Some(old) = self.floor(&record.id)? {
-            if floor.release < old.release || floor.dependent < old.dependent {
-                return Err(TaStoreError::FloorSinks { ta: record.id });
-            }
+        let old = self.floor(&record.id)?;
+        if old.is_some_and(|old| floor.release < old.release || floor.dependent < old.dependent) {
+            return Err(TaStoreError::FloorSinks { ta: record.id });
         }
         let id = uuid.as_bytes();
         plan.put(key(RECORD, id), &record.encode()?);

@@ -65,7 +65,8 @@ impl TaRecord {
         let Value::Array(fields) = decode_value(bytes)? else {
             return None;
         };
-        let [id, sequence_number, release, config, root, module, len, uri] = fields.as_slice() else {
+        let [id, sequence_number, release, config, root, module, len, uri] = fields.as_slice()
+        else {
             return None;
         };
         let config_manifest = match config {

@@ -26,7 +26,12 @@ pub(super) struct Refusal {
 impl Refusal {
     /// A refusal without reports.
     pub fn new(err_code: ErrCode, code: &'static str, message: &str) -> Self {
-        Self { err_code, code, message: message.to_string(), reports: Vec::new() }
+        Self {
+            err_code,
+            code,
+            message: message.to_string(),
+            reports: Vec::new(),
+        }
     }
 
     /// A manifest that did not pass.
@@ -37,7 +42,12 @@ impl Refusal {
         } else {
             ErrCode::ManifestProcessingFailed
         };
-        Self { err_code, code: error.code(), message: error.to_string(), reports }
+        Self {
+            err_code,
+            code: error.code(),
+            message: error.to_string(),
+            reports,
+        }
     }
 
     /// The Error message, with the lists that its code makes mandatory.
@@ -57,8 +67,7 @@ impl Refusal {
                 error.supported_teep_cipher_suites = Some(cipher_suites());
             }
             ErrCode::UnsupportedFreshnessMechanisms => {
-                error.supported_freshness_mechanisms =
-                    Some(alloc::vec![FreshnessMechanism::Nonce]);
+                error.supported_freshness_mechanisms = Some(alloc::vec![FreshnessMechanism::Nonce]);
             }
             ErrCode::UnsupportedMsgVersion => error.versions = Some(alloc::vec![VERSION]),
             ErrCode::UnsupportedSuitReport => {
@@ -72,9 +81,13 @@ impl Refusal {
 
 /// Signs a message of the agent.
 pub(super) fn reply(keys: &DeviceKeys, message: Message) -> Result<TeepOutcome, TeeError> {
-    let payload = message.encode().map_err(|_| TeeError::Encode("TEEP message"))?;
+    let payload = message
+        .encode()
+        .map_err(|_| TeeError::Encode("TEEP message"))?;
     let signed = sign1(&keys.teep, &payload, &Sign1Headers::default(), b"", false);
-    Ok(TeepOutcome::Reply(signed.map_err(|_| TeeError::Encode("TEEP signature"))?))
+    Ok(TeepOutcome::Reply(
+        signed.map_err(|_| TeeError::Encode("TEEP signature"))?,
+    ))
 }
 
 /// Encodes reports; one that cannot be encoded is left out, the answer itself goes out.

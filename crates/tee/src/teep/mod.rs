@@ -138,7 +138,10 @@ impl TeepAgent {
 
     /// The TAM always begins: its QueryRequest carries the challenge that evidence needs.
     pub(crate) fn policy_check(&mut self) -> Option<Contact> {
-        Some(Contact { tam_uri: self.tam_uri.clone(), message: None })
+        Some(Contact {
+            tam_uri: self.tam_uri.clone(),
+            message: None,
+        })
     }
 
     /// This agent sends nothing unsolicited, so there is nothing to take back.
@@ -161,7 +164,14 @@ impl TeepAgent {
         payloads: &Payloads,
     ) -> Result<TeepOutcome, TeeError> {
         let store = TaStore::new(platform, provider)?;
-        let work = Work { platform, provider, anchors, keys, store: &store, payloads };
+        let work = Work {
+            platform,
+            provider,
+            anchors,
+            keys,
+            store: &store,
+            payloads,
+        };
         let message = match open(&work, message) {
             Ok(message) => message,
             Err(refusal) => return self.refuse(keys, refusal, None),
@@ -171,12 +181,18 @@ impl TeepAgent {
             Message::QueryRequest(request) => self.query(&work, request),
             Message::Update(update) => self.update(&work, update),
             Message::Error(error) => {
-                self.last_event = Some(TeepEvent::TamError { code: error.err_code.number() });
+                self.last_event = Some(TeepEvent::TamError {
+                    code: error.err_code.number(),
+                });
                 return Ok(TeepOutcome::Done);
             }
             // Messages of an agent; a TAM has no reason to send them.
-            _ => Err(Refusal::new(ErrCode::PermanentError, "message-type", "not a TAM's message")
-                .into()),
+            _ => Err(Refusal::new(
+                ErrCode::PermanentError,
+                "message-type",
+                "not a TAM's message",
+            )
+            .into()),
         };
         match answered {
             Ok(outcome) => Ok(outcome),
@@ -224,7 +240,11 @@ impl From<TeeError> for Stopped {
 //# Verify that the message contains a COSE_Sign1 or COSE_Sign structure.
 fn open<P: Platform>(work: &Work<'_, P>, message: &[u8]) -> Result<Message, Refusal> {
     if message.len() > MAX_MESSAGE_LEN {
-        return Err(Refusal::new(ErrCode::PermanentError, "too-long", "message is too long"));
+        return Err(Refusal::new(
+            ErrCode::PermanentError,
+            "too-long",
+            "message is too long",
+        ));
     }
     let keys = work.anchors.tam_keys();
     let verified = verify_sign1(work.provider, message, keys, b"", None)

@@ -49,9 +49,14 @@ impl TeepAgent {
             response.ext_list = Some(Vec::new());
         }
         if wanted.contains(DataItems::SUIT_REPORTS) {
-            let token = request.token.as_ref().map(|token| token.as_bytes().to_vec());
-            let reports: Vec<Report> =
-                records.iter().map(|record| installed_report(record, token.clone())).collect();
+            let token = request
+                .token
+                .as_ref()
+                .map(|token| token.as_bytes().to_vec());
+            let reports: Vec<Report> = records
+                .iter()
+                .map(|record| installed_report(record, token.clone()))
+                .collect();
             let reports = encode_reports(reports.iter());
             response.suit_reports = (!reports.is_empty()).then_some(reports);
         }
@@ -59,7 +64,11 @@ impl TeepAgent {
         let requested = self.requested.iter().filter(|ta| installed(ta).is_none());
         let requested: Vec<RequestedTc> = requested
             .map(|uuid| RequestedTc {
-                component_id: TaComponent { uuid: *uuid, part: Part::Ta }.to_id(),
+                component_id: TaComponent {
+                    uuid: *uuid,
+                    part: Part::Ta,
+                }
+                .to_id(),
                 tc_manifest_sequence_number: None,
                 have_binary: None,
             })
@@ -83,9 +92,17 @@ fn check(request: &QueryRequest) -> Result<(), Refusal> {
         return Err(Refusal::new(code, "version", "only version 0 is supported"));
     }
     let ours = CipherSuite::sign1_esp256().as_sign1();
-    if !request.supported_teep_cipher_suites.iter().any(|suite| suite.as_sign1() == ours) {
+    if !request
+        .supported_teep_cipher_suites
+        .iter()
+        .any(|suite| suite.as_sign1() == ours)
+    {
         let code = ErrCode::UnsupportedCipherSuites;
-        return Err(Refusal::new(code, "cipher-suites", "no cipher suite in common"));
+        return Err(Refusal::new(
+            code,
+            "cipher-suites",
+            "no cipher suite in common",
+        ));
     }
     let attestation = request.data_item_requested.contains(DataItems::ATTESTATION);
     if let Some(mechanisms) = &request.supported_freshness_mechanisms {
@@ -123,7 +140,11 @@ fn trusted_components(record: &TaRecord) -> [SystemProperties; 2] {
     let digest = |digest: Digest| Some(SuitDigest::sha256(digest));
     [
         SystemProperties {
-            component_id: TaComponent { uuid, part: Part::Ta }.to_id(),
+            component_id: TaComponent {
+                uuid,
+                part: Part::Ta,
+            }
+            .to_id(),
             properties: Parameters {
                 image_digest: digest(record.module_digest),
                 image_size: Some(record.module_len_bytes),
@@ -148,7 +169,9 @@ fn installed_report(record: &TaRecord, nonce: Option<Vec<u8>>) -> Report {
     };
     let mut report = Report::success(reference, nonce);
     let claims = trusted_components(record);
-    report.records.extend(claims.map(tegata_wire::suit::ReportRecord::SystemProperties));
+    report
+        .records
+        .extend(claims.map(tegata_wire::suit::ReportRecord::SystemProperties));
     report
 }
 
@@ -159,5 +182,9 @@ fn root_manifest_id<P: Platform>(
     let uuid = &record.id.uuid;
     let manifests = work.store.manifests(uuid)?;
     let by_tam = manifests.is_some_and(|manifests| manifests.dependent.is_some());
-    Ok(if by_tam { tam_manifest_id(uuid) } else { release_manifest_id(uuid) })
+    Ok(if by_tam {
+        tam_manifest_id(uuid)
+    } else {
+        release_manifest_id(uuid)
+    })
 }

@@ -34,7 +34,9 @@ impl TeepAgent {
         let unneeded = update.unneeded_manifest_list.unwrap_or_default();
         let manifests = update.manifest_list.unwrap_or_default();
         if let (Some(code), true) = (update.err_code, unneeded.is_empty() && manifests.is_empty()) {
-            self.last_event = Some(TeepEvent::TamError { code: code.number() });
+            self.last_event = Some(TeepEvent::TamError {
+                code: code.number(),
+            });
             return Ok(TeepOutcome::Done);
         }
         let ctx = Context {
@@ -58,11 +60,16 @@ impl TeepAgent {
             };
             plan.add_ta(ta)?;
             let changes = process_uninstall(&ctx, &ta);
-            plan.changes.extend(changes.map_err(|error| Refusal::manifest(&error, Vec::new()))?);
+            plan.changes
+                .extend(changes.map_err(|error| Refusal::manifest(&error, Vec::new()))?);
         }
         for envelope in &manifests {
             match process_update(&ctx, envelope, nonce) {
-                Outcome::Passed { changes, tas, report } => {
+                Outcome::Passed {
+                    changes,
+                    tas,
+                    report,
+                } => {
                     for ta in tas {
                         plan.add_ta(ta)?;
                     }

@@ -1,5 +1,6 @@
 //! A device in memory with a CA and a TAM around it.
 #![allow(dead_code)] // Each test program uses its part.
+#![allow(clippy::result_large_err)] // A failure is looked into, not passed around.
 
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::suit::DeliveryKeys;
