@@ -1,0 +1,418 @@
+//! The command line of `tegata-agent`.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use serde_json::json;
+use tegata_client::{Context, Login};
+use tegata_wire::ids::TaUuid;
+
+use crate::carrier::{AgentCarrier, Carrier, HttpCarrier};
+use crate::config::{Config, ConfigError};
+use crate::daemon::{Daemon, DaemonError};
+use crate::enrol::{self, Boundary, Crossing, EnrolError, Step, Watch};
+use crate::http::Http;
+use crate::teep::{self, Purpose, TeepError, TeepEvent};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "tegata-agent",
+    version,
+    about = "Carries bytes between a device's TEE, its TAM and its CA",
+    after_help = "Examples:\n  \
+        tegata-agent --dir devices/01ab… sync            fetch what the TAM has for this device\n  \
+        tegata-agent --dir devices/01ab… enrol --label web --out cert.pem\n  \
+        tegata-agent --config /etc/tegata/agent.toml run   the daemon\n  \
+        tegata-agent --dir devices/01ab… info --json     what the TEE says of itself"
+)]
+struct Cli {
+    /// Device directory: agent.toml and the sockets are in it.
+    #[arg(long, value_name = "DIR", global = true, conflicts_with = "config")]
+    dir: Option<PathBuf>,
+    /// Configuration file; paths in it are relative to it.
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Print events and results as one JSON object on each line.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run as a daemon: visit the TAM now and then, carry for local applications.
+    Run,
+    /// Visit the TAM once, now.
+    Sync(Sync),
+    /// Get a certificate from the CA, with a key that never leaves the TEE.
+    #[command(after_help = "Example:\n  \
+        tegata-agent --dir devices/01ab… enrol --label web --profile device --out cert.pem\n\n\
+        The key belongs to the user that runs this; no other user can use it. Running it again \
+        after a failure goes on where it stopped.")]
+    Enrol(Enrol),
+    /// Tell what the TEE is and how it is doing.
+    Info,
+}
+
+#[derive(Debug, Args)]
+struct Sync {
+    /// A TA that is wanted: a UUID, or a name from agent.toml.
+    #[arg(long, value_name = "TA", conflicts_with = "remove")]
+    ta: Option<String>,
+    /// A TA that is wanted no more.
+    #[arg(long, value_name = "TA")]
+    remove: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Enrol {
+    /// Name of key and certificate, 1 to 64 bytes.
+    #[arg(long)]
+    label: String,
+    /// The enrolment TA: a UUID, or a name from agent.toml. Default: `enrol_ta`, or the only TA.
+    #[arg(long, value_name = "TA")]
+    ta: Option<String>,
+    /// Certificate profile; default: the one of the TA's release.
+    #[arg(long)]
+    profile: Option<String>,
+    /// Write certificate and chain (PEM) there instead of to the standard output.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Whose key it is: `user`, `public`, `application`, `user-application` or `group:GID`.
+    #[arg(long, default_value = "user", value_parser = login)]
+    login: Login,
+    /// Send messages through the agent's daemon instead of by this process.
+    #[arg(long)]
+    via_agent: bool,
+}
+
+/// Why a command did not succeed.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
+    #[error(transparent)]
+    Teep(#[from] TeepError),
+    #[error(transparent)]
+    Tee(#[from] tegata_client::Error),
+    #[error(transparent)]
+    Enrol(#[from] EnrolError),
+    #[error(
+        "TA {ta} is not installed and the TAM did not bring it. See whether a release of it is \
+         published for this device, then try `tegata-agent sync --ta {ta}`."
+    )]
+    NotInstalled { ta: TaUuid },
+    #[error("{name:?} is no UUID, and agent.toml has no such name under [tas]")]
+    UnknownTa { name: String },
+    #[error("which TA? Give --ta, or set enrol_ta in agent.toml: {installed} TAs are installed")]
+    WhichTa { installed: usize },
+    #[error("no CA is known: set `ca_url` in agent.toml")]
+    NoCa,
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+}
+
+/// Entry of `tegata-agent`: `args` begin with the program's name.
+pub fn agent_main<A>(args: impl IntoIterator<Item = A>) -> ExitCode
+where
+    A: Into<OsString> + Clone,
+{
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if cli.json {
+                print_json(&json!({ "event": "error", "message": error.to_string() }));
+            } else {
+                eprintln!("tegata-agent: {error}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), CliError> {
+    let path = match (&cli.config, &cli.dir) {
+        (Some(file), _) => file.clone(),
+        (None, Some(dir)) => dir.join("agent.toml"),
+        (None, None) => PathBuf::from("agent.toml"),
+    };
+    let config = Config::load(&path)?;
+    let tee = Context::new(&config.tee_socket);
+    match &cli.command {
+        Command::Run => {
+            start_log(&config, cli.json);
+            match Daemon::new(config).run()? {}
+        }
+        Command::Sync(args) => sync(cli, &config, &tee, args),
+        Command::Enrol(args) => enrol(cli, &config, &tee, args),
+        Command::Info => info(cli, &tee),
+    }
+}
+
+fn sync(cli: &Cli, config: &Config, tee: &Context, args: &Sync) -> Result<(), CliError> {
+    let purpose = match (&args.ta, &args.remove) {
+        (Some(ta), _) => Purpose::Want(named(config, ta)?),
+        (None, Some(ta)) => Purpose::Unwant(named(config, ta)?),
+        (None, None) => Purpose::Check,
+    };
+    let http = Http::new(config.http_timeout());
+    let visit = teep::visit(tee, &http, config.tam(), purpose, &mut |event| {
+        tell(cli, &event)
+    })?;
+    if cli.json {
+        print_json(&json!({
+            "event": "synced", "contacted": visit.contacted, "messages": visit.messages,
+            "fetched": visit.fetched,
+        }));
+    } else if visit.contacted {
+        println!("done: {} messages of the TAM handled", visit.messages);
+    } else {
+        println!("nothing to do");
+    }
+    Ok(())
+}
+
+fn enrol(cli: &Cli, config: &Config, tee: &Context, args: &Enrol) -> Result<(), CliError> {
+    if config.ca_url.is_empty() && !args.via_agent {
+        return Err(CliError::NoCa);
+    }
+    let ta = match args.ta.as_ref().or(config.enrol_ta.as_ref()) {
+        Some(name) => named(config, name)?,
+        None => match tee.info()?.trusted_apps.as_slice() {
+            [only] => only.ta,
+            several => {
+                return Err(CliError::WhichTa {
+                    installed: several.len(),
+                });
+            }
+        },
+    };
+    let http = Http::new(config.http_timeout());
+    let direct = HttpCarrier::new(http.clone(), &config.ca_url);
+    let timeout = config.http_timeout().saturating_add(Duration::from_secs(5));
+    let daemon = AgentCarrier::new(&config.agent_socket, timeout);
+    let carrier: &dyn Carrier = if args.via_agent { &daemon } else { &direct };
+    let mut request = enrol::Request::new(ta, &args.label);
+    request.profile.clone_from(&args.profile);
+    request.login = args.login;
+    let profile = args.profile.as_deref().unwrap_or("default");
+    request.cmp_path = Some(config.cmp_path.replace("{profile}", profile));
+
+    let mut watch = Teller { cli };
+    let enrolled = match enrol::enrol(tee, carrier, &request, &mut watch) {
+        // A device that was just made has no TA yet: fetch it and go on.
+        Err(error) if enrol::ta_is_missing(&error) => {
+            if args.via_agent {
+                daemon.sync(Some(ta)).map_err(|source| EnrolError::Carry {
+                    step: Step::Open,
+                    source,
+                })?;
+            } else {
+                let want = Purpose::Want(ta);
+                teep::visit(tee, &http, config.tam(), want, &mut |event| {
+                    tell(cli, &event)
+                })?;
+            }
+            match enrol::enrol(tee, carrier, &request, &mut watch) {
+                Err(error) if enrol::ta_is_missing(&error) => {
+                    return Err(CliError::NotInstalled { ta });
+                }
+                other => other?,
+            }
+        }
+        other => other?,
+    };
+    if let Some(path) = &args.out {
+        write_whole(path, enrolled.chain_pem.as_bytes()).map_err(|source| CliError::Write {
+            path: path.clone(),
+            source,
+        })?;
+    }
+    if cli.json {
+        print_json(&json!({
+            "event": "enrolled", "label": args.label, "ta": ta.to_string(),
+            "confirmed": enrolled.confirmed, "certificate": enrolled.chain_pem,
+        }));
+    } else if let Some(path) = &args.out {
+        println!("certificate and chain: {}", path.display());
+    } else {
+        print!("{}", enrolled.chain_pem);
+    }
+    Ok(())
+}
+
+fn info(cli: &Cli, tee: &Context) -> Result<(), CliError> {
+    let info = tee.info()?;
+    if cli.json {
+        print_json(&serde_json::to_value(&info).unwrap_or_default());
+        return Ok(());
+    }
+    println!(
+        "device          {} (serial {}, {})",
+        info.ueid, info.serial, info.hwmodel
+    );
+    println!("TEE             {} {}", info.security_level, info.version);
+    let missing = if info.missing.is_empty() {
+        "none".into()
+    } else {
+        info.missing.join(", ")
+    };
+    println!("missing walls   {missing}");
+    for ta in &info.trusted_apps {
+        println!("TA              {} sequence {}", ta.ta, ta.sequence_number);
+    }
+    let stats = &info.stats;
+    println!(
+        "memory          teed {} KiB, worker {} KiB at most; {} calls in {} s",
+        stats.rss_kib, stats.worker_rss_peak_kib, stats.calls, stats.uptime_secs
+    );
+    Ok(())
+}
+
+fn named(config: &Config, name: &str) -> Result<TaUuid, CliError> {
+    config
+        .ta(name)
+        .ok_or_else(|| CliError::UnknownTa { name: name.into() })
+}
+
+fn login(text: &str) -> Result<Login, String> {
+    Ok(match text {
+        "user" => Login::User,
+        "public" => Login::Public,
+        "application" => Login::Application,
+        "user-application" => Login::UserApplication,
+        other => match other.strip_prefix("group:").map(str::parse) {
+            Some(Ok(gid)) => Login::Group { gid },
+            _ => {
+                return Err("one of user, public, application, user-application, group:GID".into());
+            }
+        },
+    })
+}
+
+/// Writes a file whole or not at all.
+fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut temp = path.as_os_str().to_owned();
+    temp.push(".new");
+    let temp = PathBuf::from(temp);
+    let mut file = std::fs::File::create(&temp)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&temp, path)
+}
+
+fn start_log(config: &Config, json: bool) {
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(&config.log))
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false);
+    // Fails only if a program that embeds this has its own log already, which is as well.
+    let _ = if json {
+        log.json().try_init()
+    } else {
+        log.try_init()
+    };
+}
+
+fn tell(cli: &Cli, event: &TeepEvent) {
+    if cli.json {
+        let value = match event {
+            TeepEvent::ToTam { url, bytes } => {
+                json!({ "event": "to-tam", "url": url, "bytes": bytes })
+            }
+            TeepEvent::FromTam { bytes, took } => {
+                json!({ "event": "from-tam", "bytes": bytes, "us": micros(*took) })
+            }
+            TeepEvent::Fetched { url, bytes, took } => {
+                json!({ "event": "fetched", "url": url, "bytes": bytes, "us": micros(*took) })
+            }
+            TeepEvent::Handled { bytes, reply, took } => json!({
+                "event": "tee-handled", "bytes": bytes, "reply": reply, "us": micros(*took)
+            }),
+        };
+        print_json(&value);
+        return;
+    }
+    match event {
+        TeepEvent::ToTam { url, bytes: 0 } => eprintln!("agent -> TAM   first contact, {url}"),
+        TeepEvent::ToTam { bytes, .. } => eprintln!("agent -> TAM   {bytes} bytes"),
+        TeepEvent::FromTam { bytes: 0, .. } => eprintln!("agent <- TAM   nothing more"),
+        TeepEvent::FromTam { bytes, took } => eprintln!("agent <- TAM   {bytes} bytes, {took:.1?}"),
+        TeepEvent::Fetched { url, bytes, took } => {
+            eprintln!("agent <- {url}   {bytes} bytes, {took:.1?}");
+        }
+        TeepEvent::Handled { bytes, reply, took } => eprintln!(
+            "agent <> TEE   {bytes} bytes in, {} out, {took:.1?}",
+            reply.unwrap_or(0)
+        ),
+    }
+}
+
+/// Tells an enrolment as it happens.
+struct Teller<'a> {
+    cli: &'a Cli,
+}
+
+impl Watch for Teller<'_> {
+    fn crossed(&mut self, crossing: &Crossing) {
+        let Crossing {
+            step,
+            boundary,
+            sent_bytes,
+            received_bytes,
+            took,
+        } = crossing;
+        let to = match boundary {
+            Boundary::Tee => "TEE",
+            Boundary::Ca => "CA",
+        };
+        if self.cli.json {
+            print_json(&json!({
+                "event": "crossed", "step": step.name(), "boundary": to.to_lowercase(),
+                "sent": sent_bytes, "received": received_bytes, "us": micros(*took),
+            }));
+        } else {
+            eprintln!(
+                "agent <> {to:<5} {:<8} {sent_bytes} bytes in, {received_bytes} out, {took:.1?}",
+                step.name()
+            );
+        }
+    }
+
+    fn retrying(&mut self, step: Step, error: &EnrolError, pause: Duration) {
+        if self.cli.json {
+            print_json(&json!({
+                "event": "retrying", "step": step.name(), "message": error.to_string(),
+                "pause_ms": u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+            }));
+        } else {
+            eprintln!("{error}; again in {pause:.1?}");
+        }
+    }
+}
+
+fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn print_json(value: &serde_json::Value) {
+    println!("{value}");
+}
