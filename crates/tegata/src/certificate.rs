@@ -29,9 +29,6 @@ const USAGES: [&str; 9] = [
     "encipherOnly",
     "decipherOnly",
 ];
-/// End of validity that means "none". Spec: RFC 5280 section 4.1.2.5.
-const NO_END_SECS: u64 = 253_402_300_799;
-
 /// The certificate as PEM.
 ///
 /// # Errors
@@ -64,7 +61,7 @@ pub fn fields(der: &[u8]) -> Result<Vec<(String, String)>, X509Error> {
     put("subject", cert.subject()?.to_display());
     put("issuer", cert.issuer()?.to_display());
     put("serial number", serial_text(cert.serial));
-    let until = if cert.not_after_secs == NO_END_SECS {
+    let until = if cert.not_after_secs == show::NO_END_SECS {
         "no end (99991231235959Z)".to_owned()
     } else {
         show::time(cert.not_after_secs)

@@ -5,22 +5,72 @@
 
 mod certificate;
 mod cli;
+mod commands;
 mod config;
+#[cfg(feature = "demo")]
+mod demo;
 mod fault;
 mod files;
 mod http;
 mod roles;
+mod serve;
+mod stores;
 mod story;
 mod supervise;
 mod telemetry;
+mod trust;
 mod vault;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use cli::{CaCommand, Cli, Command, Device, FactoryCommand, Ta};
+use fault::Outcome;
+
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
-    let _ = cli.command.json();
-    ExitCode::SUCCESS
+    // A sandboxed worker of the TEE process is this same file started again: it must do nothing
+    // else, not even parse the command line.
+    #[cfg(feature = "demo")]
+    if let Some(code) = tegata_platform::software::reexec() {
+        return code;
+    }
+    let cli = Cli::parse();
+    let json = cli.command.json();
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(fault) => {
+            fault::report(&fault, json);
+            ExitCode::from(fault.exit)
+        }
+    }
+}
+
+fn run(command: Command) -> Outcome<ExitCode> {
+    match command {
+        Command::Init(args) => commands::init::run(&args)?,
+        Command::Serve(args) => serve::run(&args)?,
+        Command::Ta(Ta::Release(args)) => commands::ta::release(&args)?,
+        Command::Ta(Ta::List(common)) => commands::ta::list(&common)?,
+        Command::Ta(Ta::Publish(args)) => commands::ta::publish(&args)?,
+        Command::Ta(Ta::Withdraw(args)) => commands::ta::withdraw(&args)?,
+        Command::Factory(FactoryCommand::Make(args)) => commands::factory::run(&args)?,
+        Command::Factory(FactoryCommand::Import(args)) | Command::Device(Device::Import(args)) => {
+            commands::import::run(&args)?;
+        }
+        #[cfg(feature = "demo")]
+        Command::Device(Device::Enrol(args)) => commands::enrol::run(&args)?,
+        Command::Device(Device::List(common)) => commands::device::list(&common)?,
+        Command::Device(Device::Show(args)) => commands::device::show_one(&args)?,
+        Command::Ca(command @ (CaCommand::List(_) | CaCommand::Show(_))) => {
+            commands::ca::run(&command)?;
+        }
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => return Ok(demo::run(&args)),
+        #[cfg(feature = "demo")]
+        Command::Teed(passed) => return demo::device::teed(passed.args),
+        #[cfg(feature = "demo")]
+        Command::Agent(passed) => return demo::device::agent(passed.args),
+    }
+    Ok(ExitCode::SUCCESS)
 }

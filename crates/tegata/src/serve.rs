@@ -41,6 +41,40 @@ pub fn role_name(role: Role) -> &'static str {
     }
 }
 
+/// Base URL of the CA on this machine, whatever devices use.
+#[must_use]
+pub fn ca_listen(config: &Config) -> Option<String> {
+    fixed(config.ca.as_ref()?.listen)
+}
+
+/// Base URL of the CA, if the configuration fixes it.
+#[must_use]
+pub fn ca_base(config: &Config) -> Option<String> {
+    let given = config.tam.as_ref().and_then(|tam| tam.ca_url.clone());
+    given.or_else(|| fixed(config.ca.as_ref()?.listen))
+}
+
+/// The TAM URI as devices see it, if the configuration fixes it.
+#[must_use]
+pub fn tam_uri(config: &Config) -> Option<String> {
+    let tam = config.tam.as_ref()?;
+    let listens = || fixed(tam.listen).map(|base| format!("{base}/tam"));
+    tam.public_url.clone().or_else(listens)
+}
+
+/// Base URL of the Verifier, if the configuration fixes it.
+#[must_use]
+pub fn verifier_base(config: &Config) -> Option<String> {
+    let given = config.tam.as_ref().and_then(|tam| tam.verifier_url.clone());
+    given.or_else(|| fixed(config.verifier.as_ref()?.listen))
+}
+
+/// An address that others can use as it is written: no wildcard, no port 0.
+fn fixed(address: SocketAddr) -> Option<String> {
+    let usable = address.port() != 0 && !address.ip().is_unspecified();
+    usable.then(|| format!("http://{address}"))
+}
+
 /// Runs the roles until SIGTERM or Ctrl-C.
 ///
 /// # Errors

@@ -106,6 +106,7 @@ Needs no server, no database, no root and no network but loopback.")]
 }
 
 /// Arguments handed on to another program's own parser.
+#[cfg(feature = "demo")]
 #[derive(Debug, Args)]
 pub struct Passed {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -150,9 +151,6 @@ pub struct Init {
     /// Name in the CA certificates
     #[arg(long, value_name = "NAME", default_value = "Tegata")]
     pub name: String,
-    /// Domain that names the maker of the devices in manifests (vendor id)
-    #[arg(long, value_name = "DOMAIN", default_value = "devices.example")]
-    pub vendor: String,
     /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
@@ -348,6 +346,7 @@ pub struct Import {
 #[derive(Debug, Subcommand)]
 pub enum Device {
     /// Ask a running device for a certificate, as a client application does
+    #[cfg(feature = "demo")]
     #[command(after_long_help = "\
 Examples:
     tegata device enrol --device station/devices/<ueid>
@@ -366,6 +365,7 @@ is there; a new label gives a new key and a new certificate.")]
     Import(Import),
 }
 
+#[cfg(feature = "demo")]
 #[derive(Debug, Args)]
 pub struct DeviceEnrol {
     /// Directory of the device
@@ -402,6 +402,7 @@ pub enum CaCommand {
 }
 
 /// Key profile of the demo.
+#[cfg(feature = "demo")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum DemoProfile {
     /// Asymmetric delivery, one CSR key per device
@@ -410,6 +411,7 @@ pub enum DemoProfile {
     Paper,
 }
 
+#[cfg(feature = "demo")]
 #[derive(Debug, Args)]
 pub struct Demo {
     /// Devices to make and enrol
@@ -447,6 +449,7 @@ impl Command {
             Self::Factory(FactoryCommand::Import(args)) | Self::Device(Device::Import(args)) => {
                 args.common.json
             }
+            #[cfg(feature = "demo")]
             Self::Device(Device::Enrol(args)) => args.json,
             Self::Device(Device::List(common)) | Self::Ca(CaCommand::List(common)) => common.json,
             Self::Device(Device::Show(args)) | Self::Ca(CaCommand::Show(args)) => args.common.json,

@@ -98,6 +98,18 @@ pub fn time(secs: u64) -> String {
         .unwrap_or_else(|| format!("{secs} s"))
 }
 
+/// The day of [`time`]; `none` for certificates without an end.
+#[must_use]
+pub fn date(secs: u64) -> String {
+    if secs >= NO_END_SECS {
+        return "none".to_owned();
+    }
+    time(secs).chars().take(10).collect()
+}
+
+/// 9999-12-31 23:59:59Z, which means no end. Spec: RFC 5280 section 4.1.2.5.
+pub const NO_END_SECS: u64 = 253_402_300_799;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -105,8 +105,8 @@ pub struct Tam {
     pub ca_url: Option<String>,
     /// Base URL of the Verifier; the Verifier of the same process when absent.
     pub verifier_url: Option<String>,
-    /// Largest TA, bytes, that is sent inside the Update; larger ones are fetched by URI.
-    pub integrated_len_bytes_max: usize,
+    /// Base URL from which devices fetch encrypted TAs; inside the Update when absent.
+    pub payload_url: Option<String>,
 }
 
 /// The Verifier role.
@@ -125,6 +125,8 @@ pub struct Factory {
     pub maker: String,
     /// IANA Private Enterprise Number of the maker.
     pub maker_pen: u32,
+    /// Domain of the maker; SUIT vendor and class identifiers derive from it.
+    pub vendor: String,
     /// Model name when the command line gives none.
     pub model: String,
     /// Hardware version of the model.
@@ -195,7 +197,7 @@ struct RawTam {
     public_url: Option<Spanned<String>>,
     ca_url: Option<Spanned<String>>,
     verifier_url: Option<Spanned<String>>,
-    integrated_max_bytes: Option<Spanned<u64>>,
+    payload_url: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -210,6 +212,7 @@ struct RawVerifier {
 struct RawFactory {
     maker: Option<Spanned<String>>,
     maker_pen: Option<u32>,
+    vendor: Option<Spanned<String>>,
     model: Option<Spanned<String>>,
     hwversion: Option<String>,
 }
@@ -290,11 +293,7 @@ pub fn parse(path: &Path, text: &str) -> Outcome<Config> {
             public_url: check.url(tam.public_url.as_ref())?,
             ca_url: check.url(tam.ca_url.as_ref())?,
             verifier_url: check.url(tam.verifier_url.as_ref())?,
-            integrated_len_bytes_max: check.count(
-                tam.integrated_max_bytes.as_ref(),
-                64 * 1024,
-                0..=192 * 1024,
-            )?,
+            payload_url: check.url(tam.payload_url.as_ref())?,
         }),
     };
     let verifier = match raw.verifier {
@@ -329,6 +328,7 @@ pub fn parse(path: &Path, text: &str) -> Outcome<Config> {
         factory: Factory {
             maker: check.name(raw.factory.maker.as_ref(), "Example Devices")?,
             maker_pen: raw.factory.maker_pen.unwrap_or(32_473),
+            vendor: check.name(raw.factory.vendor.as_ref(), "devices.example")?,
             model: check.name(raw.factory.model.as_ref(), "sensor-1")?,
             hwversion: raw.factory.hwversion.unwrap_or_else(|| "1.0".to_owned()),
         },

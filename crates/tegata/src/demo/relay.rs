@@ -83,7 +83,9 @@ impl Relay {
                 "Check that this machine has a loopback interface.",
             )
         };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(no_port)?;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .map_err(no_port)?;
         let address = listener.local_addr().map_err(no_port)?;
         let inner = Arc::new(Mutex::new(Inner::default()));
         let carrier = Carrier {
@@ -94,7 +96,11 @@ impl Relay {
         let router = Router::new().fallback(carry).with_state(carrier);
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(frame::run(listener, router, limits, stopped));
-        Ok(Self { address, inner, stop })
+        Ok(Self {
+            address,
+            inner,
+            stop,
+        })
     }
 
     /// Base URL that devices use.
@@ -148,17 +154,32 @@ async fn carry(State(carrier): State<Carrier>, request: Request) -> Response<Bod
         return Problem::not_found().into_response();
     };
     let Ok(body) = axum::body::to_bytes(request.into_body(), CARRIED_LEN_BYTES_MAX).await else {
-        return Problem::new(StatusCode::BAD_REQUEST, "body-broken", "The body broke off.")
-            .into_response();
+        return Problem::new(
+            StatusCode::BAD_REQUEST,
+            "body-broken",
+            "The body broke off.",
+        )
+        .into_response();
     };
-    let carried =
-        tokio::task::spawn_blocking(move || {
-            forward(&carrier, &base, path, content_type, accept, body.to_vec(), post)
-        });
+    let carried = tokio::task::spawn_blocking(move || {
+        forward(
+            &carrier,
+            &base,
+            path,
+            content_type,
+            accept,
+            body.to_vec(),
+            post,
+        )
+    });
     match carried.await {
         Ok(Some(exchange)) => answer(exchange),
-        _ => Problem::new(StatusCode::BAD_GATEWAY, "peer-unreachable", "The server is away.")
-            .into_response(),
+        _ => Problem::new(
+            StatusCode::BAD_GATEWAY,
+            "peer-unreachable",
+            "The server is away.",
+        )
+        .into_response(),
     }
 }
 
@@ -173,7 +194,10 @@ fn forward(
 ) -> Option<Exchange> {
     let altered = {
         let inner = carrier.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.alter.as_ref().is_some_and(|alter| alter(&path, &mut body))
+        inner
+            .alter
+            .as_ref()
+            .is_some_and(|alter| alter(&path, &mut body))
     };
     let url = format!("{base}{path}");
     let started = Instant::now();

@@ -3,6 +3,10 @@
 //! A front end checks method, media type and length, then hands the bytes to the role on a thread
 //! that may block; the role decides. Nothing of a request is believed here.
 
+pub mod ca;
+pub mod tam;
+pub mod verifier;
+
 use std::sync::Arc;
 
 use axum::Router;
@@ -128,4 +132,23 @@ pub fn health(role: &'static str, check: Work) -> Router {
             ))
         })),
     )
+}
+
+/// A role's error as a peer may know it: its code, never its inner text.
+pub fn role_problem(error: &tegata_store::role::RoleError) -> Problem {
+    use tegata_store::role::RoleError;
+    match error {
+        RoleError::Store(store) if store.is_retryable() => Problem::busy(store.code(), 5),
+        RoleError::ReleaseRefused(_) | RoleError::Delivery(_) => Problem::new(
+            StatusCode::FORBIDDEN,
+            error.code(),
+            "This was understood and is refused; the log of the server says more.",
+        ),
+        RoleError::ReleaseTaken => Problem::new(
+            StatusCode::CONFLICT,
+            error.code(),
+            "A release with this digest or sequence number is there already.",
+        ),
+        _ => Problem::internal(error.code()),
+    }
 }

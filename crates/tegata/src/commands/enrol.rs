@@ -1,0 +1,241 @@
+//! `tegata device enrol`: what a client application does, steps 5 to 14 seen from the open world.
+//!
+//! This side carries bytes and understands none; the key never leaves the TEE.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tegata_agent::carrier::AgentCarrier;
+use tegata_agent::config::Config as AgentConfig;
+use tegata_agent::enrol::{self as driver, Crossing, EnrolError, Request, Step, Watch};
+use tegata_client::Context;
+use tegata_wire::ids::TaUuid;
+
+use crate::certificate;
+use crate::cli::{DeviceEnrol, show};
+use crate::fault::{Fault, Outcome};
+use crate::files::{self, Readers};
+
+/// Time for one message through the agent.
+const CARRY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest PEM file that is read, bytes.
+const PEM_LEN_BYTES_MAX: u64 = 256 * 1024;
+
+/// An enrolment that came to its end.
+#[derive(Debug, Clone)]
+pub struct Enrolled {
+    /// Certificate and chain in PEM, leaf first.
+    pub chain_pem: String,
+    /// Time in the TEE to make key and request.
+    pub begin: Duration,
+    /// Time in the TEE to check and install.
+    pub finish: Duration,
+    /// All of it.
+    pub total: Duration,
+}
+
+/// Notes the crossings.
+#[derive(Default)]
+struct Notes(Vec<Crossing>);
+
+impl Watch for Notes {
+    fn crossed(&mut self, crossing: &Crossing) {
+        self.0.push(crossing.clone());
+    }
+}
+
+impl Notes {
+    fn time_of(&self, steps: &[Step]) -> Duration {
+        self.0
+            .iter()
+            .filter(|c| steps.contains(&c.step))
+            .map(|c| c.took)
+            .sum()
+    }
+}
+
+/// `tegata device enrol`.
+///
+/// # Errors
+/// The device's processes do not run, or a step of the enrolment failed.
+pub fn run(args: &DeviceEnrol) -> Outcome<()> {
+    let agent = agent_config(&args.device)?;
+    let name = agent.enrol_ta.clone().unwrap_or_else(|| "enrol".to_owned());
+    let Some(ta) = agent.ta(&name) else {
+        return Err(Fault::usage(
+            "no-ta",
+            format!(
+                "{} does not name the enrolment TA",
+                args.device.join("agent.toml").display()
+            ),
+            "Write `enrol_ta = \"UUID\"` into it; `tegata ta list --json` shows the UUID.",
+        ));
+    };
+    wait_for_ta(&args.device, &ta)?;
+    let enrolled = enrol(&args.device, &ta, &args.label, 5)?;
+    let out = args
+        .out
+        .clone()
+        .unwrap_or_else(|| default_out(&args.device, &args.label));
+    write_pem(&out, &enrolled)?;
+    let leaf = certificates(&enrolled.chain_pem)?
+        .into_iter()
+        .next()
+        .unwrap_or_default();
+    let mut fields = certificate::fields(&leaf).unwrap_or_default();
+    if args.json {
+        return show::json(&serde_json::json!({
+            "label": args.label, "path": out, "fields": fields, "pem": enrolled.chain_pem,
+            "took_ms": u64::try_from(enrolled.total.as_millis()).unwrap_or(u64::MAX),
+        }));
+    }
+    fields.push(("kept as".to_owned(), out.display().to_string()));
+    let rows: Vec<(&str, String)> = fields
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.clone()))
+        .collect();
+    show::record(&rows);
+    Ok(())
+}
+
+/// `cert.pem` for the label `default`, `cert-LABEL.pem` for others.
+fn default_out(device: &Path, label: &str) -> PathBuf {
+    if label == "default" {
+        return device.join("cert.pem");
+    }
+    let name: String = label
+        .chars()
+        .map(|c| {
+            if c.is_alphanumeric() || c == '-' {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect();
+    device.join(format!("cert-{name}.pem"))
+}
+
+fn agent_config(device: &Path) -> Outcome<AgentConfig> {
+    let path = device.join("agent.toml");
+    AgentConfig::load(&path).map_err(|e| {
+        Fault::usage(
+            "bad-device",
+            e.to_string(),
+            "Give the directory that `tegata factory make` made, for example \
+             --device station/devices/<ueid>.",
+        )
+    })
+}
+
+/// Has the agent fetch the TA unless the TEE has it.
+///
+/// # Errors
+/// TEE or agent do not answer; the TAM does not deliver.
+pub fn wait_for_ta(device: &Path, ta: &TaUuid) -> Outcome<()> {
+    let config = agent_config(device)?;
+    let context = Context::new(&config.tee_socket);
+    let installed = || -> Outcome<bool> {
+        let info = context.info().map_err(|e| tee_fault("ask the TEE", &e))?;
+        Ok(info.trusted_apps.iter().any(|app| app.ta == *ta))
+    };
+    if installed()? {
+        return Ok(());
+    }
+    let agent = AgentCarrier::new(&config.agent_socket, CARRY_TIMEOUT);
+    agent.sync(Some(*ta)).map_err(|e| {
+        Fault::failed(
+            "no-sync",
+            format!("the agent could not fetch the TA: {e}"),
+            "The log of the agent and of the TAM say why.",
+        )
+    })?;
+    if installed()? {
+        return Ok(());
+    }
+    Err(Fault::failed(
+        "no-ta-delivered",
+        format!("the TAM did not deliver the TA {ta} to this device"),
+        "Check `tegata ta list` (is it available to this device?) and the log of the TAM.",
+    ))
+}
+
+/// Enrols under a label; `attempts` for each step.
+///
+/// # Errors
+/// The step that failed.
+pub fn enrol(device: &Path, ta: &TaUuid, label: &str, attempts: u32) -> Outcome<Enrolled> {
+    let config = agent_config(device)?;
+    let context = Context::new(&config.tee_socket);
+    let carrier = AgentCarrier::new(&config.agent_socket, CARRY_TIMEOUT);
+    let request = Request {
+        attempts,
+        ..Request::new(*ta, label)
+    };
+    let mut notes = Notes::default();
+    let begun = Instant::now();
+    let enrolled =
+        driver::enrol(&context, &carrier, &request, &mut notes).map_err(|e| enrol_fault(&e))?;
+    Ok(Enrolled {
+        chain_pem: enrolled.chain_pem,
+        begin: notes.time_of(&[Step::Begin]),
+        finish: notes.time_of(&[Step::Finish, Step::Complete]),
+        total: begun.elapsed(),
+    })
+}
+
+fn enrol_fault(error: &EnrolError) -> Fault {
+    let mend = match error {
+        EnrolError::Carry { .. } => {
+            "Check that the agent runs and that the CA answers; asking again is safe."
+        }
+        _ => "The logs of teed and of the CA say why; asking again is safe.",
+    };
+    Fault::failed("enrolment-failed", format!("no certificate: {error}"), mend)
+}
+
+/// The TEE does not do what it should.
+#[must_use]
+pub fn tee_fault(doing: &str, error: &tegata_client::Error) -> Fault {
+    Fault::failed(
+        "tee",
+        format!("cannot {doing}: {error}"),
+        "Check that the device's teed runs; its log says more.",
+    )
+}
+
+/// Writes the chain where the device keeps it.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_pem(path: &Path, enrolled: &Enrolled) -> Outcome<()> {
+    files::replace(path, enrolled.chain_pem.as_bytes(), Readers::Everyone)
+}
+
+/// The certificates (DER) of a PEM file, in order.
+///
+/// # Errors
+/// The file is missing or not PEM.
+pub fn read_pem(path: &Path) -> Outcome<Vec<Vec<u8>>> {
+    let bytes = files::read(path, PEM_LEN_BYTES_MAX)?;
+    certificates(&String::from_utf8_lossy(&bytes))
+}
+
+fn certificates(pem: &str) -> Outcome<Vec<Vec<u8>>> {
+    let end = "-----END CERTIFICATE-----";
+    pem.split_inclusive(end)
+        .map(str::trim)
+        .filter(|block| block.ends_with(end))
+        .map(|block| {
+            der::pem::decode_vec(block.as_bytes())
+                .map(|(_, der)| der)
+                .map_err(|e| {
+                    Fault::failed(
+                        "bad-pem",
+                        format!("a certificate is not PEM: {e}"),
+                        "Take the file as it was written.",
+                    )
+                })
+        })
+        .collect()
+}

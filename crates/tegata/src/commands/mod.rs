@@ -1,0 +1,10 @@
+//! The operator's commands, one module each.
+
+pub mod ca;
+pub mod device;
+#[cfg(feature = "demo")]
+pub mod enrol;
+pub mod factory;
+pub mod import;
+pub mod init;
+pub mod ta;

@@ -1,0 +1,174 @@
+//! The CA's port: CMP for devices, deliveries for the TAM.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::StatusCode;
+use tegata_authority::ca::cmp::MacPolicy;
+use tegata_authority::profile::Profiles;
+use tegata_authority::{UnixMs, UnixSecs};
+use tegata_crypto::OsRng;
+use tegata_store::issuer::{CmpOutcome, Issuer};
+use tegata_store::role::RoleError;
+use tegata_wire::cmp::UnverifiedPkiMessage;
+use tracing::{info, warn};
+
+use super::{Reply, Work, health, posted, role_problem};
+use crate::certificate::serial_text;
+use crate::cli::Role;
+use crate::commands::import::{role_fault, role_store};
+use crate::config::{self, Config, diagnostic};
+use crate::fault::{Fault, Outcome};
+use crate::http::body::Accepts;
+use crate::http::problem::Problem;
+use crate::stores::{now_ms, now_secs};
+
+/// Media type of CMP over HTTP. Spec: RFC 9811 section 3.
+const PKIXCMP: &str = "application/pkixcmp";
+/// Longest CMP request, bytes.
+const CMP_LEN_BYTES_MAX: usize = 64 * 1024;
+/// Longest delivery request, bytes.
+const DELIVERY_LEN_BYTES_MAX: usize = 4 * 1024;
+
+/// Opens the CA of this machine.
+///
+/// # Errors
+/// Profiles (with line), store, sealing key: as a sentence.
+pub fn issuer(config: &Config) -> Outcome<Issuer> {
+    let Some(ca) = &config.ca else {
+        return Err(Fault::usage(
+            "role-not-configured",
+            format!("{} has no section [ca]", config.path.display()),
+            "Run this on the CA's machine, with its configuration.",
+        ));
+    };
+    let text = config::read_text(&ca.profiles, "read the certificate profiles")?;
+    let profiles =
+        Profiles::parse(&text).map_err(|e| diagnostic::of_mistakes(&ca.profiles, &text, &e))?;
+    let role = role_store(config, Role::Ca)?;
+    Issuer::open(role, profiles, MacPolicy::default()).map_err(|e| role_fault(&e))
+}
+
+/// Opens the role and gives its routes.
+///
+/// # Errors
+/// As [`issuer`].
+pub fn open(config: &Config) -> Outcome<Router> {
+    let issuer = Arc::new(issuer(config)?);
+    let cmp = Accepts {
+        content_type: PKIXCMP,
+        answer_type: PKIXCMP,
+        len_bytes_max: CMP_LEN_BYTES_MAX,
+        timeout: config.limits.body_timeout,
+    };
+    let delivery = Accepts {
+        content_type: "application/cose",
+        answer_type: "application/cbor",
+        len_bytes_max: DELIVERY_LEN_BYTES_MAX,
+        timeout: config.limits.body_timeout,
+    };
+    let (for_cmp, for_delivery) = (Arc::clone(&issuer), Arc::clone(&issuer));
+    let answer_cmp: Work = Arc::new(move |profile, body| Ok(answer_cmp(&for_cmp, profile, body)));
+    let answer_delivery: Work = Arc::new(move |_, body| answer_delivery(&for_delivery, body));
+    let check: Work = Arc::new(move |_, _| {
+        issuer
+            .role()
+            .trusted(tegata_store::role::Trust::Tam)
+            .map(|_| Reply::nothing())
+            .map_err(|e| role_problem(&e))
+    });
+    Ok(Router::new()
+        .route("/.well-known/cmp", posted(cmp, Arc::clone(&answer_cmp)))
+        .route("/.well-known/cmp/p/{profile}", posted(cmp, answer_cmp))
+        .route("/ca/v1/delivery", posted(delivery, answer_delivery))
+        .merge(health("ca", check)))
+}
+
+/// A CMP message gets a CMP answer, whatever it is.
+fn answer_cmp(issuer: &Issuer, profile: &str, body: &[u8]) -> Reply {
+    let named = if profile.is_empty() {
+        profile_of(issuer, body)
+    } else {
+        profile.to_owned()
+    };
+    let answer = issuer.cmp(&named, body, &mut OsRng, UnixMs(now_ms()));
+    let reason = match &answer.outcome {
+        CmpOutcome::Issued {
+            ueid,
+            serial,
+            again,
+            ..
+        } => {
+            let serial = serial_text(serial);
+            info!(role = "ca", %ueid, serial, profile = named, again, "certificate issued");
+            "ok"
+        }
+        CmpOutcome::Confirmed {
+            ueid,
+            serial,
+            accepted,
+        } => {
+            let serial = serial_text(serial);
+            info!(role = "ca", %ueid, serial, accepted, "certificate confirmed");
+            "ok"
+        }
+        CmpOutcome::Denied(denial) => {
+            let code = denial.code();
+            info!(role = "ca", reason = code, cause = %denial, "CMP request denied");
+            code
+        }
+        _ => "ok",
+    };
+    if answer.body.is_empty() {
+        warn!(role = "ca", reason, "a CMP answer could not be signed");
+        return Reply {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            content_type: "",
+            body: Vec::new(),
+            reason,
+        };
+    }
+    Reply {
+        status: StatusCode::OK,
+        content_type: PKIXCMP,
+        body: answer.body,
+        reason,
+    }
+}
+
+/// Without a profile in the path: the one in the message's header, or the only one there is.
+///
+/// Spec: RFC 9810 section 5.1.1.4
+fn profile_of(issuer: &Issuer, body: &[u8]) -> String {
+    let in_header = UnverifiedPkiMessage::from_der(body)
+        .ok()
+        .and_then(|message| message.header().cert_profile().ok().flatten());
+    let mut all = issuer.profiles().iter();
+    match (in_header, all.next(), all.next()) {
+        (Some(name), _, _) => name,
+        (None, Some(only), None) => only.name.clone(),
+        _ => String::new(),
+    }
+}
+
+fn answer_delivery(issuer: &Issuer, body: &[u8]) -> Result<Reply, Problem> {
+    match issuer.deliver(body, &mut OsRng, UnixSecs(now_secs())) {
+        Ok(delivery) => Ok(Reply::ok("application/cbor", delivery)),
+        Err(error) => {
+            info!(role = "ca", reason = error.code(), cause = %error, "delivery denied");
+            Err(delivery_problem(&error))
+        }
+    }
+}
+
+/// A denial as the TAM may know it.
+fn delivery_problem(error: &RoleError) -> Problem {
+    match error {
+        RoleError::Delivery(denied) => Problem::new(
+            StatusCode::FORBIDDEN,
+            denied.code(),
+            "The CA does not deliver this.",
+        ),
+        other => role_problem(other),
+    }
+}

@@ -1,0 +1,65 @@
+//! The roles' stores, opened with sentences instead of error codes.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tegata_store::{Store, StoreError};
+
+use crate::cli::Role;
+use crate::config::Config;
+use crate::fault::{Fault, Outcome};
+use crate::serve::role_name;
+
+/// Opens the store of a role, which `tegata init` has made.
+///
+/// # Errors
+/// Missing, locked, damaged, not ours, newer, full disk: each with how to mend it.
+pub fn open(config: &Config, role: Role) -> Outcome<Store> {
+    let path = config.store_dir.join(format!("{}.db", role_name(role)));
+    if !path.exists() {
+        return Err(Fault::environment(
+            "no-store",
+            format!("there is no store {}", path.display()),
+            "Make it with `tegata init --dir DIR`, or correct [store] dir in the configuration.",
+        ));
+    }
+    Store::open(&path).map_err(|e| store_fault(&e))
+}
+
+/// The store's sentence, split into what happened and how to mend it.
+#[must_use]
+pub fn store_fault(error: &StoreError) -> Fault {
+    let text = error.to_string();
+    let (what, mend) = match text.split_once("; ") {
+        Some((what, mend)) => (what.to_owned(), sentence(mend)),
+        None => (text, "Read the log for what came before.".to_owned()),
+    };
+    Fault::environment(error.code(), what, mend)
+}
+
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|c| c.to_uppercase().to_string());
+    format!(
+        "{}{}.",
+        first.unwrap_or_default(),
+        chars.as_str().trim_end_matches('.')
+    )
+}
+
+/// Seconds since 1970; the one clock of the servers.
+#[must_use]
+pub fn now_secs() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+/// Milliseconds since 1970.
+#[must_use]
+pub fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        })
+}

@@ -1,0 +1,228 @@
+//! Hostile and broken input to every port of the running program: the protocol's own error, a
+//! problem document or a closed connection; a log line with a reason; no change of state; and the
+//! server lives on.
+
+mod common;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use common::{Installation, post, succeed, talk};
+
+/// Role, path, media type, longest body.
+const RESOURCES: [(&str, &str, &str, usize); 7] = [
+    ("ca", "/.well-known/cmp", "application/pkixcmp", 64 * 1024),
+    (
+        "ca",
+        "/.well-known/cmp/p/iot-device",
+        "application/pkixcmp",
+        64 * 1024,
+    ),
+    ("ca", "/ca/v1/delivery", "application/cose", 4 * 1024),
+    ("tam", "/tam", "application/teep+cbor", 256 * 1024),
+    (
+        "tam",
+        "/tam/v1/releases",
+        "application/cbor",
+        4 * 1024 * 1024,
+    ),
+    (
+        "verifier",
+        "/verifier/v1/appraise",
+        "application/cbor",
+        64 * 1024,
+    ),
+    (
+        "verifier",
+        "/verifier/v1/reference-values",
+        "application/suit-envelope+cose",
+        256 * 1024,
+    ),
+];
+
+fn garbage() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("one byte", vec![0]),
+        ("text", b"GET me a certificate, please".to_vec()),
+        ("deep CBOR arrays", vec![0x81; 4000]),
+        ("deep DER", [0x30, 0x80].repeat(2000)),
+        (
+            "huge CBOR string",
+            vec![0x5b, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+        ),
+        ("huge CBOR array", vec![0x9b, 0, 0, 0, 1, 0, 0, 0, 0]),
+        (
+            "huge DER",
+            vec![0x30, 0x84, 0x7f, 0xff, 0xff, 0xff, 0x02, 0x01, 0x02],
+        ),
+        ("empty map", vec![0xa0]),
+        ("tagged nothing", vec![0xd2, 0x84, 0x40, 0xa0, 0x40, 0x40]),
+        ("ones", vec![0xff; 3000]),
+    ]
+}
+
+#[test]
+fn garbage_to_every_resource_gets_an_error_and_changes_nothing() {
+    let installation = Installation::new();
+    let server = installation.serve("ca,tam,verifier");
+    for (role, path, media_type, _) in RESOURCES {
+        for (what, body) in garbage() {
+            let answer = post(server.address(role), path, media_type, &body);
+            let status = answer.split(' ').nth(1).unwrap_or("");
+            let cmp = path.contains("/cmp");
+            // CMP answers in its own words, which may come with 200 (RFC 9811 section 3).
+            let ok = status.starts_with('4') || (cmp && answer.contains("application/pkixcmp"));
+            assert!(ok, "{path}, {what}: {answer}");
+            assert!(!status.starts_with('5'), "{path}, {what}: {answer}");
+        }
+    }
+    let log = server.log();
+    assert!(!log.contains("panicked"), "{log}");
+    assert!(log.contains("reason"), "{log}");
+    for (role, _) in &server.addresses {
+        let answer = talk(
+            server.address(role),
+            b"GET /healthz HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n",
+        );
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.contains(role.as_str()),
+            "{answer}"
+        );
+    }
+    drop(server);
+    let config = installation.config();
+    assert!(succeed(&["ca", "list", "--config", &config]).contains("No certificate"));
+    assert!(succeed(&["device", "list", "--config", &config]).contains("No device"));
+    assert!(succeed(&["ta", "list", "--config", &config]).contains("No release"));
+}
+
+#[test]
+fn wrong_methods_types_and_sizes_are_refused() {
+    let installation = Installation::new();
+    let server = installation.serve("ca,tam,verifier");
+    for (role, path, media_type, len_max) in RESOURCES {
+        let address = server.address(role);
+        let get = format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
+        let answer = talk(address, get.as_bytes());
+        assert!(
+            answer.starts_with("HTTP/1.1 405") && answer.contains("allow: POST"),
+            "{path}: {answer}"
+        );
+        let answer = post(address, path, "text/html", b"x");
+        assert!(answer.starts_with("HTTP/1.1 415"), "{path}: {answer}");
+        let wrong_accept = format!(
+            "POST {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\nAccept: text/html\r\nContent-Type: {media_type}\r\nContent-Length: 1\r\n\r\nx"
+        );
+        let answer = talk(address, wrong_accept.as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 406"), "{path}: {answer}");
+        let announced = format!(
+            "POST {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\n\r\n",
+            len_max + 1
+        );
+        let answer = talk(address, announced.as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 413"), "{path}: {answer}");
+        assert!(
+            answer.contains("application/problem+json"),
+            "{path}: {answer}"
+        );
+        assert!(
+            answer.contains("urn:tegata:problem:body-too-large"),
+            "{path}: {answer}"
+        );
+        // The same without announcing it.
+        let mut chunked = format!(
+            "POST {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\nContent-Type: {media_type}\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n",
+            len_max + 1
+        )
+        .into_bytes();
+        chunked.resize(chunked.len() + len_max + 1, 0);
+        chunked.extend_from_slice(b"\r\n0\r\n\r\n");
+        let answer = talk(address, &chunked);
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 413"),
+            "{path}: {answer}"
+        );
+    }
+    for role in ["ca", "tam", "verifier"] {
+        let answer = talk(
+            server.address(role),
+            b"GET /../../etc/passwd HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n",
+        );
+        assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
+        let answer = talk(server.address(role), b"\x16\x03\x01\x00\x05hello\r\n\r\n");
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 400"),
+            "{answer}"
+        );
+    }
+    let answer = talk(
+        server.address("tam"),
+        b"GET /tam/tc/zz HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n",
+    );
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+}
+
+#[test]
+fn slow_clients_are_cut() {
+    let installation = Installation::new();
+    installation.edit(
+        "# [limits] has",
+        "[limits]\nheader_timeout_secs = 1\nbody_timeout_secs = 1\n# [limits] has",
+    );
+    let server = installation.serve("ca,tam,verifier");
+    for (role, path, media_type, _) in RESOURCES {
+        let started = Instant::now();
+        let mut stream = TcpStream::connect(server.address(role)).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        write!(
+            stream,
+            "POST {path} HTTP/1.1\r\nHost: t\r\nContent-Type: {media_type}\r\n"
+        )
+        .unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        assert!(started.elapsed() < Duration::from_secs(8), "{path}: header");
+        let answer = talk(
+            server.address(role),
+            format!("POST {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\nContent-Type: {media_type}\r\nContent-Length: 100\r\n\r\nabc").as_bytes(),
+        );
+        assert!(answer.starts_with("HTTP/1.1 408"), "{path}: {answer}");
+    }
+    assert!(server.log().contains("body-timeout"), "{}", server.log());
+}
+
+#[test]
+fn a_server_stops_in_good_order() {
+    let installation = Installation::new();
+    let mut server = installation.serve("ca,tam,verifier");
+    let pid = server.child.id().to_string();
+    std::process::Command::new("kill")
+        .args(["-TERM", &pid])
+        .status()
+        .unwrap();
+    let started = Instant::now();
+    let status = server.child.wait().unwrap();
+    assert!(status.success(), "{status}");
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(server.log().contains("stopped"), "{}", server.log());
+}
+
+#[test]
+fn logs_can_be_json() {
+    let installation = Installation::new();
+    installation.edit("format = \"text\"", "format = \"json\"");
+    let server = installation.serve("ca");
+    post(server.address("ca"), "/.well-known/cmp", "text/plain", b"x");
+    std::thread::sleep(Duration::from_millis(100));
+    let log = server.log();
+    let line = log
+        .lines()
+        .find(|line| line.contains("unsupported-media-type"))
+        .expect("a line");
+    let value: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert_eq!(value["role"], "ca");
+    assert_eq!(value["status"], 415);
+}
