@@ -136,8 +136,12 @@ fn published_vectors() {
             Ok(())
         } else if file.starts_with("sign1_") {
             let sign1 = UnverifiedSign1::decode(&bytes).map_err(|e| e.to_string())?;
+            let detached = sign1
+                .unverified_payload()
+                .is_none()
+                .then_some(&b"payload"[..]);
             sign1
-                .to_be_signed(&[], None)
+                .to_be_signed(&[], detached)
                 .map_err(|e| e.to_string())
                 .map(drop)
         } else if name.contains("libcsuit") && file.ends_with(".diag") {
