@@ -204,9 +204,9 @@ impl<'c, 'p, P: Platform + ?Sized> Machine<'c, 'p, P> {
             .try_for_each(|child| self.run_section(child, Section::Validate))
     }
 
-    //= docs/spec/suit-trust-domains.md#required-checks
-    //# At the end of each section in the dependent: The corresponding section in each Dependency
-    //# has been executed, if present.
+    // Spec: draft-ietf-suit-trust-domains, "required-checks":
+    // > At the end of each section in the dependent: The corresponding section in each Dependency
+    // > has been executed, if present.
     fn check_nothing_skipped(&self, sections: &[Section]) -> Result<(), SuitError> {
         for node in &self.nodes {
             for (index, state) in &node.dependencies {
@@ -484,8 +484,8 @@ impl<'c, 'p, P: Platform + ?Sized> Machine<'c, 'p, P> {
     }
 
     /// Verifies a fetched dependency and makes it a node of the tree.
-    //= docs/spec/suit-trust-domains.md#suit-condition-dependency-integrity
-    //# Verify the signature of the Dependency's suit-authentication-wrapper.
+    // Spec: draft-ietf-suit-trust-domains, "suit-condition-dependency-integrity":
+    // > Verify the signature of the Dependency's suit-authentication-wrapper.
     pub(super) fn dependency_integrity(&mut self, node: usize, index: u64) -> Result<(), Stop> {
         if !self.is_dependency(node, index)? {
             return Err(SuitError::BadIndex { index: Some(index) }.into());

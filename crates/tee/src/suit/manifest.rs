@@ -44,9 +44,9 @@ impl AuthenticManifest {
     /// # Errors
     /// [`SuitError`] if it is not authentic or names components that its signer may not touch.
     ///
-    //= docs/spec/suit-manifest.md#required-checks
-    //# The manifest processor MUST verify the signature of the manifest prior to
-    //# parsing/executing any section of the manifest.
+    // Spec: draft-ietf-suit-manifest, "required-checks":
+    // > The manifest processor MUST verify the signature of the manifest prior to
+    // > parsing/executing any section of the manifest.
     pub fn verify(
         provider: &dyn Provider,
         anchors: &TrustAnchors,

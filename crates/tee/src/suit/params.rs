@@ -21,9 +21,9 @@ pub(super) enum Mode {
 /// Releases share one table: a release sees what the TAM told it about where its payload is and
 /// how it is encrypted, and nothing else of the TAM. What a TAM sets for its own conditions stays
 /// in a table of its own, so that it cannot stand in for what a release sets "unless set".
-//= docs/spec/suit-trust-domains.md#hierarchical-interpreters
-//# The second Manifest Processor MAY also control which Parameters may be set by the first
-//# Manifest Processor by means of an ACL that lists the allowed Parameters.
+// Spec: draft-ietf-suit-trust-domains, "hierarchical-interpreters":
+// > The second Manifest Processor MAY also control which Parameters may be set by the first
+// > Manifest Processor by means of an ACL that lists the allowed Parameters.
 #[derive(Default)]
 pub(super) struct ParameterTable {
     release: BTreeMap<TaComponent, Parameters>,

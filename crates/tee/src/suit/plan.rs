@@ -163,9 +163,9 @@ fn manifest_of<'m>(nodes: &'m [Node], uuid: &TaUuid, part: Part) -> Option<&'m A
 }
 
 /// Checks the version of a manifest before any command of it runs.
-//= docs/spec/suit-manifest.md#manifest-seqnr
-//# Each Recipient MUST reject any manifest that has a sequence number lower than its current
-//# sequence number.
+// Spec: draft-ietf-suit-manifest, "manifest-seqnr":
+// > Each Recipient MUST reject any manifest that has a sequence number lower than its current
+// > sequence number.
 pub(super) fn check_floor<P: Platform + ?Sized>(
     ctx: &Context<'_, P>,
     manifest: &AuthenticManifest,

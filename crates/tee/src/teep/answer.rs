@@ -51,9 +51,9 @@ impl Refusal {
     }
 
     /// The Error message, with the lists that its code makes mandatory.
-    //= docs/spec/teep-protocol.md#error-message-def
-    //# This otherwise optional parameter MUST be returned if err-code is
-    //# ERR_UNSUPPORTED_CIPHER_SUITES.
+    // Spec: draft-ietf-teep-protocol, "error-message-def":
+    // > This otherwise optional parameter MUST be returned if err-code is
+    // > ERR_UNSUPPORTED_CIPHER_SUITES.
     pub fn into_error(self, token: Option<Token>) -> Error {
         let mut error = Error::new(self.err_code);
         error.token = token;

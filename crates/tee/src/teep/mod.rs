@@ -236,8 +236,8 @@ impl From<TeeError> for Stopped {
 }
 
 /// Verifies the TAM's signature, and only then reads the message.
-//= docs/spec/teep-protocol.md#validation
-//# Verify that the message contains a COSE_Sign1 or COSE_Sign structure.
+// Spec: draft-ietf-teep-protocol, "validation":
+// > Verify that the message contains a COSE_Sign1 or COSE_Sign structure.
 fn open<P: Platform>(work: &Work<'_, P>, message: &[u8]) -> Result<Message, Refusal> {
     if message.len() > MAX_MESSAGE_LEN {
         return Err(Refusal::new(

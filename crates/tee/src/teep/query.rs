@@ -114,9 +114,9 @@ fn check(request: &QueryRequest) -> Result<(), Refusal> {
             return Err(Refusal::new(code, "freshness", "only nonces are supported"));
         }
     }
-    //= docs/spec/teep-protocol.md#query-request
-    //# The token MUST be present if and only if the attestation bit is clear in the
-    //# data-item-requested value.
+    // Spec: draft-ietf-teep-protocol, "query-request":
+    // > The token MUST be present if and only if the attestation bit is clear in the
+    // > data-item-requested value.
     if attestation == request.token.is_some() {
         return Err(permanent("token and attestation exclude each other"));
     }
