@@ -1,0 +1,275 @@
+//! A crash at every write, before and after its commit: then the device repeats itself, and there
+//! is exactly one certificate for its request, the one it was answered if it was answered.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::*;
+use tegata_authority::ca::cmp::MacPolicy;
+use tegata_authority::tam::availability::Availability;
+use tegata_crypto::rustcrypto::RustCrypto;
+use tegata_crypto::{KeyAlg, PrivateKey, Provider as _};
+use tegata_store::issuer::{CmpOutcome, Issuer};
+use tegata_store::tam::{TeepAnswer, TeepOutcome};
+use tegata_store::{Faults, NoFaults, StoreError, When, certificate};
+
+/// Stops at the n-th fault point; counts them all.
+struct StopAt {
+    at: usize,
+    reached: AtomicUsize,
+    abort: bool,
+}
+
+impl StopAt {
+    fn new(at: usize) -> Arc<Self> {
+        Arc::new(Self {
+            at,
+            reached: AtomicUsize::new(0),
+            abort: false,
+        })
+    }
+}
+
+impl Faults for StopAt {
+    fn reach(&self, step: &'static str, when: When) -> Result<(), StoreError> {
+        let n = self.reached.fetch_add(1, Ordering::SeqCst);
+        if n != self.at {
+            return Ok(());
+        }
+        if self.abort {
+            std::process::abort();
+        }
+        Err(StoreError::Stopped {
+            step,
+            when: when.as_str(),
+        })
+    }
+}
+
+/// A device with its TA, ready to enrol.
+fn ready() -> (World, Device) {
+    let mut world = World::new();
+    let mut device = world.batch("B1", 1).remove(0);
+    let cut = world.release(MODULE, false, Availability::Everybody);
+    let peers = Direct {
+        ca: &world.ca,
+        verifier: &world.verifier,
+        now: NOW.secs(),
+    };
+    let (answer, _) = world.tam.teep(b"", &peers, &mut world.rng, NOW).unwrap();
+    let TeepAnswer::Message(query) = answer else {
+        panic!()
+    };
+    let response = device.query_response(&query, world.tam.public_key(), &[cut.ta]);
+    let (answer, _) = world
+        .tam
+        .teep(&response, &peers, &mut world.rng, NOW)
+        .unwrap();
+    let TeepAnswer::Message(update) = answer else {
+        panic!()
+    };
+    device.process(
+        &update,
+        world.tam.public_key(),
+        world.ca.release_public_key(),
+    );
+    (world, device)
+}
+
+fn serials_are_unique(world: &World, expected: usize) {
+    let rows = world
+        .ca
+        .role()
+        .store
+        .read("t", |tx| certificate::list(tx, &[], 1000))
+        .unwrap();
+    assert_eq!(rows.len(), expected);
+    let serials: BTreeSet<_> = rows.iter().map(|r| r.intent.serial.clone()).collect();
+    assert_eq!(serials.len(), expected);
+    let unfinished = world
+        .ca
+        .role()
+        .store
+        .read("t", certificate::unfinished)
+        .unwrap();
+    assert!(unfinished.is_empty());
+}
+
+#[test]
+fn issuance_survives_a_stop_at_every_step() {
+    let (mut world, device) = ready();
+    let mut points = 0;
+    for at in 0.. {
+        let key = PrivateKey::generate(KeyAlg::P256, &mut world.rng).unwrap();
+        let request = device.p10cr(&device.csr(&key), 1);
+        let faults = StopAt::new(at);
+        world.reopen_ca(faults.clone());
+        let answer = world.ca.cmp("device", &request, &mut world.rng, NOW);
+        let stopped = faults.reached.load(Ordering::SeqCst) > at;
+        let answered = certificate_of(&answer.body, &world.ca).ok();
+        assert_eq!(
+            answered.is_none(),
+            stopped,
+            "step {at}: {:?}",
+            answer.outcome
+        );
+        // The process dies; another takes over; the device repeats its request, twice.
+        world.reopen_ca(Arc::new(NoFaults));
+        let mut seen: BTreeSet<Vec<u8>> = answered.into_iter().collect();
+        for transaction in 2..4 {
+            let request = device.p10cr(&device.csr(&key), transaction);
+            let answer = world.ca.cmp("device", &request, &mut world.rng, NOW);
+            let cert = certificate_of(&answer.body, &world.ca).unwrap();
+            let conf = device.cert_conf(&answer.body, &RustCrypto.sha256(&cert), transaction);
+            let confirmed = world.ca.cmp("device", &conf, &mut world.rng, NOW);
+            assert!(matches!(confirmed.outcome, CmpOutcome::Confirmed { .. }));
+            seen.insert(cert);
+        }
+        assert_eq!(seen.len(), 1, "step {at}");
+        points = at + 1;
+        serials_are_unique(&world, points);
+        if !stopped {
+            break;
+        }
+    }
+    // Intend and record, each before and after: fewer would mean that a write went unseen.
+    assert_eq!(points, 5);
+}
+
+#[test]
+fn confirmation_survives_a_stop_at_every_step() {
+    let (mut world, device) = ready();
+    let key = PrivateKey::generate(KeyAlg::P256, &mut world.rng).unwrap();
+    let answer = world.ca.cmp(
+        "device",
+        &device.p10cr(&device.csr(&key), 1),
+        &mut world.rng,
+        NOW,
+    );
+    let cert = certificate_of(&answer.body, &world.ca).unwrap();
+    let conf = device.cert_conf(&answer.body, &RustCrypto.sha256(&cert), 1);
+    for at in 0..3 {
+        world.reopen_ca(StopAt::new(at));
+        let _ = world.ca.cmp("device", &conf, &mut world.rng, NOW);
+        world.reopen_ca(Arc::new(NoFaults));
+        let again = world.ca.cmp("device", &conf, &mut world.rng, NOW);
+        assert!(matches!(
+            again.outcome,
+            CmpOutcome::Confirmed { accepted: true, .. }
+        ));
+    }
+    serials_are_unique(&world, 1);
+}
+
+#[test]
+fn the_tam_survives_a_stop_at_every_step() {
+    let (mut world, mut device) = ready();
+    device.installed = None;
+    let newer = [MODULE, b"2"].concat();
+    let cut = world.release(&newer, false, Availability::Everybody);
+    for at in 0..12 {
+        world.reopen_tam(StopAt::new(at));
+        let first = exchange(&mut world, &mut device, cut.ta);
+        world.reopen_tam(Arc::new(NoFaults));
+        let second = exchange(&mut world, &mut device, cut.ta);
+        assert!(
+            first.is_none() || first == second || second.is_none(),
+            "step {at}"
+        );
+        assert_eq!(device.installed.as_ref().unwrap().module, newer);
+        device.installed = None;
+    }
+}
+
+/// One exchange with whatever comes out of it; `None` if the TAM stopped.
+fn exchange(world: &mut World, device: &mut Device, ta: tegata_wire::ids::TaUuid) -> Option<u64> {
+    let peers = Direct {
+        ca: &world.ca,
+        verifier: &world.verifier,
+        now: NOW.secs(),
+    };
+    let (answer, _) = world.tam.teep(b"", &peers, &mut world.rng, NOW).ok()?;
+    let TeepAnswer::Message(query) = answer else {
+        panic!()
+    };
+    let response = device.query_response(&query, world.tam.public_key(), &[ta]);
+    let (answer, outcome) = world
+        .tam
+        .teep(&response, &peers, &mut world.rng, NOW)
+        .ok()?;
+    let TeepOutcome::Installing { sequence, .. } = outcome else {
+        return None;
+    };
+    let TeepAnswer::Message(update) = answer else {
+        panic!()
+    };
+    let token = device.process(
+        &update,
+        world.tam.public_key(),
+        world.ca.release_public_key(),
+    );
+    let success = device.success(&token);
+    world.tam.teep(&success, &peers, &mut world.rng, NOW).ok()?;
+    Some(sequence)
+}
+
+#[test]
+fn issuance_survives_the_death_of_the_process() {
+    let (mut world, device) = ready();
+    let key = PrivateKey::generate(KeyAlg::P256, &mut world.rng).unwrap();
+    let request = device.p10cr(&device.csr(&key), 1);
+    let request_file = world.dir.path().join("request.der");
+    std::fs::write(&request_file, &request).unwrap();
+    let mut seen: BTreeSet<Vec<u8>> = BTreeSet::new();
+    for at in 0..6 {
+        let answer_file = world.dir.path().join(format!("answer-{at}.der"));
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_that_dies", "--ignored", "--quiet"])
+            .env("TEGATA_TEST_DB", world.dir.path().join("ca.db"))
+            .env("TEGATA_TEST_REQUEST", &request_file)
+            .env("TEGATA_TEST_ANSWER", &answer_file)
+            .env("TEGATA_TEST_AT", at.to_string())
+            .stderr(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        // An answer the process gave must still be the certificate.
+        if let Ok(answer) = std::fs::read(&answer_file) {
+            assert!(status.success());
+            seen.insert(certificate_of(&answer, &world.ca).unwrap());
+        } else {
+            assert!(
+                !status.success(),
+                "step {at} gave no answer and did not die"
+            );
+        }
+    }
+    world.reopen_ca(Arc::new(NoFaults));
+    let answer = world.ca.cmp("device", &request, &mut world.rng, NOW);
+    seen.insert(certificate_of(&answer.body, &world.ca).unwrap());
+    assert_eq!(seen.len(), 1);
+    serials_are_unique(&world, 1);
+}
+
+/// Run by the test above in a process of its own, which is killed at a write.
+#[test]
+#[ignore = "a child process of issuance_survives_the_death_of_the_process"]
+fn child_that_dies() {
+    let var = |name: &str| std::env::var(name).unwrap();
+    let at = var("TEGATA_TEST_AT").parse().unwrap();
+    let faults = Arc::new(StopAt {
+        at,
+        reached: AtomicUsize::new(0),
+        abort: true,
+    });
+    let role = role(&PathBuf::from(var("TEGATA_TEST_DB")), faults);
+    let ca = Issuer::open(role, profiles(), MacPolicy::default()).unwrap();
+    let request = std::fs::read(var("TEGATA_TEST_REQUEST")).unwrap();
+    let answer = ca.cmp("device", &request, &mut Seeded(at as u64 + 1000), NOW);
+    std::fs::write(var("TEGATA_TEST_ANSWER"), answer.body).unwrap();
+}
