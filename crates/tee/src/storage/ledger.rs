@@ -77,6 +77,11 @@ impl<'a, P: Platform + ?Sized> Ledger<'a, P> {
         }
     }
 
+    /// The epoch that stands for this namespace; 0 if it was never written.
+    pub fn epoch(&self, tag: &str) -> Result<u64, StorageError> {
+        Ok(self.load()?.get(tag).map_or(0, |(epoch, _)| *epoch))
+    }
+
     fn load(&self) -> Result<BTreeMap<String, State>, StorageError> {
         let hardware = self.counter.read()?;
         let Some(sealed) = self.platform.blob_read(&name()?)? else {

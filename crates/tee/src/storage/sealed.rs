@@ -193,15 +193,39 @@ impl<'a, P: Platform + ?Sized> Namespace<'a, P> {
         Ok(())
     }
 
-    /// Removes every object and then the table's content. The table itself stays, empty, so that
-    /// the epoch goes on and nothing old fits again.
+    /// Removes every object, also from a namespace that no longer opens. The table itself stays,
+    /// empty, so that the epoch goes on and nothing old fits again.
     pub fn wipe(&self) -> Result<(), StorageError> {
-        let ids: Vec<Vec<u8>> = self.load()?.entries.into_keys().collect();
+        let ids: Vec<Vec<u8>> = match self.load() {
+            Ok(table) => table.entries.into_keys().collect(),
+            Err(StorageError::Corrupt | StorageError::RolledBack { .. }) => return self.reset(),
+            Err(error) => return Err(error),
+        };
         let changes: Vec<Change<'_>> = ids.iter().map(|id| Change::remove(id)).collect();
         if changes.is_empty() {
             Ok(())
         } else {
             self.commit(&changes)
+        }
+    }
+
+    /// Starts a damaged namespace anew. Who tampered with it gains nothing but its loss.
+    fn reset(&self) -> Result<(), StorageError> {
+        let ledger = Ledger::of(self.platform, self.provider)?;
+        let known = match &ledger {
+            Some(ledger) => ledger.epoch(&self.tag)?,
+            None => 0,
+        };
+        let epoch = known.checked_add(1).ok_or(StorageError::Quota)?;
+        self.sweep(&Table::default())?;
+        let sealed = self.seal_table(&Table {
+            epoch,
+            ..Table::default()
+        })?;
+        self.platform.blob_write(&self.table_name()?, &sealed)?;
+        match ledger {
+            Some(ledger) => ledger.check(&self.tag, epoch, Some(self.provider.sha256(&sealed))),
+            None => Ok(()),
         }
     }
 

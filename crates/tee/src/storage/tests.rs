@@ -311,6 +311,37 @@ fn a_full_medium_changes_nothing() {
 }
 
 #[test]
+fn a_damaged_namespace_can_be_wiped() {
+    for counter in [false, true] {
+        let mut platform = TestPlatform::new(1);
+        if counter {
+            platform = platform.with_counter();
+        }
+        let storage = open(&platform);
+        storage
+            .create(b"k", b"secret", b"", Existing::Refuse)
+            .unwrap();
+        let good = platform.snapshot();
+        let mut bad = good.clone();
+        for (name, blob) in &mut bad {
+            if name.starts_with("t-") {
+                blob[20] ^= 1;
+            }
+        }
+        platform.restore(bad);
+        assert_eq!(storage.read(b"k").err(), Some(StorageError::Corrupt));
+        storage.wipe().unwrap();
+        assert!(storage.list().unwrap().is_empty());
+        storage.create(b"k", b"new", b"", Existing::Refuse).unwrap();
+        if counter {
+            // Not even the undamaged past comes back.
+            platform.restore(good);
+            assert!(storage.read(b"k").is_err());
+        }
+    }
+}
+
+#[test]
 fn limits_hold() {
     let platform = TestPlatform::new(1);
     let storage = open(&platform);

@@ -150,6 +150,28 @@ fn a_removed_ta_leaves_no_storage() {
 }
 
 #[test]
+fn a_ta_with_damaged_storage_can_be_removed() {
+    let platform = TestPlatform::new(1);
+    let tas = store(&platform);
+    tas.apply(&[installation(id(1), 1)]).unwrap();
+    let before = platform.snapshot();
+    let storage = SecureStorage::new(&platform, &RustCrypto, &id(1)).unwrap();
+    storage
+        .create(b"key", b"private", b"", Existing::Replace)
+        .unwrap();
+    let mut bad = platform.snapshot();
+    for (name, blob) in &mut bad {
+        if !before.contains_key(name) {
+            blob[15] ^= 1;
+        }
+    }
+    platform.restore(bad);
+    tas.apply(&[TaChange::Uninstall(id(1).uuid)]).unwrap();
+    assert_eq!(version(&platform), None);
+    assert!(storage.list().unwrap().is_empty());
+}
+
+#[test]
 fn a_crash_at_every_write_leaves_the_old_ta_or_the_new() {
     for crash in [Crash::Lost, Crash::Kept] {
         for at in 0.. {
