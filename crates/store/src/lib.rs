@@ -231,6 +231,17 @@ impl Store {
         })
     }
 
+    /// Makes the disk look full beyond that many pages of 4 KiB; for tests of that case.
+    ///
+    /// # Errors
+    /// The store's failure.
+    #[doc(hidden)]
+    pub fn dangerous_limit_pages(&self, pages: u32) -> Result<(), StoreError> {
+        let conn = lock(&self.writer)?;
+        conn.query_row(&format!("PRAGMA max_page_count={pages}"), [], |_| Ok(()))
+            .map_err(|e| StoreError::from_sqlite(&self.path, "limit", e))
+    }
+
     /// Copies the whole store, consistent and while it is in use, to `target`.
     ///
     /// # Errors

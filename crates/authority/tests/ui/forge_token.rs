@@ -1,0 +1,5 @@
+use tegata_authority::ca::issue::IssuanceToken;
+
+fn main() {
+    let _ = IssuanceToken {};
+}
