@@ -149,6 +149,7 @@ impl From<TeeError> for HostError {
             TeeError::Storage(error) | TeeError::TaStore(TaStoreError::Storage(error)) => {
                 error.into()
             }
+            TeeError::Nonce { .. } => Self::BadParameters,
             _ => Self::Generic,
         }
     }
@@ -310,8 +311,8 @@ impl<P: Platform + 'static, X: Exclusive<Tee<P>>> TeeAccess for SharedTee<P, X> 
         Ok(Zeroizing::new(*key.expose_secret()))
     }
 
-    fn evidence(&self, _nonce: &[u8]) -> Result<Vec<u8>, HostError> {
-        Err(HostError::NotSupported)
+    fn evidence(&self, nonce: &[u8]) -> Result<Vec<u8>, HostError> {
+        Ok(self.tee.with(|tee| tee.evidence(nonce))?)
     }
 
     fn log(&self, ta: &TaId, line: &str) {

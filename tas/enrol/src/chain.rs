@@ -1,0 +1,157 @@
+//! Certificates against the procedure's trust anchors.
+//!
+//! Spec: RFC 5280 section 6, for the chains an enrolment CA makes: names, signatures, validity at
+//! a signed time, basicConstraints, keyUsage; an unknown critical extension refuses. Work over a
+//! peer's certificates has a budget.
+
+use alloc::vec::Vec;
+
+use tegata_ta_sdk::consts::*;
+use tegata_ta_sdk::{Error, Result};
+use tegata_wire::x509::{CertView, oid, usage};
+
+use crate::keys;
+
+/// Most CA certificates between leaf and anchor.
+const DEPTH_MAX: usize = 4;
+/// Most signature checks for one message.
+const CHECKS_MAX: usize = 16;
+
+/// What a certificate must be able to do in its place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Issues the certificate below it; so many CA certificates stand between it and the leaf.
+    Issuer(usize),
+    /// Signs CMP messages.
+    Signer,
+}
+
+fn distrust<T>() -> Result<T> {
+    Err(Error(TEE_ERROR_SECURITY))
+}
+
+/// Checks a CA certificate for its role at `now_secs`.
+fn check_ca(cert: &CertView<'_>, role: Role, now_secs: u64) -> Result<()> {
+    let bad = |_| Error(TEE_ERROR_SECURITY);
+    let valid = cert.not_before_secs <= now_secs && now_secs <= cert.not_after_secs;
+    let constraints = cert.basic_constraints().map_err(bad)?;
+    let Some(constraints) = constraints.filter(|found| found.ca && valid && cert.version == 3)
+    else {
+        return distrust();
+    };
+    let usages = cert.key_usage().map_err(bad)?.unwrap_or(usage::ALL);
+    let able = match role {
+        Role::Issuer(below) => {
+            let room = constraints
+                .path_len
+                .is_none_or(|len| usize::from(len) >= below);
+            usages & usage::KEY_CERT_SIGN != 0 && room
+        }
+        // An issuing CA answers with its own key.
+        Role::Signer => usages & (usage::DIGITAL_SIGNATURE | usage::KEY_CERT_SIGN) != 0,
+    };
+    if able && critical_known(cert) {
+        Ok(())
+    } else {
+        distrust()
+    }
+}
+
+/// True if every critical extension is one that is looked at.
+pub fn critical_known(cert: &CertView<'_>) -> bool {
+    cert.extensions.iter().filter(|e| e.critical).all(|e| {
+        e.oid == oid::BASIC_CONSTRAINTS
+            || e.oid == oid::KEY_USAGE
+            || e.oid == oid::EXT_KEY_USAGE
+            || e.oid == oid::SUBJECT_ALT_NAME
+    })
+}
+
+/// Finds the issuers of `cert` up to an anchor, among `pool`.
+///
+/// Returns the CA certificates from the nearest on, without the anchor.
+///
+/// # Errors
+/// `TEE_ERROR_SECURITY` if there is no such chain, or its search exceeds the budget.
+pub fn to_anchor<'a>(
+    cert: &CertView<'_>,
+    pool: &[CertView<'a>],
+    anchors: &[CertView<'_>],
+    now_secs: u64,
+) -> Result<Vec<CertView<'a>>> {
+    let mut budget = CHECKS_MAX;
+    let mut path = Vec::new();
+    if climb(cert, pool, anchors, now_secs, &mut budget, &mut path)? {
+        Ok(path)
+    } else {
+        distrust()
+    }
+}
+
+fn climb<'a>(
+    cert: &CertView<'_>,
+    pool: &[CertView<'a>],
+    anchors: &[CertView<'_>],
+    now_secs: u64,
+    budget: &mut usize,
+    path: &mut Vec<CertView<'a>>,
+) -> Result<bool> {
+    for anchor in anchors {
+        if issued(anchor, cert, Role::Issuer(path.len()), now_secs, budget)? {
+            return Ok(true);
+        }
+    }
+    if path.len() >= DEPTH_MAX {
+        return Ok(false);
+    }
+    for ca in pool {
+        let again = ca.der == cert.der || path.iter().any(|seen| seen.der == ca.der);
+        if again || !issued(ca, cert, Role::Issuer(path.len()), now_secs, budget)? {
+            continue;
+        }
+        path.push(ca.clone());
+        if climb(ca, pool, anchors, now_secs, budget, path)? {
+            return Ok(true);
+        }
+        path.pop();
+    }
+    Ok(false)
+}
+
+/// True if `ca` issued `cert`.
+fn issued(
+    ca: &CertView<'_>,
+    cert: &CertView<'_>,
+    role: Role,
+    now_secs: u64,
+    budget: &mut usize,
+) -> Result<bool> {
+    if ca.subject_der != cert.issuer_der || check_ca(ca, role, now_secs).is_err() {
+        return Ok(false);
+    }
+    let Some(left) = budget.checked_sub(1) else {
+        return distrust();
+    };
+    *budget = left;
+    let Some(alg) = cert.signature_alg() else {
+        return Ok(false);
+    };
+    Ok(keys::verify(ca.spki_der, alg, cert.tbs_der, cert.signature).is_ok())
+}
+
+/// Checks that `signer` may sign CMP messages and stands under an anchor.
+///
+/// # Errors
+/// `TEE_ERROR_SECURITY` otherwise.
+pub fn check_signer(
+    signer: &CertView<'_>,
+    pool: &[CertView<'_>],
+    anchors: &[CertView<'_>],
+    now_secs: u64,
+) -> Result<()> {
+    check_ca(signer, Role::Signer, now_secs)?;
+    if anchors.iter().any(|anchor| anchor.der == signer.der) {
+        return Ok(());
+    }
+    to_anchor(signer, pool, anchors, now_secs).map(drop)
+}

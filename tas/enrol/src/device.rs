@@ -1,0 +1,78 @@
+//! Who this device is and what its CA ordered: from the TEE alone, never from a client.
+
+use alloc::string::String;
+
+use tegata_ta_sdk::consts::*;
+use tegata_ta_sdk::{Error, Result, property, system};
+use tegata_wire::enrolment::{Identity, Procedure};
+use tegata_wire::ids::Ueid;
+
+use crate::orders::{self, Personalization};
+
+/// Everything a request is made of, beside the key.
+pub struct Orders {
+    /// The CA's procedure.
+    pub procedure: Procedure,
+    /// `CsrAuthKey` and release; secret.
+    pub personalization: Personalization,
+    /// This device.
+    pub identity: Identity,
+}
+
+fn optional<T>(found: Result<T>) -> Result<Option<T>> {
+    match found {
+        Ok(value) => Ok(Some(value)),
+        Err(Error(TEE_ERROR_ITEM_NOT_FOUND)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Step 7: the hardware identity, write-once data of the platform.
+fn identity() -> Result<Identity> {
+    let set = TEE_PROPSET_TEE_IMPLEMENTATION;
+    let ueid = property::binary(set, "dev.tegata.ueid")?;
+    let mut identity =
+        Identity::new(Ueid::from_slice(&ueid).map_err(|_| Error(TEE_ERROR_BAD_STATE))?);
+    identity.serial = optional(property::string(set, "dev.tegata.serial"))?;
+    identity.model = optional(property::binary(set, "dev.tegata.hwmodel"))?
+        .and_then(|model| String::from_utf8(model).ok());
+    identity.imei = optional(property::string(set, "dev.tegata.imei"))?;
+    identity.mac = optional(property::binary(set, "dev.tegata.mac"))?
+        .and_then(|mac| <[u8; 6]>::try_from(mac).ok());
+    Ok(identity)
+}
+
+impl Orders {
+    /// Reads the components of this TA's release and the device's identity.
+    ///
+    /// # Errors
+    /// `TEE_ERROR_BAD_STATE` if the release has no usable procedure or personalization data, if
+    /// that data is another device's, or if the device lacks an attribute.
+    pub fn load() -> Result<Self> {
+        let unusable = Error(TEE_ERROR_BAD_STATE);
+        let procedure = system::component(system::COMPONENT_PROCEDURE)?;
+        let procedure = orders::procedure(&procedure).ok_or(unusable)?;
+        let config = system::component(system::COMPONENT_CONFIG)?;
+        let personalization = Personalization::decode(&config).ok_or(unusable)?;
+        let identity = identity()?;
+        procedure.check_identity(&identity).map_err(|_| unusable)?;
+        personalization
+            .sender_kid(identity.ueid.as_bytes())
+            .ok_or(unusable)?;
+        Ok(Self {
+            procedure,
+            personalization,
+            identity,
+        })
+    }
+
+    /// senderKID of this release and device.
+    ///
+    /// # Errors
+    /// Not for a value made by [`Orders::load`].
+    pub fn sender_kid(&self) -> Result<alloc::vec::Vec<u8>> {
+        self.personalization
+            .sender_kid(self.identity.ueid.as_bytes())
+            .ok_or(Error(TEE_ERROR_BAD_STATE))
+    }
+}

@@ -1,0 +1,296 @@
+//! Steps 6 to 14: request, response, confirmation.
+//!
+//! A label has at most one request under way and one installed certificate; the installed one
+//! works until the next is confirmed. Every step can be repeated: the same request, the same
+//! confirmation comes out. Bytes from outside change nothing before the CA's signature over them,
+//! and the transaction and nonce in them, have been checked.
+
+use alloc::vec::Vec;
+
+use tegata_ta_sdk::consts::*;
+use tegata_ta_sdk::object::Object;
+use tegata_ta_sdk::{Error, Result, crypto, system};
+use tegata_wire::cmp::{
+    HashAlg, MessageToProtect, NONCE_BYTES, P10CR_CERT_REQ_ID, PkiHeader, ProtectionAlg, RawBody,
+    null_dn,
+};
+use tegata_wire::enrolment::ConfirmMode;
+use tegata_wire::x509::{CertView, CsrBuilder, SignatureAlg, assemble_csr};
+
+use crate::device::Orders;
+use crate::message::{self, MessageView};
+use crate::record::{Name, Record, Slot};
+use crate::{cert, chain, keys};
+
+fn bug<E>(_: E) -> Error {
+    Error(TEE_ERROR_GENERIC)
+}
+
+fn malformed<E>(_: E) -> Error {
+    Error(TEE_ERROR_BAD_FORMAT)
+}
+
+/// The signature algorithm of a record's key.
+///
+/// # Errors
+/// `TEE_ERROR_CORRUPT_OBJECT` if there is no such algorithm.
+pub fn alg_of(record: &Record) -> Result<SignatureAlg> {
+    tegata_wire::enrolment::KeyKind::from_cose_alg(record.cose_alg)
+        .ok_or(Error(TEE_ERROR_CORRUPT_OBJECT))
+        .and_then(keys::signature_alg)
+}
+
+/// Protects a message with the device's `CsrAuthKey`. Spec: RFC 9481 section 6.2.1.
+fn protect(orders: &Orders, header: &PkiHeader, body: &RawBody) -> Result<Vec<u8>> {
+    let message = MessageToProtect::new(header, body).map_err(bug)?;
+    let part = message.protected_part().map_err(bug)?;
+    let secret = &orders.personalization.csr_auth_key;
+    let key = Object::secret(TEE_TYPE_HMAC_SHA256, secret.as_slice())?;
+    let mac = crypto::mac(TEE_ALG_HMAC_SHA256, &key, &part)?;
+    message.into_der(Some(&mac), &[]).map_err(bug)
+}
+
+/// Sender and recipient are told by senderKID and the way the message goes: NULL-DNs.
+fn header(record: &Record) -> Result<PkiHeader> {
+    PkiHeader::new(null_dn(), null_dn())
+        .with_protection(&ProtectionAlg::HMAC_SHA256)
+        .and_then(|h| h.with_sender_kid(&record.sender_kid))
+        .and_then(|h| h.with_transaction_id(&record.transaction_id))
+        .and_then(|h| h.with_sender_nonce(&record.nonce))
+        .map_err(bug)
+}
+
+/// Steps 6 to 9: key pair, CSR, p10cr. A request under way is given out again as it was.
+///
+/// # Errors
+/// `TEE_ERROR_ITEM_NOT_FOUND` if `profile` is not the one this TA was made for.
+pub fn begin(name: &Name, profile: Option<&[u8]>) -> Result<Vec<u8>> {
+    let orders = Orders::load()?;
+    if profile.is_some_and(|wanted| wanted != orders.procedure.profile.as_bytes()) {
+        return Err(Error(TEE_ERROR_ITEM_NOT_FOUND));
+    }
+    let sender_kid = orders.sender_kid()?;
+    match Record::load(name, Slot::Pending) {
+        // A newer release has other secrets and perhaps other orders: begin anew.
+        Ok((_, pending)) if pending.sender_kid == sender_kid => return Ok(pending.request),
+        Ok(_) | Err(Error(TEE_ERROR_ITEM_NOT_FOUND | TEE_ERROR_CORRUPT_OBJECT)) => {}
+        Err(error) => return Err(error),
+    }
+    let alg = keys::signature_alg(orders.procedure.key_kind)?;
+    let key = keys::generate(alg)?;
+    let csr = CsrBuilder {
+        subject: orders.procedure.subject(&orders.identity).map_err(bug)?,
+        spki_der: keys::spki_der(alg, &key)?,
+        san: orders.procedure.san(&orders.identity).map_err(bug)?,
+        extensions: Vec::new(),
+    };
+    let tbs = csr.to_tbs().map_err(bug)?;
+    let csr = assemble_csr(&tbs, alg, &keys::sign(alg, &key, &tbs)?).map_err(bug)?;
+    let mut record = Record {
+        cose_alg: orders.procedure.key_kind.cose_alg(),
+        sender_kid,
+        transaction_id: crypto::random::<NONCE_BYTES>()?.to_vec(),
+        nonce: crypto::random::<NONCE_BYTES>()?.to_vec(),
+        ..Record::default()
+    };
+    let mut head = header(&record)?;
+    if orders.procedure.confirm_mode == ConfirmMode::Implicit {
+        head = head.with_implicit_confirm().map_err(bug)?;
+    }
+    record.request = protect(&orders, &head, &RawBody::p10cr(&csr).map_err(bug)?)?;
+    // 1. Key and request are durable before anyone sees the request.
+    record.store(name, Slot::Pending, &key)?;
+    Ok(record.request)
+}
+
+/// A message of the CA whose signature, transaction and nonce are right.
+struct Authentic<'a> {
+    message: MessageView<'a>,
+    now_secs: u64,
+}
+
+/// Certificates that a message carries, and those kept from an earlier one.
+fn pool<'a>(message: &MessageView<'a>, kept: &'a [Vec<u8>]) -> Vec<CertView<'a>> {
+    let kept = kept.iter().map(Vec::as_slice);
+    let all = message.extra_certs.iter().copied().chain(kept);
+    all.filter_map(|der| CertView::from_der(der).ok()).collect()
+}
+
+fn anchors(orders: &Orders) -> Result<Vec<CertView<'_>>> {
+    let anchors = &orders.procedure.trust_anchors;
+    anchors
+        .iter()
+        .map(|der| CertView::from_der(der).map_err(bug))
+        .collect()
+}
+
+fn authenticate<'a>(bytes: &'a [u8], orders: &Orders, record: &Record) -> Result<Authentic<'a>> {
+    let untrusted = Error(TEE_ERROR_SECURITY);
+    let message = MessageView::from_der(bytes)?;
+    if message.transaction_id != record.transaction_id || message.recip_nonce != record.nonce {
+        system::log("message refused: not an answer to ours");
+        return Err(untrusted);
+    }
+    let alg = message.signature_alg.ok_or(untrusted)?;
+    let now_secs = message.time_secs.ok_or(untrusted)?;
+    if message.sender_nonce.len() < NONCE_BYTES {
+        return Err(untrusted);
+    }
+    let part = message.protected_part()?;
+    let anchors = anchors(orders)?;
+    let candidates = pool(&message, &record.chain);
+    let signed = candidates
+        .iter()
+        .chain(&anchors)
+        .take(SIGNERS_MAX)
+        .any(|signer| {
+            message
+                .sender_der
+                .is_none_or(|sender| sender == signer.subject_der)
+                && keys::verify(signer.spki_der, alg, &part, message.protection).is_ok()
+                && chain::check_signer(signer, &candidates, &anchors, now_secs).is_ok()
+        });
+    if !signed {
+        system::log("message refused: no signature of our CA");
+        return Err(untrusted);
+    }
+    Ok(Authentic { message, now_secs })
+}
+
+/// certHash of a certificate, and whether the message must name the hash.
+///
+/// Spec: RFC 9810 section 5.3.18: the hash of the certificate's signature algorithm; Ed25519 names
+/// none, so SHA-512 is said.
+fn cert_hash(view: &CertView<'_>) -> Result<(Vec<u8>, Option<HashAlg>)> {
+    let (gp, named) = match view.signature_alg() {
+        Some(SignatureAlg::EcdsaSha256) => (TEE_ALG_SHA256, None),
+        Some(SignatureAlg::EcdsaSha384) => (TEE_ALG_SHA384, None),
+        Some(SignatureAlg::Ed25519) => (TEE_ALG_SHA512, Some(HashAlg::Sha512)),
+        _ => return Err(Error(TEE_ERROR_NOT_SUPPORTED)),
+    };
+    Ok((crypto::digest(gp, view.der)?, named))
+}
+
+/// Steps 13 and 14: the CA's response. Returns certConf, or nothing if none is wanted.
+///
+/// # Errors
+/// `TEE_ERROR_ACCESS_DENIED` if the CA authentically refuses; `TEE_ERROR_BAD_FORMAT` and
+/// `TEE_ERROR_SECURITY` for anything that is not the CA's answer with our certificate. The state
+/// is the same as before then.
+pub fn finish(name: &Name, cp: &[u8]) -> Result<Vec<u8>> {
+    let orders = Orders::load()?;
+    let response_digest = crypto::digest(TEE_ALG_SHA256, cp)?;
+    let (key, mut record) = match Record::load(name, Slot::Pending) {
+        Ok(found) => found,
+        Err(Error(TEE_ERROR_ITEM_NOT_FOUND)) => {
+            // Installed by this very response, with implicit confirmation: the answer was lost.
+            let (_, installed) = Record::load(name, Slot::Installed)?;
+            return if installed.response_digest == response_digest && installed.confirm.is_empty() {
+                Ok(Vec::new())
+            } else {
+                Err(Error(TEE_ERROR_ITEM_NOT_FOUND))
+            };
+        }
+        Err(error) => return Err(error),
+    };
+    if !record.confirm.is_empty() && record.response_digest == response_digest {
+        return Ok(record.confirm);
+    }
+    if !record.confirm.is_empty() {
+        // One response was accepted; another one is not an answer to anything.
+        return Err(Error(TEE_ERROR_SECURITY));
+    }
+    let answer = authenticate(cp, &orders, &record)?;
+    let message = &answer.message;
+    let leaf_der = match message.kind {
+        message::CP => message
+            .certificate()?
+            .ok_or(Error(TEE_ERROR_ACCESS_DENIED))?,
+        message::ERROR => return Err(Error(TEE_ERROR_ACCESS_DENIED)),
+        _ => return Err(Error(TEE_ERROR_SECURITY)),
+    };
+    let leaf = CertView::from_der(leaf_der).map_err(malformed)?;
+    let alg = alg_of(&record)?;
+    let own_spki = keys::spki_der(alg, &key)?;
+    let issuers = cert::check(
+        &leaf,
+        &orders,
+        &own_spki,
+        &pool(message, &[]),
+        &anchors(&orders)?,
+        answer.now_secs,
+    )?;
+    record.chain = Vec::from([leaf_der.to_vec()]);
+    record
+        .chain
+        .extend(issuers.iter().map(|ca| ca.der.to_vec()));
+    record.response_digest = response_digest;
+
+    let asked = orders.procedure.confirm_mode == ConfirmMode::Implicit;
+    if asked && message.implicit_confirm {
+        install(name, &key, &record)?;
+        return Ok(Vec::new());
+    }
+    record.nonce = crypto::random::<NONCE_BYTES>()?.to_vec();
+    let (hash, named) = cert_hash(&leaf)?;
+    let mut head = header(&record)?
+        .with_recip_nonce(message.sender_nonce)
+        .map_err(bug)?;
+    if named.is_some() {
+        head.pvno = 3;
+    }
+    let body = RawBody::cert_conf(P10CR_CERT_REQ_ID, &hash, named).map_err(bug)?;
+    record.confirm = protect(&orders, &head, &body)?;
+    // 2. The accepted certificate is durable before it is confirmed.
+    record.store(name, Slot::Pending, &key)?;
+    Ok(record.confirm)
+}
+
+/// The CA's pkiConf: installs the certificate.
+///
+/// # Errors
+/// As [`finish`].
+pub fn confirm(name: &Name, pki_conf: &[u8]) -> Result<()> {
+    let orders = Orders::load()?;
+    let (key, record) = match Record::load(name, Slot::Pending) {
+        Ok(found) => found,
+        Err(Error(TEE_ERROR_ITEM_NOT_FOUND)) => {
+            // Installed already, the answer was lost.
+            let (_, installed) = Record::load(name, Slot::Installed)?;
+            authenticate(pki_conf, &orders, &installed)?;
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    if record.confirm.is_empty() {
+        return Err(Error(TEE_ERROR_BAD_STATE));
+    }
+    let answer = authenticate(pki_conf, &orders, &record)?;
+    match answer.message.kind {
+        message::PKI_CONF => {}
+        message::ERROR => return Err(Error(TEE_ERROR_ACCESS_DENIED)),
+        _ => return Err(Error(TEE_ERROR_SECURITY)),
+    }
+    install(name, &key, &record)
+}
+
+/// Puts key and certificate into place in one write, reads them back and proves that they fit.
+fn install(name: &Name, key: &Object, record: &Record) -> Result<()> {
+    // 3. One atomic write replaces the old certificate; a crash before it leaves the old one and
+    //    the request, a crash after it leaves both records, and confirming again mends that.
+    record.store(name, Slot::Installed, key)?;
+    let (stored, read) = Record::load(name, Slot::Installed)?;
+    let leaf = read.chain.first().ok_or(Error(TEE_ERROR_CORRUPT_OBJECT))?;
+    let leaf = CertView::from_der(leaf).map_err(|_| Error(TEE_ERROR_CORRUPT_OBJECT))?;
+    let alg = alg_of(&read)?;
+    let challenge = crypto::random::<32>()?;
+    let raw = keys::sign(alg, &stored, &challenge)?;
+    let bits = alg.signature_to_bits(&raw).map_err(bug)?;
+    keys::verify(leaf.spki_der, alg, &challenge, &bits)?;
+    drop(stored);
+    // 4. The request has done its work.
+    Record::delete(name, Slot::Pending).map(drop)
+}
+
+/// Most certificates tried as the signer of a message.
+const SIGNERS_MAX: usize = 8;
