@@ -9,6 +9,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use tegata_tee::gp::host::{HostError, HostReply, HostRequest, HostTransport, RemoteServices};
 use tegata_tee::session::launch::{LaunchError, Outcome, TaInstance};
@@ -52,9 +53,11 @@ fn run(args: &[OsString]) -> Result<(), WorkerError> {
     let _ = rustix::thread::set_name(c"tegata-ta");
     // Open before the walls stand; it shows nothing but this process's own size.
     let statm = File::open("/proc/self/statm").ok();
+    // The second handle of the channel too: behind the walls a descriptor cannot be duplicated.
+    let channel = Channel { stream: Arc::new(stream) };
+    let shared = channel.clone();
     let missing = sandbox::confine_worker(walls)?;
     let missing = missing.into_iter().map(String::from).collect();
-    let channel = Channel { stream };
     channel.send(&FromWorker::Ready { missing })?;
     match channel.receive()? {
         ToWorker::Launch {
@@ -62,7 +65,7 @@ fn run(args: &[OsString]) -> Result<(), WorkerError> {
             uuid,
             module,
         } if walls.filter => {
-            let services = RemoteServices(channel.share()?);
+            let services = RemoteServices(shared);
             match load(TaId { signer, uuid }, &module.0, services) {
                 Ok(instance) => {
                     drop(module);
@@ -141,17 +144,13 @@ fn walls(args: &[OsString]) -> Option<WorkerWalls> {
     })
 }
 
+#[derive(Clone)]
 struct Channel {
-    stream: UnixStream,
+    /// The filter of system calls forbids to duplicate a descriptor, so it is shared.
+    stream: Arc<UnixStream>,
 }
 
 impl Channel {
-    fn share(&self) -> Result<Self, WorkerError> {
-        Ok(Self {
-            stream: self.stream.try_clone()?,
-        })
-    }
-
     fn send(&self, message: &FromWorker) -> Result<(), WorkerError> {
         Ok(frames::send_blocking(
             &self.stream,
