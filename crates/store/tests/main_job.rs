@@ -133,6 +133,30 @@ fn enrol(world: &mut World, device: &Device, key: &PrivateKey, transaction: u8) 
     cert
 }
 
+/// Writes the certificates to `TEGATA_CERT_DIR`, if it is set, for other tools to look at.
+fn keep_certificates(world: &World, issuing: KeyAlg) {
+    let Some(dir) = std::env::var_os("TEGATA_CERT_DIR").map(std::path::PathBuf::from) else {
+        return;
+    };
+    let rows = world
+        .ca
+        .role()
+        .store
+        .read("t", |tx| certificate::list(tx, &[], 10))
+        .unwrap();
+    let ca = [
+        ("root", world.ca.root_certificate()),
+        ("issuing", world.ca.issuing_certificate()),
+    ];
+    for (name, der) in ca {
+        std::fs::write(dir.join(format!("{issuing}-{name}.der")), der).unwrap();
+    }
+    for (i, row) in rows.iter().enumerate() {
+        let der = row.der.as_ref().unwrap();
+        std::fs::write(dir.join(format!("{issuing}-leaf-{i}.der")), der).unwrap();
+    }
+}
+
 #[test]
 fn the_main_job_with_each_issuing_algorithm_and_device_key() {
     for issuing in KeyAlg::ALL {
@@ -153,6 +177,7 @@ fn the_main_job_with_each_issuing_algorithm_and_device_key() {
             let again = enrol(&mut world, &devices[0], &key, transaction + 100);
             assert_eq!(first, again, "the same request gets the same certificate");
         }
+        keep_certificates(&world, issuing);
         let rows = world
             .ca
             .role()

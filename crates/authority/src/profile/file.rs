@@ -240,7 +240,7 @@ impl Names<'_, '_, '_> {
                 self.mistakes.add(
                     at.span(),
                     "a URI begins with a scheme",
-                    "Write for example \"urn:dev:{ueid}\".",
+                    "Write for example \"urn:dev:ueid:{ueid}\".",
                 );
             }
         }

@@ -8,7 +8,12 @@ fn the_example_policy_is_good() {
     assert_eq!(policy.min_security_level, SecurityLevel::Software);
     assert_eq!(policy.min_debug_status, DebugStatus::Enabled);
     assert_eq!((policy.max_age_secs, policy.result_secs), (300, 300));
-    assert_eq!(policy.runtimes.len(), 2);
+    assert!(
+        policy
+            .runtimes
+            .iter()
+            .any(|(name, versions)| name == "tegata-teed" && versions.is_none())
+    );
 }
 
 #[test]
@@ -40,10 +45,8 @@ fn policy_mistakes_have_their_place() {
         assert_eq!(e.mistakes[0].line, line, "{e}");
         assert!(e.to_string().contains(word), "{e}");
     }
-    let none = EXAMPLE.replace(
-        "[{ name = \"tegata-teed\" }, { name = \"tegata-optee\" }]",
-        "[]",
-    );
+    let line = EXAMPLE.lines().find(|l| l.starts_with("runtimes")).unwrap();
+    let none = EXAMPLE.replace(line, "runtimes = []");
     assert!(
         AppraisalPolicy::parse(&none)
             .unwrap_err()
