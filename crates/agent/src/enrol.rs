@@ -16,7 +16,7 @@
 //! | 1 ENROL_BEGIN | label | in: profile, may be empty | p10cr, DER | CMP path |
 //! | 2 ENROL_FINISH | label | in: cp, DER | certConf, DER; empty: done | |
 //! | 3 ENROL_CONFIRM | label | in: pkiConf, DER | | |
-//! | 4 GET_CERTIFICATE | label | out: chain, PEM, leaf first | | |
+//! | 4 GET_CERTIFICATE | label | | chain, PEM, leaf first | |
 
 use std::time::{Duration, Instant};
 
@@ -338,12 +338,12 @@ impl Driver<'_> {
         let pem = self.repeat(Step::Read, |driver| {
             let params = [
                 Parameter::memref_input(label.as_bytes()),
-                Parameter::memref_output(MESSAGE_ROOM),
                 Parameter::None,
+                Parameter::memref_output(MESSAGE_ROOM),
                 Parameter::None,
             ];
             let operation = driver.invoke(Step::Read, command::GET_CERTIFICATE, params)?;
-            Ok(operation.memref(1).to_vec())
+            Ok(operation.memref(2).to_vec())
         })?;
         let reason = "the certificate is not PEM";
         String::from_utf8(pem)

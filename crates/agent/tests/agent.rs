@@ -369,7 +369,7 @@ fn enrolment_ta(confirm: &'static [u8]) -> Context {
                 (command::ENROL_BEGIN, _) => operation(0, 0, [&[], &[], b"csr", b"/cmp/p/x"]),
                 (command::ENROL_FINISH, b"cp") => operation(0, 0, [&[], &[], confirm, &[]]),
                 (command::ENROL_CONFIRM, b"pkiconf") => operation(0, 0, [&[]; 4]),
-                (command::GET_CERTIFICATE, _) => operation(0, 0, [&[], PEM, &[], &[]]),
+                (command::GET_CERTIFICATE, _) => operation(0, 0, [&[], &[], PEM, &[]]),
                 _ => operation(codes::TEEC_ERROR_SECURITY, 0, [&[]; 4]),
             })
         }

@@ -34,7 +34,7 @@ use tegata_wire::x509::CertView;
 
 use record::{Name, Record, Slot};
 
-/// `ENROL_BEGIN(label, profile?) -> p10cr`.
+/// `ENROL_BEGIN(label, profile?) -> p10cr, CMP path?`.
 const ENROL_BEGIN: u32 = 1;
 /// `ENROL_FINISH(label, cp) -> certConf`.
 const ENROL_FINISH: u32 = 2;
@@ -89,7 +89,13 @@ impl TrustedApp for Enrol {
                     None
                 };
                 let request = enrol::begin(&name, profile.filter(|p| !p.is_empty()))?;
-                params.set_output(2, &request)
+                params.set_output(2, &request)?;
+                // Where the request goes is the CA's word too; who knows it already leaves this out.
+                if params.has(3) {
+                    let orders = device::Orders::load()?;
+                    params.set_output(3, orders.procedure.cmp_path.as_bytes())?;
+                }
+                Ok(())
             }
             ENROL_FINISH => {
                 let confirm = enrol::finish(&name, params.input(1)?)?;
