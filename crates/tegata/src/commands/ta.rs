@@ -29,7 +29,7 @@ use crate::{roles, serve, trust};
 const PACKAGE_LEN_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// The enrolment TA of this program; `cargo xtask tas` rebuilds it.
-const ENROL_TA: &[u8] = b"";
+const ENROL_TA: &[u8] = include_bytes!("../../../../tas/enrol/enrol.wasm");
 
 /// What is to be released.
 #[derive(Debug)]

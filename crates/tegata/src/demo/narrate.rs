@@ -13,9 +13,24 @@ use crate::certificate::san_text;
 use crate::cli::show;
 use crate::story::{Act, Who, size};
 
+/// The acts of several exchanges in the order in which they happened: a call that the TAM makes
+/// before it answers stands between what it got and what it answers.
+#[must_use]
+pub fn in_order(exchanges: &[Exchange]) -> Vec<Act> {
+    let mut timed = Vec::new();
+    for exchange in exchanges {
+        let ended = exchange.started + exchange.took;
+        for (index, act) in acts(exchange).into_iter().enumerate() {
+            timed.push((if index == 0 { exchange.started } else { ended }, act));
+        }
+    }
+    timed.sort_by_key(|(at, _)| *at);
+    timed.into_iter().map(|(_, act)| act).collect()
+}
+
 /// The acts of one exchange: what went, and what came back.
 #[must_use]
-pub fn acts(exchange: &Exchange) -> Vec<Act> {
+fn acts(exchange: &Exchange) -> Vec<Act> {
     let sent = exchange.request.len();
     let answered = exchange.answer.len();
     let status = exchange.status;

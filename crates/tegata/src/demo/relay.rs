@@ -42,6 +42,8 @@ pub struct Exchange {
     pub answer_type: String,
     /// Body of the answer.
     pub answer: Vec<u8>,
+    /// When the request had come.
+    pub started: Instant,
     /// From the whole request to the whole answer.
     pub took: Duration,
 }
@@ -215,6 +217,7 @@ fn forward(
         status: got.status,
         answer_type: got.content_type,
         answer: got.body,
+        started,
         took: started.elapsed(),
     };
     let mut inner = carrier.inner.lock().unwrap_or_else(PoisonError::into_inner);

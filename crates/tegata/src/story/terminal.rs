@@ -263,17 +263,21 @@ impl TerminalTeller {
             .saturating_sub(6)
             .saturating_sub(actors_width)
             .max(1);
-        let text_width = self
-            .width
-            .saturating_sub(TEXT_AT + SIZE_WIDTH + TIME_WIDTH + 1);
         let len = act.len_bytes.map(size).unwrap_or_default();
         let took = act.took_us.map(span).unwrap_or_default();
+        let numbers_width = match (len.is_empty(), took.is_empty()) {
+            (true, true) => 0,
+            (true, false) => TIME_WIDTH + 1,
+            _ => SIZE_WIDTH + TIME_WIDTH + 1,
+        };
+        let text_width = self.width.saturating_sub(TEXT_AT + numbers_width);
         let mut lines = Vec::new();
         for (index, part) in wrap(&act.did, text_width).into_iter().enumerate() {
             if index == 0 {
+                let size_width = if len.is_empty() { 0 } else { SIZE_WIDTH };
                 let numbers = format!(
                     "{}{}",
-                    pad_left(&len, SIZE_WIDTH),
+                    pad_left(&len, size_width),
                     pad_left(&took, TIME_WIDTH)
                 );
                 let line = format!(
