@@ -67,6 +67,19 @@ impl Object {
         check(unsafe { sys::TEE_GenerateKey(self.0, bits, params.as_ptr(), count) })
     }
 
+    /// `TEE_CopyObjectAttributes1` into a new transient object: a copy of the key without the
+    /// handle on its storage, and with no more usage rights.
+    ///
+    /// # Errors
+    /// The object holds no key.
+    pub fn transient_copy(&self) -> Result<Self> {
+        let [object_type, _, max_bits, ..] = self.info()?;
+        let copy = Self::transient(object_type, max_bits)?;
+        // SAFETY: numbers only.
+        check(unsafe { sys::TEE_CopyObjectAttributes1(copy.0, self.0) })?;
+        Ok(copy)
+    }
+
     /// `TEE_RestrictObjectUsage1`.
     ///
     /// # Errors

@@ -158,7 +158,8 @@ impl Record {
         .map(drop)
     }
 
-    /// Reads a record and its key.
+    /// Reads a record and its key; the key comes as a copy, so that no handle on the stored object
+    /// stays open and it can be replaced.
     ///
     /// # Errors
     /// `TEE_ERROR_ITEM_NOT_FOUND` if this owner has none of that label.
@@ -171,7 +172,7 @@ impl Record {
         if owner != name.owner.to_bytes() || label != name.label {
             return Err(Error(TEE_ERROR_ITEM_NOT_FOUND));
         }
-        Ok((object, record))
+        Ok((object.transient_copy()?, record))
     }
 
     /// Deletes a record and its key; `false` if there was none.

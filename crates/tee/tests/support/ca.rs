@@ -1,0 +1,479 @@
+//! A CA in a few lines: a root, an issuing CA, real signatures, and every lie worth trying.
+
+use std::cell::RefCell;
+
+use tegata_crypto::rustcrypto::RustCrypto;
+use tegata_crypto::{KeyAlg, PrivateKey, Provider, Rng, Secret, Signer, csr_auth};
+use tegata_wire::cmp::{
+    BodyKind, MessageToProtect, P10CR_CERT_REQ_ID, PkiFailureInfo, PkiHeader, ProtectionAlg,
+    RawBody, UnverifiedPkiMessage, directory_name,
+};
+use tegata_wire::enrolment::{
+    ConfirmMode, Identity, IdentityAttribute, KeyKind, Procedure, ProtocolProfile, SanTemplate,
+    Template,
+};
+use tegata_wire::ids::{ReleaseDigest, Ueid};
+use tegata_wire::x509::{
+    AllegedCsr, AttributeSpec, CertBuilder, DistinguishedName, ExtensionSet, NameBuilder, RawDer,
+    SerialNumber, Validity, assemble_certificate, oid, usage,
+};
+
+pub const RELEASE: ReleaseDigest = ReleaseDigest([0x52; 32]);
+const MASTER: [u8; 32] = [0x4d; 32];
+const NOW: u64 = 1_790_000_000;
+const YEAR: u64 = 365 * 86_400;
+
+/// What a liar changes in an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tamper {
+    ForeignRoot,
+    ForeignProtection,
+    NotSigned,
+    OtherTransaction,
+    OtherNonce,
+    NoTime,
+    NoSenderNonce,
+    OtherRequestId,
+    OtherKey,
+    OtherSubject,
+    OtherSan,
+    NoSan,
+    CaCertificate,
+    OtherKeyUsage,
+    OtherPurpose,
+    Expired,
+    NotYetValid,
+    TooLong,
+    UnknownCritical,
+    SignedByLeaf,
+    NoIssuer,
+    Rejected,
+    ErrorMessage,
+    AltersCertificate,
+}
+
+impl Tamper {
+    pub const ALL: [Self; 24] = [
+        Self::ForeignRoot,
+        Self::ForeignProtection,
+        Self::NotSigned,
+        Self::OtherTransaction,
+        Self::OtherNonce,
+        Self::NoTime,
+        Self::NoSenderNonce,
+        Self::OtherRequestId,
+        Self::OtherKey,
+        Self::OtherSubject,
+        Self::OtherSan,
+        Self::NoSan,
+        Self::CaCertificate,
+        Self::OtherKeyUsage,
+        Self::OtherPurpose,
+        Self::Expired,
+        Self::NotYetValid,
+        Self::TooLong,
+        Self::UnknownCritical,
+        Self::SignedByLeaf,
+        Self::NoIssuer,
+        Self::Rejected,
+        Self::ErrorMessage,
+        Self::AltersCertificate,
+    ];
+}
+
+struct Counter(u64);
+
+impl Rng for Counter {
+    fn fill(&mut self, out: &mut [u8]) -> Result<(), tegata_crypto::CryptoError> {
+        for chunk in out.chunks_mut(32) {
+            self.0 += 1;
+            let block = RustCrypto.sha256(&self.0.to_be_bytes());
+            chunk.copy_from_slice(&block[..chunk.len()]);
+        }
+        Ok(())
+    }
+}
+
+fn name(common: &str) -> DistinguishedName {
+    let spec = AttributeSpec::by_name("CN").unwrap();
+    NameBuilder::new()
+        .push(spec, common)
+        .unwrap()
+        .build()
+        .unwrap()
+}
+
+fn alg_of(kind: KeyKind) -> KeyAlg {
+    match kind {
+        KeyKind::P256 => KeyAlg::P256,
+        KeyKind::P384 => KeyAlg::P384,
+        _ => KeyAlg::Ed25519,
+    }
+}
+
+pub struct Ca {
+    kind: KeyKind,
+    confirm: ConfirmMode,
+    root_der: Vec<u8>,
+    issuing: PrivateKey,
+    issuing_der: Vec<u8>,
+    issuing_name: DistinguishedName,
+    rng: RefCell<Counter>,
+    issued: RefCell<Vec<u8>>,
+    cp: RefCell<Vec<u8>>,
+}
+
+fn certify(
+    issuer: &PrivateKey,
+    issuer_name: &DistinguishedName,
+    subject: &DistinguishedName,
+    spki_der: Vec<u8>,
+    validity: Validity,
+    extensions: ExtensionSet,
+    serial: u8,
+) -> Vec<u8> {
+    let alg = issuer.alg().signature_alg();
+    let tbs = CertBuilder {
+        serial: SerialNumber::from_random(&[serial; 16]),
+        signature_alg: alg,
+        issuer: issuer_name.clone(),
+        validity,
+        subject: subject.clone(),
+        spki_der,
+        extensions,
+    }
+    .to_tbs()
+    .unwrap();
+    let signature = issuer.sign(&tbs).unwrap();
+    assemble_certificate(&tbs, alg, &signature).unwrap()
+}
+
+fn ca_extensions(path_len: u8) -> ExtensionSet {
+    let mut set = ExtensionSet::new();
+    set.basic_constraints(true, Some(path_len)).unwrap();
+    set.key_usage_bits(usage::KEY_CERT_SIGN | usage::CRL_SIGN)
+        .unwrap();
+    set
+}
+
+static SEEDS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+
+impl Ca {
+    /// A fresh CA whose keys are of the kind it wants devices to have.
+    pub fn new(kind: KeyKind, confirm: ConfirmMode) -> Self {
+        let seed = SEEDS.fetch_add(1, std::sync::atomic::Ordering::Relaxed) << 32;
+        let mut rng = Counter(seed);
+        let root = PrivateKey::generate(alg_of(kind), &mut rng).unwrap();
+        let issuing = PrivateKey::generate(alg_of(kind), &mut rng).unwrap();
+        let (root_name, issuing_name) = (name("Test Root"), name("Test Issuing CA"));
+        let validity = Validity {
+            not_before_secs: NOW - YEAR,
+            not_after_secs: Some(NOW + 10 * YEAR),
+        };
+        let root_spki = root.public_key().to_spki_der().unwrap();
+        let root_der = certify(
+            &root,
+            &root_name,
+            &root_name,
+            root_spki,
+            validity,
+            ca_extensions(1),
+            1,
+        );
+        let spki = issuing.public_key().to_spki_der().unwrap();
+        let issuing_der = certify(
+            &root,
+            &root_name,
+            &issuing_name,
+            spki,
+            validity,
+            ca_extensions(0),
+            2,
+        );
+        Self {
+            kind,
+            confirm,
+            root_der,
+            issuing,
+            issuing_der,
+            issuing_name,
+            rng: RefCell::new(rng),
+            issued: RefCell::default(),
+            cp: RefCell::default(),
+        }
+    }
+
+    pub fn csr_auth_key(&self, ueid: &Ueid) -> [u8; 32] {
+        let key = csr_auth::device_csr_auth_key(
+            &RustCrypto,
+            &Secret::new(MASTER),
+            RELEASE.as_bytes(),
+            ueid.as_bytes(),
+        )
+        .unwrap();
+        *key.expose_secret()
+    }
+
+    pub fn procedure(&self) -> Procedure {
+        let template = |text| Template::new(text).unwrap();
+        let spec = |name| AttributeSpec::by_name(name).unwrap();
+        Procedure {
+            release_name: "test 1".into(),
+            profile: "device".into(),
+            protocol_profile: ProtocolProfile::Default,
+            key_kind: self.kind,
+            subject: vec![
+                (spec("CN"), template("sensor {serial}")),
+                (spec("serialNumber"), template("{ueid}")),
+            ],
+            san: vec![
+                SanTemplate::HardwareModule {
+                    hw_type: "1.3.6.1.4.1.32473.1".parse().unwrap(),
+                    serial: template("{serial}"),
+                },
+                SanTemplate::PermanentIdentifier {
+                    value: template("{ueid}"),
+                    assigner: None,
+                },
+                SanTemplate::Dns(template("d-{ueid}.example")),
+            ],
+            required: vec![IdentityAttribute::Serial],
+            key_usage: usage::DIGITAL_SIGNATURE,
+            ext_key_usage: vec![oid::KP_CLIENT_AUTH],
+            validity_secs: Some(YEAR),
+            renewal_window_secs: 30 * 86_400,
+            trust_anchors: vec![self.root_der.clone()],
+            cmp_path: "/.well-known/cmp/p/device".into(),
+            confirm_mode: self.confirm,
+        }
+    }
+
+    pub fn issuing_der(&self) -> &[u8] {
+        &self.issuing_der
+    }
+
+    pub fn last_issued(&self) -> Vec<u8> {
+        self.issued.borrow().clone()
+    }
+
+    pub fn last_cp(&self) -> Vec<u8> {
+        self.cp.borrow().clone()
+    }
+
+    fn nonce(&self) -> [u8; 16] {
+        let mut nonce = [0; 16];
+        self.rng.borrow_mut().fill(&mut nonce).unwrap();
+        nonce
+    }
+
+    /// Checks the device's MAC as the CA must: by the key of the senderKID.
+    fn authenticate(&self, bytes: &[u8]) -> (UnverifiedPkiMessage, Ueid) {
+        let message = UnverifiedPkiMessage::from_der(bytes).unwrap();
+        let kid = message.header().sender_kid().unwrap();
+        let (release, ueid) = kid.split_at(16);
+        assert_eq!(release, RELEASE.prefix());
+        let ueid = Ueid::from_slice(ueid).unwrap();
+        let protection = message.header().protection().unwrap().unwrap();
+        assert_eq!(protection, ProtectionAlg::HMAC_SHA256);
+        let part = message.protected_part().unwrap();
+        let mac = RustCrypto.hmac_sha256(&self.csr_auth_key(&ueid), &part);
+        assert_eq!(message.protection().unwrap(), mac);
+        (message, ueid)
+    }
+
+    /// Answers a p10cr with a cp, with lies if asked.
+    pub fn answer(&self, p10cr: &[u8], lies: &[Tamper]) -> Option<Vec<u8>> {
+        let lie = |tamper| lies.contains(&tamper);
+        let (message, ueid) = self.authenticate(p10cr);
+        let csr = AllegedCsr::from_der(message.body().p10cr_csr().unwrap()).unwrap();
+        let public = tegata_crypto::PublicKey::from_spki_der(&csr.spki_der).unwrap();
+        let alg = csr.signature_alg().unwrap();
+        let raw = alg.signature_from_bits(&csr.signature).unwrap();
+        RustCrypto.verify(&public, &csr.tbs_der, &raw).unwrap();
+        // The request equals the CA's own expansion of the procedure.
+        let seed = ueid.as_bytes()[1];
+        let mut identity = Identity::new(ueid);
+        identity.serial = Some(format!("SN-{seed:04}"));
+        let procedure = self.procedure();
+        let subject = procedure.subject(&identity).unwrap();
+        let san = procedure.san(&identity).unwrap();
+        assert_eq!((&csr.subject, &csr.san().unwrap()), (&subject, &san));
+
+        let certificate = self.leaf(&csr, &subject, &identity, &lie);
+        if lies.is_empty() {
+            self.issued.replace(certificate.clone());
+        }
+        let id = if lie(Tamper::OtherRequestId) {
+            0
+        } else {
+            P10CR_CERT_REQ_ID
+        };
+        let body = if lie(Tamper::Rejected) {
+            RawBody::cp_rejected(id, PkiFailureInfo::BAD_CERT_TEMPLATE, "no").unwrap()
+        } else if lie(Tamper::ErrorMessage) {
+            RawBody::error(PkiFailureInfo::SYSTEM_FAILURE, "no").unwrap()
+        } else {
+            RawBody::cp_granted(id, &certificate).unwrap()
+        };
+        let der = self.reply(message.header(), &body, &lie);
+        if lies.is_empty() {
+            self.cp.replace(der.clone());
+        }
+        Some(der)
+    }
+
+    fn leaf(
+        &self,
+        csr: &AllegedCsr,
+        subject: &DistinguishedName,
+        identity: &Identity,
+        lie: &dyn Fn(Tamper) -> bool,
+    ) -> Vec<u8> {
+        let mut rng = self.rng.borrow_mut();
+        let other = PrivateKey::generate(alg_of(self.kind), &mut *rng).unwrap();
+        let spki = if lie(Tamper::OtherKey) {
+            other.public_key().to_spki_der().unwrap()
+        } else {
+            csr.spki_der.clone()
+        };
+        let subject = if lie(Tamper::OtherSubject) {
+            name("sensor 2")
+        } else {
+            subject.clone()
+        };
+        let mut who = identity.clone();
+        if lie(Tamper::OtherSan) {
+            who.serial = Some("SN-0002".into());
+        }
+        let mut set = ExtensionSet::new();
+        set.basic_constraints(lie(Tamper::CaCertificate), None)
+            .unwrap();
+        let bits = if lie(Tamper::OtherKeyUsage) {
+            usage::DIGITAL_SIGNATURE | usage::KEY_CERT_SIGN
+        } else {
+            usage::DIGITAL_SIGNATURE
+        };
+        set.key_usage_bits(bits).unwrap();
+        let purpose = if lie(Tamper::OtherPurpose) {
+            oid::KP_CODE_SIGNING
+        } else {
+            oid::KP_CLIENT_AUTH
+        };
+        set.ext_key_usage(&[purpose]).unwrap();
+        if !lie(Tamper::NoSan) {
+            set.subject_alt_name(&self.procedure().san(&who).unwrap(), false)
+                .unwrap();
+        }
+        if lie(Tamper::UnknownCritical) {
+            set.push(tegata_wire::x509::Extension {
+                oid: "1.3.6.1.4.1.32473.99".parse().unwrap(),
+                critical: true,
+                value: vec![5, 0],
+            })
+            .unwrap();
+        }
+        let (begin, end) = match () {
+            () if lie(Tamper::Expired) => (NOW - YEAR, NOW - 1),
+            () if lie(Tamper::NotYetValid) => (NOW + 3600, NOW + YEAR),
+            () if lie(Tamper::TooLong) => (NOW, NOW + 2 * YEAR),
+            () => (NOW, NOW + YEAR),
+        };
+        let validity = Validity {
+            not_before_secs: begin,
+            not_after_secs: Some(end),
+        };
+        let serial = RustCrypto.sha256(&spki)[0];
+        let signer = if lie(Tamper::ForeignRoot) {
+            &other
+        } else {
+            &self.issuing
+        };
+        let mut der = certify(
+            signer,
+            &self.issuing_name,
+            &subject,
+            spki,
+            validity,
+            set,
+            serial,
+        );
+        if lie(Tamper::AltersCertificate) {
+            // A bit of the certificate's own signature.
+            *der.last_mut().unwrap() ^= 1;
+        }
+        der
+    }
+
+    fn reply(&self, request: &PkiHeader, body: &RawBody, lie: &dyn Fn(Tamper) -> bool) -> Vec<u8> {
+        let mut rng = Counter(77 << 40);
+        let foreign = PrivateKey::generate(alg_of(self.kind), &mut rng).unwrap();
+        let by_foreign = lie(Tamper::ForeignProtection) || lie(Tamper::SignedByLeaf);
+        let signer = if by_foreign { &foreign } else { &self.issuing };
+        let alg = signer.alg().signature_alg();
+        let sender = directory_name(&self.issuing_name).unwrap();
+        let mut header = PkiHeader::reply_to(request, sender);
+        if !lie(Tamper::NoSenderNonce) {
+            header = header.with_sender_nonce(&self.nonce()).unwrap();
+        }
+        if !lie(Tamper::NoTime) {
+            header = header.with_message_time(NOW).unwrap();
+        }
+        if lie(Tamper::OtherTransaction) {
+            header = header.with_transaction_id(&[9; 16]).unwrap();
+        }
+        if lie(Tamper::OtherNonce) {
+            header = header.with_recip_nonce(&[9; 16]).unwrap();
+        }
+        if body.kind == BodyKind::Cp && request.implicit_confirm() {
+            header = header.with_implicit_confirm().unwrap();
+        }
+        let mut extra = vec![RawDer::from_bytes(&self.issuing_der).unwrap()];
+        if lie(Tamper::NoIssuer) {
+            extra.clear();
+        }
+        if lie(Tamper::SignedByLeaf) {
+            // A certificate under our CA, but of a device, signs the message.
+            let mut set = ExtensionSet::new();
+            set.key_usage_bits(usage::DIGITAL_SIGNATURE).unwrap();
+            let spki = foreign.public_key().to_spki_der().unwrap();
+            let validity = Validity {
+                not_before_secs: NOW - 1,
+                not_after_secs: Some(NOW + YEAR),
+            };
+            let by = &self.issuing_name;
+            let leaf = certify(&self.issuing, by, by, spki, validity, set, 9);
+            extra.push(RawDer::from_bytes(&leaf).unwrap());
+        }
+        if lie(Tamper::NotSigned) {
+            let message = MessageToProtect::new(&header, body).unwrap();
+            return message.into_der(None, &extra).unwrap();
+        }
+        let header = header
+            .with_protection(&ProtectionAlg::Signature(alg))
+            .unwrap();
+        let message = MessageToProtect::new(&header, body).unwrap();
+        let raw = signer.sign(&message.protected_part().unwrap()).unwrap();
+        let bits = alg.signature_to_bits(&raw).unwrap();
+        message.into_der(Some(&bits), &extra).unwrap()
+    }
+
+    /// Answers certConf with pkiConf, after checking what it confirms.
+    pub fn confirm(&self, cert_conf: &[u8]) -> Option<Vec<u8>> {
+        let message = UnverifiedPkiMessage::from_der(cert_conf).ok()?;
+        let content = message.body().cert_conf_content().unwrap().into_vec();
+        assert_eq!(content.len(), 1);
+        if !self.issued.borrow().is_empty() {
+            self.authenticate(cert_conf);
+            let issued = self.issued.borrow();
+            let hash = match self.kind {
+                KeyKind::P256 => RustCrypto.sha256(&issued).to_vec(),
+                KeyKind::P384 => RustCrypto.sha384(&issued).to_vec(),
+                _ => RustCrypto.sha512(&issued).to_vec(),
+            };
+            assert_eq!(content[0].cert_hash.as_bytes(), hash);
+            assert!(content[0].is_accepted());
+        }
+        let body = RawBody::pki_conf().unwrap();
+        Some(self.reply(message.header(), &body, &|_| false))
+    }
+}

@@ -1,0 +1,359 @@
+//! A device with TAs installed, for tests: the real session manager, Wasm host and storage over a
+//! platform in memory. Only the installation is short-cut.
+#![allow(dead_code)] // Each test file uses its part.
+
+pub mod ca;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use tegata_crypto::rustcrypto::RustCrypto;
+use tegata_crypto::{Provider, PublicKey};
+use tegata_tee::gp::consts::*;
+use tegata_tee::gp::host::{ComponentKind, HostError, PersistentTime, TaReply, TeeInfo};
+use tegata_tee::gp::params::{Param, ParamOut, Params};
+use tegata_tee::session::{
+    CallControl, Caller, ClientIdentity, InProcess, LoadedTa, SessionLimits, SessionManager,
+    SharedTee, TeeAccess,
+};
+use tegata_tee::storage::TaId;
+use tegata_tee::testing::TestPlatform;
+use tegata_tee::{Tee, TrustAnchors};
+use tegata_wire::enrolment::{KeyKind, PersonalizationData};
+use tegata_wire::ids::{Digest, SignerId, TaUuid, Ueid};
+use zeroize::Zeroizing;
+
+/// A user.
+pub const ALICE: fn() -> Caller = || Caller {
+    owner: 1,
+    client: ClientIdentity::user(1000),
+};
+/// Another user.
+pub const BOB: fn() -> Caller = || Caller {
+    owner: 2,
+    client: ClientIdentity::user(1001),
+};
+
+/// Something that says who calls.
+pub trait Who {
+    fn caller(&self) -> Caller;
+}
+impl Who for Caller {
+    fn caller(&self) -> Caller {
+        *self
+    }
+}
+impl<F: Fn() -> Caller> Who for F {
+    fn caller(&self) -> Caller {
+        self()
+    }
+}
+
+type Lock = spin_lock::Lock;
+
+mod spin_lock {
+    use tegata_tee::Tee;
+    use tegata_tee::session::Exclusive;
+    use tegata_tee::testing::TestPlatform;
+
+    /// The TEE behind the standard library's lock, as a backend would keep it.
+    pub struct Lock(pub std::sync::Mutex<Tee<TestPlatform>>);
+
+    impl Exclusive<Tee<TestPlatform>> for Lock {
+        fn with<R>(&self, work: impl FnOnce(&mut Tee<TestPlatform>) -> R) -> R {
+            work(&mut self.0.lock().unwrap())
+        }
+    }
+}
+
+/// A TA as if it were installed.
+#[derive(Clone)]
+pub struct Installed {
+    pub id: TaId,
+    pub module: Arc<Vec<u8>>,
+    pub procedure: Option<Vec<u8>>,
+    pub config: Option<Vec<u8>>,
+}
+
+/// The TEE of the device, with installations from a map.
+pub struct Access {
+    inner: SharedTee<TestPlatform, Lock>,
+    tas: Arc<Mutex<BTreeMap<TaUuid, Installed>>>,
+}
+
+impl TeeAccess for Access {
+    fn load(&self, uuid: &TaUuid) -> Result<Option<LoadedTa>, HostError> {
+        let found = self.tas.lock().unwrap().get(uuid).cloned();
+        Ok(found.map(|ta| LoadedTa {
+            id: ta.id,
+            measurement: Digest(RustCrypto.sha256(&ta.module)),
+            module: ta.module,
+        }))
+    }
+    fn installed(&self, uuid: &TaUuid) -> Result<Option<(TaId, Digest)>, HostError> {
+        Ok(self.load(uuid)?.map(|ta| (ta.id, ta.measurement)))
+    }
+    fn component(
+        &self,
+        ta: &TaId,
+        kind: ComponentKind,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, HostError> {
+        let tas = self.tas.lock().unwrap();
+        let found = tas.get(&ta.uuid).ok_or(HostError::ItemNotFound)?;
+        Ok(match kind {
+            ComponentKind::Procedure => found.procedure.clone(),
+            _ => found.config.clone(),
+        }
+        .map(Zeroizing::new))
+    }
+    fn info(&self) -> Result<TeeInfo, HostError> {
+        self.inner.info()
+    }
+    fn random(&self, out: &mut [u8]) -> Result<(), HostError> {
+        self.inner.random(out)
+    }
+    fn system_time_ms(&self) -> u64 {
+        self.inner.system_time_ms()
+    }
+    fn ree_time_ms(&self) -> u64 {
+        self.inner.ree_time_ms()
+    }
+    fn idle(&self, ms: u32) {
+        self.inner.idle(ms);
+    }
+    fn object_read(&self, ta: &TaId, id: &[u8]) -> Result<Zeroizing<Vec<u8>>, HostError> {
+        self.inner.object_read(ta, id)
+    }
+    fn object_create(&self, ta: &TaId, id: &[u8], c: &[u8], r: bool) -> Result<(), HostError> {
+        self.inner.object_create(ta, id, c, r)
+    }
+    fn object_write(&self, ta: &TaId, id: &[u8], content: &[u8]) -> Result<(), HostError> {
+        self.inner.object_write(ta, id, content)
+    }
+    fn object_rename(&self, ta: &TaId, from: &[u8], to: &[u8]) -> Result<(), HostError> {
+        self.inner.object_rename(ta, from, to)
+    }
+    fn object_delete(&self, ta: &TaId, id: &[u8]) -> Result<(), HostError> {
+        self.inner.object_delete(ta, id)
+    }
+    fn object_list(&self, ta: &TaId) -> Result<Vec<Vec<u8>>, HostError> {
+        self.inner.object_list(ta)
+    }
+    fn clock(&self, ta: &TaId) -> Result<Option<PersistentTime>, HostError> {
+        self.inner.clock(ta)
+    }
+    fn set_clock(&self, ta: &TaId, time: PersistentTime) -> Result<(), HostError> {
+        self.inner.set_clock(ta, time)
+    }
+    fn ta_unique_key(&self, ta: &TaId, context: &[u8]) -> Result<Zeroizing<[u8; 32]>, HostError> {
+        self.inner.ta_unique_key(ta, context)
+    }
+    fn evidence(&self, nonce: &[u8]) -> Result<Vec<u8>, HostError> {
+        self.inner.evidence(nonce)
+    }
+    fn log(&self, ta: &TaId, line: &str) {
+        self.inner.log(ta, line);
+    }
+}
+
+/// A device.
+pub struct Device {
+    pub platform: TestPlatform,
+    pub manager: SessionManager,
+    pub log: Arc<Mutex<Vec<String>>>,
+    tas: Arc<Mutex<BTreeMap<TaUuid, Installed>>>,
+    uuid: TaUuid,
+}
+
+/// The enrolment TA: a rebuilt one if the environment names it, else the one in the tree.
+pub fn enrol_module() -> Vec<u8> {
+    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tas/enrol/enrol.wasm");
+    let path = std::env::var("TEGATA_ENROL_WASM").unwrap_or_else(|_| own.to_string());
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+impl Device {
+    /// Device number `seed` with the enrolment TA of `ca`.
+    pub fn new(seed: u8, ca: &ca::Ca) -> Self {
+        Self::with_config_of(seed, seed, ca)
+    }
+
+    /// Device `seed` that was given the personalization data of device `other`.
+    pub fn with_config_of(seed: u8, other: u8, ca: &ca::Ca) -> Self {
+        let ueid = Ueid::from_random([other; 16]);
+        let key = ca.csr_auth_key(&ueid);
+        let config = PersonalizationData::for_device(&key, &ca::RELEASE, &ueid)
+            .encode()
+            .unwrap();
+        let device = Self::empty(seed);
+        let uuid = TaUuid([7; 16]);
+        device.install(Installed {
+            id: TaId {
+                signer: SignerId([3; 32]),
+                uuid,
+            },
+            module: Arc::new(enrol_module()),
+            procedure: Some(ca.procedure().encode().unwrap()),
+            config: Some(config.to_vec()),
+        });
+        Self { uuid, ..device }
+    }
+
+    /// Device `seed` without TAs.
+    pub fn empty(seed: u8) -> Self {
+        Self::start(TestPlatform::new(seed), Arc::default(), TaUuid([0; 16]))
+    }
+
+    fn start(
+        platform: TestPlatform,
+        tas: Arc<Mutex<BTreeMap<TaUuid, Installed>>>,
+        uuid: TaUuid,
+    ) -> Self {
+        let anchors = TrustAnchors::new(Vec::new(), Vec::new()).unwrap();
+        let tee = Tee::new(platform.clone(), anchors, None).unwrap();
+        let log: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (lines, clock) = (Arc::clone(&log), platform.clone());
+        let inner = SharedTee::new(
+            Arc::new(spin_lock::Lock(Mutex::new(tee))),
+            move |ms| clock.advance_ms(u64::from(ms)),
+            move |_, line| lines.lock().unwrap().push(line.to_string()),
+        );
+        let access = Access {
+            inner,
+            tas: Arc::clone(&tas),
+        };
+        let manager = SessionManager::new(access, InProcess, SessionLimits::default());
+        Self {
+            platform,
+            manager,
+            log,
+            tas,
+            uuid,
+        }
+    }
+
+    /// The same device after a power cut.
+    pub fn rebooted(self) -> Self {
+        self.platform.reboot();
+        Self::start(self.platform, self.tas, self.uuid)
+    }
+
+    pub fn install(&self, ta: Installed) {
+        self.tas.lock().unwrap().insert(ta.id.uuid, ta);
+    }
+
+    /// Installs a module under UUID `number`.
+    pub fn install_module(&self, number: u8, module: &[u8]) -> TaUuid {
+        let uuid = TaUuid([number; 16]);
+        let id = TaId {
+            signer: SignerId([3; 32]),
+            uuid,
+        };
+        let module = Arc::new(module.to_vec());
+        self.install(Installed {
+            id,
+            module,
+            procedure: None,
+            config: None,
+        });
+        uuid
+    }
+
+    /// Opens a session with the enrolment TA.
+    pub fn open(&self, who: &impl Who) -> Result<Session<'_>, u32> {
+        self.open_ta(&self.uuid, who)
+    }
+
+    pub fn open_ta(&self, uuid: &TaUuid, who: &impl Who) -> Result<Session<'_>, u32> {
+        let caller = who.caller();
+        let control = CallControl::default();
+        let reply = self
+            .manager
+            .open_session(&caller, uuid, Params::default(), &control);
+        if reply.code != TEE_SUCCESS {
+            return Err(reply.code);
+        }
+        Ok(Session {
+            device: self,
+            caller,
+            number: reply.session,
+        })
+    }
+
+    /// Everything in trusted storage, to see whether it changed.
+    pub fn storage(&self) -> BTreeMap<String, Vec<u8>> {
+        self.platform.snapshot()
+    }
+}
+
+/// An open session; closed when dropped.
+pub struct Session<'a> {
+    pub device: &'a Device,
+    pub caller: Caller,
+    pub number: u32,
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        self.device.manager.close_session(&self.caller, self.number);
+    }
+}
+
+impl Session<'_> {
+    pub fn invoke(&self, command: u32, params: Params) -> TaReply {
+        let control = CallControl::default();
+        self.device
+            .manager
+            .invoke(&self.caller, self.number, command, params, &control)
+    }
+
+    /// Inputs in the first parameters, output in the third.
+    pub fn call(&self, command: u32, inputs: &[&[u8]]) -> Result<Vec<u8>, u32> {
+        let mut params = Params::default();
+        for (param, input) in params.iter_mut().zip(inputs) {
+            *param = Param::MemrefInput {
+                buffer: input.to_vec(),
+            };
+        }
+        params[2] = Param::MemrefOutput { size: 16 * 1024 };
+        self.finish(command, params)
+    }
+
+    /// As `call` with a label, and a number as second parameter.
+    pub fn call_format(&self, command: u32, label: &[u8], format: u32) -> Result<Vec<u8>, u32> {
+        let mut params = Params::default();
+        params[0] = Param::MemrefInput {
+            buffer: label.to_vec(),
+        };
+        params[1] = Param::ValueInput { a: format, b: 0 };
+        params[2] = Param::MemrefOutput { size: 16 * 1024 };
+        self.finish(command, params)
+    }
+
+    fn finish(&self, command: u32, params: Params) -> Result<Vec<u8>, u32> {
+        let reply = self.invoke(command, params);
+        if reply.code != TEE_SUCCESS {
+            return Err(reply.code);
+        }
+        match reply.params.into_iter().nth(2) {
+            Some(ParamOut::Memref { buffer, .. }) => Ok(buffer),
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+/// A message and what a client hands over to have it signed.
+pub fn digest_for(kind: KeyKind, message: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let digest = match kind {
+        KeyKind::P256 => RustCrypto.sha256(message).to_vec(),
+        KeyKind::P384 => RustCrypto.sha384(message).to_vec(),
+        _ => message.to_vec(),
+    };
+    (message.to_vec(), digest)
+}
+
+/// Verifies a raw signature with the key of a certificate.
+pub fn verify(spki_der: &[u8], message: &[u8], signature: &[u8]) {
+    let key = PublicKey::from_spki_der(spki_der).unwrap();
+    RustCrypto.verify(&key, message, signature).unwrap();
+}
