@@ -170,6 +170,9 @@ impl Store {
         configure(&path, &writer)?;
         migrations::bring_up(&path, &mut writer)?;
         let reader = connect(&path, false)?;
+        reader
+            .execute_batch("PRAGMA query_only=ON; PRAGMA trusted_schema=OFF")
+            .map_err(|e| StoreError::from_sqlite(&path, "open", e))?;
         Ok(Self {
             path,
             writer: Mutex::new(writer),

@@ -122,12 +122,13 @@ pub fn set_installed(
     .map(drop)
 }
 
+/// A TA on a device, and the release of it with its sequence number, if there is one.
+pub type InstalledTa = (TaUuid, Option<ReleaseDigest>, Option<u64>);
+
 /// What a device has installed, by TA.
-pub fn installed(
-    tx: &Tx<'_>,
-    device: DeviceId,
-) -> Result<Vec<(TaUuid, Option<ReleaseDigest>, Option<u64>)>, StoreError> {
-    let rows: Vec<([u8; 16], Option<[u8; 32]>, Option<i64>)> = tx.query_all(
+pub fn installed(tx: &Tx<'_>, device: DeviceId) -> Result<Vec<InstalledTa>, StoreError> {
+    type Row = ([u8; 16], Option<[u8; 32]>, Option<i64>);
+    let rows: Vec<Row> = tx.query_all(
         "SELECT ta, release, sequence FROM installed WHERE device_id = ?1 LIMIT 256",
         params![device.0],
         |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)),

@@ -1,5 +1,11 @@
 //! A crash at every write, before and after its commit: then the device repeats itself, and there
 //! is exactly one certificate for its request, the one it was answered if it was answered.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)] // Helpers of tests.
 
 mod common;
 

@@ -1,4 +1,10 @@
 //! What is told about a store that cannot be used, and what stays untouched.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)] // Helpers of tests.
 
 use std::path::Path;
 

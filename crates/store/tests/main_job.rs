@@ -1,4 +1,10 @@
 //! The main job at the servers: release, delivery, attestation, issuance; and what is refused.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)] // Helpers of tests.
 
 mod common;
 

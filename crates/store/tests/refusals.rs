@@ -1,5 +1,11 @@
 //! Requests that get no certificate: one row for each, with what the peer is told; and the state
 //! is as before.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)] // Helpers of tests.
 
 mod common;
 

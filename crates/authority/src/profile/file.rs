@@ -15,6 +15,8 @@ use super::{
 use crate::config::{ConfigError, Mistakes, choose_from, from_toml, parse_span_secs};
 
 type Texts = Vec<Spanned<String>>;
+/// One table with one attribute for each RDN, in order.
+type Rdns = Vec<Spanned<BTreeMap<Spanned<String>, Spanned<String>>>>;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,7 +30,7 @@ struct RawProfile {
     #[serde(default)]
     description: String,
     key_algorithms: Spanned<Texts>,
-    subject: Spanned<Vec<Spanned<BTreeMap<Spanned<String>, Spanned<String>>>>>,
+    subject: Spanned<Rdns>,
     san: Option<RawSan>,
     key_usage: Spanned<Texts>,
     #[serde(default)]
@@ -147,10 +149,7 @@ struct Names<'r, 'm, 't> {
 }
 
 impl Names<'_, '_, '_> {
-    fn subject(
-        &mut self,
-        raw: &Spanned<Vec<Spanned<BTreeMap<Spanned<String>, Spanned<String>>>>>,
-    ) -> Vec<(SubjectAttribute, Template)> {
+    fn subject(&mut self, raw: &Spanned<Rdns>) -> Vec<(SubjectAttribute, Template)> {
         let known = SubjectAttribute::ALL.map(SubjectAttribute::name);
         let mut out = Vec::new();
         if raw.get_ref().len() > ITEMS_MAX {
