@@ -398,3 +398,83 @@ proptest! {
         });
     }
 }
+
+#[test]
+fn deliveries_that_are_denied() {
+    use tegata_crypto::cose::{Sign1Headers, sign1};
+    use tegata_wire::enrolment::{Delivery, DeliveryRequest};
+
+    let mut world = World::new();
+    let device = world.batch("B1", 1).remove(0);
+    let cut = world.release(MODULE, false, Availability::Everybody);
+    let paper = world.release(&[MODULE, b"p"].concat(), true, Availability::Everybody);
+    let stranger = PrivateKey::generate(KeyAlg::P256, &mut world.rng).unwrap();
+    let friend = PrivateKey::generate(KeyAlg::P256, &mut world.rng).unwrap();
+    let trusted = tegata_store::role::Trust::Tam;
+    world
+        .ca
+        .role()
+        .trust(trusted, friend.public_key(), "second TAM", SECS)
+        .unwrap();
+    let good = DeliveryRequest {
+        release_digest: cut.digest,
+        ueid: device.identity.ueid,
+        issued_at_secs: SECS.0,
+    };
+    let sign = |request: &DeliveryRequest, key: &PrivateKey| {
+        sign1(
+            key,
+            &request.encode().unwrap(),
+            &Sign1Headers::default(),
+            b"",
+            false,
+        )
+        .unwrap()
+    };
+    let mut ask = |bytes: &[u8]| world.ca.deliver(bytes, &mut world.rng, SECS);
+    let delivery = Delivery::decode(&ask(&sign(&good, &friend)).unwrap()).unwrap();
+    // Asked again it is the same manifest, freshly encrypted.
+    let again = Delivery::decode(&ask(&sign(&good, &friend)).unwrap()).unwrap();
+    assert_eq!(delivery.config_envelope, again.config_envelope);
+    assert_ne!(delivery.config_ciphertext, again.config_ciphertext);
+
+    let mut denied = |bytes: &[u8]| ask(bytes).unwrap_err().code();
+    assert_eq!(denied(&sign(&good, &stranger)), "untrusted");
+    assert_eq!(denied(b""), "untrusted");
+    let mut altered = sign(&good, &friend);
+    let middle = altered.len() / 2;
+    altered[middle] ^= 1;
+    assert_eq!(denied(&altered), "untrusted");
+    for at in [SECS.0 - 301, SECS.0 + 301] {
+        let stale = DeliveryRequest {
+            issued_at_secs: at,
+            ..good
+        };
+        assert_eq!(denied(&sign(&stale, &friend)), "stale");
+    }
+    let release_digest = tegata_wire::ids::ReleaseDigest([9; 32]);
+    let unknown = DeliveryRequest {
+        release_digest,
+        ..good
+    };
+    assert_eq!(denied(&sign(&unknown, &friend)), "unknown-release");
+    let ueid = tegata_wire::ids::Ueid::from_random([9; 16]);
+    let unknown = DeliveryRequest { ueid, ..good };
+    assert_eq!(denied(&sign(&unknown, &friend)), "unknown-device");
+    let of_paper = DeliveryRequest {
+        release_digest: paper.digest,
+        ..good
+    };
+    assert_eq!(denied(&sign(&of_paper, &friend)), "paper-profile");
+    let rubbish = sign1(&friend, b"x", &Sign1Headers::default(), b"", false).unwrap();
+    assert_eq!(denied(&rubbish), "malformed");
+    world
+        .ca
+        .set_availability(&cut.digest, &Availability::Nobody)
+        .unwrap();
+    let e = world
+        .ca
+        .deliver(&sign(&good, &friend), &mut world.rng, SECS)
+        .unwrap_err();
+    assert_eq!(e.code(), "not-available");
+}

@@ -530,3 +530,6 @@ const SERIAL_TIME_LEN_BYTES: usize = 6;
 const NO_END_SECS: u64 = 253_402_300_799;
 /// How long drafting may take before it is recorded.
 const RECORD_SECS: u64 = 60;
+
+#[cfg(test)]
+mod tests;
