@@ -279,3 +279,36 @@ fn child_that_dies() {
     let answer = ca.cmp("device", &request, &mut Seeded(at as u64 + 1000), NOW);
     std::fs::write(var("TEGATA_TEST_ANSWER"), answer.body).unwrap();
 }
+
+#[test]
+fn requests_at_once_get_one_certificate() {
+    use tegata_crypto::aws_lc::AwsLc;
+    use tegata_store::role::Role;
+
+    let (mut world, device) = ready();
+    // A provider whose signatures differ each time, so that two signatures cannot pass for one.
+    let old = world.ca.role();
+    let role = Role {
+        provider: Arc::new(AwsLc),
+        ..old.clone()
+    };
+    world.ca = Issuer::open(role, profiles(), MacPolicy::default()).unwrap();
+    let key = PrivateKey::generate(KeyAlg::P256, &mut world.rng).unwrap();
+    let csr = device.csr(&key);
+    let ca = &world.ca;
+    let certs: BTreeSet<Vec<u8>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8u8)
+            .map(|n| {
+                let request = device.p10cr(&csr, n);
+                scope.spawn(move || {
+                    let mut rng = Seeded(u64::from(n) + 500);
+                    let answer = ca.cmp("device", &request, &mut rng, NOW);
+                    certificate_of(&answer.body, ca).unwrap()
+                })
+            })
+            .collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    assert_eq!(certs.len(), 1);
+    serials_are_unique(&world, 1);
+}
