@@ -651,11 +651,107 @@ fn only_root_manifests_can_be_given_up() {
     ];
     for id in wrong {
         let removal = Update {
+            token: Some(token()),
             unneeded_manifest_list: Some(vec![id]),
             ..Update::default()
         };
         device.error(removal, ErrCode::PermanentError);
     }
+    assert_eq!(device.version(), Some(1));
+}
+
+fn numbered(n: u8) -> Token {
+    Token::new(vec![n; 16]).unwrap()
+}
+
+fn install_with(device: &Device, n: u8) -> Update {
+    Update {
+        token: Some(numbered(n)),
+        ..update(vec![device.world.delivery(1)])
+    }
+}
+
+fn remove_with(device: &Device, n: u8) -> Update {
+    Update {
+        token: Some(numbered(n)),
+        unneeded_manifest_list: Some(vec![tam_suit(&device.world)]),
+        ..Update::default()
+    }
+}
+
+#[test]
+fn an_old_removal_does_not_remove_what_was_installed_since() {
+    let mut device = Device::new();
+    let (install, again) = (install_with(&device, 1), install_with(&device, 2));
+    let removal = remove_with(&device, 3);
+    device.success(install.clone());
+    device.success(removal.clone());
+    // Its answer was lost: it succeeds again.
+    device.success(removal.clone());
+    device.success(again.clone());
+    device.error(removal.clone(), ErrCode::PermanentError);
+    device.reboot();
+    device.error(removal.clone(), ErrCode::PermanentError);
+    assert_eq!(device.version(), Some(1));
+    // A new one does, and then no old installation brings the TA back.
+    device.success(remove_with(&device, 4));
+    for old in [install, again] {
+        device.error(old, ErrCode::PermanentError);
+    }
+    assert_eq!(device.version(), None);
+    device.success(install_with(&device, 5));
+    // Installed again is installed: a lost answer costs nothing.
+    device.success(install_with(&device, 5));
+    for n in [3, 4] {
+        device.error(remove_with(&device, n), ErrCode::PermanentError);
+    }
+    assert_eq!(device.version(), Some(1));
+}
+
+#[test]
+fn tokens_are_kept_with_the_change_or_not_at_all() {
+    for at in 0..12 {
+        for crash in [Crash::Lost, Crash::Kept] {
+            let mut device = Device::new();
+            device.success(install_with(&device, 1));
+            let removal = sign(&device.world.tam.key, remove_with(&device, 2));
+            device.world.platform.crash_at(at, crash);
+            let _ = device.tee.handle_teep(&removal, &Payloads::new());
+            device.reboot();
+            let Message::Success(_) = device.send_bytes(&removal) else {
+                panic!("a removal cut off at change {at} cannot be repeated");
+            };
+            assert_eq!(device.version(), None);
+            device.success(install_with(&device, 3));
+            device.error(remove_with(&device, 2), ErrCode::PermanentError);
+        }
+    }
+}
+
+#[test]
+fn tokens_do_not_grow_without_bound() {
+    let mut device = Device::new();
+    for n in 0..40 {
+        device.success(install_with(&device, n));
+        device.success(remove_with(&device, n));
+    }
+    device.success(install_with(&device, 100));
+    for n in 8..40 {
+        device.error(remove_with(&device, n), ErrCode::PermanentError);
+    }
+    let blobs = device.world.platform.snapshot();
+    assert!(blobs.values().all(|blob| blob.len() < 16 * 1024));
+}
+
+#[test]
+fn a_removal_needs_a_token() {
+    let mut device = Device::new();
+    device.success(update(vec![device.world.delivery(1)]));
+    let removal = Update {
+        unneeded_manifest_list: Some(vec![tam_suit(&device.world)]),
+        ..Update::default()
+    };
+    device.error(removal, ErrCode::PermanentError);
     assert_eq!(device.version(), Some(1));
 }
 

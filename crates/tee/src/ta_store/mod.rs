@@ -5,7 +5,8 @@
 //!
 //! Invariants: a floor never sinks and survives the removal of its TA; at most one TA is installed
 //! under a UUID, and only its own signer may replace it; the storage of a removed TA is wiped
-//! before any TA can be installed under its identity again.
+//! before any TA can be installed under its identity again; the tokens of the last
+//! [`MAX_APPLIED_TOKENS`] installations and removals of a TA are kept and survive its removal.
 //!
 //! Trusted: callers of [`TaStore::apply`] have verified what they hand in (see [`crate::suit`]).
 
@@ -23,7 +24,7 @@ use crate::platform::Platform;
 use crate::storage::{Change, Limits, Namespace, SecureStorage, StorageError, TaId};
 use crate::suit::Part;
 
-pub use record::{Floor, TaRecord};
+pub use record::{Applied, Floor, TaRecord};
 
 /// A TA as it is installed, ready to run.
 pub struct InstalledTa {
@@ -201,18 +202,46 @@ impl<'a, P: Platform + ?Sized> TaStore<'a, P> {
         }
     }
 
+    /// Which messages a (signer, UUID) pair was installed and removed by last.
+    ///
+    /// # Errors
+    /// [`TaStoreError::Storage`] if the record is corrupt: then nothing may be installed.
+    pub fn applied(&self, ta: &TaId) -> Result<Applied, TaStoreError> {
+        match self.namespace.read(&key(APPLIED, &self.floor_name(ta))) {
+            Ok(object) => {
+                Ok(Applied::decode(object.data.expose_secret()).ok_or(StorageError::Corrupt)?)
+            }
+            Err(StorageError::NotFound) => Ok(Applied::default()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Makes all changes or none.
     ///
     /// # Errors
     /// A rule of the store, or [`TaStoreError::Storage`]; then the old state stands.
     pub fn apply(&self, changes: &[TaChange]) -> Result<(), TaStoreError> {
+        self.apply_message(changes, None)
+    }
+
+    /// Makes all changes of the message with that token, or none, and remembers the token.
+    ///
+    /// # Errors
+    /// As [`TaStore::apply`].
+    pub fn apply_message(
+        &self,
+        changes: &[TaChange],
+        token: Option<&[u8]>,
+    ) -> Result<(), TaStoreError> {
         // 1. Wipes that an earlier removal promised. A crash here leaves the promise.
         self.finish_wipes()?;
         let mut plan = Plan::default();
         for change in changes {
             match change {
-                TaChange::Install(installation) => self.plan_install(&mut plan, installation)?,
-                TaChange::Uninstall(uuid) => self.plan_uninstall(&mut plan, uuid)?,
+                TaChange::Install(installation) => {
+                    self.plan_install(&mut plan, installation, token)?
+                }
+                TaChange::Uninstall(uuid) => self.plan_uninstall(&mut plan, uuid, token)?,
             }
         }
         if plan.0.is_empty() {
@@ -237,6 +266,7 @@ impl<'a, P: Platform + ?Sized> TaStore<'a, P> {
         &self,
         plan: &mut Plan,
         installation: &Installation,
+        token: Option<&[u8]>,
     ) -> Result<(), TaStoreError> {
         let Installation {
             record,
@@ -272,6 +302,14 @@ impl<'a, P: Platform + ?Sized> TaStore<'a, P> {
         let id = uuid.as_bytes();
         plan.put(key(RECORD, id), &record.encode()?);
         plan.put(key(FLOOR, &self.floor_name(&record.id)), &floor.encode()?);
+        if let Some(token) = token {
+            let mut applied = self.applied(&record.id)?;
+            applied.add_installation(token);
+            plan.put(
+                key(APPLIED, &self.floor_name(&record.id)),
+                &applied.encode()?,
+            );
+        }
         plan.put(key(MODULE, id), module);
         plan.set(key(PROCEDURE, id), procedure.as_deref());
         plan.set(
@@ -284,10 +322,23 @@ impl<'a, P: Platform + ?Sized> TaStore<'a, P> {
         Ok(())
     }
 
-    fn plan_uninstall(&self, plan: &mut Plan, uuid: &TaUuid) -> Result<(), TaStoreError> {
+    fn plan_uninstall(
+        &self,
+        plan: &mut Plan,
+        uuid: &TaUuid,
+        token: Option<&[u8]>,
+    ) -> Result<(), TaStoreError> {
         let Some(record) = self.record(uuid)? else {
             return Ok(());
         };
+        if let Some(token) = token {
+            let mut applied = self.applied(&record.id)?;
+            applied.add_removal(token);
+            plan.put(
+                key(APPLIED, &self.floor_name(&record.id)),
+                &applied.encode()?,
+            );
+        }
         for kind in ALL_PARTS {
             plan.set(key(*kind, uuid.as_bytes()), None);
         }
@@ -411,6 +462,10 @@ pub enum TaStoreError {
 /// Largest Wasm module in bytes.
 pub const MAX_MODULE_BYTES: usize = 2 * 1024 * 1024;
 
+/// Tokens of past messages kept for each kind of change of a TA. The replay of a removal needs a
+/// message older than that many removals of the same TA.
+pub const MAX_APPLIED_TOKENS: usize = 32;
+
 /// Most installed TAs: each costs up to a module of storage, and evidence lists them all.
 pub const MAX_TAS: usize = 32;
 
@@ -418,13 +473,14 @@ const STORE_LABEL: &str = "tegata ta-store v1";
 
 const STORE_LIMITS: Limits = Limits {
     max_object_bytes: MAX_MODULE_BYTES,
-    // Seven parts for each TA, and floors of TAs that are gone.
+    // Seven parts for each TA; floors and tokens of TAs that are gone.
     max_objects: 1024,
     max_total_bytes: 32 * 1024 * 1024,
 };
 
 const RECORD: u8 = b'r';
 const FLOOR: u8 = b'f';
+const APPLIED: u8 = b't';
 const WIPE: u8 = b'w';
 const MODULE: u8 = b'm';
 const PROCEDURE: u8 = b'p';

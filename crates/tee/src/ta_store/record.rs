@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use ciborium::Value;
 use tegata_wire::ids::{Digest, ReleaseDigest, SignerId, TaUuid};
 
-use super::Measurement;
+use super::{MAX_APPLIED_TOKENS, Measurement};
 use crate::storage::{StorageError, TaId, as_u64, decode_value, encode_value};
 
 /// What is known about an installed TA.
@@ -119,6 +119,73 @@ impl Floor {
             dependent: as_u64(dependent)?,
         })
     }
+}
+
+/// Tokens of the messages a TA was installed and removed by: a message again is a replay.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Of installations, oldest first; at most [`MAX_APPLIED_TOKENS`].
+    installations: Vec<Vec<u8>>,
+    /// Of removals, oldest first; at most [`MAX_APPLIED_TOKENS`].
+    removals: Vec<Vec<u8>>,
+}
+
+impl Applied {
+    /// Whether the message with that token installed the TA before.
+    #[must_use]
+    pub fn installed_by(&self, token: &[u8]) -> bool {
+        self.installations.iter().any(|known| known == token)
+    }
+
+    /// Whether the message with that token removed the TA before.
+    #[must_use]
+    pub fn removed_by(&self, token: &[u8]) -> bool {
+        self.removals.iter().any(|known| known == token)
+    }
+
+    pub(super) fn add_installation(&mut self, token: &[u8]) {
+        remember(&mut self.installations, token);
+    }
+
+    pub(super) fn add_removal(&mut self, token: &[u8]) {
+        remember(&mut self.removals, token);
+    }
+
+    pub(super) fn encode(&self) -> Result<Vec<u8>, StorageError> {
+        let list =
+            |tokens: &[Vec<u8>]| Value::Array(tokens.iter().cloned().map(Value::Bytes).collect());
+        encode_value(&Value::Array(alloc::vec![
+            list(&self.installations),
+            list(&self.removals),
+        ]))
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let Value::Array(lists) = decode_value(bytes)? else {
+            return None;
+        };
+        let [installations, removals] = lists.as_slice() else {
+            return None;
+        };
+        let read = |list: &Value| -> Option<Vec<Vec<u8>>> {
+            let tokens = list.as_array()?.iter();
+            tokens.map(|token| token.as_bytes().cloned()).collect()
+        };
+        Some(Self {
+            installations: read(installations)?,
+            removals: read(removals)?,
+        })
+    }
+}
+
+/// A token that is there already keeps its place.
+fn remember(tokens: &mut Vec<Vec<u8>>, token: &[u8]) {
+    if tokens.iter().any(|known| known == token) {
+        return;
+    }
+    tokens.push(token.to_vec());
+    let surplus = tokens.len().saturating_sub(MAX_APPLIED_TOKENS);
+    tokens.drain(..surplus);
 }
 
 /// Reads [`TaId::context`] back.

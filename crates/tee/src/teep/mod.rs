@@ -5,8 +5,9 @@
 //! it is one commit. The same message again is answered again and changes nothing.
 //!
 //! The protocol ties an Update to no challenge of the device: a REE can deliver an old one again.
-//! It gains no version by that (floors), but an old removal removes again; a REE can deny service
-//! anyway.
+//! It gains no version by that (floors), and nothing that was carried out before is carried out
+//! again after the opposite was (tokens of past messages, see [`crate::ta_store::Applied`]). A
+//! message that a REE withheld and never delivered still works once.
 //!
 //! Not trusted: the broker that carries the messages and fetches payloads.
 //!

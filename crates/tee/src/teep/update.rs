@@ -15,7 +15,7 @@ use crate::storage::StorageError;
 use crate::suit::{
     Context, Outcome, SuitError, process_uninstall, process_update, root_manifest_ta,
 };
-use crate::ta_store::{TaChange, TaStoreError};
+use crate::ta_store::{TaChange, TaStore, TaStoreError};
 
 /// What an Update comes to, before anything of it took effect.
 #[derive(Default)]
@@ -59,6 +59,7 @@ impl TeepAgent {
                 return Err(Refusal::new(ErrCode::PermanentError, "manifest-id", message).into());
             };
             plan.add_ta(ta)?;
+            refuse_replayed_removal(work.store, &ta, nonce)?;
             let changes = process_uninstall(&ctx, &ta);
             plan.changes
                 .extend(changes.map_err(|error| Refusal::manifest(&error, Vec::new()))?);
@@ -73,6 +74,7 @@ impl TeepAgent {
                     for ta in tas {
                         plan.add_ta(ta)?;
                     }
+                    refuse_replayed_installation(work.store, &changes, nonce)?;
                     plan.changes.extend(changes);
                     plan.reports.push(report);
                 }
@@ -86,7 +88,7 @@ impl TeepAgent {
             }
         }
         // 2. One commit of all of it; a crash leaves all or nothing.
-        match work.store.apply(&plan.changes) {
+        match work.store.apply_message(&plan.changes, nonce) {
             Ok(()) => {}
             Err(error @ TaStoreError::Storage(StorageError::Corrupt)) => {
                 return Err(Stopped::Failed(error.into()));
@@ -107,6 +109,56 @@ impl TeepAgent {
         self.last_event = Some(TeepEvent::Updated(plan.tas.into_iter().collect()));
         Ok(reply(work.keys, success.into())?)
     }
+}
+
+/// An old removal does not remove again what was installed after it; where nothing is installed,
+/// it succeeds again without a change. Only a token tells the two apart, so a removal needs one.
+fn refuse_replayed_removal<P: Platform>(
+    store: &TaStore<'_, P>,
+    ta: &TaUuid,
+    token: Option<&[u8]>,
+) -> Result<(), Refusal> {
+    let failed = |error: TaStoreError| Refusal::manifest(&error.into(), Vec::new());
+    let Some(token) = token else {
+        let message = "a removal needs a token";
+        return Err(Refusal::new(ErrCode::PermanentError, "no-token", message));
+    };
+    let Some(record) = store.record(ta).map_err(failed)? else {
+        return Ok(());
+    };
+    if store.applied(&record.id).map_err(failed)?.removed_by(token) {
+        return Err(replayed());
+    }
+    Ok(())
+}
+
+/// An old installation does not bring back what was removed after it.
+fn refuse_replayed_installation<P: Platform>(
+    store: &TaStore<'_, P>,
+    changes: &[TaChange],
+    token: Option<&[u8]>,
+) -> Result<(), Refusal> {
+    let failed = |error: TaStoreError| Refusal::manifest(&error.into(), Vec::new());
+    let Some(token) = token else {
+        return Ok(());
+    };
+    for change in changes {
+        let TaChange::Install(installation) = change else {
+            continue;
+        };
+        let id = &installation.record().id;
+        if store.record(&id.uuid).map_err(failed)?.is_none()
+            && store.applied(id).map_err(failed)?.installed_by(token)
+        {
+            return Err(replayed());
+        }
+    }
+    Ok(())
+}
+
+fn replayed() -> Refusal {
+    let message = "this message was carried out before, and what it did was changed since";
+    Refusal::new(ErrCode::PermanentError, "replayed", message)
 }
 
 impl Plan {
