@@ -15,6 +15,7 @@ pub mod ca;
 pub mod config;
 pub mod factory;
 pub mod profile;
+mod proofs;
 mod suit_names;
 pub mod tam;
 mod time;

@@ -1,5 +1,0 @@
-use tegata_authority::ca::issue::IssuanceToken;
-
-fn main() {
-    let _ = IssuanceToken {};
-}
