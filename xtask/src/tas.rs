@@ -1,12 +1,162 @@
-//! Rebuilding the Trusted Applications (Wasm) that are checked in.
+//! `cargo xtask tas`: rebuilds the TAs that are checked in, and runs their tests on the result.
+//!
+//! The target comes from rustup. Where rustup cannot reach its server, Debian's `rustc-web` and
+//! `rust-web-src` do: unpacked beside the user's caches, without root, and linked as the toolchain
+//! `tegata-web`. Paths are remapped, so that the module says nothing about the machine.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-/// Options of `cargo xtask tas`.
+use anyhow::{Context, Result, bail, ensure};
+
+/// The Wasm target of TAs.
+const TARGET: &str = "wasm32-unknown-unknown";
+/// Toolchain made from Debian's packages where rustup cannot add the target.
+const FALLBACK: &str = "tegata-web";
+/// Largest module in bytes.
+const LEN_MAX: u64 = 200 * 1024;
+/// Stack of a TA in bytes.
+const STACK: u32 = 64 * 1024;
+
+/// A TA: package, file name of the built module, and where it is checked in.
+const TAS: [(&str, &str, &str); 1] = [(
+    "tegata-ta-enrol",
+    "tegata_ta_enrol.wasm",
+    "tas/enrol/enrol.wasm",
+)];
+
+/// What to do with the rebuilt modules.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Leave the checked-in modules alone; test the rebuilt ones and say whether they are equal.
+    #[arg(long)]
+    check: bool,
+}
 
-/// Rebuilds.
-pub fn run(_root: &Path, _args: &Args) -> anyhow::Result<()> {
-    anyhow::bail!("not in this tree yet")
+/// Rebuilds all TAs.
+pub fn run(root: &Path, args: &Args) -> Result<()> {
+    let toolchain = toolchain(root)?;
+    for (package, file, checked_in) in TAS {
+        let built = build(root, &toolchain, package, file)?;
+        let len = fs::metadata(&built)?.len();
+        ensure!(
+            len <= LEN_MAX,
+            "{package}: {len} bytes, more than {LEN_MAX}"
+        );
+        let target = root.join(checked_in);
+        let same = fs::read(&target).is_ok_and(|old| fs::read(&built).is_ok_and(|new| old == new));
+        println!(
+            "{package}: {len} bytes, {}",
+            if same { "as checked in" } else { "differs" }
+        );
+        if args.check {
+            if !same {
+                println!("{package}: another compiler gives other bytes; its tests decide");
+            }
+            test(root, &built)?;
+        } else {
+            fs::copy(&built, &target).with_context(|| format!("writing {checked_in}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn build(root: &Path, toolchain: &str, package: &str, file: &str) -> Result<PathBuf> {
+    let tas = root.join("tas");
+    let home = std::env::var("CARGO_HOME")
+        .or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")))?;
+    let flags = [
+        format!("-Clink-arg=-zstack-size={STACK}"),
+        // The module is measured: it must not depend on where it was built.
+        format!("--remap-path-prefix={}=/tegata", root.display()),
+        format!("--remap-path-prefix={home}=/cargo"),
+    ];
+    let status = Command::new("rustup")
+        .args([
+            "run",
+            toolchain,
+            "cargo",
+            "build",
+            "--release",
+            "--locked",
+            "--target",
+            TARGET,
+        ])
+        .args(["--package", package])
+        .current_dir(&tas)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
+        .env_remove("CARGO")
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .env_remove("CARGO_TARGET_DIR")
+        .status()
+        .context("running cargo for the TA")?;
+    ensure!(status.success(), "{package} does not build");
+    Ok(tas.join("target").join(TARGET).join("release").join(file))
+}
+
+fn test(root: &Path, built: &Path) -> Result<()> {
+    let status = Command::new("cargo")
+        .args(["test", "--package", "tegata-tee", "--test", "enrol"])
+        .current_dir(root)
+        .env("TEGATA_ENROL_WASM", built)
+        .status()
+        .context("running the enrolment tests")?;
+    ensure!(status.success(), "the rebuilt module fails its tests");
+    Ok(())
+}
+
+/// The toolchain argument for cargo: one whose compiler has the target.
+fn toolchain(root: &Path) -> Result<String> {
+    if has_target(root, "stable") {
+        return Ok("stable".into());
+    }
+    let added = Command::new("rustup")
+        .args(["target", "add", TARGET, "--toolchain", "stable"])
+        .current_dir(root)
+        .status();
+    if added.is_ok_and(|status| status.success()) && has_target(root, "stable") {
+        return Ok("stable".into());
+    }
+    let own = FALLBACK.to_string();
+    if !has_target(root, &own) {
+        println!("rustup has no {TARGET}: trying Debian's rustc-web");
+        let script = root.join("xtask/wasm-target.sh");
+        let status = Command::new("bash")
+            .arg(script)
+            .args([FALLBACK, TARGET])
+            .status()
+            .context("running the fallback script")?;
+        if !status.success() || !has_target(root, &own) {
+            bail!(
+                "no compiler for {TARGET}: run `rustup target add {TARGET}`, or on Debian \
+                 `apt-get update` and try again"
+            );
+        }
+    }
+    Ok(own)
+}
+
+fn has_target(root: &Path, toolchain: &str) -> bool {
+    let printed = Command::new("rustup")
+        .args([
+            "run",
+            toolchain,
+            "rustc",
+            "--print",
+            "target-libdir",
+            "--target",
+            TARGET,
+        ])
+        .current_dir(root)
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .output();
+    let Ok(printed) = printed else { return false };
+    let dir = PathBuf::from(String::from_utf8_lossy(&printed.stdout).trim());
+    let Ok(entries) = fs::read_dir(dir) else {
+        return false;
+    };
+    entries
+        .flatten()
+        .any(|entry| entry.file_name().to_string_lossy().starts_with("libcore-"))
 }

@@ -30,3 +30,6 @@ mod operation;
 mod persistent;
 mod symmetric;
 mod time;
+
+#[cfg(test)]
+mod tests;
