@@ -621,9 +621,11 @@ fn foreign_ta(
             Some(tegata_wire::teep::Message::Error(error)) => Some(format!(
                 "TEEP Error {}: {}",
                 error.err_code.number(),
-                error
-                    .err_msg
-                    .unwrap_or_else(|| format!("{:?}", error.err_code))
+                explained(
+                    error
+                        .err_msg
+                        .unwrap_or_else(|| format!("{:?}", error.err_code))
+                )
             )),
             Some(_) => None,
             None => Some("an answer that says nothing".to_owned()),
@@ -662,6 +664,17 @@ fn foreign_ta(
         "the Update of another device was not refused as it must be",
         "Please report this with the logs.",
     ))
+}
+
+/// SUIT says conditions by number; this one is the point of the attack.
+///
+/// Spec: draft-ietf-suit-manifest section 8.4.8.2
+fn explained(text: String) -> String {
+    if text.contains("condition 24") {
+        format!("{text}: the device-identifier in the manifest is another device's")
+    } else {
+        text
+    }
 }
 
 /// The servers must still be alive at the end.
