@@ -8,7 +8,11 @@ use super::{
     crmf::{CertReqMsg, CertTemplate},
     status::free_text,
 };
-use crate::x509::{List, MAX_EXTENSIONS, RawDer};
+use crate::x509::{
+    List, MAX_EXTENSIONS, RawDer,
+    walk::{Flaw, context, put, put_algorithm, wrap},
+};
+use alloc::vec::Vec;
 use der::{
     Choice, Decode, Encode, EncodeValue, Length, Reader, Sequence, Tag, TagMode, TagNumber, Tagged,
     Writer,
@@ -128,6 +132,12 @@ impl RawBody {
             tag_mode: TagMode::Explicit,
             value: &self.content,
         }
+    }
+
+    /// DER of the body, with its tag.
+    pub(super) fn write(&self) -> Result<Vec<u8>, Flaw> {
+        let number = u32::from(self.kind.tag());
+        wrap(context(number), self.content.as_bytes())
     }
 
     /// Content of the given kind as a `T`.
@@ -250,13 +260,19 @@ impl RawBody {
         cert_hash: &[u8],
         hash_alg: Option<HashAlg>,
     ) -> Result<Self, CmpError> {
-        let status = CertStatus {
-            cert_hash: OctetString::new(cert_hash)?,
-            cert_req_id,
-            status_info: None,
-            hash_alg: hash_alg.map(HashAlg::hash_identifier),
-        };
-        Self::new(BodyKind::CertConf, &List::<_, MAX_ENTRIES>::one(status))
+        let mut status = Vec::new();
+        put(&mut status, Tag::OctetString, cert_hash)?;
+        cert_req_id.encode_to_vec(&mut status)?;
+        if let Some(alg) = hash_alg {
+            let mut id = Vec::new();
+            put_algorithm(&mut id, &alg.hash_identifier())?;
+            put(&mut status, context(0), &id)?;
+        }
+        let list = wrap(Tag::Sequence, &wrap(Tag::Sequence, &status)?)?;
+        Ok(Self {
+            kind: BodyKind::CertConf,
+            content: RawDer::from_bytes(&list)?,
+        })
     }
 
     /// A certConf body that refuses the certificate.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::x509::{
     DistinguishedName, List, RawDer,
-    walk::{Walk, contents, context, put},
+    walk::{Element, Flaw, Walk, context, put, put_algorithm, put_oid, put_sequence, wrap},
 };
 use alloc::{string::String, vec::Vec};
 use core::time::Duration;
@@ -140,25 +140,25 @@ pub fn directory_name(name: &DistinguishedName) -> Result<GeneralName, CmpError>
 impl PkiHeader {
     /// Reads the contents of the SEQUENCE.
     fn from_contents(bytes: &[u8]) -> der::Result<Self> {
-        let mut walk = Walk::new(bytes)?;
-        let name = |bytes| -> der::Result<GeneralName> {
-            GeneralName::from_der_bytes(bytes).map_err(|_| Tag::Sequence.value_error().into())
+        let mut walk = Walk::new(bytes);
+        let name = |element: Element<'_>| -> der::Result<GeneralName> {
+            GeneralName::from_der_bytes(element.der).map_err(|_| Tag::Sequence.value_error().into())
         };
-        let pvno = u8::from_der(walk.tlv()?)?;
-        let sender = name(walk.tlv()?)?;
-        let recipient = name(walk.tlv()?)?;
+        let pvno = u8::from_der(walk.next()?.der)?;
+        let sender = name(walk.next()?)?;
+        let recipient = name(walk.next()?)?;
         let message_time = walk
             .explicit(0)?
-            .map(GeneralizedTime::from_der)
+            .map(|element| GeneralizedTime::from_der(element.der))
             .transpose()?;
         let protection_alg = walk
             .explicit(1)?
-            .map(spki::AlgorithmIdentifierOwned::from_der)
+            .map(|element| spki::AlgorithmIdentifierOwned::from_der(element.der))
             .transpose()?;
         let mut octets: [Option<OctetString>; 5] = Default::default();
         for (number, field) in (2u32..).zip(octets.iter_mut()) {
             if let Some(element) = walk.explicit(number)? {
-                *field = Some(OctetString::new(contents(element, Tag::OctetString)?)?);
+                *field = Some(OctetString::new(element.expect(Tag::OctetString)?)?);
             }
         }
         let [
@@ -168,8 +168,14 @@ impl PkiHeader {
             sender_nonce,
             recip_nonce,
         ] = octets;
-        let free_text = walk.explicit(7)?.map(FreeText::from_der).transpose()?;
-        let general_info = walk.explicit(8)?.map(List::from_der).transpose()?;
+        let free_text = walk
+            .explicit(7)?
+            .map(|element| FreeText::from_der(element.der))
+            .transpose()?;
+        let general_info = walk
+            .explicit(8)?
+            .map(|element| List::from_der(element.der))
+            .transpose()?;
         walk.finish()?;
         Ok(Self {
             pvno,
@@ -188,7 +194,7 @@ impl PkiHeader {
     }
 
     /// Writes the contents of the SEQUENCE.
-    fn contents(&self) -> der::Result<Vec<u8>> {
+    fn contents(&self) -> Result<Vec<u8>, Flaw> {
         let mut out = Vec::new();
         self.pvno.encode_to_vec(&mut out)?;
         out.extend_from_slice(self.sender.as_der());
@@ -197,7 +203,9 @@ impl PkiHeader {
             put(&mut out, context(0), &time.to_der()?)?;
         }
         if let Some(alg) = &self.protection_alg {
-            put(&mut out, context(1), &alg.to_der()?)?;
+            let mut element = Vec::new();
+            put_algorithm(&mut element, alg)?;
+            put(&mut out, context(1), &element)?;
         }
         let octets = [
             &self.sender_kid,
@@ -214,12 +222,30 @@ impl PkiHeader {
             }
         }
         if let Some(texts) = &self.free_text {
-            put(&mut out, context(7), &texts.to_der()?)?;
+            let mut items = Vec::new();
+            for text in texts.iter() {
+                put(&mut items, Tag::Utf8String, text.as_bytes())?;
+            }
+            put_list(&mut out, 7, &items)?;
         }
-        if let Some(items) = &self.general_info {
-            put(&mut out, context(8), &items.to_der()?)?;
+        if let Some(infos) = &self.general_info {
+            let mut items = Vec::new();
+            for info in infos.iter() {
+                let mut item = Vec::new();
+                put_oid(&mut item, &info.info_type)?;
+                if let Some(value) = &info.info_value {
+                    item.extend_from_slice(value.as_bytes());
+                }
+                put_sequence(&mut items, &item)?;
+            }
+            put_list(&mut out, 8, &items)?;
         }
         Ok(out)
+    }
+
+    /// DER of the header.
+    pub(super) fn write(&self) -> Result<Vec<u8>, Flaw> {
+        wrap(Tag::Sequence, &self.contents()?)
     }
 
     /// A header of version 2 with nothing but its two names.
@@ -500,6 +526,11 @@ impl PkiHeader {
             MAX_NONCE_BYTES,
         )
     }
+}
+
+/// Appends a SEQUENCE OF under an explicit tag.
+fn put_list(out: &mut Vec<u8>, number: u32, items: &[u8]) -> Result<(), Flaw> {
+    put(out, context(number), &wrap(Tag::Sequence, items)?)
 }
 
 /// An OCTET STRING within a limit.

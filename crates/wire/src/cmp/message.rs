@@ -6,10 +6,13 @@ use super::{
     BodyKind, CmpError, MAX_EXTRA_CERTS, MAX_HEADER_BYTES, MAX_MESSAGE_BYTES, PkiBody, PkiHeader,
     RawBody, at_most,
 };
-use crate::x509::{List, RawDer};
+use crate::x509::{
+    List, RawDer,
+    walk::{context, put, put_bits, wrap},
+};
 use alloc::vec::Vec;
 use der::{
-    Decode, Encode, Sequence,
+    Decode, Encode, Sequence, Tag,
     asn1::{AnyRef, BitStringRef},
 };
 
@@ -28,20 +31,9 @@ struct MessageSeq<'a> {
     extra_certs: Option<List<RawDer, MAX_EXTRA_CERTS>>,
 }
 
-/// ProtectedPart. Spec: RFC 9810 section 5.1.3.
-#[derive(Sequence)]
-struct ProtectedPart<'a> {
-    /// PKIHeader.
-    header: AnyRef<'a>,
-    /// PKIBody.
-    body: AnyRef<'a>,
-}
-
-/// DER of ProtectedPart from the DER of its parts.
+/// DER of ProtectedPart from the DER of its parts. Spec: RFC 9810 section 5.1.3.
 fn protected_part(header_der: &[u8], body_der: &[u8]) -> Result<Vec<u8>, CmpError> {
-    let header = AnyRef::from_der(header_der)?;
-    let body = AnyRef::from_der(body_der)?;
-    Ok(ProtectedPart { header, body }.to_der()?)
+    Ok(wrap(Tag::Sequence, &[header_der, body_der].concat())?)
 }
 
 /// A message as a peer sent it: well-formed, nothing in it believed yet.
@@ -187,9 +179,9 @@ impl MessageToProtect {
     /// If a part cannot be encoded or a limit is exceeded.
     pub fn new(header: &PkiHeader, body: &RawBody) -> Result<Self, CmpError> {
         header.check()?;
-        let header_der = header.to_der()?;
+        let header_der = header.write()?;
         at_most("PKIHeader", header_der.len(), MAX_HEADER_BYTES)?;
-        let body_der = body.to_der()?;
+        let body_der = body.write()?;
         Ok(Self {
             header_der,
             body_der,
@@ -219,19 +211,21 @@ impl MessageToProtect {
         if protection.is_some() != self.protected {
             return Err(CmpError::ProtectionMismatch);
         }
-        let extra_certs = if extra_certs.is_empty() {
-            None
-        } else {
-            at_most("extraCerts", extra_certs.len(), MAX_EXTRA_CERTS)?;
-            Some(List::new(extra_certs.to_vec())?)
-        };
-        let der = MessageSeq {
-            header: AnyRef::from_der(&self.header_der)?,
-            body: AnyRef::from_der(&self.body_der)?,
-            protection: protection.map(BitStringRef::from_bytes).transpose()?,
-            extra_certs,
+        at_most("extraCerts", extra_certs.len(), MAX_EXTRA_CERTS)?;
+        let mut contents = [self.header_der, self.body_der].concat();
+        if let Some(octets) = protection {
+            let mut element = Vec::new();
+            put_bits(&mut element, octets)?;
+            put(&mut contents, context(0), &element)?;
         }
-        .to_der()?;
+        if !extra_certs.is_empty() {
+            let mut list = Vec::new();
+            for cert in extra_certs {
+                list.extend_from_slice(cert.as_bytes());
+            }
+            put(&mut contents, context(1), &wrap(Tag::Sequence, &list)?)?;
+        }
+        let der = wrap(Tag::Sequence, &contents)?;
         at_most("PKIMessage", der.len(), MAX_MESSAGE_BYTES)?;
         Ok(der)
     }

@@ -33,7 +33,7 @@ pub use message::{MessageToProtect, UnverifiedPkiMessage};
 pub use protection::{HashAlg, PbmParameter, Pbmac1Parameter, ProtectionAlg};
 pub use status::{PkiFailureInfo, PkiStatus, PkiStatusInfo};
 
-use crate::x509::X509Error;
+use crate::x509::{X509Error, walk::Flaw};
 
 /// Largest PKIMessage accepted, in bytes: a response with a chain of four certificates and room.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
@@ -122,6 +122,12 @@ impl From<der::Error> for CmpError {
 impl From<X509Error> for CmpError {
     fn from(error: X509Error) -> Self {
         Self::X509(error)
+    }
+}
+
+impl From<Flaw> for CmpError {
+    fn from(flaw: Flaw) -> Self {
+        Self::X509(flaw.into())
     }
 }
 

@@ -1,9 +1,12 @@
 //! Signature algorithms: identifiers and the two forms of a signature.
 
-use super::{X509Error, oid};
+use super::{
+    X509Error, oid,
+    walk::{Element, Flaw, wrap},
+};
 use alloc::vec::Vec;
 use der::{
-    Decode, Encode, Sequence,
+    Decode, Encode, Tag,
     asn1::{ObjectIdentifier, UintRef},
 };
 
@@ -92,15 +95,6 @@ impl SignatureAlg {
     }
 }
 
-/// ECDSA-Sig-Value. Spec: RFC 3279 section 2.2.3.
-#[derive(Sequence)]
-struct EcdsaSigValue<'a> {
-    /// r, a positive integer below the group order.
-    r: UintRef<'a>,
-    /// s, a positive integer below the group order.
-    s: UintRef<'a>,
-}
-
 /// Turns r‖s, each of half the length, into the DER of ECDSA-Sig-Value.
 ///
 /// Spec: RFC 3279 section 2.2.3.
@@ -112,11 +106,11 @@ pub fn ecdsa_to_der(raw: &[u8]) -> Result<Vec<u8>, X509Error> {
         return Err(X509Error::SignatureForm);
     }
     let (r, s) = raw.split_at(raw.len() / 2);
-    Ok(EcdsaSigValue {
-        r: UintRef::new(r)?,
-        s: UintRef::new(s)?,
+    let mut numbers = Vec::new();
+    for number in [r, s] {
+        UintRef::new(number)?.encode_to_vec(&mut numbers)?;
     }
-    .to_der()?)
+    Ok(wrap(Tag::Sequence, &numbers)?)
 }
 
 /// Turns the DER of ECDSA-Sig-Value into r‖s, each `field_len` bytes.
@@ -124,14 +118,21 @@ pub fn ecdsa_to_der(raw: &[u8]) -> Result<Vec<u8>, X509Error> {
 /// # Errors
 /// [`X509Error::SignatureForm`] if the bytes are not DER, or a number is negative or too long.
 pub fn ecdsa_from_der(bytes: &[u8], field_len: usize) -> Result<Vec<u8>, X509Error> {
-    let sig = EcdsaSigValue::from_der(bytes).map_err(|_| X509Error::SignatureForm)?;
+    let read = || -> Result<[&[u8]; 2], Flaw> {
+        let mut walk = Element::only(bytes)?.sequence()?;
+        let r = UintRef::from_der(walk.next()?.der)?.as_bytes();
+        let s = UintRef::from_der(walk.next()?.der)?.as_bytes();
+        walk.finish()?;
+        Ok([r, s])
+    };
+    let numbers = read().map_err(|_| X509Error::SignatureForm)?;
     let mut raw = Vec::with_capacity(field_len.saturating_mul(2));
-    for part in [sig.r.as_bytes(), sig.s.as_bytes()] {
+    for number in numbers {
         let pad = field_len
-            .checked_sub(part.len())
+            .checked_sub(number.len())
             .ok_or(X509Error::SignatureForm)?;
         raw.resize(raw.len() + pad, 0);
-        raw.extend_from_slice(part);
+        raw.extend_from_slice(number);
     }
     Ok(raw)
 }

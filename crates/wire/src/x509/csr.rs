@@ -5,11 +5,12 @@
 use super::{
     DistinguishedName, Extension, ExtensionSet, MAX_CERT_BYTES, MAX_CSR_ATTRIBUTES, RawDer,
     SanEntry, SignatureAlg, X509Error, at_most, decode_san, oid, san_extension,
+    walk::{Element, Flaw, context, put, put_algorithm, put_bits, put_oid, put_sequence, wrap},
 };
 use alloc::vec::Vec;
 use der::{
     Decode, Encode, Reader, Sequence, SliceReader, Tag, Tagged,
-    asn1::{AnyRef, BitStringRef, ObjectIdentifier, SetOfVec},
+    asn1::{AnyRef, BitStringRef, ObjectIdentifier},
 };
 
 /// What goes into a certification request.
@@ -25,33 +26,24 @@ pub struct CsrBuilder {
     pub extensions: Vec<Extension>,
 }
 
-/// CertificationRequestInfo, with the parts that are bytes already left as they are.
-#[derive(Sequence)]
-struct RequestInfo<'a> {
-    /// Always v1 (0).
-    version: u8,
-    /// Name.
-    subject: AnyRef<'a>,
-    /// SubjectPublicKeyInfo.
-    spki: AnyRef<'a>,
-    /// Attributes; present even when empty.
-    #[asn1(context_specific = "0", tag_mode = "IMPLICIT")]
-    attributes: SetOfVec<RequestAttribute>,
+/// Appends an attribute; `values` is the DER of the SET of its values.
+fn write_attribute(out: &mut Vec<u8>, oid: &ObjectIdentifier, values: &[u8]) -> Result<(), Flaw> {
+    let mut attribute = Vec::new();
+    put_oid(&mut attribute, oid)?;
+    attribute.extend_from_slice(values);
+    put_sequence(out, &attribute)
 }
 
-/// One attribute.
-#[derive(Clone, Debug, PartialEq, Eq, Sequence)]
-struct RequestAttribute {
-    /// Its type.
-    oid: ObjectIdentifier,
-    /// Its values.
-    values: der::Any,
-}
-
-impl der::ValueOrd for RequestAttribute {
-    fn value_cmp(&self, other: &Self) -> der::Result<core::cmp::Ordering> {
-        Ok(self.to_der()?.cmp(&other.to_der()?))
+/// DER of CertificationRequestInfo; `attributes` is the contents of their SET, in its order, which
+/// is there even when empty.
+fn write_info(subject_der: &[u8], spki_der: &[u8], attributes: &[u8]) -> Result<Vec<u8>, Flaw> {
+    let mut info = Vec::new();
+    put(&mut info, Tag::Integer, &[0])?;
+    for part in [subject_der, spki_der] {
+        info.extend_from_slice(Element::only(part)?.der);
     }
+    put(&mut info, context(0), attributes)?;
+    wrap(Tag::Sequence, &info)
 }
 
 impl CsrBuilder {
@@ -67,26 +59,17 @@ impl CsrBuilder {
         for extension in &self.extensions {
             set.push(extension.clone())?;
         }
-        let mut attributes = SetOfVec::new();
+        let mut attributes = Vec::new();
         if !set.as_slice().is_empty() {
-            let list = set
-                .as_slice()
-                .iter()
-                .map(Extension::to_x509)
-                .collect::<Result<Vec<_>, _>>()?;
-            let values = der::Any::new(Tag::Set, list.to_der()?)?;
-            attributes.insert(RequestAttribute {
-                oid: oid::EXTENSION_REQUEST,
-                values,
-            })?;
+            let mut list = Vec::new();
+            for extension in set.as_slice() {
+                extension.write(&mut list)?;
+            }
+            // One value: Extensions.
+            let values = wrap(Tag::Set, &wrap(Tag::Sequence, &list)?)?;
+            write_attribute(&mut attributes, &oid::EXTENSION_REQUEST, &values)?;
         }
-        let tbs = RequestInfo {
-            version: 0,
-            subject: AnyRef::from_der(self.subject.as_der())?,
-            spki: AnyRef::from_der(&self.spki_der)?,
-            attributes,
-        }
-        .to_der()?;
+        let tbs = write_info(self.subject.as_der(), &self.spki_der, &attributes)?;
         at_most("certification request", tbs.len(), MAX_CERT_BYTES)?;
         Ok(tbs)
     }
@@ -110,12 +93,19 @@ pub(super) fn assemble(
     raw_signature: &[u8],
 ) -> Result<Vec<u8>, X509Error> {
     let bits = alg.signature_to_bits(raw_signature)?;
-    Ok(Signed {
-        tbs: AnyRef::from_der(tbs)?,
-        alg: alg.identifier(),
-        signature: BitStringRef::from_bytes(&bits)?,
-    }
-    .to_der()?)
+    Ok(write_signed(tbs, &alg.identifier(), &bits)?)
+}
+
+/// DER of a signed structure.
+fn write_signed(
+    tbs: &[u8],
+    alg: &spki::AlgorithmIdentifierOwned,
+    bits: &[u8],
+) -> Result<Vec<u8>, Flaw> {
+    let mut signed = Element::only(tbs)?.der.to_vec();
+    put_algorithm(&mut signed, alg)?;
+    put_bits(&mut signed, bits)?;
+    wrap(Tag::Sequence, &signed)
 }
 
 /// Puts a raw signature on the bytes of [`CsrBuilder::to_tbs`].
@@ -218,25 +208,19 @@ impl AllegedCsr {
     pub fn to_der(&self) -> Result<Vec<u8>, X509Error> {
         let mut attributes = Vec::new();
         for attribute in &self.attributes {
-            let values = der::Any::from_der(&attribute.values)?;
-            attributes.push(RequestAttribute {
-                oid: attribute.oid,
-                values,
-            });
+            let mut element = Vec::new();
+            let values = Element::only(&attribute.values)?.der;
+            write_attribute(&mut element, &attribute.oid, values)?;
+            attributes.push(element);
         }
-        let tbs = RequestInfo {
-            version: 0,
-            subject: AnyRef::from_der(self.subject.as_der())?,
-            spki: AnyRef::from_der(&self.spki_der)?,
-            attributes: SetOfVec::try_from(attributes)?,
-        }
-        .to_der()?;
-        Ok(Signed {
-            tbs: AnyRef::from_der(&tbs)?,
-            alg: self.signature_algorithm.clone(),
-            signature: BitStringRef::from_bytes(&self.signature)?,
-        }
-        .to_der()?)
+        // The order that DER gives a SET OF.
+        attributes.sort();
+        let tbs = write_info(self.subject.as_der(), &self.spki_der, &attributes.concat())?;
+        Ok(write_signed(
+            &tbs,
+            &self.signature_algorithm,
+            &self.signature,
+        )?)
     }
 
     /// The signature algorithm, if it is one of ours.

@@ -1,9 +1,12 @@
 //! Extensions: the ones we write, and a set that holds each at most once.
 
-use super::{MAX_EXTENSIONS, SanEntry, X509Error, at_most, oid, san_extension};
+use super::{
+    MAX_EXTENSIONS, SanEntry, X509Error, at_most, oid, san_extension,
+    walk::{Flaw, put, put_oid, put_sequence},
+};
 use alloc::{string::String, vec::Vec};
 use der::{
-    Encode,
+    Encode, Tag,
     asn1::{Ia5String, ObjectIdentifier, OctetString},
     flagset::FlagSet,
 };
@@ -62,6 +65,18 @@ impl Extension {
             critical: self.critical,
             extn_value: OctetString::new(self.value.as_slice())?,
         })
+    }
+
+    /// Appends the extension.
+    pub(super) fn write(&self, out: &mut Vec<u8>) -> Result<(), Flaw> {
+        let mut contents = Vec::new();
+        put_oid(&mut contents, &self.oid)?;
+        // FALSE is the default, which DER leaves out.
+        if self.critical {
+            put(&mut contents, Tag::Boolean, &[0xff])?;
+        }
+        put(&mut contents, Tag::OctetString, &self.value)?;
+        put_sequence(out, &contents)
     }
 
     /// The extension from what `x509-cert` decoded.

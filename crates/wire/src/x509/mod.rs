@@ -56,6 +56,9 @@ pub enum X509Error {
     /// The bytes are not the DER of the expected structure.
     #[error("not the expected DER: {0}")]
     Der(der::Error),
+    /// The bytes are not the DER of the expected structure, found where no detail is kept.
+    #[error("not the expected DER")]
+    Malformed,
     /// A length or a count exceeds its limit.
     #[error("{what}: {got} exceeds the limit of {max}")]
     TooLarge {
@@ -116,6 +119,12 @@ pub enum X509Error {
 impl From<der::Error> for X509Error {
     fn from(error: der::Error) -> Self {
         Self::Der(error)
+    }
+}
+
+impl From<walk::Flaw> for X509Error {
+    fn from(_: walk::Flaw) -> Self {
+        Self::Malformed
     }
 }
 

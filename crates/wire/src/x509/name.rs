@@ -3,16 +3,13 @@
 //! Names are compared byte for byte: an issuer name is copied from the CA certificate, never
 //! encoded a second time.
 
-use super::{MAX_NAME_BYTES, MAX_RDNS, RawDer, X509Error, at_most};
+use super::{
+    MAX_NAME_BYTES, MAX_RDNS, RawDer, X509Error, at_most,
+    walk::{Element, Flaw, Walk, put, put_oid, put_sequence, wrap},
+};
 use alloc::{string::String, vec::Vec};
-use der::{
-    Any, Decode, Encode, Tag, Tagged,
-    asn1::{AnyRef, ObjectIdentifier, SetOfVec},
-};
-use x509_cert::{
-    attr::AttributeTypeAndValue,
-    name::{Name, RdnSequence, RelativeDistinguishedName},
-};
+use der::{Decode, Tag, asn1::ObjectIdentifier};
+use x509_cert::name::Name;
 
 /// Which string type an attribute value takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,11 +156,11 @@ impl AttributeSpec {
         ATTRIBUTES.iter().find(|a| a.oid == *oid)
     }
 
-    /// Encodes `text` as this attribute's value.
+    /// The string type that `text` takes as this attribute's value.
     ///
     /// # Errors
     /// If `text` is empty, too long, or has characters its string type forbids.
-    fn encode_value(&self, text: &str) -> Result<Any, X509Error> {
+    fn tag_of(&self, text: &str) -> Result<Tag, X509Error> {
         if text.is_empty() {
             return Err(X509Error::Empty { what: self.long });
         }
@@ -185,7 +182,7 @@ impl AttributeSpec {
                 min: 2,
             });
         }
-        Ok(Any::new(tag, text.as_bytes())?)
+        Ok(tag)
     }
 }
 
@@ -272,35 +269,42 @@ impl DistinguishedName {
     /// # Errors
     /// If the bytes are not a Name; cannot happen for a value made by [`Self::from_der`].
     pub fn attributes(&self) -> Result<Vec<AttributeValue<'_>>, X509Error> {
-        let rdns = AnyRef::from_der(&self.der)?;
-        rdns.tag().assert_eq(Tag::Sequence)?;
-        let mut sets = der::SliceReader::new(rdns.value())?;
+        let mut sets = Element::only(&self.der)?.sequence()?;
         let mut found = Vec::new();
         let mut count = 0usize;
-        while !der::Reader::is_finished(&sets) {
+        while !sets.is_finished() {
             count += 1;
             at_most("relative distinguished names", count, MAX_RDNS)?;
-            let set = AnyRef::decode(&mut sets)?;
-            set.tag().assert_eq(Tag::Set)?;
-            if set.value().is_empty() {
+            let mut pairs = Walk::new(sets.next()?.expect(Tag::Set)?);
+            if pairs.is_finished() {
                 return Err(X509Error::Empty {
                     what: "relative distinguished name",
                 });
             }
-            let mut pairs = der::SliceReader::new(set.value())?;
-            while !der::Reader::is_finished(&pairs) {
-                let pair = AnyRef::decode(&mut pairs)?;
-                let (oid, value) = pair.sequence(|r| {
-                    Ok::<_, der::Error>((ObjectIdentifier::decode(r)?, AnyRef::decode(r)?))
-                })?;
-                found.push(AttributeValue {
-                    oid,
-                    tag: value.tag(),
-                    bytes: value.value(),
-                });
+            while !pairs.is_finished() {
+                found.push(attribute(pairs.next()?)?);
             }
         }
         Ok(found)
+    }
+
+    /// Whether every set of attributes is in the order of DER.
+    ///
+    /// Names are taken as they come, and some issuers do not sort; this is for where it matters.
+    pub(super) fn is_sorted(&self) -> Result<bool, X509Error> {
+        let mut sets = Element::only(&self.der)?.sequence()?;
+        while !sets.is_finished() {
+            let mut pairs = Walk::new(sets.next()?.expect(Tag::Set)?);
+            let mut last: &[u8] = &[];
+            while !pairs.is_finished() {
+                let pair = pairs.next()?.der;
+                if last >= pair {
+                    return Ok(false);
+                }
+                last = pair;
+            }
+        }
+        Ok(true)
     }
 
     /// The text of the first attribute of a type, if there is one and it is text.
@@ -353,11 +357,26 @@ impl core::fmt::Debug for DistinguishedName {
     }
 }
 
+/// Reads one AttributeTypeAndValue.
+fn attribute(pair: Element<'_>) -> Result<AttributeValue<'_>, Flaw> {
+    let mut walk = pair.sequence()?;
+    let oid = walk.next()?.oid()?;
+    let value = walk.next()?;
+    walk.finish()?;
+    Ok(AttributeValue {
+        oid,
+        tag: value.tag,
+        bytes: value.value,
+    })
+}
+
 /// Builds a name, one attribute per relative distinguished name.
 #[derive(Debug, Default)]
 pub struct NameBuilder {
-    /// The names so far, in order.
-    rdns: Vec<RelativeDistinguishedName>,
+    /// DER of the relative distinguished names so far, in order.
+    rdns: Vec<u8>,
+    /// Their number.
+    count: usize,
 }
 
 impl NameBuilder {
@@ -372,19 +391,21 @@ impl NameBuilder {
     /// If the text is empty, too long for the attribute, or has characters it forbids; or there
     /// are [`MAX_RDNS`] attributes already.
     pub fn push(mut self, spec: &AttributeSpec, text: &str) -> Result<Self, X509Error> {
-        at_most(
-            "relative distinguished names",
-            self.rdns.len() + 1,
-            MAX_RDNS,
-        )?;
-        let value = spec.encode_value(text)?;
-        let mut set = SetOfVec::new();
-        set.insert(AttributeTypeAndValue {
-            oid: spec.oid,
-            value,
-        })?;
-        self.rdns.push(RelativeDistinguishedName::from(set));
+        self.count += 1;
+        at_most("relative distinguished names", self.count, MAX_RDNS)?;
+        let tag = spec.tag_of(text)?;
+        self.append(&spec.oid, tag, text.as_bytes())?;
         Ok(self)
+    }
+
+    /// Appends a set of one attribute.
+    fn append(&mut self, oid: &ObjectIdentifier, tag: Tag, value: &[u8]) -> Result<(), Flaw> {
+        let mut pair = Vec::new();
+        put_oid(&mut pair, oid)?;
+        put(&mut pair, tag, value)?;
+        let mut set = Vec::new();
+        put_sequence(&mut set, &pair)?;
+        put(&mut self.rdns, Tag::Set, &set)
     }
 
     /// The name.
@@ -392,11 +413,7 @@ impl NameBuilder {
     /// # Errors
     /// If it exceeds [`MAX_NAME_BYTES`].
     pub fn build(self) -> Result<DistinguishedName, X509Error> {
-        let mut sequence = RdnSequence::default();
-        for rdn in self.rdns {
-            sequence.push(rdn);
-        }
-        let der = Name::hazmat_from_rdn_sequence(sequence).to_der()?;
+        let der = wrap(Tag::Sequence, &self.rdns)?;
         at_most("distinguished name", der.len(), MAX_NAME_BYTES)?;
         Ok(DistinguishedName { der })
     }

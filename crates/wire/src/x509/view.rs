@@ -8,13 +8,15 @@
 use super::{
     DistinguishedName, MAX_CERT_BYTES, MAX_EXTENSIONS, MAX_NAME_BYTES, MAX_SERIAL_BYTES, SanEntry,
     SignatureAlg, X509Error, at_most, decode_san, oid,
+    walk::{Element, Flaw, Walk, primitive},
 };
 use alloc::vec::Vec;
 use der::{
-    Decode, Reader, Sequence, SliceReader, Tag, TagNumber, Tagged,
-    asn1::{AnyRef, BitStringRef, ContextSpecific, IntRef, ObjectIdentifier, OctetStringRef},
+    Decode, Sequence, Tag,
+    asn1::{
+        AnyRef, BitStringRef, GeneralizedTime, IntRef, ObjectIdentifier, OctetStringRef, UtcTime,
+    },
 };
-use x509_cert::time::Time;
 
 /// One extension, borrowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,18 +39,6 @@ pub struct BasicConstraints {
     pub path_len: Option<u8>,
 }
 
-/// Extension on the wire.
-#[derive(Sequence)]
-struct ExtensionSeq<'a> {
-    /// extnID.
-    oid: ObjectIdentifier,
-    /// critical.
-    #[asn1(default = "Default::default")]
-    critical: bool,
-    /// extnValue.
-    value: &'a OctetStringRef,
-}
-
 /// authorityKeyIdentifier: only the key identifier is read.
 #[derive(Sequence)]
 struct AuthorityKeyId<'a> {
@@ -61,15 +51,6 @@ struct AuthorityKeyId<'a> {
     /// authorityCertSerialNumber.
     #[asn1(context_specific = "2", tag_mode = "IMPLICIT", optional = "true")]
     _serial: Option<IntRef<'a>>,
-}
-
-/// Validity on the wire.
-#[derive(Sequence)]
-struct ValiditySeq {
-    /// notBefore.
-    not_before: Time,
-    /// notAfter.
-    not_after: Time,
 }
 
 /// A certificate as a peer sent it: well-formed, nothing in it believed yet.
@@ -109,50 +90,49 @@ impl<'a> CertView<'a> {
     /// different algorithms inside and outside the signed part.
     pub fn from_der(bytes: &'a [u8]) -> Result<Self, X509Error> {
         at_most("certificate", bytes.len(), MAX_CERT_BYTES)?;
-        let outer = AnyRef::from_der(bytes)?;
-        outer.tag().assert_eq(Tag::Sequence)?;
-        let mut reader = SliceReader::new(outer.value())?;
-        let tbs_der = reader.tlv_bytes()?;
-        let signature_algorithm_der = reader.tlv_bytes()?;
-        spki::AlgorithmIdentifierRef::from_der(signature_algorithm_der)?;
-        let signature = BitStringRef::decode(&mut reader)?
-            .as_bytes()
+        let mut outer = Element::only(bytes)?.sequence()?;
+        let tbs = outer.next()?;
+        let signature_algorithm_der = outer.next()?.der;
+        let signature = outer
+            .next()?
+            .bit_octets()?
             .ok_or(X509Error::SignatureForm)?;
-        reader.finish()?;
+        outer.finish()?;
+        algorithm(signature_algorithm_der)?;
 
-        let tbs = AnyRef::from_der(tbs_der)?;
-        tbs.tag().assert_eq(Tag::Sequence)?;
-        let mut r = SliceReader::new(tbs.value())?;
-        let version = match r.context_specific::<u8>(TagNumber(0), der::TagMode::Explicit)? {
+        let mut walk = tbs.sequence()?;
+        let version = match walk.explicit(0)? {
             None => 1,
-            Some(v @ (1 | 2)) => v + 1,
-            Some(got) => return Err(X509Error::Version { got, expected: 2 }),
+            Some(number) => match u8::from_der(number.der) {
+                Ok(v @ (1 | 2)) => v + 1,
+                Ok(got) => return Err(X509Error::Version { got, expected: 2 }),
+                Err(_) => return Err(Flaw.into()),
+            },
         };
-        let serial = IntRef::decode(&mut r)?.as_bytes();
+        let serial = integer(walk.next()?)?;
         // One octet of tolerance: some issuers count the 20 without the sign octet.
         at_most("serial number", serial.len(), MAX_SERIAL_BYTES + 1)?;
-        if r.tlv_bytes()? != signature_algorithm_der {
+        if walk.next()?.der != signature_algorithm_der {
             return Err(X509Error::AlgorithmMismatch);
         }
-        let issuer_der = name_bytes(&mut r)?;
-        let validity = ValiditySeq::decode(&mut r)?;
-        let subject_der = name_bytes(&mut r)?;
-        let spki_der = r.tlv_bytes()?;
-        spki::SubjectPublicKeyInfoRef::from_der(spki_der)?;
-        let extensions = if r.is_finished() {
-            Vec::new()
-        } else {
-            read_tail(&mut r, version)?
-        };
-        r.finish()?;
+        let issuer_der = name_bytes(walk.next()?)?;
+        let mut validity = walk.next()?.sequence()?;
+        let not_before_secs = time(validity.next()?)?;
+        let not_after_secs = time(validity.next()?)?;
+        validity.finish()?;
+        let subject_der = name_bytes(walk.next()?)?;
+        let spki_der = walk.next()?.der;
+        public_key(spki_der)?;
+        let extensions = read_tail(&mut walk, version)?;
+        walk.finish()?;
         Ok(Self {
             der: bytes,
-            tbs_der,
+            tbs_der: tbs.der,
             version,
             serial,
             issuer_der,
-            not_before_secs: validity.not_before.to_unix_duration().as_secs(),
-            not_after_secs: validity.not_after.to_unix_duration().as_secs(),
+            not_before_secs,
+            not_after_secs,
             subject_der,
             spki_der,
             extensions,
@@ -163,11 +143,9 @@ impl<'a> CertView<'a> {
 
     /// The signature algorithm, if it is one of ours.
     pub fn signature_alg(&self) -> Option<SignatureAlg> {
-        let id = spki::AlgorithmIdentifierRef::from_der(self.signature_algorithm_der).ok()?;
-        if id.parameters.is_some() {
-            None
-        } else {
-            SignatureAlg::from_oid(&id.oid)
+        match algorithm(self.signature_algorithm_der) {
+            Ok((oid, None)) => SignatureAlg::from_oid(&oid),
+            _ => None,
         }
     }
 
@@ -195,7 +173,10 @@ impl<'a> CertView<'a> {
     /// # Errors
     /// If its value is malformed.
     pub fn basic_constraints(&self) -> Result<Option<BasicConstraints>, X509Error> {
-        self.decode_extension(&oid::BASIC_CONSTRAINTS)
+        let Some(extension) = self.extension(&oid::BASIC_CONSTRAINTS) else {
+            return Ok(None);
+        };
+        Ok(Some(read_basic_constraints(extension.value)?))
     }
 
     /// keyUsage as bits of [`super::usage`], if present.
@@ -222,9 +203,14 @@ impl<'a> CertView<'a> {
     /// # Errors
     /// If its value is malformed.
     pub fn ext_key_usage(&self) -> Result<Vec<ObjectIdentifier>, X509Error> {
-        Ok(self
-            .decode_extension(&oid::EXT_KEY_USAGE)?
-            .unwrap_or_default())
+        let mut purposes = Vec::new();
+        if let Some(extension) = self.extension(&oid::EXT_KEY_USAGE) {
+            let mut walk = Element::only(extension.value)?.sequence()?;
+            while !walk.is_finished() {
+                purposes.push(walk.next()?.oid()?);
+            }
+        }
+        Ok(purposes)
     }
 
     /// subjectKeyIdentifier, if present.
@@ -283,24 +269,99 @@ impl<'a> CertView<'a> {
 }
 
 /// The bytes of a Name, checked for tag and size only.
-fn name_bytes<'a>(reader: &mut SliceReader<'a>) -> Result<&'a [u8], X509Error> {
-    let bytes = reader.tlv_bytes()?;
-    at_most("distinguished name", bytes.len(), MAX_NAME_BYTES)?;
-    AnyRef::from_der(bytes)?.tag().assert_eq(Tag::Sequence)?;
-    Ok(bytes)
+fn name_bytes(element: Element<'_>) -> Result<&[u8], X509Error> {
+    at_most("distinguished name", element.der.len(), MAX_NAME_BYTES)?;
+    element.expect(Tag::Sequence)?;
+    Ok(element.der)
+}
+
+/// Object identifier and parameters of an AlgorithmIdentifier.
+fn algorithm(bytes: &[u8]) -> Result<(ObjectIdentifier, Option<Element<'_>>), Flaw> {
+    let mut walk = Element::only(bytes)?.sequence()?;
+    let oid = walk.next()?.oid()?;
+    let parameters = if walk.is_finished() {
+        None
+    } else {
+        Some(walk.next()?)
+    };
+    walk.finish()?;
+    Ok((oid, parameters))
+}
+
+/// Checks the form of SubjectPublicKeyInfo.
+fn public_key(bytes: &[u8]) -> Result<(), Flaw> {
+    let mut walk = Element::only(bytes)?.sequence()?;
+    algorithm(walk.next()?.der)?;
+    walk.next()?.bit_octets()?;
+    walk.finish()
+}
+
+/// The contents of an INTEGER.
+fn integer(element: Element<'_>) -> Result<&[u8], Flaw> {
+    Ok(IntRef::from_der(element.der)?.as_bytes())
+}
+
+/// A Time in seconds since 1970.
+fn time(element: Element<'_>) -> Result<u64, Flaw> {
+    let duration = if element.tag == Tag::UtcTime {
+        UtcTime::from_der(element.der)?.to_unix_duration()
+    } else {
+        GeneralizedTime::from_der(element.der)?.to_unix_duration()
+    };
+    Ok(duration.as_secs())
+}
+
+/// A BOOLEAN DEFAULT FALSE, if one comes next.
+fn boolean(walk: &mut Walk<'_>) -> Result<bool, Flaw> {
+    match walk.optional(Tag::Boolean)? {
+        Some(element) => Ok(bool::from_der(element.der)?),
+        None => Ok(false),
+    }
+}
+
+/// Reads the value of basicConstraints.
+fn read_basic_constraints(bytes: &[u8]) -> Result<BasicConstraints, Flaw> {
+    let mut walk = Element::only(bytes)?.sequence()?;
+    let ca = boolean(&mut walk)?;
+    let path_len = match walk.optional(Tag::Integer)? {
+        Some(element) => Some(u8::from_der(element.der)?),
+        None => None,
+    };
+    walk.finish()?;
+    Ok(BasicConstraints { ca, path_len })
+}
+
+/// Reads one extension.
+fn extension<'a>(element: Element<'a>) -> Result<ExtensionView<'a>, Flaw> {
+    let mut walk = element.sequence()?;
+    let oid = walk.next()?.oid()?;
+    let critical = boolean(&mut walk)?;
+    let value = walk.next()?.expect(Tag::OctetString)?;
+    walk.finish()?;
+    Ok(ExtensionView {
+        oid,
+        critical,
+        value,
+    })
+}
+
+/// Steps over the unique identifiers `[1]` and `[2]`, which are IMPLICIT BIT STRINGs.
+fn skip_unique_ids(walk: &mut Walk<'_>) -> Result<(), Flaw> {
+    for number in [1, 2] {
+        if let Some(id) = walk.optional(primitive(number))? {
+            let (unused, octets) = id.value.split_first().ok_or(Flaw)?;
+            BitStringRef::new(*unused, octets)?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads what may follow the public key: unique identifiers (skipped) and extensions.
-fn read_tail<'a>(
-    reader: &mut SliceReader<'a>,
-    version: u8,
-) -> Result<Vec<ExtensionView<'a>>, X509Error> {
-    for number in [1, 2] {
-        reader.context_specific::<BitStringRef<'a>>(TagNumber(number), der::TagMode::Implicit)?;
-    }
-    let list = ContextSpecific::<AnyRef<'a>>::decode_explicit(reader, TagNumber(3))?;
-    let Some(list) = list.map(|field| field.value) else {
-        return Ok(Vec::new());
+fn read_tail<'a>(walk: &mut Walk<'a>, version: u8) -> Result<Vec<ExtensionView<'a>>, X509Error> {
+    skip_unique_ids(walk)?;
+    let mut found: Vec<ExtensionView<'a>> = Vec::new();
+    let Some(list) = walk.explicit(3)? else {
+        return Ok(found);
     };
     if version != 3 {
         return Err(X509Error::Version {
@@ -308,21 +369,14 @@ fn read_tail<'a>(
             expected: 3,
         });
     }
-    list.tag().assert_eq(Tag::Sequence)?;
-    let mut items = SliceReader::new(list.value())?;
-    let mut found: Vec<ExtensionView<'a>> = Vec::new();
+    let mut items = list.sequence()?;
     while !items.is_finished() {
         at_most("extensions", found.len() + 1, MAX_EXTENSIONS)?;
-        let item = ExtensionSeq::decode(&mut items)?;
+        let item = extension(items.next()?)?;
         if found.iter().any(|e| e.oid == item.oid) {
             return Err(X509Error::Duplicate { oid: item.oid });
         }
-        let value = item.value.as_bytes();
-        found.push(ExtensionView {
-            oid: item.oid,
-            critical: item.critical,
-            value,
-        });
+        found.push(item);
     }
     Ok(found)
 }
