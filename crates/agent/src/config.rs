@@ -151,13 +151,11 @@ impl Config {
                 return Err(wrong("tas", format!("{uuid:?} is no UUID")));
             }
         }
-        if let Some(name) = &config.enrol_ta {
-            if config.ta(name).is_none() {
-                return Err(wrong(
-                    "enrol_ta",
-                    format!("{name:?} is no UUID and no name in `tas`"),
-                ));
-            }
+        if let Some(name) = &config.enrol_ta
+            && config.ta(name).is_none()
+        {
+            let reason = format!("{name:?} is no UUID and no name in `tas`");
+            return Err(wrong("enrol_ta", reason));
         }
         let base = path.parent().unwrap_or(Path::new(""));
         config.tee_socket = base.join(&config.tee_socket);

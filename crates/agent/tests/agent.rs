@@ -1,4 +1,10 @@
 //! The agent between a TEE, a TAM and a CA that are played here, with all that goes wrong.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -385,7 +391,7 @@ fn ca(failures: u32) -> String {
         assert_eq!(received.headers["content-type"], PKIXCMP);
         if left > 0 {
             left -= 1;
-            return if left % 2 == 0 {
+            return if left.is_multiple_of(2) {
                 Http1::Close
             } else {
                 Http1::Answer(503, "x", vec![])

@@ -4,6 +4,12 @@
 //! that the walls behind it are seen to stand by themselves. What this machine or account cannot
 //! try is printed as skipped, with the reason. As root the whole is run a second time as an
 //! ordinary user.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};

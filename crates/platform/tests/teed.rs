@@ -1,18 +1,26 @@
 //! `tegata-teed` as a process: its start, its refusals, its clients, its sudden deaths.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod common;
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use tegata_client::{Context, Error, Login, Operation, Origin, TaUuid, codes};
+use common::{TEED, Teed};
+use tegata_client::{Error, Login, Operation, Origin, TaUuid, codes};
 use tegata_crypto::{KeyAlg, OsRng, Provider, rustcrypto::RustCrypto};
 use tegata_wire::device::{DeviceFile, DeviceIdentity, Oem};
 use tegata_wire::ids::Ueid;
 
-const TEED: &str = env!("CARGO_BIN_EXE_tegata-teed");
 const TA: TaUuid = TaUuid([7; 16]);
 
 fn device(dir: &Path) {
@@ -40,63 +48,6 @@ fn device(dir: &Path) {
     let path = dir.join("device.cbor");
     std::fs::write(&path, &*file.encode().unwrap()).unwrap();
     std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();
-}
-
-struct Teed {
-    child: Child,
-    dir: PathBuf,
-}
-
-impl Teed {
-    /// Starts one and waits until it answers.
-    fn start(dir: &Path) -> Self {
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(dir.join("log"));
-        let child = Command::new(TEED)
-            .arg("--dir")
-            .arg(dir)
-            .stdin(Stdio::null())
-            .stderr(log.unwrap())
-            .spawn()
-            .unwrap();
-        let mut teed = Self {
-            child,
-            dir: dir.into(),
-        };
-        let begun = Instant::now();
-        while teed.context().info().is_err() {
-            let ended = teed.child.try_wait().unwrap();
-            assert!(
-                ended.is_none() && begun.elapsed() < Duration::from_secs(20),
-                "{}",
-                teed.log()
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        teed
-    }
-
-    fn context(&self) -> Context {
-        Context::new(self.dir.join("teed.sock"))
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.join("log")).unwrap()
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Teed {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 fn new() -> (tempfile::TempDir, Teed) {

@@ -51,8 +51,6 @@ pub enum FromWorker {
     Finished {
         /// How.
         outcome: Outcome,
-        /// Resident memory of the worker in KiB.
-        rss_kib: u64,
     },
     /// What came of a probe.
     Probed(ProbeOutcome),

@@ -28,7 +28,7 @@ use tegata_tee::session::launch::ClientIdentity;
 use tegata_wire::ids as wire;
 use tegata_wire::rpc::Login;
 
-use super::{sandbox, sys};
+use super::{sandbox, sys, worker};
 
 /// First argument of the helper's command line.
 pub const MARKER: &str = "__tegata-identity";
@@ -187,10 +187,22 @@ impl Helper {
     }
 
     fn program(&self, pid: i32) -> Option<[u8; 32]> {
+        self.ask(PROGRAM, pid)
+    }
+
+    /// Resident memory of a process in KiB.
+    #[must_use]
+    pub fn rss_kib(&self, pid: i32) -> Option<u64> {
+        let answer = self.ask(MEMORY, pid)?;
+        Some(u64::from_le_bytes(answer.first_chunk().copied()?))
+    }
+
+    fn ask(&self, what: u8, pid: i32) -> Option<[u8; 32]> {
         let channel = self.channel.as_ref()?;
         let channel = channel.lock().unwrap_or_else(PoisonError::into_inner);
         let mut socket: &UnixStream = &channel;
-        socket.write_all(&pid.to_le_bytes()).ok()?;
+        let [a, b, c, d] = pid.to_le_bytes();
+        socket.write_all(&[what, a, b, c, d]).ok()?;
         let mut answer = [0u8; 36];
         if let Err(error) = socket.read_exact(&mut answer) {
             // Out of step from here on: better no answer than somebody else's.
@@ -223,16 +235,30 @@ pub fn main(_args: &[OsString]) -> ExitCode {
     if socket.write_all(&[ready]).is_err() {
         return ExitCode::from(70);
     }
-    let mut asked = [0u8; 4];
+    let mut asked = [0u8; 5];
     while socket.read_exact(&mut asked).is_ok() {
-        let digest = hash_program(i32::from_le_bytes(asked), &mut cache).unwrap_or([0; 32]);
-        let mut answer = asked.to_vec();
+        let [what, a, b, c, d] = asked;
+        let pid = i32::from_le_bytes([a, b, c, d]);
+        let digest = match what {
+            PROGRAM => hash_program(pid, &mut cache),
+            _ => memory(pid),
+        };
+        let digest = digest.unwrap_or([0; 32]);
+        let mut answer = vec![a, b, c, d];
         answer.extend_from_slice(&digest);
         if socket.write_all(&answer).is_err() {
             break;
         }
     }
     ExitCode::SUCCESS
+}
+
+fn memory(pid: i32) -> Option<[u8; 32]> {
+    let statm = File::open(format!("/proc/{pid}/statm")).ok()?;
+    let mut answer = [0; 32];
+    let (first, _) = answer.split_first_chunk_mut()?;
+    *first = worker::rss_kib(&statm).to_le_bytes();
+    Some(answer)
 }
 
 /// What does not change while a file stays the same.
@@ -279,6 +305,9 @@ fn hash_program(pid: i32, cache: &mut HashMap<FileKey, [u8; 32]>) -> Option<[u8;
     Some(digest)
 }
 
+/// What the helper is asked for.
+const PROGRAM: u8 = 1;
+const MEMORY: u8 = 2;
 /// What the helper says first.
 const READY: u8 = 1;
 const READY_WITHOUT_SECCOMP: u8 = 2;

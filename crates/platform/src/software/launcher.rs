@@ -52,9 +52,9 @@ pub struct WorkerStats {
     pub running: AtomicU32,
     /// Spawn until ready, of the last one, in microseconds.
     pub spawn_ready_us: AtomicU64,
-    /// Resident memory as last reported, in KiB.
-    pub rss_kib: AtomicU64,
-    /// The most that was ever reported, in KiB.
+    /// Process ids of those that run now.
+    pub pids: Mutex<BTreeSet<i32>>,
+    /// The most resident memory that was ever seen, in KiB.
     pub rss_peak_kib: AtomicU64,
 }
 
@@ -132,6 +132,7 @@ impl ProcessLauncher {
         let mut guard = guard;
         guard.armed = false;
         self.stats.running.fetch_add(1, Ordering::Relaxed);
+        lock(&self.stats.pids).insert(child.pid.as_raw_pid());
         let mut worker = Worker {
             child,
             stream: ours,
@@ -302,6 +303,7 @@ impl Drop for Worker {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&self.slot);
+        lock(&self.stats.pids).remove(&self.child.pid.as_raw_pid());
         self.stats.running.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -345,12 +347,10 @@ impl Launcher for ProcessLauncher {
             }
         };
         tracing::debug!(ta = %spec.ta.uuid, pid = worker.pid(), "worker started");
-        let stats = self.stats();
         Ok(Box::new(RemoteInstance {
             worker: Some(worker),
             lifetime,
             services,
-            stats,
         }))
     }
 }
@@ -361,7 +361,6 @@ struct RemoteInstance {
     worker: Option<Worker>,
     lifetime: Lifetime,
     services: Box<dyn HostServices>,
-    stats: Arc<WorkerStats>,
 }
 
 impl TaInstance for RemoteInstance {
@@ -395,18 +394,16 @@ impl RemoteInstance {
                         return lost(worker, &error);
                     }
                 }
-                Ok(FromWorker::Finished { outcome, rss_kib }) => {
-                    self.stats.rss_kib.store(rss_kib, Ordering::Relaxed);
-                    self.stats
-                        .rss_peak_kib
-                        .fetch_max(rss_kib, Ordering::Relaxed);
-                    return outcome;
-                }
+                Ok(FromWorker::Finished { outcome }) => return outcome,
                 Ok(_) => return dead("worker out of step"),
                 Err(error) => return lost(worker, &error),
             }
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn lost(worker: &Worker, error: &FrameIoError) -> Outcome {

@@ -169,21 +169,23 @@ impl Server {
     }
 
     fn info(&self) -> Result<Info, TeeError> {
-        let (sessions, instances) = self.sessions.counts();
+        let (sessions, _) = self.sessions.counts();
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let connections = {
             let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             open.values().sum()
         };
         let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        let pids: Vec<i32> = lock(&self.workers.pids).iter().copied().collect();
+        let sizes = pids.iter().filter_map(|pid| self.helper.rss_kib(*pid));
+        let largest = sizes.max().unwrap_or(0);
+        self.workers
+            .rss_peak_kib
+            .fetch_max(largest, Ordering::Relaxed);
         let stats = Stats {
             uptime_secs: self.started.elapsed().as_secs(),
             rss_kib: self.statm.as_ref().map_or(0, rss_kib),
-            worker_rss_kib: if instances == 0 {
-                0
-            } else {
-                load(&self.workers.rss_kib)
-            },
+            worker_rss_kib: largest,
             worker_rss_peak_kib: load(&self.workers.rss_peak_kib),
             workers: self.workers.running.load(Ordering::Relaxed),
             workers_started: load(&self.workers.started),
@@ -506,10 +508,10 @@ impl<'a> Connection<'a> {
                 }
             }
         }
-        match self.jobs.as_ref().map(|jobs| jobs.send(job)) {
-            Some(Ok(())) => Ok(()),
-            _ => Err(FrameIoError::Closed),
-        }
+        let Some(jobs) = &self.jobs else {
+            return Err(FrameIoError::Closed);
+        };
+        jobs.send(job).map_err(|_| FrameIoError::Closed)
     }
 
     fn start_executor(&mut self) -> std::io::Result<mpsc::SyncSender<Job>> {

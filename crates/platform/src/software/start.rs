@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use tegata_tee::platform::{BlobName, Platform};
 use tegata_tee::session::{SessionLimits, SessionManager, SharedTee};
 use tegata_tee::{Tee, TeeError};
 use tegata_wire::rpc::{Answer, Call, Info, Reply, Request, VERSION};
@@ -52,7 +53,12 @@ enum StartError {
          device.cbor, or it was damaged or changed: restore both from one backup, or move the \
          directory away to begin with no TA and no key.", dir.display()
     )]
-    Core { dir: PathBuf, source: TeeError },
+    Core { dir: PathBuf, source: Box<TeeError> },
+    #[error(
+        "the storage in {} belongs to another device.cbor. Nothing was changed: set `device` or \
+         `storage` in teed.toml right, or restore both from one backup.", dir.display()
+    )]
+    Foreign { dir: PathBuf },
     #[error("the socket {} cannot be made: {reason}", path.display())]
     Socket { path: PathBuf, reason: String },
     #[error("teed cannot confine itself: {0}")]
@@ -153,13 +159,12 @@ fn run(args: &Args) -> Result<(), StartError> {
 
     let workers = launcher.stats();
     let machine = SoftwareMachine::new(device.identity, device.root_key, blobs, missing.clone());
-    let ueid = tegata_tee::platform::Platform::identity(&machine)
-        .ueid
-        .clone();
+    let ueid = machine.identity().ueid;
+    bind_storage(&config, &machine)?;
     let tee =
         Tee::new(machine, device.anchors, device.tam_uri).map_err(|source| StartError::Core {
             dir: config.storage.clone(),
-            source,
+            source: Box::new(source),
         })?;
     if missing.is_empty() {
         tracing::info!("sandbox whole");
@@ -199,6 +204,30 @@ fn run(args: &Args) -> Result<(), StartError> {
         %ueid, socket = %config.socket.display(), version = env!("CARGO_PKG_VERSION"), "teed ready"
     );
     server.run(&listener)
+}
+
+/// Ties the storage directory to this device. What another device sealed cannot be opened anyway;
+/// this tells so, instead of showing an empty store beside it.
+fn bind_storage(config: &Config, machine: &SoftwareMachine) -> Result<(), StartError> {
+    let dir = || config.storage.clone();
+    let failed = |source| StartError::Core {
+        dir: dir(),
+        source: Box::new(TeeError::Platform(source)),
+    };
+    // Derived for this use alone; tells nothing about any other key.
+    let mark = machine
+        .derive("tegata storage-binding v1", b"")
+        .map_err(failed)?;
+    let Some(name) = BlobName::new("software.device") else {
+        return Ok(());
+    };
+    match machine.blob_read(&name).map_err(failed)? {
+        Some(found) if found == mark.expose_secret() => Ok(()),
+        Some(_) => Err(StartError::Foreign { dir: dir() }),
+        None => machine
+            .blob_write(&name, mark.expose_secret())
+            .map_err(failed),
+    }
 }
 
 fn start_log(config: &Config) {

@@ -51,10 +51,10 @@ fn run(args: &[OsString]) -> Result<(), WorkerError> {
     let walls = walls(args).ok_or(WorkerError::NotStartedByTeed)?;
     let stream = sys::channel_from_stdin().map_err(|_| WorkerError::NotStartedByTeed)?;
     let _ = rustix::thread::set_name(c"tegata-ta");
-    // Open before the walls stand; it shows nothing but this process's own size.
-    let statm = File::open("/proc/self/statm").ok();
     // The second handle of the channel too: behind the walls a descriptor cannot be duplicated.
-    let channel = Channel { stream: Arc::new(stream) };
+    let channel = Channel {
+        stream: Arc::new(stream),
+    };
     let shared = channel.clone();
     let missing = sandbox::confine_worker(walls)?;
     let missing = missing.into_iter().map(String::from).collect();
@@ -70,7 +70,7 @@ fn run(args: &[OsString]) -> Result<(), WorkerError> {
                 Ok(instance) => {
                     drop(module);
                     channel.send(&FromWorker::Launched(instance.lifetime()))?;
-                    serve(&channel, instance, statm)
+                    serve(&channel, instance)
                 }
                 Err(error) => {
                     channel.send(&FromWorker::NotLaunched(Refusal::from(error)))?;
@@ -103,18 +103,13 @@ fn load(
     WasmInstance::new(&module, ta, Box::new(services))
 }
 
-fn serve(
-    channel: &Channel,
-    mut instance: WasmInstance,
-    statm: Option<File>,
-) -> Result<(), WorkerError> {
+fn serve(channel: &Channel, mut instance: WasmInstance) -> Result<(), WorkerError> {
     loop {
         match channel.receive() {
             Ok(ToWorker::Enter(entry)) => {
                 let outcome = instance.call(entry);
                 let dead = matches!(outcome, Outcome::Panicked(_));
-                let rss_kib = statm.as_ref().map_or(0, rss_kib);
-                channel.send(&FromWorker::Finished { outcome, rss_kib })?;
+                channel.send(&FromWorker::Finished { outcome })?;
                 if dead {
                     return Ok(());
                 }
