@@ -1,0 +1,67 @@
+//! Time that nobody waits for: one true clock, and what each machine believes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use tegata_authority::{UnixMs, UnixSecs};
+
+/// When every run begins: 2026-11-18, in milliseconds since 1970.
+pub const START_MS: i64 = 1_795_000_000_000;
+
+/// The true time of a world. Clones are the same clock.
+#[derive(Clone)]
+pub struct TrueTime(Arc<AtomicI64>);
+
+impl TrueTime {
+    pub fn new() -> Self {
+        Self(Arc::new(AtomicI64::new(START_MS)))
+    }
+
+    pub fn now_ms(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub fn advance(&self, ms: u64) {
+        self.0.fetch_add(ms as i64, Ordering::Relaxed);
+    }
+}
+
+/// The clock of one machine: the true time and an error. Clones are the same clock.
+#[derive(Clone)]
+pub struct Clock {
+    time: TrueTime,
+    offset_ms: Arc<AtomicI64>,
+}
+
+impl Clock {
+    pub fn new(time: &TrueTime) -> Self {
+        Self {
+            time: time.clone(),
+            offset_ms: Arc::new(AtomicI64::new(0)),
+        }
+    }
+
+    /// What this machine takes for the time.
+    pub fn now(&self) -> UnixMs {
+        let ms = self.time.now_ms() + self.offset_ms.load(Ordering::Relaxed);
+        UnixMs(ms.max(0) as u64)
+    }
+
+    pub fn secs(&self) -> UnixSecs {
+        self.now().secs()
+    }
+
+    /// Time since the world began, whatever the machine believes.
+    pub fn uptime_ms(&self) -> u64 {
+        (self.time.now_ms() - START_MS) as u64
+    }
+
+    pub fn jump(&self, ms: i64) {
+        self.offset_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    /// The machine learns the true time.
+    pub fn set_right(&self) {
+        self.offset_ms.store(0, Ordering::Relaxed);
+    }
+}
