@@ -1,0 +1,186 @@
+//! Lifetimes, owners and limits of sessions, and TAs that call TAs.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use support::{ALICE, BOB, Device};
+use tegata_tee::gp::consts::*;
+use tegata_tee::gp::params::{Param, ParamOut, Params};
+use tegata_tee::session::{CallControl, Caller, ClientIdentity};
+use tegata_wire::ids::TaUuid;
+
+/// A TA that counts its calls, and calls the TA of the UUID `[9; 16]` on command 1.
+fn counter(properties: &str) -> Vec<u8> {
+    let text = format!(
+        r#"(module
+  (import "gp_tee_1" "TEE_OpenTASession" (func $open (param i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "gp_tee_1" "TEE_InvokeTACommand"
+    (func $call (param i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "gp_tee_1" "TEE_CloseTASession" (func $close (param i32)))
+  (@custom "tegata.ta" "{properties}")
+  (memory (export "memory") 1)
+  (data (i32.const 64) "\09\09\09\09\09\09\09\09\09\09\09\09\09\09\09\09")
+  (global $top (mut i32) (i32.const 1024))
+  (global $count (mut i32) (i32.const 0))
+  (func (export "TA_CreateEntryPoint") (result i32) i32.const 0)
+  (func (export "TA_DestroyEntryPoint"))
+  (func (export "TA_OpenSessionEntryPoint") (param i32 i32 i32) (result i32)
+    local.get 0 i32.const 1 i32.eq
+    (if (result i32) (then i32.const 0xffff0001) (else i32.const 0)))
+  (func (export "TA_CloseSessionEntryPoint") (param i32))
+  (func (export "gp_alloc") (param i32) (result i32)
+    global.get $top global.get $top local.get 0 i32.add global.set $top)
+  (func (export "gp_free") (param i32))
+  (func (export "TA_InvokeCommandEntryPoint") (param i32 i32 i32 i32) (result i32) (local i32)
+    global.get $count i32.const 1 i32.add global.set $count
+    local.get 1 i32.eqz
+    (if (then local.get 3 global.get $count i32.store  i32.const 0 return))
+    (call $open (i32.const 64) (i32.const -1) (i32.const 0) (i32.const 0) (i32.const 96) (i32.const 100))
+    local.tee 4
+    (if (then local.get 4 return))
+    (call $call (i32.load (i32.const 96)) (i32.const -1) (i32.const 1) (i32.const 0) (local.get 3) (i32.const 100))
+    (call $close (i32.load (i32.const 96)))))"#
+    );
+    wat::parse_str(text).unwrap()
+}
+
+fn count(session: &support::Session<'_>) -> u32 {
+    let mut params = Params::default();
+    params[0] = Param::ValueOutput;
+    match session.invoke(0, params).params[0] {
+        ParamOut::Value { a, .. } => a,
+        _ => 0,
+    }
+}
+
+#[test]
+fn instances_follow_their_properties() {
+    let device = Device::empty(1);
+    // One instance for each session.
+    let uuid = device.install_module(1, &counter(""));
+    let (a, b) = (
+        device.open_ta(&uuid, &ALICE).unwrap(),
+        device.open_ta(&uuid, &BOB).unwrap(),
+    );
+    assert_eq!((count(&a), count(&b), count(&a)), (1, 1, 2));
+    assert_eq!(device.manager.counts(), (2, 2));
+    drop((a, b));
+    assert_eq!(device.manager.counts(), (0, 0));
+    // One instance, one session.
+    let uuid = device.install_module(2, &counter("gpd.ta.singleInstance = true"));
+    let a = device.open_ta(&uuid, &ALICE).unwrap();
+    assert_eq!(device.open_ta(&uuid, &BOB).err(), Some(TEE_ERROR_BUSY));
+    drop(a);
+    drop(device.open_ta(&uuid, &BOB).unwrap());
+    // One instance that many share and that stays.
+    let all =
+        "gpd.ta.singleInstance=true\\0agpd.ta.multiSession=true\\0agpd.ta.instanceKeepAlive=true";
+    let uuid = device.install_module(3, &counter(all));
+    let (a, b) = (
+        device.open_ta(&uuid, &ALICE).unwrap(),
+        device.open_ta(&uuid, &BOB).unwrap(),
+    );
+    assert_eq!((count(&a), count(&b)), (1, 2));
+    drop((a, b));
+    assert_eq!(device.manager.counts(), (0, 1));
+    assert_eq!(count(&device.open_ta(&uuid, &ALICE).unwrap()), 3);
+    device.manager.retire(&uuid);
+    assert_eq!(device.manager.counts(), (0, 0));
+}
+
+#[test]
+fn sessions_belong_to_their_owner() {
+    let device = Device::empty(1);
+    let uuid = device.install_module(1, &counter(""));
+    let session = device.open_ta(&uuid, &ALICE).unwrap();
+    let control = CallControl::default();
+    let params = Params::default;
+    let foreign = device
+        .manager
+        .invoke(&BOB(), session.number, 0, params(), &control);
+    let missing = device.manager.invoke(&BOB(), 4711, 0, params(), &control);
+    assert_eq!(foreign, missing);
+    assert_eq!(foreign.code, TEE_ERROR_ITEM_NOT_FOUND);
+    device.manager.close_session(&BOB(), session.number);
+    assert_eq!(count(&session), 1, "not closed by another");
+    device.manager.owner_gone(session.caller.owner);
+    assert_eq!(device.manager.counts(), (0, 0));
+}
+
+#[test]
+fn limits_and_refusals_leave_nothing_behind() {
+    let device = Device::empty(1);
+    let uuid = device.install_module(1, &counter(""));
+    let nobody = device.open_ta(&TaUuid([0x44; 16]), &ALICE).err();
+    assert_eq!(nobody, Some(TEE_ERROR_ITEM_NOT_FOUND));
+    let open: Vec<_> = (0..16)
+        .map(|_| device.open_ta(&uuid, &ALICE).unwrap())
+        .collect();
+    assert_eq!(
+        device.open_ta(&uuid, &ALICE).err(),
+        Some(TEE_ERROR_OUT_OF_MEMORY)
+    );
+    assert!(
+        device.open_ta(&uuid, &BOB).is_ok(),
+        "another owner has room"
+    );
+    drop(open);
+    // The TA refuses a session that comes with a value.
+    let mut params = Params::default();
+    params[0] = Param::ValueInput { a: 0, b: 0 };
+    let control = CallControl::default();
+    let reply = device
+        .manager
+        .open_session(&ALICE(), &uuid, params, &control);
+    assert_eq!(
+        (reply.code, reply.origin),
+        (TEE_ERROR_ACCESS_DENIED, TEE_ORIGIN_TRUSTED_APP)
+    );
+    assert_eq!(device.manager.counts(), (0, 0));
+    control.cancel();
+    let reply = device
+        .manager
+        .open_session(&ALICE(), &uuid, Params::default(), &control);
+    assert_eq!(reply.code, TEE_ERROR_CANCEL);
+    assert_eq!(device.manager.counts(), (0, 0));
+}
+
+#[test]
+fn tas_call_each_other_but_not_in_circles() {
+    let device = Device::empty(1);
+    let caller = device.install_module(1, &counter(""));
+    let session = device.open_ta(&caller, &ALICE).unwrap();
+    assert_eq!(
+        session.invoke(1, Params::default()).code,
+        TEE_ERROR_ITEM_NOT_FOUND
+    );
+    // [9; 16] calls itself: a new instance each time would never end, a single one is busy.
+    device.install_module(
+        9,
+        &counter("gpd.ta.singleInstance=true\\0agpd.ta.multiSession=true"),
+    );
+    let reply = session.invoke(1, Params::default());
+    assert_eq!(
+        (reply.code, reply.origin),
+        (TEE_ERROR_BUSY, TEE_ORIGIN_TRUSTED_APP)
+    );
+    drop(session);
+    assert_eq!(device.manager.counts(), (0, 0));
+    // A chain of fresh instances ends at the limit of sessions or instances, not in the stack.
+    device.install_module(9, &counter(""));
+    let session = device.open_ta(&caller, &ALICE).unwrap();
+    let reply = session.invoke(1, Params::default());
+    assert_eq!(reply.code, TEE_ERROR_OUT_OF_MEMORY);
+    drop(session);
+    assert_eq!(device.manager.counts(), (0, 0));
+}
+
+#[test]
+fn logins_are_what_the_backend_says() {
+    let group = Caller {
+        owner: 3,
+        client: ClientIdentity::group(7),
+    };
+    assert_ne!(group.client, ClientIdentity::user(7));
+    assert_eq!(ClientIdentity::public().login, TEE_LOGIN_PUBLIC);
+}
