@@ -254,10 +254,10 @@ pub fn main(_args: &[OsString]) -> ExitCode {
 }
 
 fn memory(pid: i32) -> Option<[u8; 32]> {
-    let statm = File::open(format!("/proc/{pid}/statm")).ok()?;
+    let status = File::open(format!("/proc/{pid}/status")).ok()?;
     let mut answer = [0; 32];
     let (first, _) = answer.split_first_chunk_mut()?;
-    *first = worker::rss_kib(&statm).to_le_bytes();
+    *first = worker::rss_kib(&status).to_le_bytes();
     Some(answer)
 }
 

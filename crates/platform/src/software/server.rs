@@ -74,11 +74,11 @@ pub struct Server {
     next_owner: AtomicU64,
     calls: AtomicU64,
     started: Instant,
-    statm: Option<File>,
+    status: Option<File>,
 }
 
 impl Server {
-    /// A server; answers nobody yet. `statm` is this process's own, opened before it was confined.
+    /// A server; answers nobody yet. `status` is this process's own, opened before it was confined.
     #[must_use]
     pub fn new(
         tee: Arc<Lock>,
@@ -86,7 +86,7 @@ impl Server {
         helper: Helper,
         settings: ServerSettings,
         workers: Arc<WorkerStats>,
-        statm: Option<File>,
+        status: Option<File>,
     ) -> Self {
         Self {
             tee,
@@ -98,7 +98,7 @@ impl Server {
             next_owner: AtomicU64::new(1),
             calls: AtomicU64::new(0),
             started: Instant::now(),
-            statm,
+            status,
         }
     }
 
@@ -184,7 +184,7 @@ impl Server {
             .fetch_max(largest, Ordering::Relaxed);
         let stats = Stats {
             uptime_secs: self.started.elapsed().as_secs(),
-            rss_kib: self.statm.as_ref().map_or(0, rss_kib),
+            rss_kib: self.status.as_ref().map_or(0, rss_kib),
             worker_rss_kib: largest,
             worker_rss_peak_kib: load(&self.workers.rss_peak_kib),
             workers: self.workers.running.load(Ordering::Relaxed),

@@ -115,7 +115,7 @@ fn run(args: &Args) -> Result<(), StartError> {
     let device = device::load(&config.device)?;
     let blobs = BlobDir::open(&config.storage).map_err(|error| storage_error(&config, error))?;
     let helper = Helper::start().map_err(StartError::Helper)?;
-    let statm = File::open("/proc/self/statm").ok();
+    let status = File::open("/proc/self/status").ok();
     let listener = if args.check {
         None
     } else {
@@ -199,7 +199,9 @@ fn run(args: &Args) -> Result<(), StartError> {
         connections_per_user_max: config.connections_per_user_max,
         brokers: config.broker_users.clone(),
     };
-    let server = Arc::new(Server::new(tee, sessions, helper, settings, workers, statm));
+    let server = Arc::new(Server::new(
+        tee, sessions, helper, settings, workers, status,
+    ));
     tracing::info!(
         %ueid, socket = %config.socket.display(), version = env!("CARGO_PKG_VERSION"), "teed ready"
     );

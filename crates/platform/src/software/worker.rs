@@ -170,14 +170,12 @@ impl HostTransport for Channel {
     }
 }
 
-/// Resident memory by an open `/proc/…/statm`, in KiB; 0 if it cannot be read.
-pub(crate) fn rss_kib(statm: &File) -> u64 {
-    let mut text = [0u8; 128];
-    let got = statm.read_at(&mut text, 0).unwrap_or(0);
-    let text = text
-        .get(..got)
-        .and_then(|text| std::str::from_utf8(text).ok());
-    let pages = text.and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
-    let page_kib = u64::try_from(rustix::param::page_size()).unwrap_or(4096) / 1024;
-    pages.unwrap_or(0).saturating_mul(page_kib)
+/// Resident memory by an open `/proc/…/status`, in KiB; 0 if it cannot be read.
+pub(crate) fn rss_kib(status: &File) -> u64 {
+    let mut text = [0u8; 4096];
+    let got = status.read_at(&mut text, 0).unwrap_or(0);
+    let text = String::from_utf8_lossy(text.get(..got).unwrap_or_default());
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    number.unwrap_or(0)
 }
