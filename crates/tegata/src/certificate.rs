@@ -3,8 +3,8 @@
 //! Everything shown is decoded from the certificate's bytes; nothing comes from a database.
 
 use der::pem::LineEnding;
-use tegata_crypto::PublicKey;
-use tegata_wire::x509::{CertView, SanEntry, X509Error, oid};
+use tegata_crypto::{KeyAlg, PublicKey};
+use tegata_wire::x509::{CertView, SanEntry, SignatureAlg, X509Error, oid};
 
 use crate::cli::show;
 use crate::fault::{Fault, Outcome};
@@ -71,14 +71,10 @@ pub fn fields(der: &[u8]) -> Result<Vec<(String, String)>, X509Error> {
         format!("{} to {until}", show::time(cert.not_before_secs)),
     );
     match PublicKey::from_spki_der(cert.spki_der) {
-        Ok(key) => put(
-            "public key",
-            format!(
-                "{}, thumbprint {}",
-                key.alg().name(),
-                hex::encode(key.thumbprint())
-            ),
-        ),
+        Ok(key) => {
+            put("public key", key_text(key.alg()).to_owned());
+            put("thumbprint", hex::encode(key.thumbprint()));
+        }
         Err(error) => put("public key", format!("not one of ours: {error}")),
     }
     for extension in &cert.extensions {
@@ -90,14 +86,26 @@ pub fn fields(der: &[u8]) -> Result<Vec<(String, String)>, X509Error> {
         let (name, value) = extension_text(&cert, &extension.oid)?;
         put(&name, format!("{value}{critical}"));
     }
-    let signed = cert
-        .signature_alg()
-        .map_or_else(|| "unknown algorithm".to_owned(), |alg| format!("{alg:?}"));
+    let signed = match cert.signature_alg() {
+        Some(SignatureAlg::EcdsaSha256) => "ECDSA with SHA-256",
+        Some(SignatureAlg::EcdsaSha384) => "ECDSA with SHA-384",
+        Some(SignatureAlg::Ed25519) => "Ed25519",
+        _ => "unknown algorithm",
+    };
     put(
         "signature",
         format!("{signed}, {} bytes", cert.signature.len()),
     );
     Ok(out)
+}
+
+fn key_text(alg: KeyAlg) -> &'static str {
+    match alg {
+        KeyAlg::P256 => "P-256",
+        KeyAlg::P384 => "P-384",
+        KeyAlg::Ed25519 => "Ed25519",
+        _ => "another kind",
+    }
 }
 
 fn extension_text(

@@ -11,11 +11,16 @@ mod config;
 mod demo;
 mod fault;
 mod files;
+// Server packages build without the demo, which alone uses some of these.
+#[cfg_attr(not(feature = "demo"), allow(dead_code))]
 mod http;
 mod roles;
+#[cfg_attr(not(feature = "demo"), allow(dead_code))]
 mod serve;
 mod stores;
+#[cfg_attr(not(feature = "demo"), allow(dead_code, unused_imports))]
 mod story;
+#[cfg_attr(not(feature = "demo"), allow(dead_code))]
 mod supervise;
 mod telemetry;
 mod trust;

@@ -1,4 +1,10 @@
 //! What people see when something is wrong: a sentence, how to mend it, and the right exit status.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)] // Tests.
 
 mod common;
 

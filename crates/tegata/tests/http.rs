@@ -1,6 +1,12 @@
 //! Hostile and broken input to every port of the running program: the protocol's own error, a
 //! problem document or a closed connection; a log line with a reason; no change of state; and the
 //! server lives on.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)] // Tests.
 
 mod common;
 

@@ -155,9 +155,8 @@ pub fn role_fault(error: &RoleError) -> Fault {
         RoleError::ReleaseTaken => "Run the command again; it takes the next number.",
         _ => "The reason is in the sentence above; the log has more.",
     };
-    let fault = match error {
+    match error {
         RoleError::NoKey(_) | RoleError::Sealed(_) => Fault::environment(error.code(), text, mend),
         _ => Fault::failed(error.code(), text, mend),
-    };
-    fault
+    }
 }

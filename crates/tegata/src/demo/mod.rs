@@ -19,7 +19,7 @@ use crate::commands::factory::{self, Batch, ENROL_TA_NAME, Made, Order};
 use crate::commands::{enrol, import, init, ta};
 use crate::config::Config;
 use crate::fault::{EXIT_FAILED, Fault, Outcome};
-use crate::files::{self, Readers};
+use crate::files;
 use crate::stores::now_secs;
 use crate::story::{Act, Event, Who};
 use crate::supervise::Process;
@@ -386,17 +386,11 @@ fn first_device(
         "Steps 5 to 14: the key is made in the TEE and stays there; nobody types anything.",
     );
     let enrolled = enrol::enrol(&made.dir, &running.ta.ta, "default", 5)?;
-    story.act(Act::by(Who::App, "asks its TEE for a certificate: label “default”").step(5));
-    story.act(
-        Act::by(
-            Who::Tee,
-            "makes the DeviceKey, reads hardware identity, builds the CSR",
-        )
-        .step(6)
-        .took(enrolled.begin)
-        .detail("steps 6 to 9: key pair, identity, PKCS#10, MAC with the CsrAuthKey"),
-    );
-    for act in narrate::in_order(&running.relay.record(false)) {
+    let exchanges = running.relay.record(false);
+    for act in acts_in_tee(&exchanges, &enrolled) {
+        story.act(act);
+    }
+    for act in narrate::in_order(&exchanges) {
         story.act(act);
     }
     story.act(
@@ -410,6 +404,50 @@ fn first_device(
     );
     enrol::write_pem(&made.dir.join("cert.pem"), &enrolled)?;
     Ok((device, update.unwrap_or_default()))
+}
+
+/// Steps 5 to 9: what the TEE did, as far as its request shows it.
+fn acts_in_tee(exchanges: &[Exchange], enrolled: &enrol::Enrolled) -> Vec<Act> {
+    let mut acts = vec![
+        Act::by(
+            Who::App,
+            "asks its TEE for a certificate under the label “default”",
+        )
+        .step(5),
+        Act::by(
+            Who::Tee,
+            "makes the DeviceKey in its key store; steps 6 to 9",
+        )
+        .step(6)
+        .took(enrolled.begin),
+    ];
+    if let Some(facts) = narrate::request_facts(exchanges) {
+        acts.push(
+            Act::by(
+                Who::Tee,
+                "reads the hardware identity, which the open world cannot set",
+            )
+            .step(7)
+            .detail(facts.names),
+        );
+        acts.push(
+            Act::by(
+                Who::Tee,
+                format!(
+                    "builds and signs the PKCS#10 request, {} B",
+                    facts.csr_len_bytes
+                ),
+            )
+            .step(8)
+            .detail(facts.subject),
+        );
+        acts.push(
+            Act::by(Who::Tee, "protects it: HMAC-SHA256 under the CsrAuthKey")
+                .step(9)
+                .detail(format!("senderKID {}", facts.sender_kid)),
+        );
+    }
+    acts
 }
 
 /// The Update among the recorded exchanges.

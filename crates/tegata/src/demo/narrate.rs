@@ -20,8 +20,10 @@ pub fn in_order(exchanges: &[Exchange]) -> Vec<Act> {
     let mut timed = Vec::new();
     for exchange in exchanges {
         let ended = exchange.started + exchange.took;
-        for (index, act) in acts(exchange).into_iter().enumerate() {
-            timed.push((if index == 0 { exchange.started } else { ended }, act));
+        for act in acts(exchange) {
+            // What goes has no time of its own yet; what comes back has, or belongs to who answers.
+            let answer = act.took_us.is_some() || act.step == Some(12);
+            timed.push((if answer { ended } else { exchange.started }, act));
         }
     }
     timed.sort_by_key(|(at, _)| *at);
@@ -186,11 +188,45 @@ fn manifest_line(bytes: &[u8]) -> Option<String> {
 
 fn cmp(exchange: &Exchange) -> Vec<Act> {
     let (sent, answered) = (exchange.request.len(), exchange.answer.len());
-    let request = cmp_request(&exchange.request).sent(Who::Ca, sent);
+    let mut acts = Vec::new();
+    match cmp_body(&exchange.request) {
+        Some(PkiBody::P10cr(_)) => {
+            acts.push(
+                Act::by(Who::Tee, "hands over the protected request: CMP p10cr")
+                    .step(10)
+                    .sent(Who::Agent, sent),
+            );
+            acts.push(
+                Act::by(
+                    Who::Agent,
+                    "carries it, unable to read a key or change a bit",
+                )
+                .step(11)
+                .sent(Who::Ca, sent),
+            );
+        }
+        Some(PkiBody::CertConf(_)) => acts.push(
+            Act::by(Who::Agent, "carries certConf: the TEE has accepted it")
+                .step(14)
+                .sent(Who::Ca, sent),
+        ),
+        _ => acts
+            .push(Act::by(Who::Agent, "carries bytes that are no CMP request").sent(Who::Ca, sent)),
+    }
     let answer = cmp_answer(&exchange.answer)
         .sent(Who::Agent, answered)
         .took(exchange.took);
-    vec![request, answer]
+    if answer.step == Some(13) {
+        acts.push(
+            Act::by(
+                Who::Ca,
+                "derives the device's key, verifies the MAC, compares identity",
+            )
+            .step(12),
+        );
+    }
+    acts.push(answer);
+    acts
 }
 
 fn cmp_body(bytes: &[u8]) -> Option<PkiBody> {
@@ -201,44 +237,44 @@ fn cmp_body(bytes: &[u8]) -> Option<PkiBody> {
         .ok()
 }
 
-fn cmp_request(bytes: &[u8]) -> Act {
-    match cmp_body(bytes) {
-        Some(PkiBody::P10cr(_)) => {
-            let mut act =
-                Act::by(Who::Agent, "carries the CMP p10cr, unable to change a bit").step(10);
-            if let Some((subject, names, kid)) = csr_facts(bytes) {
-                act = act.detail(format!("subject {subject}"));
-                act = act.detail(names);
-                act = act.detail(format!(
-                    "HMAC-SHA256 under the CsrAuthKey named by senderKID {kid}"
-                ));
-            }
-            act
-        }
-        Some(PkiBody::CertConf(_)) => Act::by(Who::Agent, "carries certConf: installed").step(14),
-        _ => Act::by(Who::Agent, "carries bytes that are no CMP request"),
-    }
+/// What a certification request on the wire says, unverified.
+#[derive(Debug)]
+pub struct RequestFacts {
+    /// Length of the PKCS#10 request, bytes.
+    pub csr_len_bytes: usize,
+    /// Subject.
+    pub subject: String,
+    /// Alternative names.
+    pub names: String,
+    /// senderKID: release and ueid.
+    pub sender_kid: String,
 }
 
-/// Subject, alternative names and senderKID (shortened) of the request inside a p10cr.
-fn csr_facts(bytes: &[u8]) -> Option<(String, String, String)> {
+/// The facts of the first certification request among exchanges.
+#[must_use]
+pub fn request_facts(exchanges: &[Exchange]) -> Option<RequestFacts> {
+    exchanges
+        .iter()
+        .find_map(|exchange| facts(&exchange.request))
+}
+
+fn facts(bytes: &[u8]) -> Option<RequestFacts> {
     let message = UnverifiedPkiMessage::from_der(bytes).ok()?;
-    let csr = AllegedCsr::from_der(message.body().p10cr_csr().ok()?).ok()?;
+    let der = message.body().p10cr_csr().ok()?;
+    let csr = AllegedCsr::from_der(der).ok()?;
     let names: Vec<String> = csr.san().ok()?.iter().map(san_text).collect();
-    let kid = message
-        .header()
-        .sender_kid
-        .as_ref()
-        .map(|kid| hex::encode(kid.as_bytes()))?;
-    let kid = match (kid.get(..8), kid.get(32..)) {
+    let kid = message.header().sender_kid.as_ref()?;
+    let kid = hex::encode(kid.as_bytes());
+    let sender_kid = match (kid.get(..8), kid.get(32..)) {
         (Some(release), Some(ueid)) => format!("{release}… ‖ {ueid}"),
         _ => kid,
     };
-    Some((
-        show::visible(&csr.subject.to_display()),
-        show::visible(&names.join("; ")),
-        kid,
-    ))
+    Some(RequestFacts {
+        csr_len_bytes: der.len(),
+        subject: show::visible(&csr.subject.to_display()),
+        names: show::visible(&names.join("; ")),
+        sender_kid,
+    })
 }
 
 fn cmp_answer(bytes: &[u8]) -> Act {
@@ -246,7 +282,7 @@ fn cmp_answer(bytes: &[u8]) -> Act {
         Some(PkiBody::Cp(response)) => {
             let granted = response.response.iter().any(|r| r.certificate().is_some());
             if granted {
-                Act::by(Who::Ca, "checks MAC, identity and profile; issues: cp").step(13)
+                Act::by(Who::Ca, "records the intent, signs, records, answers: cp").step(13)
             } else {
                 Act::by(
                     Who::Ca,

@@ -30,8 +30,6 @@ const KEPT_MAX: usize = 256;
 pub struct Exchange {
     /// Path of the request.
     pub path: String,
-    /// Media type of the request.
-    pub request_type: String,
     /// Body of the request, as it was sent on.
     pub request: Vec<u8>,
     /// Whether the relay altered it.
@@ -211,7 +209,6 @@ fn forward(
     let got = got.ok()?;
     let exchange = Exchange {
         path,
-        request_type: content_type,
         request: body,
         altered,
         status: got.status,

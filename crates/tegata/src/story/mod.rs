@@ -32,8 +32,6 @@ pub enum Who {
     App,
     /// The device's TEE with the TA in it.
     Tee,
-    /// Someone who means harm.
-    Attacker,
     /// The demo itself.
     Demo,
 }
@@ -50,7 +48,6 @@ impl Who {
             Self::Agent => "Agent",
             Self::App => "App",
             Self::Tee => "TEE",
-            Self::Attacker => "Attacker",
             Self::Demo => "Demo",
         }
     }

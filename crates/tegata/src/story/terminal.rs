@@ -331,7 +331,6 @@ fn paint(who: Who) -> String {
         Who::Verifier => "\x1b[36m",
         Who::Factory => "\x1b[35m",
         Who::Tee => GREEN,
-        Who::Attacker => RED,
         Who::Agent | Who::App | Who::Demo => PLAIN,
     };
     format!("{colour}{}{PLAIN}", who.name())
