@@ -20,12 +20,27 @@ const EDGES: &[(&str, &[&str])] = &[
     ("authority", &["wire", "crypto"]),
     ("store", &["wire", "crypto", "authority"]),
     // platform, agent and client only behind the feature `demo` (docs/adr/0003).
-    ("tegata", &["wire", "crypto", "authority", "store", "platform", "agent", "client"]),
+    (
+        "tegata",
+        &[
+            "wire",
+            "crypto",
+            "authority",
+            "store",
+            "platform",
+            "agent",
+            "client",
+        ],
+    ),
 ];
 
 /// Where `unsafe` may stand: walls to the kernel, to C and to Wasm.
-const UNSAFE_WALLS: &[&str] =
-    &["crates/platform/src/", "crates/ta-sdk/src/", "crates/client/src/ffi", "tas/"];
+const UNSAFE_WALLS: &[&str] = &[
+    "crates/platform/src/",
+    "crates/ta-sdk/src/",
+    "crates/client/src/ffi",
+    "tas/",
+];
 
 /// Lines a source file may have without its tests.
 const LINES_MAX: usize = 1000;
@@ -60,21 +75,31 @@ fn edges(root: &Path, findings: &mut Vec<String>) -> Result<()> {
     for entry in fs::read_dir(root.join("crates"))? {
         let path = entry?.path();
         let manifest = path.join("Cargo.toml");
-        let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
+        let Some(name) = path.file_name().and_then(|n| n.to_str()) else {
+            continue;
+        };
         let text = fs::read_to_string(&manifest)
             .with_context(|| format!("reading {}", manifest.display()))?;
         let Some((_, allowed)) = EDGES.iter().find(|(krate, _)| *krate == name) else {
-            findings.push(format!("crates/{name}: not in the table of edges (xtask/src/tidy.rs)"));
+            findings.push(format!(
+                "crates/{name}: not in the table of edges (xtask/src/tidy.rs)"
+            ));
             continue;
         };
         // Tests may use more: only what ships is bound by the edges.
         let shipped = text.split("[dev-dependencies]").next().unwrap_or("");
         for line in shipped.lines() {
-            let Some(rest) = line.strip_prefix("tegata-") else { continue };
-            let used: String =
-                rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+            let Some(rest) = line.strip_prefix("tegata-") else {
+                continue;
+            };
+            let used: String = rest
+                .chars()
+                .take_while(|c| c.is_ascii_alphanumeric() || *c == '-')
+                .collect();
             if !allowed.contains(&used.as_str()) {
-                findings.push(format!("crates/{name}/Cargo.toml: must not depend on tegata-{used}"));
+                findings.push(format!(
+                    "crates/{name}/Cargo.toml: must not depend on tegata-{used}"
+                ));
             }
         }
     }
@@ -94,7 +119,10 @@ fn reasons(root: &Path, findings: &mut Vec<String>) -> Result<()> {
         if inside && line.contains('=') && !line.starts_with('#') {
             let ours = line.starts_with("tegata-");
             if !ours && !line.contains(" # ") && !above_is_reason {
-                findings.push(format!("Cargo.toml:{}: a dependency without its reason", number + 1));
+                findings.push(format!(
+                    "Cargo.toml:{}: a dependency without its reason",
+                    number + 1
+                ));
             }
         }
         above_is_reason = line.starts_with("# ");
@@ -107,7 +135,10 @@ fn sources(root: &Path, dir: &Path, findings: &mut Vec<String>) -> Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         if path.is_dir() {
-            if path.file_name().is_some_and(|name| name == "target" || name == "corpus") {
+            if path
+                .file_name()
+                .is_some_and(|name| name == "target" || name == "corpus")
+            {
                 continue;
             }
             sources(root, &path, findings)?;
@@ -131,14 +162,20 @@ fn source(name: &Path, text: &str, findings: &mut Vec<String>) {
         return;
     }
     if !text.starts_with("//!") && !text.starts_with("#!") {
-        findings.push(format!("{shown}: no module header: say purpose, invariants and trust"));
+        findings.push(format!(
+            "{shown}: no module header: say purpose, invariants and trust"
+        ));
     }
     let body = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or(text);
     let lines = body.lines().count();
     if lines > LINES_MAX {
-        findings.push(format!("{shown}: {lines} lines; split it (at most {LINES_MAX})"));
+        findings.push(format!(
+            "{shown}: {lines} lines; split it (at most {LINES_MAX})"
+        ));
     }
-    let at_wall = UNSAFE_WALLS.iter().any(|wall| name.starts_with(wall) || shown.to_string().starts_with(wall));
+    let at_wall = UNSAFE_WALLS
+        .iter()
+        .any(|wall| name.starts_with(wall) || shown.to_string().starts_with(wall));
     let is_self = name.ends_with("tidy.rs");
     for (number, line) in body.lines().enumerate() {
         let number = number + 1;
@@ -148,7 +185,9 @@ fn source(name: &Path, text: &str, findings: &mut Vec<String>) {
         }
         for word in ["TODO", "FIXME", "XXX"] {
             if !is_self && line.contains(word) {
-                findings.push(format!("{shown}:{number}: `{word}`: do it, or open an issue"));
+                findings.push(format!(
+                    "{shown}:{number}: `{word}`: do it, or open an issue"
+                ));
             }
         }
         if line.chars().count() > 120 && !line.contains("http") && !line.contains('"') {
@@ -173,7 +212,10 @@ fn documents(root: &Path, findings: &mut Vec<String>) {
         "docs/perf.md",
     ] {
         let path: PathBuf = root.join(name);
-        if fs::metadata(&path).map(|meta| meta.len() < 100).unwrap_or(true) {
+        if fs::metadata(&path)
+            .map(|meta| meta.len() < 100)
+            .unwrap_or(true)
+        {
             findings.push(format!("{name}: missing or empty"));
         }
     }

@@ -1,6 +1,7 @@
 //! The enrolment TA against a small CA with real keys: the whole exchange, and attacks on it.
 //!
 //! The TA is the checked-in module, run in-process; `TEGATA_ENROL_WASM` names a rebuilt one.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // Tests.
 
 #[path = "support/mod.rs"]
 mod support;

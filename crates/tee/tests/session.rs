@@ -1,4 +1,5 @@
 //! Lifetimes, owners and limits of sessions, and TAs that call TAs.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // Tests.
 
 #[path = "support/mod.rs"]
 mod support;

@@ -1,4 +1,5 @@
 //! The Wasm host against modules that misbehave, each written by hand.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // Tests.
 
 #[path = "support/mod.rs"]
 mod support;

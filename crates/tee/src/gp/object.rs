@@ -115,7 +115,7 @@ pub const fn size_supported(object_type: u32, bits: u32) -> bool {
         Some(TypeRule {
             sizes: (min, max, step),
             ..
-        }) => bits >= min && bits <= max && (bits - min) % step == 0,
+        }) => bits >= min && bits <= max && (bits - min).is_multiple_of(step),
         None => false,
     }
 }

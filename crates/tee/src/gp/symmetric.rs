@@ -28,6 +28,7 @@ use super::state::Ctx;
 
 /// The running state of an operation.
 #[derive(Clone)]
+#[allow(clippy::large_enum_variant)] // An instance has 64 at most.
 pub enum Active {
     /// Nothing begun.
     Idle,

@@ -93,11 +93,14 @@ impl<T: Send> Exclusive<T> for spin::Mutex<T> {
     }
 }
 
+/// Takes a TA's log line.
+type LogSink = Box<dyn Fn(&TaId, &str) + Send + Sync>;
+
 /// [`TeeAccess`] over a [`Tee`] behind a lock.
 pub struct SharedTee<P, X> {
     tee: Arc<X>,
     idle: Box<dyn Fn(u32) + Send + Sync>,
-    log: Box<dyn Fn(&TaId, &str) + Send + Sync>,
+    log: LogSink,
     platform: PhantomData<fn() -> P>,
 }
 

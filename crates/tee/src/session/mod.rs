@@ -446,6 +446,7 @@ impl SessionManager {
 
     /// The instance a new session belongs to: the running one of a single-instance TA, or a new
     /// one. It comes taken, and counts the session already.
+    #[allow(clippy::result_large_err)] // The error is the client's answer.
     fn instance_for(
         &self,
         ta: &TaUuid,
@@ -521,6 +522,7 @@ impl SessionManager {
     }
 
     /// Starts an instance and runs `TA_CreateEntryPoint`.
+    #[allow(clippy::result_large_err)] // The error is the client's answer.
     fn launch(
         &self,
         ta: &TaUuid,
@@ -611,7 +613,7 @@ impl SessionManager {
         let started = self.shared.tee.system_time_ms();
         loop {
             match self.try_take(number, control, chain) {
-                Err(Unavailable::Busy) if wait && !self.cancelled(&control) => {
+                Err(Unavailable::Busy) if wait && !self.cancelled(control) => {
                     let waited = self.shared.tee.system_time_ms().saturating_sub(started);
                     if waited >= self.shared.limits.busy_wait_ms_max {
                         return Err(Unavailable::Busy);

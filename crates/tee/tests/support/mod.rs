@@ -1,6 +1,7 @@
 //! A device with TAs installed, for tests: the real session manager, Wasm host and storage over a
 //! platform in memory. Only the installation is short-cut.
 #![allow(dead_code)] // Each test file uses its part.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // A test's helpers.
 
 pub mod ca;
 
