@@ -748,7 +748,7 @@ fn keep(story: &Story, place: &Place, first: &Device, running: &Running) {
             ),
         ),
         (
-            "a new release: the device takes it by itself",
+            "a new release: the device takes it at its next visit to the TAM",
             format!(
                 "tegata ta release --config {config} --name {ENROL_TA_NAME} --profile {CERT_PROFILE}"
             ),

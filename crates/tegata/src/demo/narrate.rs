@@ -220,7 +220,7 @@ fn cmp(exchange: &Exchange) -> Vec<Act> {
         acts.push(
             Act::by(
                 Who::Ca,
-                "derives the device's key, verifies the MAC, compares identity",
+                "finds the key by senderKID, verifies the MAC, compares identity",
             )
             .step(12),
         );
