@@ -775,9 +775,10 @@ fn shared_secrets_are_the_same_on_both_sides() {
             assert!(panics(
                 ta.run(|c| asymmetric::derive_key(c, op, attrs, count, derived))
             ));
-            assert!(panics(
+            assert!(
                 ta.run(|c| asymmetric::derive_key(c, op, 0, 0, derived))
-            ));
+                    .is_err()
+            );
         }
         assert_eq!(secrets[0], secrets[1]);
     }
