@@ -7,7 +7,7 @@ use tegata_authority::tam::availability::Availability;
 use tegata_crypto::cose::{Sign1Headers, sign1};
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::suit::{encryption_info_ecdh_es, seal_payload, sign_envelope};
-use tegata_crypto::{PrivateKey, Provider as _, Secret, Signer as _};
+use tegata_crypto::{PrivateKey, Provider as _, Secret};
 use tegata_tee::testing::release::{ReleaseSpec, TestCa, signed};
 use tegata_wire::cbor::{self, Value};
 use tegata_wire::ids::DeviceUuid;
@@ -91,13 +91,19 @@ pub fn network_alters_device_messages() -> Tried {
     let mut tried = 0;
     for message in [&response, &success] {
         let altered = (0..message.len()).map(|at| flipped(message, at));
-        let cut_off = (1..message.len()).step_by(5).map(|len| message[..len].to_vec());
+        let cut_off = (1..message.len())
+            .step_by(5)
+            .map(|len| message[..len].to_vec());
         for bytes in altered.chain(cut_off) {
             assert!(world.teep(&bytes).is_err());
             tried += 1;
         }
     }
-    assert_eq!(world.fingerprint(), before, "state changed before a signature was verified");
+    assert_eq!(
+        world.fingerprint(),
+        before,
+        "state changed before a signature was verified"
+    );
     assert!(world.teep(&response).is_ok());
     Tried::Times(tried)
 }
@@ -131,8 +137,14 @@ pub fn network_replays() -> Tried {
     assert_eq!(a.version(&ta), Some(2));
     refused(&a, &install, "version 1 after version 2");
     // The TAM removes it: an old installation does not bring it back.
-    world.tam.set_availability(&first.digest, &Availability::Withdrawn).unwrap();
-    world.tam.set_availability(&second.digest, &Availability::Withdrawn).unwrap();
+    world
+        .tam
+        .set_availability(&first.digest, &Availability::Withdrawn)
+        .unwrap();
+    world
+        .tam
+        .set_availability(&second.digest, &Availability::Withdrawn)
+        .unwrap();
     let removal = world.teep_message(&a.teep(&world.teep_message(b"")).unwrap());
     a.teep(&removal).unwrap();
     assert_eq!(a.version(&ta), None);
@@ -140,9 +152,16 @@ pub fn network_replays() -> Tried {
         refused(&a, old, "an old installation after the removal");
     }
     // It is installed again: the old removal does not remove it, nor after a power cut.
-    world.tam.set_availability(&second.digest, &Availability::Everybody).unwrap();
+    world
+        .tam
+        .set_availability(&second.digest, &Availability::Everybody)
+        .unwrap();
     a.install(&world, &ta);
-    refused(&a, &removal, "an old removal after the TA was installed again");
+    refused(
+        &a,
+        &removal,
+        "an old removal after the TA was installed again",
+    );
     let a = a.rebooted();
     refused(&a, &removal, "the same after a power cut");
     refused(&a, &install, "version 1 after a power cut");
@@ -174,16 +193,26 @@ pub fn insider_forges_releases() -> Tried {
     let manifest = manifest_of(&dep_ta);
     let evil = with_image(&manifest, b"\0asm\x01\0\0\0 evil");
     let stranger = tegata_tee::testing::release::key(99);
-    for (key, who) in [(&tam, "the TAM key"), (&stranger, "a stranger"), (&world.other_release_key, "another CA")] {
+    for (key, who) in [
+        (&tam, "the TAM key"),
+        (&stranger, "a stranger"),
+        (&world.other_release_key, "another CA"),
+    ] {
         try_with(resigned(&evil, key), dep_config.clone(), who);
         try_with(resigned(&manifest, key), dep_config.clone(), who);
         let config = manifest_of(&dep_config);
         try_with(dep_ta.clone(), resigned(&config, key), who);
     }
     // The genuine signature beside the altered manifest.
-    try_with(with_signature_of(&evil, &dep_ta), dep_config.clone(), "a borrowed signature");
+    try_with(
+        with_signature_of(&evil, &dep_ta),
+        dep_config.clone(),
+        "a borrowed signature",
+    );
     // A foreign CA may release TAs of its own, but not over this UUID.
-    let foreign = TestCa { key: world.other_release_key.dangerous_clone() };
+    let foreign = TestCa {
+        key: world.other_release_key.dangerous_clone(),
+    };
     let spec = ReleaseSpec {
         name: "enrol".into(),
         sequence_number: 7,
@@ -192,7 +221,11 @@ pub fn insider_forges_releases() -> Tried {
     };
     let mut foreign_manifest = foreign.release_manifest(&spec);
     foreign_manifest.common.components = manifest.common.components.clone();
-    try_with(resigned(&foreign_manifest, &foreign.key), dep_config, "another CA over our UUID");
+    try_with(
+        resigned(&foreign_manifest, &foreign.key),
+        dep_config,
+        "another CA over our UUID",
+    );
     assert_eq!(device.version(&cut.ta), None);
     Tried::Times(tried)
 }
@@ -225,7 +258,11 @@ pub fn insider_alters_parts() -> Tried {
             tried += 1;
             if matches!(reply, Message::Success(_)) {
                 // A hint that nothing depends on was altered: then it is the genuine TA, all of it.
-                assert_eq!(device.installed(&cut.ta), installed, "part {part}, byte {at}");
+                assert_eq!(
+                    device.installed(&cut.ta),
+                    installed,
+                    "part {part}, byte {at}"
+                );
                 device.machine.medium.restore(empty.clone());
                 unnoticed += 1;
             } else {
@@ -233,7 +270,10 @@ pub fn insider_alters_parts() -> Tried {
             }
         }
     }
-    assert!(unnoticed < tried / 10, "{unnoticed} of {tried} alterations made no difference");
+    assert!(
+        unnoticed < tried / 10,
+        "{unnoticed} of {tried} alterations made no difference"
+    );
     Tried::Times(tried)
 }
 
@@ -262,8 +302,14 @@ pub fn insider_swaps_devices() -> Tried {
         tried += 1;
     };
     check(of_b.clone(), "B's delivery at A");
-    check(redeliver(&of_b, &tam, |p| p.device = a_uuid(&a)), "B's delivery readdressed to A");
-    check(redeliver(&of_b, &tam, |p| p.conditions = false), "B's delivery to everybody");
+    check(
+        redeliver(&of_b, &tam, |p| p.device = a_uuid(&a)),
+        "B's delivery readdressed to A",
+    );
+    check(
+        redeliver(&of_b, &tam, |p| p.conditions = false),
+        "B's delivery to everybody",
+    );
     check(
         redeliver(&of_a, &tam, |p| {
             p.dep_config = pb.dep_config.clone();
@@ -272,7 +318,10 @@ pub fn insider_swaps_devices() -> Tried {
         }),
         "B's personalization in A's delivery",
     );
-    check(redeliver(&of_a, &tam, |p| p.dep_config = pb.dep_config.clone()), "B's manifest over A's data");
+    check(
+        redeliver(&of_a, &tam, |p| p.dep_config = pb.dep_config.clone()),
+        "B's manifest over A's data",
+    );
     check(
         redeliver(&of_a, &tam, |p| {
             p.config = pb.config.clone();
@@ -280,7 +329,10 @@ pub fn insider_swaps_devices() -> Tried {
         }),
         "B's data under A's manifest",
     );
-    check(redeliver(&of_a, &tam, |p| p.ta_info = pb.ta_info.clone()), "the content key wrapped for B");
+    check(
+        redeliver(&of_a, &tam, |p| p.ta_info = pb.ta_info.clone()),
+        "the content key wrapped for B",
+    );
     check(
         redeliver(&of_a, &tam, |p| {
             p.dep_config = p2.dep_config.clone();
@@ -297,10 +349,18 @@ pub fn insider_swaps_devices() -> Tried {
         }),
         "version 2 with personalization of version 1",
     );
-    check(redeliver(&of_a, &tam, |p| p.dep_ta = po.dep_ta.clone()), "another TA's release");
-    check(redeliver(&of_a, &tam, |p| p.ta = po.ta.clone()), "another TA's module");
+    check(
+        redeliver(&of_a, &tam, |p| p.dep_ta = po.dep_ta.clone()),
+        "another TA's release",
+    );
+    check(
+        redeliver(&of_a, &tam, |p| p.ta = po.ta.clone()),
+        "another TA's module",
+    );
     // A payload that the insider encrypted itself: it knows the delivery key's public half.
-    let delivery = a.tee.with(|tee| tee.keys().delivery_ecdh.public_key().clone());
+    let delivery = a
+        .tee
+        .with(|tee| tee.keys().delivery_ecdh.public_key().clone());
     let mut rng = world.rng();
     let cek = Secret::new([7; 16]);
     let (evil, iv) = seal_payload(&RustCrypto, &mut rng, &cek, b"\0asm\x01\0\0\0 evil").unwrap();
@@ -364,7 +424,11 @@ pub fn insider_rolls_back() -> Tried {
             tried += 1;
         }
         device = device.rebooted();
-        refused(&device, &update_with(&tam, 5, v1.clone()), "version 1 after a power cut");
+        refused(
+            &device,
+            &update_with(&tam, 5, v1.clone()),
+            "version 1 after a power cut",
+        );
         tried += 1;
     }
     Tried::Times(tried)
@@ -378,8 +442,16 @@ pub fn insider_lies_to_the_ca() -> Tried {
     let device = world.device();
     let tam = world.tam_key();
     let ask = |request: &DeliveryRequest| {
-        let bytes = sign1(&tam, &request.encode().unwrap(), &Sign1Headers::default(), b"", false);
-        world.ca.deliver(&bytes.unwrap(), &mut world.rng(), crate::rig::SECS)
+        let bytes = sign1(
+            &tam,
+            &request.encode().unwrap(),
+            &Sign1Headers::default(),
+            b"",
+            false,
+        );
+        world
+            .ca
+            .deliver(&bytes.unwrap(), &mut world.rng(), crate::rig::SECS)
     };
     let good = DeliveryRequest {
         release_digest: cut.digest,
@@ -392,21 +464,40 @@ pub fn insider_lies_to_the_ca() -> Tried {
     device.install(&world, &cut.ta);
     let config = device.config(&cut.ta);
     for part in [&body, &delivery.config_ciphertext, &cut.package] {
-        assert!(!contains(part, &config) && !contains(part, &config[4..36]) && !contains(part, MODULE));
+        assert!(
+            !contains(part, &config) && !contains(part, &config[4..36]) && !contains(part, MODULE)
+        );
     }
     // Every alteration of a signed request is refused, and a device nobody made gets nothing.
-    let signed = sign1(&tam, &good.encode().unwrap(), &Sign1Headers::default(), b"", false).unwrap();
+    let signed = sign1(
+        &tam,
+        &good.encode().unwrap(),
+        &Sign1Headers::default(),
+        b"",
+        false,
+    )
+    .unwrap();
     let before = world.fingerprint();
     for at in 0..signed.len() {
         let altered = flipped(&signed, at);
-        assert!(world.ca.deliver(&altered, &mut world.rng(), crate::rig::SECS).is_err());
+        assert!(
+            world
+                .ca
+                .deliver(&altered, &mut world.rng(), crate::rig::SECS)
+                .is_err()
+        );
     }
-    let nobody = DeliveryRequest { ueid: tegata_wire::ids::Ueid::from_random([3; 16]), ..good.clone() };
+    let nobody = DeliveryRequest {
+        ueid: tegata_wire::ids::Ueid::from_random([3; 16]),
+        ..good.clone()
+    };
     assert!(ask(&nobody).is_err());
     // A package with the insider's own module is no release.
     for at in (0..cut.package.len()).step_by(2) {
         let altered = flipped(&cut.package, at);
-        let taken = world.tam.import_release(&altered, &Availability::Everybody, crate::rig::SECS);
+        let taken = world
+            .tam
+            .import_release(&altered, &Availability::Everybody, crate::rig::SECS);
         if let Ok(taken) = taken {
             // The ciphertext is not the CA's signature's business: the device's digest decides.
             assert_eq!(taken.digest, cut.digest);
@@ -449,8 +540,14 @@ pub fn impostor_attests() -> Tried {
     let ((a_teep, a_attest), (b_teep, _)) = (key_of(&a), key_of(&b));
     // A broken device A presents B's evidence, and its own under B's name.
     let of_b = response_of(&b);
-    refuse(&sign_teep(&a_teep, of_b.clone()), "B's evidence under A's signature");
-    refuse(&sign_teep(&b_teep, response_of(&a)), "A's evidence under B's signature");
+    refuse(
+        &sign_teep(&a_teep, of_b.clone()),
+        "B's evidence under A's signature",
+    );
+    refuse(
+        &sign_teep(&b_teep, response_of(&a)),
+        "A's evidence under B's signature",
+    );
     // No evidence, evidence of an old challenge, evidence signed by the wrong key of the device.
     let mut bare = of_b.clone();
     bare.attestation = None;
@@ -460,21 +557,27 @@ pub fn impostor_attests() -> Tried {
     if let Some(attestation) = made_up.attestation.as_mut() {
         attestation.payload = evidence;
     }
-    refuse(&sign_teep(&a_teep, made_up.clone()), "a challenge that the TAM never gave");
+    refuse(
+        &sign_teep(&a_teep, made_up.clone()),
+        "a challenge that the TAM never gave",
+    );
     let fresh = match open_teep(world.tam.public_key(), &world.teep_message(b"")) {
         Message::QueryRequest(request) => request.challenge.unwrap(),
         other => panic!("{other:?}"),
     };
     let claims = a.tee.with(|tee| tee.evidence(fresh.as_bytes())).unwrap();
-    let verified = tegata_crypto::cose::verify_sign1(
-        &RustCrypto, &claims, a_attest.public_key(), b"", None,
-    ).unwrap();
+    let verified =
+        tegata_crypto::cose::verify_sign1(&RustCrypto, &claims, a_attest.public_key(), b"", None)
+            .unwrap();
     let payload = verified.payload().to_vec();
     let resigned = sign1(&a_teep, &payload, &Sign1Headers::default(), b"", false).unwrap();
     if let Some(attestation) = made_up.attestation.as_mut() {
         attestation.payload = resigned;
     }
-    refuse(&sign_teep(&a_teep, made_up.clone()), "evidence under the wrong key");
+    refuse(
+        &sign_teep(&a_teep, made_up.clone()),
+        "evidence under the wrong key",
+    );
     // Claims of the evidence altered under the right key: another ueid, a stronger wall.
     let b_ueid = b.machine.identity.ueid;
     for what in ["ueid", "level", "cnf", "oemid"] {
@@ -482,10 +585,20 @@ pub fn impostor_attests() -> Tried {
         match what {
             "ueid" => claims.ueid = Some(b_ueid),
             "level" => claims.tegata.security_level = Some("optee".into()),
-            "cnf" => claims.cnf = Some(tegata_wire::rats::eat::Confirmation::kid(b.key().thumbprint().to_vec())),
+            "cnf" => {
+                claims.cnf = Some(tegata_wire::rats::eat::Confirmation::kid(
+                    b.key().thumbprint().to_vec(),
+                ))
+            }
             _ => claims.oemid = Some(tegata_wire::rats::eat::OemId::Pen(1)),
         }
-        let signed = sign1(&a_attest, &claims.encode().unwrap(), &Sign1Headers::default(), b"", false);
+        let signed = sign1(
+            &a_attest,
+            &claims.encode().unwrap(),
+            &Sign1Headers::default(),
+            b"",
+            false,
+        );
         if let Some(attestation) = made_up.attestation.as_mut() {
             attestation.payload = signed.unwrap();
         }
@@ -500,7 +613,9 @@ pub fn impostor_attests() -> Tried {
 }
 
 pub fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle)
+    haystack
+        .windows(needle.len())
+        .any(|window| window == needle)
 }
 
 fn for_version(world: &World, cut: &tegata_store::issuer::CutRelease, rule: Availability) {
@@ -577,7 +692,11 @@ impl Parts {
                     let mut p = p.clone();
                     if p.encryption_info.is_some() {
                         p.encryption_info = infos.next();
-                        if let Some(more) = self.overrides.as_ref().filter(|_| p.uri.as_deref() == Some("#ta")) {
+                        if let Some(more) = self
+                            .overrides
+                            .as_ref()
+                            .filter(|_| p.uri.as_deref() == Some("#ta"))
+                        {
                             p.image_digest = more.image_digest.clone();
                             p.image_size = more.image_size;
                         }
@@ -603,7 +722,9 @@ impl Parts {
         }
         let mut manifest = old.clone();
         manifest.sequence_number = self.sequence;
-        let manifest = manifest.with_shared(shared).with_section(Section::Install, install);
+        let manifest = manifest
+            .with_shared(shared)
+            .with_section(Section::Install, install);
         let parts = [
             ("#dep-ta", self.dep_ta),
             ("#dep-config", self.dep_config),
@@ -639,7 +760,9 @@ fn manifest_of(envelope: &[u8]) -> Manifest {
 
 fn taken_apart(envelope: &[u8]) -> CheckedEnvelope {
     let decoded = UnverifiedEnvelope::decode(envelope).unwrap();
-    decoded.check_digests(|bytes| RustCrypto.sha256(bytes)).unwrap()
+    decoded
+        .check_digests(|bytes| RustCrypto.sha256(bytes))
+        .unwrap()
 }
 
 /// A byte string member of an envelope.
@@ -672,15 +795,32 @@ fn with_signature_of(manifest: &Manifest, genuine: &[u8]) -> Vec<u8> {
 /// The release manifest with another module's digest.
 fn with_image(manifest: &Manifest, module: &[u8]) -> Manifest {
     let mut first = true;
-    let shared = manifest.common.shared.as_ref().unwrap().commands().iter().map(|command| match command {
-        Command::OverrideParameters(p) if first => {
-            first = false;
-            let image = tegata_tee::testing::release::image(module);
-            let p = Parameters { image_digest: image.image_digest, image_size: image.image_size, ..p.clone() };
-            Command::OverrideParameters(p)
-        }
-        other => other.clone(),
-    });
+    let shared = manifest
+        .common
+        .shared
+        .as_ref()
+        .unwrap()
+        .commands()
+        .iter()
+        .map(|command| match command {
+            Command::OverrideParameters(p) if first => {
+                first = false;
+                let image = tegata_tee::testing::release::image(module);
+                let p = Parameters {
+                    image_digest: image.image_digest,
+                    image_size: image.image_size,
+                    ..p.clone()
+                };
+                Command::OverrideParameters(p)
+            }
+            other => other.clone(),
+        });
     let shared = shared.collect();
     manifest.clone().with_shared(shared)
+}
+
+/// Encryption infos and ciphertexts of an Update, as its sender has them.
+pub fn payloads_of(world: &World, update: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let parts = Parts::of(&the_envelope(world, update).1);
+    vec![(parts.ta_info, parts.ta), (parts.config_info, parts.config)]
 }

@@ -16,10 +16,12 @@ use tegata_crypto::cose::{Sign1Headers, sign1, verify_sign1};
 use tegata_crypto::device_keys::software_derive;
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::seal::SealingKey;
-use tegata_crypto::{CryptoError, KeyAlg, PrivateKey, Provider as _, PublicKey, Rng, Secret, Signer as _};
+use tegata_crypto::{CryptoError, KeyAlg, PrivateKey, Provider as _, PublicKey, Rng, Secret};
 use tegata_store::issuer::{CaSetup, CmpOutcome, CutRelease, Issuer, NewRelease};
 use tegata_store::role::{Role, Trust};
-use tegata_store::tam::{PeerFailure, Peers, TamServer, TeepAnswer, TeepFault, TeepOutcome as TamOutcome};
+use tegata_store::tam::{
+    PeerFailure, Peers, TamServer, TeepAnswer, TeepFault, TeepOutcome as TamOutcome,
+};
 use tegata_store::verifier::VerifierServer;
 use tegata_store::{Faults, NoFaults, Store, certificate};
 use tegata_tee::gp::consts::TEE_SUCCESS;
@@ -157,13 +159,6 @@ impl World {
             other_release_key,
             serial: Mutex::new(1),
         }
-    }
-
-    /// Opens the CA anew with fault points, as after a crash.
-    pub fn reopen_ca(&mut self, faults: Arc<dyn Faults>) {
-        let profiles = Profiles::parse(tegata_authority::profile::EXAMPLE).unwrap();
-        let role = role(&self.dir.path().join("ca.db"), faults);
-        self.ca = Issuer::open(role, profiles, MacPolicy::default()).unwrap();
     }
 
     pub fn rng(&self) -> Seeded {
@@ -400,9 +395,21 @@ impl Platform for Machine {
 /// The TEE behind a lock.
 pub struct Lock(pub Mutex<Tee<Machine>>);
 
+impl Lock {
+    /// The TEE, alone.
+    pub fn with<R>(&self, work: impl FnOnce(&mut Tee<Machine>) -> R) -> R {
+        Exclusive::with(self, work)
+    }
+}
+
 impl Exclusive<Tee<Machine>> for Lock {
     fn with<R>(&self, work: impl FnOnce(&mut Tee<Machine>) -> R) -> R {
-        work(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        work(
+            &mut self
+                .0
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        )
     }
 }
 
@@ -430,7 +437,11 @@ impl Device {
         let anchors = TrustAnchors::new(release_keys, vec![world.tam.public_key().clone()]);
         let medium = TestPlatform::new(0);
         let machine = Machine {
-            medium: if with_counter { medium.with_counter() } else { medium },
+            medium: if with_counter {
+                medium.with_counter()
+            } else {
+                medium
+            },
             identity: secret.identity,
             tee_key: Arc::new(secret.tee_key),
             random: Arc::new(Mutex::new((world.rng(), Vec::new()))),
@@ -480,7 +491,9 @@ impl Device {
 
     /// Hands a TEEP message to the TEE.
     pub fn teep(&self, message: &[u8]) -> Result<Vec<u8>, String> {
-        let outcome = self.tee.with(|tee| tee.handle_teep(message, &Payloads::new()));
+        let outcome = self
+            .tee
+            .with(|tee| tee.handle_teep(message, &Payloads::new()));
         match outcome {
             Ok(TeepOutcome::Reply(reply)) => Ok(reply),
             Ok(other) => Err(format!("{other:?}")),
@@ -502,10 +515,18 @@ impl Device {
     }
 
     /// The whole installed TA, to be compared.
-    pub fn installed(&self, ta: &TaUuid) -> Option<(u64, Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>)> {
+    pub fn installed(
+        &self,
+        ta: &TaUuid,
+    ) -> Option<(u64, Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>)> {
         let found = self.tee.with(|tee| tee.installed(ta)).unwrap()?;
         let config = found.config.map(|c| c.expose_secret().clone());
-        Some((found.record.sequence_number, found.module, found.procedure, config))
+        Some((
+            found.record.sequence_number,
+            found.module,
+            found.procedure,
+            config,
+        ))
     }
 
     /// The device's personalization data.
@@ -525,12 +546,16 @@ impl Device {
         let update = self.update_from(world, ta);
         let success = self.teep(&update).unwrap();
         let (_, outcome) = world.teep(&success).unwrap();
-        assert!(matches!(outcome, TamOutcome::Succeeded { .. }), "{outcome:?}");
+        assert!(
+            matches!(outcome, TamOutcome::Succeeded { .. }),
+            "{outcome:?}"
+        );
     }
 
     /// Opens a session as that user over a connection of its own.
     pub fn open(&self, ta: &TaUuid, user: u32) -> Session<'_> {
-        self.try_open(ta, user).unwrap_or_else(|code| panic!("{code:#x}"))
+        self.try_open(ta, user)
+            .unwrap_or_else(|code| panic!("{code:#x}"))
     }
 
     pub fn try_open(&self, ta: &TaUuid, user: u32) -> Result<Session<'_>, u32> {
@@ -543,7 +568,9 @@ impl Device {
 
     pub fn open_as(&self, ta: &TaUuid, caller: Caller) -> Result<Session<'_>, u32> {
         let control = CallControl::default();
-        let reply = self.sessions.open_session(&caller, ta, Params::default(), &control);
+        let reply = self
+            .sessions
+            .open_session(&caller, ta, Params::default(), &control);
         if reply.code != TEE_SUCCESS {
             return Err(reply.code);
         }
@@ -555,7 +582,13 @@ impl Device {
     }
 
     /// Steps 5 to 14; the certificate.
-    pub fn enrol(&self, world: &World, ta: &TaUuid, user: u32, label: &[u8]) -> Result<Vec<u8>, u32> {
+    pub fn enrol(
+        &self,
+        world: &World,
+        ta: &TaUuid,
+        user: u32,
+        label: &[u8],
+    ) -> Result<Vec<u8>, u32> {
         let session = self.try_open(ta, user)?;
         let request = session.call(ta::BEGIN, &[label])?;
         let (cp, _) = world.cmp(&request);
@@ -577,7 +610,9 @@ pub struct Session<'a> {
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
-        self.device.sessions.close_session(&self.caller, self.number);
+        self.device
+            .sessions
+            .close_session(&self.caller, self.number);
     }
 }
 
@@ -586,7 +621,9 @@ impl Session<'_> {
     pub fn call(&self, command: u32, inputs: &[&[u8]]) -> Result<Vec<u8>, u32> {
         let mut params = Params::default();
         for (param, input) in params.iter_mut().zip(inputs) {
-            *param = Param::MemrefInput { buffer: input.to_vec() };
+            *param = Param::MemrefInput {
+                buffer: input.to_vec(),
+            };
         }
         params[2] = Param::MemrefOutput { size: 16 * 1024 };
         self.invoke(command, params)
@@ -595,7 +632,9 @@ impl Session<'_> {
     /// The certificate of a label, DER.
     pub fn certificate(&self, label: &[u8]) -> Result<Vec<u8>, u32> {
         let mut params = Params::default();
-        params[0] = Param::MemrefInput { buffer: label.to_vec() };
+        params[0] = Param::MemrefInput {
+            buffer: label.to_vec(),
+        };
         params[1] = Param::ValueInput { a: 1, b: 0 };
         params[2] = Param::MemrefOutput { size: 16 * 1024 };
         self.invoke(ta::GET_CERTIFICATE, params)

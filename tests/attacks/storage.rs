@@ -14,12 +14,22 @@ const LABEL: &[u8] = b"web";
 
 /// What a device can be after its storage was tampered with: whole, or refusing; never other.
 fn whole_or_refusing(device: &Device, genuine: &State, what: &str) {
-    let Ok(device) = device.try_reboot() else { return };
+    let Ok(device) = device.try_reboot() else {
+        return;
+    };
     if let Ok(Some(found)) = device.tee.with(|tee| tee.installed(&genuine.ta)) {
         assert_eq!(found.module, genuine.module, "{what}: another module");
         let config = found.config.map(|c| c.expose_secret().clone());
-        assert_eq!(config.as_deref(), Some(genuine.config.as_slice()), "{what}: other data");
-        assert_eq!(found.procedure.as_deref(), Some(genuine.procedure.as_slice()), "{what}");
+        assert_eq!(
+            config.as_deref(),
+            Some(genuine.config.as_slice()),
+            "{what}: other data"
+        );
+        assert_eq!(
+            found.procedure.as_deref(),
+            Some(genuine.procedure.as_slice()),
+            "{what}"
+        );
     }
 }
 
@@ -32,7 +42,12 @@ struct State {
 
 fn state(device: &Device, ta: tegata_wire::ids::TaUuid) -> State {
     let (_, module, procedure, config) = device.installed(&ta).unwrap();
-    State { ta, module, config: config.unwrap(), procedure: procedure.unwrap() }
+    State {
+        ta,
+        module,
+        config: config.unwrap(),
+        procedure: procedure.unwrap(),
+    }
 }
 
 fn put(device: &Device, blobs: &BTreeMap<String, Vec<u8>>) {
@@ -44,7 +59,9 @@ pub fn flash_is_rewritten() -> Tried {
     let world = World::new(41);
     let cut = world.release("enrol", crate::delivery::MODULE, false);
     let devices = world.devices(2, false);
-    let [device, other] = devices.as_slice() else { panic!() };
+    let [device, other] = devices.as_slice() else {
+        panic!()
+    };
     device.install(&world, &cut.ta);
     other.install(&world, &cut.ta);
     let old = device.storage();
@@ -102,8 +119,13 @@ pub fn flash_is_rewritten() -> Tried {
     // All of another device.
     put(device, &theirs);
     let stranger = device.try_reboot();
-    let found = stranger.ok().map(|d| d.tee.with(|tee| tee.installed(&cut.ta)));
-    assert!(!matches!(found, Some(Ok(Some(_)))), "another device's storage opens");
+    let found = stranger
+        .ok()
+        .map(|d| d.tee.with(|tee| tee.installed(&cut.ta)));
+    assert!(
+        !matches!(found, Some(Ok(Some(_)))),
+        "another device's storage opens"
+    );
     put(device, &now);
     assert_eq!(device.try_reboot().unwrap().version(&cut.ta), Some(2));
     Tried::Times(tried + 1)
@@ -130,8 +152,17 @@ pub fn flash_is_rolled_back() -> Tried {
     let wiped = device.try_reboot();
     // Everything deleted is not a new device either: version 1 is not let in again.
     if let Ok(wiped) = wiped {
-        world.tam.set_availability(&cut.digest, &Availability::Everybody).unwrap();
-        assert_eq!(wiped.tee.with(|tee| tee.installed(&cut.ta).ok().flatten()).map(|t| t.record.sequence_number), None);
+        world
+            .tam
+            .set_availability(&cut.digest, &Availability::Everybody)
+            .unwrap();
+        assert_eq!(
+            wiped
+                .tee
+                .with(|tee| tee.installed(&cut.ta).ok().flatten())
+                .map(|t| t.record.sequence_number),
+            None
+        );
     }
     put(&device, &now);
     assert_eq!(device.try_reboot().unwrap().version(&cut.ta), Some(2));
@@ -147,7 +178,9 @@ pub fn other_ta_reads() -> Tried {
     device.install(&world, &spy.ta);
     // The true object ids of the enrolment TA, as if the spy had been told them.
     let id = tegata_tee::storage::TaId {
-        signer: tegata_wire::ids::SignerId(tegata_crypto::Signer::public_key(&KeyOf(&world)).thumbprint()),
+        signer: tegata_wire::ids::SignerId(
+            tegata_crypto::Signer::public_key(&KeyOf(&world)).thumbprint(),
+        ),
         uuid: ta,
     };
     let ids: Vec<Vec<u8>> = device.tee.with(|tee| {
@@ -160,7 +193,9 @@ pub fn other_ta_reads() -> Tried {
     for object in &ids {
         for command in [5, 6] {
             let mut params = Params::default();
-            params[0] = Param::MemrefInput { buffer: object.clone() };
+            params[0] = Param::MemrefInput {
+                buffer: object.clone(),
+            };
             params[2] = Param::MemrefOutput { size: 4096 };
             let got = session.invoke(command, params);
             assert!(got.is_err(), "the spy opened {}", hex::encode(object));
@@ -169,7 +204,9 @@ pub fn other_ta_reads() -> Tried {
     }
     // It keeps one of the same name of its own; the enrolment TA does not see it.
     let mut params = Params::default();
-    params[0] = Param::MemrefInput { buffer: ids[0].clone() };
+    params[0] = Param::MemrefInput {
+        buffer: ids[0].clone(),
+    };
     session.invoke(4, params).unwrap();
     let enrol = device.open(&ta, ALICE);
     assert_eq!(enrol.certificate(LABEL).unwrap(), der);
@@ -207,8 +244,11 @@ pub fn power_is_cut() -> Tried {
             tried += 1;
         }
     }
-    let serials: std::collections::BTreeSet<_> =
-        world.certificates().into_iter().map(|row| row.intent.serial).collect();
+    let serials: std::collections::BTreeSet<_> = world
+        .certificates()
+        .into_iter()
+        .map(|row| row.intent.serial)
+        .collect();
     assert_eq!(serials.len(), world.certificates().len());
     let _ = enrol_module();
     let _ = ta::STATUS;

@@ -74,8 +74,17 @@ pub fn run(attacks: &[Attack], wanted: &[String], threads: usize) -> bool {
                         Ok(Tried::NotHere(why)) => format!("not tried: {why}"),
                         Err(_) => "HURT".to_owned(),
                     };
-                    println!("{:>6.1}s  {}: {} ... {word}", took.as_secs_f32(), attack.attacker, attack.what);
-                    let done_one = Done { attack: number, took, result };
+                    println!(
+                        "{:>6.1}s  {}: {} ... {word}",
+                        took.as_secs_f32(),
+                        attack.attacker,
+                        attack.what
+                    );
+                    let done_one = Done {
+                        attack: number,
+                        took,
+                        result,
+                    };
                     done.lock().unwrap().push(done_one);
                 }
             });
@@ -84,10 +93,17 @@ pub fn run(attacks: &[Attack], wanted: &[String], threads: usize) -> bool {
     let mut done = done.into_inner().unwrap();
     done.sort_by_key(|d| d.attack);
     print!("{}", summary(attacks, &done));
-    println!("\n{} attacks in {:.1} s", done.len(), begun.elapsed().as_secs_f32());
+    println!(
+        "\n{} attacks in {:.1} s",
+        done.len(),
+        begun.elapsed().as_secs_f32()
+    );
     for one in &done {
         if let Err(why) = &one.result {
-            println!("HURT by {}: {}\n    {why}", attacks[one.attack].attacker, attacks[one.attack].what);
+            println!(
+                "HURT by {}: {}\n    {why}",
+                attacks[one.attack].attacker, attacks[one.attack].what
+            );
         }
     }
     done.iter().all(|d| d.result.is_ok())
@@ -107,7 +123,10 @@ fn summary(attacks: &[Attack], done: &[Done]) -> String {
             let _ = writeln!(
                 out,
                 "   {count:>7}  {:<14} {}\n            {:<14} -> {word} ({:.1} s)",
-                attack.attacker, attack.what, "", one.took.as_secs_f32()
+                attack.attacker,
+                attack.what,
+                "",
+                one.took.as_secs_f32()
             );
         }
     }
@@ -121,7 +140,11 @@ pub fn document(attacks: &[Attack]) -> String {
         let _ = writeln!(out, "\n## {}. {line}\n", index + 1);
         let _ = writeln!(out, "| attacker | tries | and |\n|---|---|---|");
         for attack in attacks.iter().filter(|a| a.line == index + 1) {
-            let _ = writeln!(out, "| {} | {} | {} |", attack.attacker, attack.what, attack.outcome);
+            let _ = writeln!(
+                out,
+                "| {} | {} | {} |",
+                attack.attacker, attack.what, attack.outcome
+            );
         }
     }
     out.push_str(TAIL);
