@@ -124,10 +124,16 @@ fn anchors(orders: &Orders) -> Result<Vec<CertView<'_>>> {
         .collect()
 }
 
-fn authenticate<'a>(bytes: &'a [u8], orders: &Orders, record: &Record) -> Result<Authentic<'a>> {
+/// Reads a message of the CA that answers our message with that `nonce`.
+fn authenticate<'a>(
+    bytes: &'a [u8],
+    orders: &Orders,
+    record: &Record,
+    nonce: &[u8],
+) -> Result<Authentic<'a>> {
     let untrusted = Error(TEE_ERROR_SECURITY);
     let message = MessageView::from_der(bytes)?;
-    if message.transaction_id != record.transaction_id || message.recip_nonce != record.nonce {
+    if message.transaction_id != record.transaction_id || message.recip_nonce != nonce {
         system::log("message refused: not an answer to ours");
         return Err(untrusted);
     }
@@ -196,11 +202,10 @@ pub fn finish(name: &Name, cp: &[u8]) -> Result<Vec<u8>> {
     if !record.confirm.is_empty() && record.response_digest == response_digest {
         return Ok(record.confirm);
     }
-    if !record.confirm.is_empty() {
-        // One response was accepted; another one is not an answer to anything.
-        return Err(Error(TEE_ERROR_SECURITY));
-    }
-    let answer = authenticate(cp, &orders, &record)?;
+    // The request may have been sent again, because an answer was lost or power was: the CA answers
+    // anew, with the same certificate, and waits for the confirmation of that answer.
+    let request_nonce = MessageView::from_der(&record.request)?.sender_nonce.to_vec();
+    let answer = authenticate(cp, &orders, &record, &request_nonce)?;
     let message = &answer.message;
     let leaf_der = match message.kind {
         message::CP => message
@@ -209,6 +214,10 @@ pub fn finish(name: &Name, cp: &[u8]) -> Result<Vec<u8>> {
         message::ERROR => return Err(Error(TEE_ERROR_ACCESS_DENIED)),
         _ => return Err(Error(TEE_ERROR_SECURITY)),
     };
+    if record.chain.first().is_some_and(|accepted| accepted.as_slice() != leaf_der) {
+        // One certificate was accepted for this request; there is no second one.
+        return Err(Error(TEE_ERROR_SECURITY));
+    }
     let leaf = CertView::from_der(leaf_der).map_err(malformed)?;
     let alg = alg_of(&record)?;
     let own_spki = keys::spki_der(alg, &key)?;
@@ -257,7 +266,7 @@ pub fn confirm(name: &Name, pki_conf: &[u8]) -> Result<()> {
         Err(Error(TEE_ERROR_ITEM_NOT_FOUND)) => {
             // Installed already, the answer was lost.
             let (_, installed) = Record::load(name, Slot::Installed)?;
-            authenticate(pki_conf, &orders, &installed)?;
+            authenticate(pki_conf, &orders, &installed, &installed.nonce)?;
             return Ok(());
         }
         Err(error) => return Err(error),
@@ -265,7 +274,7 @@ pub fn confirm(name: &Name, pki_conf: &[u8]) -> Result<()> {
     if record.confirm.is_empty() {
         return Err(Error(TEE_ERROR_BAD_STATE));
     }
-    let answer = authenticate(pki_conf, &orders, &record)?;
+    let answer = authenticate(pki_conf, &orders, &record, &record.nonce)?;
     match answer.message.kind {
         message::PKI_CONF => {}
         message::ERROR => return Err(Error(TEE_ERROR_ACCESS_DENIED)),
