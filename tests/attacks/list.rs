@@ -1,13 +1,14 @@
 //! All attacks.
 
 use crate::suite::Attack;
+use crate::processes::attacks as processes;
 use crate::{delivery, enrolment, input, secrets, storage};
 
 pub const ATTACKS: &[Attack] = &[
     Attack {
         line: 1,
         attacker: "network",
-        what: "a bit flipped in every byte of QueryRequest and Update, and every third length of them",
+        what: "bits flipped and lengths cut all along QueryRequest and Update",
         outcome: "refused before the content is read; storage unchanged",
         run: delivery::network_alters_tam_messages,
     },
@@ -28,7 +29,7 @@ pub const ATTACKS: &[Attack] = &[
     Attack {
         line: 1,
         attacker: "TAM insider",
-        what: "a bit flipped in every byte of both inner manifests, both ciphertexts and both encryption infos, everything around signed anew",
+        what: "bits flipped all along both inner manifests, both ciphertexts and both encryption infos, everything around signed anew",
         outcome: "refused, or (a hint that nothing depends on) the genuine TA byte for byte",
         run: delivery::insider_alters_parts,
     },
@@ -112,7 +113,7 @@ pub const ATTACKS: &[Attack] = &[
     Attack {
         line: 3,
         attacker: "network",
-        what: "a bit flipped in every byte of cp and certConf and every second of pkiConf, and lengths of each",
+        what: "bits flipped and lengths cut all along cp and pkiConf, and in every byte of certConf",
         outcome: "refused; nothing installed, nothing confirmed",
         run: enrolment::network_alters_answers,
     },
@@ -133,7 +134,7 @@ pub const ATTACKS: &[Attack] = &[
     Attack {
         line: 5,
         attacker: "power cut",
-        what: "a device that dies before and after each write of an enrolment, then asks again",
+        what: "a device that dies before or after each write of an enrolment, then asks again",
         outcome: "enrolled with one good certificate; serial numbers differ",
         run: storage::power_is_cut,
     },
@@ -171,5 +172,54 @@ pub const ATTACKS: &[Attack] = &[
         what: "known keys in raw, hexadecimal, base64 and decimal, in every message, error, log line, blob, store and `Debug`",
         outcome: "none found",
         run: secrets::everything_is_searched,
+    },
+    Attack {
+        line: 1,
+        attacker: "agent",
+        what: "real programs: messages that were meant for another device, handed to teed",
+        outcome: "refused; storage unchanged",
+        run: processes::release_goes_back,
+    },
+    Attack {
+        line: 4,
+        attacker: "other user",
+        what: "real programs: every command over teed's socket under another uid; TEEP as if it were the agent; the device's files",
+        outcome: "not found, refused, unreadable",
+        run: processes::other_user_of_the_device,
+    },
+    Attack {
+        line: 5,
+        attacker: "kill -9",
+        what: "real programs: CA, TAM, Verifier, teed and agent killed before and after each exchange of steps 3 to 14, then asked again",
+        outcome: "enrolled; what was answered is in the CA's list; serial numbers differ",
+        run: processes::kill_at_every_step,
+    },
+    Attack {
+        line: 5,
+        attacker: "proxy",
+        what: "real programs: every other message between agent and servers, and between servers, dropped, cut, altered, slowed or replaced by an older one",
+        outcome: "enrolled with a certificate that verifies, once the network lets it",
+        run: processes::proxy_disturbs_everything,
+    },
+    Attack {
+        line: 6,
+        attacker: "stranger",
+        what: "real programs: garbage to every port and path, and frames too long, halved and of wrong kinds to the sockets of teed and agent",
+        outcome: "an error or a closed connection; nothing changes, all serve on",
+        run: processes::garbage_to_every_port,
+    },
+    Attack {
+        line: 6,
+        attacker: "stranger",
+        what: "real programs: ten thousand connections to a server and to teed, half of them in the middle of a request",
+        outcome: "descriptors and memory bounded; afterwards both serve",
+        run: processes::ten_thousand_connections,
+    },
+    Attack {
+        line: 7,
+        attacker: "reader",
+        what: "real programs: device keys and sealing keys in every file, log, message, environment and command line; core dumps",
+        outcome: "none found; core dumps off wherever a secret lives",
+        run: processes::search_after_a_run,
     },
 ];

@@ -13,6 +13,7 @@ mod delivery;
 mod enrolment;
 mod input;
 mod list;
+mod processes;
 mod rig;
 mod secrets;
 mod storage;
@@ -22,6 +23,12 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, socket, ta] = args.as_slice()
+        && flag == "--as-another-user"
+    {
+        processes::attacks::as_another_user(socket, ta);
+        return ExitCode::SUCCESS;
+    }
     if args.iter().any(|arg| arg == "--list") {
         for attack in list::ATTACKS {
             println!("{}: {}: test", attack.attacker, attack.what);

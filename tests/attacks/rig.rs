@@ -672,3 +672,9 @@ pub fn flipped(bytes: &[u8], at: usize) -> Vec<u8> {
     out[at] ^= 1 << (at % 8);
     out
 }
+
+/// The stride over positions: as given, or 1 when `TEGATA_ATTACKS=all` asks for every one.
+pub fn sampled(stride: usize) -> usize {
+    let all = std::env::var("TEGATA_ATTACKS").is_ok_and(|what| what == "all");
+    if all { 1 } else { stride }
+}
