@@ -190,11 +190,15 @@ impl Helper {
         self.ask(PROGRAM, pid)
     }
 
-    /// Resident memory of a process in KiB.
+    /// Resident memory of a process in KiB: now, and the most it ever had.
     #[must_use]
-    pub fn rss_kib(&self, pid: i32) -> Option<u64> {
+    pub fn memory_kib(&self, pid: i32) -> Option<(u64, u64)> {
         let answer = self.ask(MEMORY, pid)?;
-        Some(u64::from_le_bytes(answer.first_chunk().copied()?))
+        let (now, rest) = answer.split_first_chunk()?;
+        Some((
+            u64::from_le_bytes(*now),
+            u64::from_le_bytes(*rest.first_chunk()?),
+        ))
     }
 
     fn ask(&self, what: u8, pid: i32) -> Option<[u8; 32]> {
@@ -256,8 +260,9 @@ pub fn main(_args: &[OsString]) -> ExitCode {
 fn memory(pid: i32) -> Option<[u8; 32]> {
     let status = File::open(format!("/proc/{pid}/status")).ok()?;
     let mut answer = [0; 32];
-    let (first, _) = answer.split_first_chunk_mut()?;
-    *first = worker::rss_kib(&status).to_le_bytes();
+    let (now, rest) = answer.split_first_chunk_mut()?;
+    *now = worker::memory_kib(&status, "VmRSS:").to_le_bytes();
+    *rest.first_chunk_mut()? = worker::memory_kib(&status, "VmHWM:").to_le_bytes();
     Some(answer)
 }
 

@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tegata_tee::gp::consts::TEE_ERROR_TARGET_DEAD;
@@ -16,6 +16,7 @@ use tegata_tee::session::launch::{
 
 use super::channel::{FRAME_LEN_BYTES_MAX, FromWorker, ToWorker};
 use super::frames::{self, FrameIoError};
+use super::identity::Helper;
 use super::sandbox::probe::{Probe, ProbeOutcome};
 use super::sandbox::{Account, NAMESPACES};
 use super::{sys, worker};
@@ -44,7 +45,7 @@ impl Default for WorkerSettings {
 }
 
 /// Figures about workers.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct WorkerStats {
     /// Started since the start of `teed`.
     pub started: AtomicU64,
@@ -54,8 +55,24 @@ pub struct WorkerStats {
     pub spawn_ready_us: AtomicU64,
     /// Process ids of those that run now.
     pub pids: Mutex<BTreeSet<i32>>,
-    /// The most resident memory that was ever seen, in KiB.
+    /// The most resident memory that any of them had when it was looked at, in KiB.
     pub rss_peak_kib: AtomicU64,
+    /// Who can look at their memory; nobody in tests.
+    pub observer: OnceLock<Arc<Helper>>,
+}
+
+impl WorkerStats {
+    /// Largest resident memory of the workers that run now, in KiB; remembers the most ever seen.
+    pub fn measure(&self) -> u64 {
+        let Some(observer) = self.observer.get() else {
+            return 0;
+        };
+        let pids: Vec<i32> = lock(&self.pids).iter().copied().collect();
+        let sizes = pids.iter().filter_map(|pid| observer.memory_kib(*pid));
+        let (now, most) = sizes.fold((0, 0), |(now, most), (a, b)| (now.max(a), most.max(b)));
+        self.rss_peak_kib.fetch_max(most, Ordering::Relaxed);
+        now
+    }
 }
 
 /// Starts one confined process for each instance of a TA.
@@ -293,6 +310,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
         use std::os::fd::AsFd;
+        self.stats.measure();
         // By descriptor: it can never hit another process of the same number.
         let _ = pidfd_send_signal(&self.child.pidfd, Signal::KILL);
         let _ = waitid(

@@ -27,7 +27,7 @@ use super::frames::{self, FrameIoError};
 use super::identity::{Helper, Peer};
 use super::launcher::WorkerStats;
 use super::machine::SoftwareMachine;
-use super::worker::rss_kib;
+use super::worker::memory_kib;
 
 /// The TEE behind a lock that is held for short work only, never while a TA runs.
 pub struct Lock(Mutex<Tee<SoftwareMachine>>);
@@ -67,7 +67,7 @@ pub struct ServerSettings {
 pub struct Server {
     tee: Arc<Lock>,
     sessions: SessionManager,
-    helper: Helper,
+    helper: Arc<Helper>,
     settings: ServerSettings,
     workers: Arc<WorkerStats>,
     open: Mutex<HashMap<u32, u32>>,
@@ -83,7 +83,7 @@ impl Server {
     pub fn new(
         tee: Arc<Lock>,
         sessions: SessionManager,
-        helper: Helper,
+        helper: Arc<Helper>,
         settings: ServerSettings,
         workers: Arc<WorkerStats>,
         status: Option<File>,
@@ -176,15 +176,13 @@ impl Server {
             open.values().sum()
         };
         let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
-        let pids: Vec<i32> = lock(&self.workers.pids).iter().copied().collect();
-        let sizes = pids.iter().filter_map(|pid| self.helper.rss_kib(*pid));
-        let largest = sizes.max().unwrap_or(0);
-        self.workers
-            .rss_peak_kib
-            .fetch_max(largest, Ordering::Relaxed);
+        let largest = self.workers.measure();
         let stats = Stats {
             uptime_secs: self.started.elapsed().as_secs(),
-            rss_kib: self.status.as_ref().map_or(0, rss_kib),
+            rss_kib: self
+                .status
+                .as_ref()
+                .map_or(0, |status| memory_kib(status, "VmRSS:")),
             worker_rss_kib: largest,
             worker_rss_peak_kib: load(&self.workers.rss_peak_kib),
             workers: self.workers.running.load(Ordering::Relaxed),

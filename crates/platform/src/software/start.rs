@@ -114,7 +114,7 @@ fn run(args: &Args) -> Result<(), StartError> {
     // Files first: the commonest mistakes are told before anything runs.
     let device = device::load(&config.device)?;
     let blobs = BlobDir::open(&config.storage).map_err(|error| storage_error(&config, error))?;
-    let helper = Helper::start().map_err(StartError::Helper)?;
+    let helper = Arc::new(Helper::start().map_err(StartError::Helper)?);
     let status = File::open("/proc/self/status").ok();
     let listener = if args.check {
         None
@@ -158,6 +158,7 @@ fn run(args: &Args) -> Result<(), StartError> {
     check_required(&config, &missing)?;
 
     let workers = launcher.stats();
+    let _ = workers.observer.set(Arc::clone(&helper));
     let machine = SoftwareMachine::new(device.identity, device.root_key, blobs, missing.clone());
     let ueid = machine.identity().ueid;
     bind_storage(&config, &machine)?;

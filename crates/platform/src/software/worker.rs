@@ -170,12 +170,13 @@ impl HostTransport for Channel {
     }
 }
 
-/// Resident memory by an open `/proc/…/status`, in KiB; 0 if it cannot be read.
-pub(crate) fn rss_kib(status: &File) -> u64 {
+/// Resident memory now (`VmRSS:`) or at most (`VmHWM:`) by an open `/proc/…/status`, in KiB; 0 if
+/// it cannot be read.
+pub(crate) fn memory_kib(status: &File, field: &str) -> u64 {
     let mut text = [0u8; 4096];
     let got = status.read_at(&mut text, 0).unwrap_or(0);
     let text = String::from_utf8_lossy(text.get(..got).unwrap_or_default());
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
     let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
     number.unwrap_or(0)
 }
