@@ -130,10 +130,10 @@ impl std::fmt::Display for Failed {
     }
 }
 
-/// An open session of a program, and the release whose module it talks to.
+/// An open session of a program, and the module that it talks to.
 struct Session {
     number: u32,
-    release: Option<ReleaseDigest>,
+    module: Option<Digest>,
 }
 
 /// What runs while there is power.
@@ -171,15 +171,14 @@ pub struct Held {
 /// What an ENROL_BEGIN gave.
 pub struct Begun {
     pub message: Vec<u8>,
-    /// Release of the module that ran.
-    pub release: Option<ReleaseDigest>,
+    /// Digest of the module that ran.
+    pub module: Option<Digest>,
 }
 
 pub struct Device {
     pub number: usize,
     pub ueid: Ueid,
     pub platform: SimPlatform,
-    pub batch: usize,
     /// The key of its TEEP messages.
     pub teep_key: PublicKey,
     anchors: TrustAnchors,
@@ -204,17 +203,20 @@ pub struct Device {
     pub dirty: bool,
     /// The medium when it was looked at last.
     pub seen_blobs: BTreeMap<String, Vec<u8>>,
+    /// The medium changed since certificates were looked at.
+    pub to_look_at: bool,
+    /// Root manifest whose personalization data was looked at.
+    pub installed_as: Option<Digest>,
 }
 
 impl Device {
-    pub fn new(number: usize, batch: usize, platform: SimPlatform, anchors: TrustAnchors) -> Self {
+    pub fn new(number: usize, platform: SimPlatform, anchors: TrustAnchors) -> Self {
         let keys = DeviceKeys::derive(&platform).unwrap();
         let teep_key = keys.teep.public_key().clone();
         Self {
             number,
             ueid: platform.identity.ueid,
             platform,
-            batch,
             teep_key,
             anchors,
             running: None,
@@ -227,6 +229,8 @@ impl Device {
             held: Vec::new(),
             dirty: true,
             seen_blobs: BTreeMap::new(),
+            to_look_at: true,
+            installed_as: None,
         }
     }
 
@@ -387,7 +391,7 @@ impl Device {
         input: Option<Param>,
     ) -> Result<Vec<u8>, Failed> {
         self.dirty = true;
-        let release = self.release(ta)?;
+        let module = self.module(ta)?;
         let Some(running) = &mut self.running else {
             return Err(Failed::Dead);
         };
@@ -396,7 +400,7 @@ impl Device {
             Some(session) => Ok(session.number),
             None => Self::open(running, &caller, ta).inspect(|number| {
                 let number = *number;
-                running.sessions.insert(app, Session { number, release });
+                running.sessions.insert(app, Session { number, module });
             }),
         };
         let done = match number {
@@ -415,35 +419,39 @@ impl Device {
         done.map_err(Failed::Code)
     }
 
-    /// ENROL_BEGIN; also says which release's module answered.
+    /// ENROL_BEGIN; also says which module answered.
     pub fn begin(&mut self, ta: &TaUuid, slot: Slot) -> Result<Begun, Failed> {
         let message = self.call(ta, slot.0, command::ENROL_BEGIN, slot.1, None)?;
         let running = self.running.as_ref().ok_or(Failed::Dead)?;
-        let release = running.sessions.get(&slot.0).and_then(|s| s.release);
-        Ok(Begun { message, release })
+        let module = running.sessions.get(&slot.0).and_then(|s| s.module);
+        Ok(Begun { message, module })
     }
 
-    /// Digest of the installed release.
-    pub fn release(&mut self, ta: &TaUuid) -> Result<Option<ReleaseDigest>, Failed> {
+    /// Digest of the installed module.
+    pub fn module(&mut self, ta: &TaUuid) -> Result<Option<Digest>, Failed> {
         let list = self.tee(|tee| tee.installed_list().unwrap_or_default())?;
         let found = list.iter().find(|record| record.id.uuid == *ta);
-        Ok(found.map(|record| record.release))
+        Ok(found.map(|record| record.module_digest))
     }
 
-    /// What is installed: sequence number, release and personalization data in the clear.
-    pub fn installed(
+    /// What is installed: sequence number and digest of the root manifest.
+    pub fn record(&mut self, ta: &TaUuid) -> Result<Option<(u64, Digest)>, Failed> {
+        let list = self.tee(|tee| tee.installed_list())?;
+        let list = list.unwrap_or_else(|e| panic!("device {}: {e}", self.number));
+        let found = list.iter().find(|record| record.id.uuid == *ta);
+        Ok(found.map(|record| (record.sequence_number, record.root_manifest)))
+    }
+
+    /// Release and personalization data in the clear.
+    pub fn personalization(
         &mut self,
         ta: &TaUuid,
-    ) -> Result<Option<(u64, ReleaseDigest, Vec<u8>)>, Failed> {
+    ) -> Result<Option<(ReleaseDigest, Vec<u8>)>, Failed> {
         let found = self.tee(|tee| tee.installed(ta))?;
         let found = found.unwrap_or_else(|e| panic!("device {}: {e}", self.number));
         Ok(found.map(|ta| {
             let config = ta.config.map(|c| c.expose_secret().clone());
-            (
-                ta.record.sequence_number,
-                ta.record.release,
-                config.unwrap_or_default(),
-            )
+            (ta.record.release, config.unwrap_or_default())
         }))
     }
 

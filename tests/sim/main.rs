@@ -88,6 +88,6 @@ fn a_seed_makes_the_same_run_again() {
 /// Operations of a run.
 const OPS: usize = 150;
 /// Runs of a test.
-const SEEDS: u64 = 12;
+const SEEDS: u64 = 8;
 /// How long to look for a smaller failure.
 const MINIMISE: Duration = Duration::from_secs(60);

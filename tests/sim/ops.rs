@@ -98,6 +98,11 @@ pub enum Op {
     Deliver {
         pick: u32,
     },
+    /// So many packets arrive, in an order that chance makes.
+    Flow {
+        pick: u32,
+        count: u32,
+    },
     Drop {
         pick: u32,
     },
@@ -197,7 +202,7 @@ fn jump_ms(rng: &mut Prng) -> i64 {
 
 /// The operations of a seed. A first part sets things up, so that something can happen at all; it
 /// has its own share of trouble.
-pub fn generate(seed: u64, len: usize) -> Vec<Op> {
+pub fn generate(seed: u64, len: usize) -> Vec<(u32, Op)> {
     let mut rng = Prng::new(seed, "operations");
     let mut ops = vec![
         Op::MakeBatch {
@@ -219,9 +224,8 @@ pub fn generate(seed: u64, len: usize) -> Vec<Op> {
     while ops.len() < len {
         ops.push(one(&mut rng));
     }
-    // Order among the first is chance too, as long as the batch is made before it is imported.
     ops.truncate(len);
-    ops
+    (0..).zip(ops).collect()
 }
 
 fn one(rng: &mut Prng) -> Op {
@@ -275,7 +279,11 @@ fn one(rng: &mut Prng) -> Op {
             device,
             app: App::OWNERS[rng.below(2) as usize],
         },
-        335..=694 => Op::Deliver { pick },
+        335..=594 => Op::Deliver { pick },
+        595..=694 => Op::Flow {
+            pick,
+            count: 2 + rng.below(9) as u32,
+        },
         695..=724 => Op::Drop { pick },
         725..=754 => Op::Duplicate { pick },
         755..=769 => Op::Delay {

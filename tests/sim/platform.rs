@@ -58,9 +58,11 @@ impl SimPlatform {
         }
     }
 
-    /// Draws of 32 or 48 bytes since the last call.
-    pub fn take_scalars(&self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut self.random.lock().unwrap().scalars)
+    /// Takes out the late draw that is wanted.
+    pub fn take_scalar(&self, wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+        let scalars = &mut self.random.lock().unwrap().scalars;
+        let at = scalars.iter().rposition(|scalar| wanted(scalar))?;
+        Some(scalars.remove(at))
     }
 
     /// The root key, for the list of what must never be seen.
@@ -87,6 +89,9 @@ impl Platform for SimPlatform {
         let mut random = self.random.lock().unwrap();
         random.prng.fill(out).map_err(|_| PlatformError::Random)?;
         if matches!(out.len(), 32 | 48) {
+            if random.scalars.len() >= SCALARS_MAX {
+                random.scalars.remove(0);
+            }
             random.scalars.push(out.to_vec());
         }
         Ok(())
@@ -120,3 +125,6 @@ impl Platform for SimPlatform {
         self.medium.counter()
     }
 }
+
+/// Draws remembered; a key that is asked for later than this is not found.
+const SCALARS_MAX: usize = 200;

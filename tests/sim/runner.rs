@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use crate::invariants;
 use crate::ops::{self, Op};
+use crate::prng::Prng;
 use crate::world::{Tally, World};
 
-/// One run: a seed for the world, and what happens in it.
+/// One run: a seed for the world, and what happens in it. Operations keep their numbers when others
+/// are left out.
 pub struct Run {
     pub seed: u64,
-    pub ops: Vec<Op>,
+    pub ops: Vec<(u32, Op)>,
 }
 
 /// A run that came to its end.
@@ -24,7 +26,7 @@ pub struct Done {
 /// A run in which an invariant failed.
 pub struct Failure {
     pub seed: u64,
-    pub ops: Vec<Op>,
+    pub ops: Vec<(u32, Op)>,
     /// How many operations had happened.
     pub at: usize,
     pub invariant: String,
@@ -35,7 +37,7 @@ pub struct Failure {
 }
 
 impl Run {
-    pub fn new(seed: u64, ops: Vec<Op>) -> Self {
+    pub fn new(seed: u64, ops: Vec<(u32, Op)>) -> Self {
         Self { seed, ops }
     }
 
@@ -66,9 +68,12 @@ impl Run {
         at: &mut usize,
     ) -> Result<Tally, (&'static str, String)> {
         let mut world = World::new(self.seed);
-        for (n, op) in self.ops.iter().enumerate() {
+        for (n, (number, op)) in self.ops.iter().enumerate() {
             *at = n + 1;
-            log.push(format!("{n:4} {op:?}"));
+            log.push(format!("{number:4} {op:?}"));
+            // Chance within an operation does not depend on those before it, so that leaving some
+            // out changes little.
+            *world.rng.get_mut() = Prng::new(self.seed, &format!("operation {number}"));
             let came = world.run(*op);
             if let Some(line) = log.last_mut() {
                 line.push_str(" => ");
@@ -174,7 +179,7 @@ pub fn minimise(failure: Failure, budget: Duration) -> Failure {
 }
 
 /// The failure of these operations, if it is the same invariant.
-fn again(failure: &Failure, ops: Vec<Op>) -> Option<Failure> {
+fn again(failure: &Failure, ops: Vec<(u32, Op)>) -> Option<Failure> {
     let run = Run::new(failure.seed, ops);
     let played = std::thread::scope(|scope| {
         let builder = std::thread::Builder::new().stack_size(STACK_BYTES);

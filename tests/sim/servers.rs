@@ -173,10 +173,6 @@ impl<S: Service> Machine<S> {
         self.service().role()
     }
 
-    pub fn store_path(&self) -> &Path {
-        &self.path
-    }
-
     /// Starts again if the last request was the process's end.
     fn mind_death(&mut self) -> Result<(), Died> {
         match self.faults.take_fired() {

@@ -23,7 +23,7 @@ use tegata_tee::testing::Crash;
 use tegata_wire::cmp::UnverifiedPkiMessage;
 use tegata_wire::device::Oem;
 use tegata_wire::enrolment::{Delivery, ReleasePackage, SenderKid};
-use tegata_wire::ids::{ReleaseDigest, SignerId, TaUuid};
+use tegata_wire::ids::{Digest, ReleaseDigest, SignerId, TaUuid};
 use tegata_wire::teep::{Message, Token, Update};
 use tegata_wire::x509::CertView;
 
@@ -41,14 +41,13 @@ pub struct Batch {
     pub name: String,
     pub manifest: Vec<u8>,
     pub keks: Vec<u8>,
-    pub first: usize,
-    pub count: usize,
 }
 
 /// A release as the operator has it.
 pub struct Release {
     pub digest: ReleaseDigest,
     pub sequence: u64,
+    pub module: Digest,
     pub package: Vec<u8>,
     pub envelope: Vec<u8>,
 }
@@ -85,8 +84,6 @@ pub enum Pump {
     BelievesCallers,
     /// Confirmations are not carried.
     DropsConfirmations,
-    /// The REE gets a copy of everything in the TEE's memory.
-    DumpsMemory,
 }
 
 /// Counters, to see that a run did something.
@@ -108,6 +105,9 @@ pub struct Tally {
 pub struct World {
     pub seed: u64,
     pub paper: bool,
+    /// Whether certificates need no confirmation.
+    pub implicit: bool,
+    /// Where the stores are, as long as the world exists.
     pub dir: tempfile::TempDir,
     pub time: TrueTime,
     pub ca: RefCell<Ca>,
@@ -207,6 +207,7 @@ impl World {
         Self {
             seed,
             paper,
+            implicit,
             dir,
             time,
             ca: RefCell::new(ca),
@@ -254,6 +255,15 @@ impl World {
                 "closed".into()
             }),
             Op::Deliver { pick } => self.deliver(pick),
+            Op::Flow { pick, count } => {
+                let mut came = Vec::new();
+                for n in 0..count {
+                    self.time.advance(300);
+                    came.push(self.deliver(pick.wrapping_mul(n + 1)));
+                }
+                came.retain(|came| came != "-");
+                came.join(" | ")
+            }
             Op::Drop { pick } => {
                 let now = self.time.now_ms();
                 said(self.network.take(pick, now).as_ref().map(describe))
@@ -359,13 +369,10 @@ impl World {
         );
         let made = made.unwrap();
         let manifest = sign_manifest(&made.manifest, &self.factory).unwrap();
-        let first = self.devices.len();
         self.batches.push(Batch {
             name,
             manifest,
             keks: made.keks.encode().unwrap().to_vec(),
-            first,
-            count: count as usize,
         });
         let anchors = TrustAnchors::new(
             vec![self.ca.get_mut().service().release_public_key().clone()],
@@ -382,7 +389,7 @@ impl World {
                 prng,
                 index % 2 == 1,
             );
-            let mut device = Device::new(index, number, platform, anchors.clone());
+            let mut device = Device::new(index, platform, anchors.clone());
             device.boot();
             for (what, bytes) in device.own_secrets() {
                 self.secrets
@@ -446,6 +453,7 @@ impl World {
                 self.releases.push(Release {
                     digest: cut.digest,
                     sequence: cut.sequence,
+                    module: Digest(RustCrypto.sha256(&module)),
                     package: cut.package,
                     envelope: cut.ta_envelope,
                 });
@@ -562,7 +570,7 @@ impl World {
         up
     }
 
-    fn sync(&mut self, d: usize, want: bool) -> String {
+    pub fn sync(&mut self, d: usize, want: bool) -> String {
         if !self.boot(d) {
             return "died at start".into();
         }
@@ -602,17 +610,16 @@ impl World {
     }
 
     /// One enrolment, from the start: every step may be repeated.
-    fn enrol(&mut self, d: usize, slot: Slot) -> String {
+    pub fn enrol(&mut self, d: usize, slot: Slot) -> String {
         if !self.boot(d) {
             return "died at start".into();
         }
         let ta = self.ta;
-        self.devices[d].platform.take_scalars();
         let begun = match self.devices[d].begin(&ta, slot) {
             Ok(begun) => begun,
             Err(failed) => return failed.to_string(),
         };
-        let told = self.note_request(d, slot, &begun.message, begun.release);
+        let told = self.note_request(d, slot, &begun.message, begun.module);
         self.devices[d]
             .jobs
             .retain(|_, job| !matches!(job, Job::Request(s) | Job::Confirm(s) if *s == slot));
@@ -627,39 +634,42 @@ impl World {
     }
 
     /// A CSR came out of the TA in a device.
-    fn note_request(
+    pub fn note_request(
         &mut self,
         d: usize,
         slot: Slot,
         message: &[u8],
-        release: Option<ReleaseDigest>,
+        module: Option<Digest>,
     ) -> String {
         let parsed = UnverifiedPkiMessage::from_der(message).unwrap();
         let csr = parsed.body().p10cr_csr().unwrap();
         let fresh = self.devices[d].requested.insert(RustCrypto.sha256(csr));
-        let scalars = self.devices[d].platform.take_scalars();
         if fresh {
             // One of the draws is the private key: the one whose public half is in the CSR.
-            let found = scalars.iter().find_map(|scalar| {
-                KeyAlg::ALL.into_iter().find(|alg| {
-                    PrivateKey::from_scalar_bytes(*alg, scalar).is_ok_and(|key| {
+            let found = self.devices[d].platform.take_scalar(|scalar| {
+                KeyAlg::ALL.into_iter().any(|alg| {
+                    PrivateKey::from_scalar_bytes(alg, scalar).is_ok_and(|key| {
                         let public = key.public_key().to_spki_der().unwrap();
                         csr.windows(public.len()).any(|w| w == public)
                     })
-                })?;
-                Some(scalar)
+                })
             });
             let scalar = found.unwrap_or_else(|| panic!("no draw is the key of device {d}"));
             self.secrets
-                .add(format!("device key {slot:?} of device {d}"), scalar);
+                .add(format!("device key {slot:?} of device {d}"), &scalar);
         }
         let kid = parsed.header().sender_kid().unwrap_or_default();
         let kid = SenderKid::parse(kid).unwrap();
-        if let Some(ran) = release {
-            if !kid.is_of(&ran) {
+        let of = self
+            .releases
+            .iter()
+            .find(|release| kid.is_of(&release.digest));
+        if let (Some(ran), Some(of)) = (module, of) {
+            if ran != of.module {
+                let sequence = of.sequence;
                 self.ghost.mixed_releases.push(format!(
-                    "device {d}: a session with the module of release {ran} made a request with \
-                     the CsrAuthKey of another release"
+                    "device {d}: a session with module {ran} made a request with the CsrAuthKey \
+                     of release {sequence}, which is of another module"
                 ));
             }
         }
@@ -698,7 +708,7 @@ impl World {
     }
 
     /// A program tries to use a key of another's, and to find out whether there is one.
-    fn wrong_app(&mut self, d: usize, slot: Slot, thief: App, command: u32) -> String {
+    pub fn wrong_app(&mut self, d: usize, slot: Slot, thief: App, command: u32) -> String {
         if thief == slot.0 || !self.boot(d) {
             return "-".into();
         }
@@ -787,7 +797,7 @@ impl World {
         format!("{told}: {came}")
     }
 
-    fn at_tam(&mut self, conn: u64, from: Node, message: &[u8]) -> String {
+    pub fn at_tam(&mut self, conn: u64, from: Node, message: &[u8]) -> String {
         let lines = Lines {
             ca: &self.ca,
             verifier: &self.verifier,
@@ -852,7 +862,7 @@ impl World {
         told
     }
 
-    fn at_ca(&mut self, conn: u64, from: Node, path: &str, message: &[u8]) -> String {
+    pub fn at_ca(&mut self, conn: u64, from: Node, path: &str, message: &[u8]) -> String {
         let answer = match servers::cmp(self.ca.get_mut(), path, message) {
             Ok(answer) => answer,
             Err(died) => return format!("CA died {} {}", died.when, died.step),
@@ -1163,22 +1173,31 @@ impl World {
                 self.ghost.leaks.push(told);
             }
         }
+        let changed = device.seen_blobs != blobs;
         device.seen_blobs = blobs;
-        if !device.is_up() {
+        // What is installed and held is on the medium: an unchanged medium needs no second look.
+        device.to_look_at |= changed;
+        if !device.is_up() || !device.to_look_at {
             return;
         }
-        // A planned crash is not to happen while the ghost looks: it would not happen without it.
-        let Ok(installed) = device.installed(&ta) else {
+        let Ok(record) = device.record(&ta) else {
             return;
         };
-        device.sequence = installed.as_ref().map(|(sequence, ..)| *sequence);
+        device.sequence = record.as_ref().map(|(sequence, _)| *sequence);
         device.highest = device.highest.max(device.sequence.unwrap_or(0));
-        device.personalization = installed.map(|(_, release, config)| (release, config));
+        if device.installed_as != record.as_ref().map(|(_, root)| *root) {
+            let Ok(installed) = device.personalization(&ta) else {
+                return;
+            };
+            device.personalization = installed;
+            device.installed_as = record.map(|(_, root)| root);
+        }
         let held = device.look(&ta).unwrap_or_default();
         for held in &held {
             device.confirmed.insert(held.certificate.clone());
         }
         device.held = held.clone();
+        device.to_look_at = false;
         for held in held {
             self.note_certificate(&held.certificate);
         }
@@ -1240,7 +1259,11 @@ impl World {
     fn settle_round(&mut self) -> Vec<String> {
         let mut stuck = Vec::new();
         for d in 0..self.devices.len() {
-            let mut log = vec![self.sync(d, true)];
+            let ta = self.ta;
+            let mut log = Vec::new();
+            // Whoever has the TA asks whether there is a newer one.
+            let has = matches!(self.devices[d].record(&ta), Ok(Some(_)));
+            log.push(self.sync(d, !has));
             log.extend(self.drain());
             let slot = (App::Main, LABELS[0]);
             log.push(self.enrol(d, slot));
@@ -1253,9 +1276,14 @@ impl World {
         stuck
     }
 
-    /// Installed on the device and confirmed at the CA, and nothing left to do.
+    /// The newest release runs, a certificate is installed, and the CA knows it.
     fn is_enrolled(&mut self, d: usize, slot: Slot) -> bool {
         let ta = self.ta;
+        let newest = self.releases.last().map(|release| release.sequence);
+        let record = self.devices[d].record(&ta).ok().flatten();
+        if record.map(|(sequence, _)| sequence) != newest {
+            return false;
+        }
         let held = self.devices[d].look(&ta).unwrap_or_default();
         let Some(held) = held.into_iter().find(|held| held.slot == slot) else {
             return false;
@@ -1347,7 +1375,7 @@ fn profiles(key_kind: &str, implicit: bool) -> String {
     )
 }
 
-const DEVICES_MAX: usize = 6;
+const DEVICES_MAX: usize = 3;
 const RELEASES_MAX: usize = 5;
 /// Tries after the last fault.
 const SETTLE_ROUNDS_MAX: u32 = 4;
