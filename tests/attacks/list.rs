@@ -1,7 +1,7 @@
 //! All attacks.
 
-use crate::suite::Attack;
 use crate::processes::attacks as processes;
+use crate::suite::Attack;
 use crate::{delivery, enrolment, input, secrets, storage};
 
 pub const ATTACKS: &[Attack] = &[
@@ -178,7 +178,7 @@ pub const ATTACKS: &[Attack] = &[
         attacker: "agent",
         what: "real programs: messages that were meant for another device, handed to teed",
         outcome: "refused; storage unchanged",
-        run: processes::release_goes_back,
+        run: processes::messages_of_another_device,
     },
     Attack {
         line: 4,
@@ -191,7 +191,7 @@ pub const ATTACKS: &[Attack] = &[
         line: 5,
         attacker: "kill -9",
         what: "real programs: CA, TAM, Verifier, teed and agent killed before and after each exchange of steps 3 to 14, then asked again",
-        outcome: "enrolled; what was answered is in the CA's list; serial numbers differ",
+        outcome: "enrolled, with exactly one certificate in the CA's list; serial numbers differ",
         run: processes::kill_at_every_step,
     },
     Attack {

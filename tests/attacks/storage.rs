@@ -222,7 +222,11 @@ pub fn power_is_cut() -> Tried {
     let (world, ta, mut device) = ready(44);
     let mut tried = 0;
     for crash in [Crash::Lost, Crash::Kept] {
-        let first = if crash == Crash::Lost { 0 } else { sampled(2) - 1 };
+        let first = if crash == Crash::Lost {
+            0
+        } else {
+            sampled(2) - 1
+        };
         for at in (first..).step_by(sampled(2)) {
             let label = format!("{at}-{crash:?}");
             let certificates = world.certificates().len();

@@ -20,14 +20,29 @@ pub fn program(name: &str) -> PathBuf {
         let own = std::env::current_exe().unwrap();
         let dir = own.parent().unwrap().parent().unwrap().to_path_buf();
         let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        build.args(["build", "-q", "-p", "tegata", "-p", "tegata-platform", "-p", "tegata-agent", "--bins"]);
+        build.args([
+            "build",
+            "-q",
+            "-p",
+            "tegata",
+            "-p",
+            "tegata-platform",
+            "-p",
+            "tegata-agent",
+            "--bins",
+        ]);
         if dir.ends_with("release") {
             build.arg("--release");
         }
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
         let done = build.current_dir(root).status();
-        let there = ["tegata", "tegata-teed", "tegata-agent"].iter().all(|name| dir.join(name).exists());
-        assert!(done.is_ok_and(|status| status.success()) && there, "the programs do not build");
+        let there = ["tegata", "tegata-teed", "tegata-agent"]
+            .iter()
+            .all(|name| dir.join(name).exists());
+        assert!(
+            done.is_ok_and(|status| status.success()) && there,
+            "the programs do not build"
+        );
         dir
     });
     dir.join(name)
@@ -52,7 +67,10 @@ impl Process {
     fn start(mut command: Command, log: &Path) -> Self {
         let open = || File::options().create(true).append(true).open(log).unwrap();
         let child = command.stdout(open()).stderr(open()).spawn().unwrap();
-        Self { child, log: log.into() }
+        Self {
+            child,
+            log: log.into(),
+        }
     }
 
     pub fn pid(&self) -> u32 {
@@ -110,7 +128,9 @@ impl Installation {
         let at = |name: &str| dir.path().join(name);
         run(&["init", "--dir", dir.path().to_str().unwrap()]);
         // Ports that are free now; each role keeps its own over restarts.
-        let held: Vec<_> = (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let held: Vec<_> = (0..3)
+            .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
+            .collect();
         let addresses: Vec<SocketAddr> = held.iter().map(|l| l.local_addr().unwrap()).collect();
         drop(held);
         let proxy = Proxy::start(addresses.clone());
@@ -121,24 +141,47 @@ impl Installation {
         let url = proxy.url();
         config = config.replacen(
             "[tam]\n",
-            &format!("[tam]\npublic_url = \"{url}/tam\"\nca_url = \"{url}\"\nverifier_url = \"{url}\"\n"),
+            &format!(
+                "[tam]\npublic_url = \"{url}/tam\"\nca_url = \"{url}\"\nverifier_url = \"{url}\"\n"
+            ),
             1,
         );
         config = config.replacen("# [limits] has", "[limits]\nheader_timeout_secs = 2\nbody_timeout_secs = 2\nconnections = 128\n# [limits] has", 1);
         fs::write(at("tegata.toml"), config).unwrap();
-        let mut this = Self { dir, proxy, servers: Mutex::new(vec![None, None, None]), addresses, ta: String::new() };
+        let mut this = Self {
+            dir,
+            proxy,
+            servers: Mutex::new(vec![None, None, None]),
+            addresses,
+            ta: String::new(),
+        };
         for role in 0..ROLES.len() {
             this.start(role);
         }
         let config = this.config();
-        let released = run(&["ta", "release", "--config", &config, "--name", "enrol", "--profile", "iot-device", "--json"]);
+        let released = run(&[
+            "ta",
+            "release",
+            "--config",
+            &config,
+            "--name",
+            "enrol",
+            "--profile",
+            "iot-device",
+            "--json",
+        ]);
         let released: serde_json::Value = serde_json::from_str(&released).unwrap();
         this.ta = released["ta"].as_str().unwrap().to_owned();
         this
     }
 
     pub fn config(&self) -> String {
-        self.dir.path().join("tegata.toml").to_str().unwrap().to_owned()
+        self.dir
+            .path()
+            .join("tegata.toml")
+            .to_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// Starts a role and waits until it listens.
@@ -147,7 +190,16 @@ impl Installation {
         let ready = self.dir.path().join(format!("{name}.ready"));
         let _ = fs::remove_file(&ready);
         let mut serve = command("tegata");
-        serve.args(["serve", "--roles", name, "--config", &self.config(), "--ready-file"]).arg(&ready);
+        serve
+            .args([
+                "serve",
+                "--roles",
+                name,
+                "--config",
+                &self.config(),
+                "--ready-file",
+            ])
+            .arg(&ready);
         let mut process = Process::start(serve, &self.dir.path().join(format!("{name}.log")));
         process.wait_until(name, || ready.exists());
         self.servers.lock().unwrap()[role] = Some(process);
@@ -173,14 +225,37 @@ impl Installation {
         let (config, url, count) = (self.config(), self.proxy.url(), count.to_string());
         let batch = format!("batch-{number}-{}", std::process::id());
         run(&[
-            "factory", "make", "--config", &config, "--count", &count, "--out", out_text, "--batch", &batch,
-            "--tam-url", &format!("{url}/tam"), "--ca-url", &url,
+            "factory",
+            "make",
+            "--config",
+            &config,
+            "--count",
+            &count,
+            "--out",
+            out_text,
+            "--batch",
+            &batch,
+            "--tam-url",
+            &format!("{url}/tam"),
+            "--ca-url",
+            &url,
         ]);
         let manifest = out.join("manifest.cose");
-        run(&["factory", "import", "--config", &config, "--manifest", manifest.to_str().unwrap()]);
+        run(&[
+            "factory",
+            "import",
+            "--config",
+            &config,
+            "--manifest",
+            manifest.to_str().unwrap(),
+        ]);
         let mut devices: Vec<Device> = fs::read_dir(out.join("devices"))
             .unwrap()
-            .map(|entry| Device { dir: entry.unwrap().path(), teed: None, agent: None })
+            .map(|entry| Device {
+                dir: entry.unwrap().path(),
+                teed: None,
+                agent: None,
+            })
             .collect();
         devices.sort_by(|a, b| a.dir.cmp(&b.dir));
         devices
@@ -189,13 +264,18 @@ impl Installation {
     /// Certificates that the CA knows.
     pub fn certificates(&self) -> Vec<serde_json::Value> {
         let list = run(&["ca", "list", "--config", &self.config(), "--json"]);
-        serde_json::from_str::<serde_json::Value>(&list).unwrap().as_array().unwrap().clone()
+        serde_json::from_str::<serde_json::Value>(&list)
+            .unwrap()
+            .as_array()
+            .unwrap()
+            .clone()
     }
 
     /// No server panicked.
     pub fn check_logs(&self) {
         for role in ROLES {
-            let log = fs::read_to_string(self.dir.path().join(format!("{role}.log"))).unwrap_or_default();
+            let log =
+                fs::read_to_string(self.dir.path().join(format!("{role}.log"))).unwrap_or_default();
             assert!(!log.contains("panicked"), "{role}: {log}");
         }
     }
@@ -222,10 +302,14 @@ impl Device {
     pub fn start_agent(&mut self) {
         drop(self.agent.take());
         let mut agent = command("tegata-agent");
-        agent.args(["run", "--config"]).arg(self.dir.join("agent.toml"));
+        agent
+            .args(["run", "--config"])
+            .arg(self.dir.join("agent.toml"));
         let mut process = Process::start(agent, &self.dir.join("agent.log"));
         let socket = self.dir.join("agent.sock");
-        process.wait_until("the agent", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
+        process.wait_until("the agent", || {
+            std::os::unix::net::UnixStream::connect(&socket).is_ok()
+        });
         self.agent = Some(process);
     }
 
@@ -242,7 +326,9 @@ impl Device {
     /// `tegata device enrol`, once.
     pub fn try_enrol(&self, label: &str) -> Output {
         let mut enrol = command("tegata");
-        enrol.args(["device", "enrol", "--label", label, "--json", "--device"]).arg(&self.dir);
+        enrol
+            .args(["device", "enrol", "--label", label, "--json", "--device"])
+            .arg(&self.dir);
         enrol.output().unwrap()
     }
 

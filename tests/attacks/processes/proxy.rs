@@ -55,7 +55,11 @@ impl Proxy {
     pub fn start(servers: Vec<SocketAddr>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let inner = Arc::new(Mutex::new(Inner { attacker: None, count: 0, kept: Vec::new() }));
+        let inner = Arc::new(Mutex::new(Inner {
+            attacker: None,
+            count: 0,
+            kept: Vec::new(),
+        }));
         let shared = Arc::clone(&inner);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -89,7 +93,9 @@ impl Proxy {
 
 fn carry(client: &TcpStream, servers: &[SocketAddr], shared: &Mutex<Inner>) -> std::io::Result<()> {
     client.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let Some((head, mut body)) = read_message(client)? else { return Ok(()) };
+    let Some((head, mut body)) = read_message(client)? else {
+        return Ok(());
+    };
     let path = head.split(' ').nth(1).unwrap_or("/").to_owned();
     let server = if path.starts_with("/tam") {
         1
@@ -111,8 +117,14 @@ fn carry(client: &TcpStream, servers: &[SocketAddr], shared: &Mutex<Inner>) -> s
     let upstream = TcpStream::connect(servers[server])?;
     upstream.set_read_timeout(Some(Duration::from_secs(20)))?;
     send(&upstream, &head, &body, verdict)?;
-    let Some((head, mut answer)) = read_message(&upstream)? else { return Ok(()) };
-    shared.lock().unwrap().kept.push((path.clone(), sent, answer.clone()));
+    let Some((head, mut answer)) = read_message(&upstream)? else {
+        return Ok(());
+    };
+    shared
+        .lock()
+        .unwrap()
+        .kept
+        .push((path.clone(), sent, answer.clone()));
     let verdict = judge(shared, number, &path, Moment::After, &mut answer);
     if verdict == Verdict::Drop {
         return Ok(());
@@ -120,11 +132,24 @@ fn carry(client: &TcpStream, servers: &[SocketAddr], shared: &Mutex<Inner>) -> s
     send(client, &head, &answer, verdict)
 }
 
-fn judge(shared: &Mutex<Inner>, number: usize, path: &str, moment: Moment, body: &mut Vec<u8>) -> Verdict {
+fn judge(
+    shared: &Mutex<Inner>,
+    number: usize,
+    path: &str,
+    moment: Moment,
+    body: &mut Vec<u8>,
+) -> Verdict {
     // The attacker may take its time (it kills processes); others pass meanwhile.
     let attacker = shared.lock().unwrap().attacker.take();
-    let Some(mut attacker) = attacker else { return Verdict::Carry };
-    let verdict = attacker(Seen { number, path, moment, body });
+    let Some(mut attacker) = attacker else {
+        return Verdict::Carry;
+    };
+    let verdict = attacker(Seen {
+        number,
+        path,
+        moment,
+        body,
+    });
     let mut inner = shared.lock().unwrap();
     if inner.attacker.is_none() {
         inner.attacker = Some(attacker);
@@ -173,7 +198,10 @@ fn send(mut stream: &TcpStream, head: &str, body: &[u8], verdict: Verdict) -> st
             out.push_str("\r\n");
         }
     }
-    out.push_str(&format!("Connection: close\r\nContent-Length: {}\r\n\r\n", body.len()));
+    out.push_str(&format!(
+        "Connection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    ));
     if head.contains(" 204 ") {
         out = out.replace("Content-Length: 0\r\n", "");
     }
