@@ -201,7 +201,20 @@ impl HostServices for InstanceServices {
     }
 
     fn component(&mut self, kind: ComponentKind) -> Result<Option<Zeroizing<Vec<u8>>>, HostError> {
-        self.shared()?.tee.component(&self.ta, kind)
+        let shared = self.shared()?;
+        let content = shared.tee.component(&self.ta, kind)?;
+        // A session may outlive an update. What the CA made for the new release is not for the old
+        // module: a request under its key would say that the new module made it. Looked at after
+        // reading, for an update may come in between.
+        let own = {
+            let state = shared.state.lock();
+            let slot = state.instances.get(&self.instance);
+            slot.map(|slot| slot.measurement)
+        };
+        match (own, shared.tee.installed(&self.ta.uuid)?) {
+            (Some(own), Some((ta, installed))) if ta == self.ta && installed == own => Ok(content),
+            _ => Err(HostError::ItemNotFound),
+        }
     }
 
     fn ta_unique_key(&mut self, context: &[u8]) -> Result<Zeroizing<[u8; 32]>, HostError> {
