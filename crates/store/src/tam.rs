@@ -6,7 +6,7 @@
 
 use tegata_authority::factory::EndorsedDevice;
 use tegata_authority::tam::availability::{Availability, Candidate};
-use tegata_authority::tam::challenge::{CHALLENGE_SECS, ChallengeKey};
+use tegata_authority::tam::challenge::{CHALLENGE_SECS, ChallengeDenied, ChallengeKey};
 use tegata_authority::tam::package::verify_package;
 use tegata_authority::tam::plan::{Known, Step, Wishes, next_step};
 use tegata_authority::tam::session::{
@@ -31,7 +31,7 @@ use zeroize::Zeroizing;
 use crate::issuer::availability_of;
 use crate::keys::{self, SealedKey};
 use crate::role::{Registered, Role, RoleError, Trust, registered, secs};
-use crate::teep::{self, SentUpdate};
+use crate::teep::{self, SentUpdate, Use};
 use crate::{StoreError, device, release};
 
 /// The roles a TAM asks. Implemented over HTTP by the server, directly by tests.
@@ -182,7 +182,7 @@ pub struct TamServer {
     role: Role,
     signer: Box<dyn Signer>,
     exchange_key: PrivateKey,
-    challenge_key: ChallengeKey,
+    challenge_secret: Secret<[u8; 32]>,
     payload_base_url: Option<String>,
 }
 
@@ -232,12 +232,12 @@ impl TamServer {
         let bytes = role.unseal(CHALLENGE_KEY, &stored.sealed)?;
         let bytes = <[u8; 32]>::try_from(bytes.expose_secret().as_slice())
             .map_err(|_| RoleError::Sealed(CHALLENGE_KEY))?;
-        let challenge_key = ChallengeKey::new(Secret::new(bytes));
+        let challenge_secret = Secret::new(bytes);
         Ok(Self {
             role,
             signer,
             exchange_key,
-            challenge_key,
+            challenge_secret,
             payload_base_url,
         })
     }
@@ -369,7 +369,8 @@ impl TamServer {
     ) -> Result<(TeepAnswer, TeepOutcome), TeepFault> {
         let provider = self.role.provider.as_ref();
         if body.is_empty() {
-            let challenge = self.challenge_key.make(provider, rng, now)?;
+            let (_, key) = self.challenge_key()?;
+            let challenge = key.make(provider, rng, now)?;
             let message = query_request(self.signer.as_ref(), &challenge)?;
             return Ok((TeepAnswer::Message(message), TeepOutcome::Queried));
         }
@@ -390,6 +391,17 @@ impl TamServer {
         }
     }
 
+    /// The epoch of challenges, and its key.
+    fn challenge_key(&self) -> Result<(u64, ChallengeKey), TeepFault> {
+        let epoch = self
+            .role
+            .store
+            .read("challenge epoch", teep::challenge_epoch)?;
+        let secret = self.challenge_secret.expose_secret();
+        let key = self.role.provider.hmac_sha256(secret, &epoch.to_be_bytes());
+        Ok((epoch, ChallengeKey::new(Secret::new(key))))
+    }
+
     fn respond(
         &self,
         from: &FromDevice,
@@ -401,17 +413,20 @@ impl TamServer {
     ) -> Result<(TeepAnswer, TeepOutcome), TeepFault> {
         let provider = self.role.provider.as_ref();
         let ask = appraisal_request(response)?;
-        self.challenge_key
-            .check(provider, &ask.nonce, now.secs())
+        let (epoch, key) = self.challenge_key()?;
+        key.check(provider, &ask.nonce, now.secs())
             .map_err(TeepDenied::from)?;
         // 1. The challenge is used up before anything is done with it. A crash after this costs
         //    the device one more question.
-        let keep_secs = i64::try_from(CHALLENGE_SECS * 2).unwrap_or(i64::MAX);
-        let fresh = self.role.store.run_tx("use challenge", |tx| {
-            teep::use_challenge(tx, &ask.nonce, device.row.id, secs(now.secs()), keep_secs)
+        let valid_secs = i64::try_from(CHALLENGE_SECS).unwrap_or(i64::MAX);
+        let used = self.role.store.run_tx("use challenge", |tx| {
+            let at = secs(now.secs());
+            teep::use_challenge(tx, &ask.nonce, epoch, device.row.id, at, valid_secs)
         })?;
-        if !fresh {
-            return Err(TeepDenied::Replayed.into());
+        match used {
+            Use::Fresh => {}
+            Use::Again => return Err(TeepDenied::Replayed.into()),
+            Use::OldEpoch => return Err(TeepDenied::from(ChallengeDenied::Expired).into()),
         }
         // 2. The Verifier appraises.
         let request = ask

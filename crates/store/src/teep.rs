@@ -6,16 +6,61 @@ use tegata_wire::ids::{ReleaseDigest, TaUuid};
 
 use crate::device::DeviceId;
 use crate::release::{to_i64, to_u64};
-use crate::{StoreError, Tx};
+use crate::{StoreError, Tx, keys};
 
-/// Marks a challenge as used. `false` if it was used before; forgets those that expired.
+/// What came of using a challenge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// It was not used before.
+    Fresh,
+    /// It was used before.
+    Again,
+    /// The clock went back, further than marks are kept apart by: a forgotten mark could be of a
+    /// challenge that is valid again. A new epoch began, challenges of the old one are void.
+    OldEpoch,
+}
+
+/// The epoch of challenges; only challenges of this one may be used.
+pub fn challenge_epoch(tx: &Tx<'_>) -> Result<u64, StoreError> {
+    let Some(body) = keys::document(tx, EPOCH)? else {
+        return Ok(0);
+    };
+    let bytes = <[u8; 8]>::try_from(body.as_slice());
+    bytes
+        .map(u64::from_be_bytes)
+        .map_err(|_| StoreError::Unreadable { record: "epoch" })
+}
+
+/// Marks a challenge of `epoch` as used, and forgets marks of challenges that expired.
+///
+/// Marks are forgotten by the clock, and a clock can be wrong for a while. When it is seen to have
+/// gone back, a new epoch begins: that costs each device one more question, and nothing else.
 pub fn use_challenge(
     tx: &Tx<'_>,
     challenge: &[u8],
+    epoch: u64,
     device: DeviceId,
     now_secs: i64,
-    keep_secs: i64,
-) -> Result<bool, StoreError> {
+    valid_secs: i64,
+) -> Result<Use, StoreError> {
+    if challenge_epoch(tx)? != epoch {
+        return Ok(Use::OldEpoch);
+    }
+    // Challenges begin with their time: the last one is among the last that were used.
+    let newest: Option<i64> = tx.query_opt(
+        "SELECT used_at FROM teep_challenge ORDER BY challenge DESC LIMIT 1",
+        [],
+        |r| r.get(0),
+    )?;
+    if newest.is_some_and(|newest| newest > now_secs.saturating_add(valid_secs)) {
+        tx.execute("DELETE FROM teep_challenge", [])?;
+        let next = epoch.saturating_add(1).to_be_bytes();
+        keys::put_document(tx, EPOCH, &next, now_secs)?;
+        return Ok(Use::OldEpoch);
+    }
+    // Four times as long as they are valid: a clock that jumped further than that, forgot a mark
+    // and went back, is further back than `valid_secs` from the mark it made then.
+    let keep_secs = valid_secs.saturating_mul(4);
     tx.execute(
         "DELETE FROM teep_challenge WHERE used_at < ?1",
         params![now_secs.saturating_sub(keep_secs)],
@@ -25,8 +70,11 @@ pub fn use_challenge(
          ON CONFLICT(challenge) DO NOTHING",
         params![challenge, device.0, now_secs],
     )?;
-    Ok(n == 1)
+    Ok(if n == 1 { Use::Fresh } else { Use::Again })
 }
+
+/// Name of the document that holds the epoch, 8 bytes.
+const EPOCH: &str = "tam challenge epoch";
 
 /// An Update that was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
