@@ -40,6 +40,7 @@ fn main() -> ExitCode {
     if let Some(code) = tegata_platform::software::reexec() {
         return code;
     }
+    vault::no_core_dumps();
     let cli = Cli::parse();
     let json = cli.command.json();
     match run(cli.command) {

@@ -18,7 +18,7 @@ use crate::config::{self, Config};
 use crate::fault::{Fault, Outcome};
 use crate::files::{self, Readers};
 use crate::http::frame;
-use crate::{roles, supervise, telemetry};
+use crate::{roles, supervise, telemetry, vault};
 
 /// Addresses of the roles of this process, once they listen.
 #[derive(Debug, Clone, Copy, Default)]
@@ -80,6 +80,7 @@ fn fixed(address: SocketAddr) -> Option<String> {
 /// # Errors
 /// Whatever keeps a role from starting, as a sentence.
 pub fn run(args: &Serve) -> Outcome<()> {
+    vault::undumpable();
     let config = config::load(&args.config)?;
     telemetry::start(&config.log)?;
     if args.end_with_parent {

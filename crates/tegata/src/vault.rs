@@ -16,6 +16,24 @@ use crate::config::Config;
 use crate::fault::{Fault, Outcome};
 use crate::files::{self, Readers};
 
+/// From now on this process and those it starts leave no core dump behind: every command handles
+/// keys at some time. What the kernel refuses is left as it is.
+pub fn no_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let _ = setrlimit(Resource::Core, none);
+}
+
+/// Nor through a dump that the kernel pipes to a program, nor to a debugger of the same user. For
+/// servers only: a TEE must be able to see which program its client is.
+pub fn undumpable() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
+
 /// Environment variable with a sealing key, 64 hexadecimal digits; it takes the place of the files.
 pub const SEALING_KEY_ENV: &str = "TEGATA_SEALING_KEY";
 /// Longest key file, bytes.
