@@ -491,7 +491,7 @@ pub fn insider_lies_to_the_ca() -> Tried {
     }
     let nobody = DeliveryRequest {
         ueid: tegata_wire::ids::Ueid::from_random([3; 16]),
-        ..good.clone()
+        ..good
     };
     assert!(ask(&nobody).is_err());
     // A package with the insider's own module is no release.

@@ -352,7 +352,7 @@ pub fn network_alters_answers() -> Tried {
     let mut tried = 0;
     // extraCerts stand outside the protection: hints, of which only what verifies is used.
     let protected = cp.len() - world.ca.issuing_certificate().len();
-    for at in (0..cp.len()).step_by(sampled(13)) {
+    for at in (0..cp.len()).step_by(sampled(31)) {
         let taken = session.call(ta::FINISH, &[LABEL, &flipped(&cp, at)]);
         tried += 1;
         if at < protected {
@@ -362,7 +362,7 @@ pub fn network_alters_answers() -> Tried {
             panic!("byte {at}: the issuing certificate was altered and its signature not missed");
         }
     }
-    for len in (0..cp.len()).step_by(sampled(97)) {
+    for len in (0..cp.len()).step_by(sampled(211)) {
         assert!(
             session.call(ta::FINISH, &[LABEL, &cp[..len]]).is_err(),
             "cut at {len}"
@@ -390,7 +390,7 @@ pub fn network_alters_answers() -> Tried {
         CmpOutcome::Confirmed { accepted: true, .. }
     ));
     let received = device.storage();
-    for at in (0..pki_conf.len()).step_by(sampled(7)) {
+    for at in (0..pki_conf.len()).step_by(sampled(17)) {
         assert!(
             session
                 .call(ta::CONFIRM, &[LABEL, &flipped(&pki_conf, at)])
@@ -399,7 +399,7 @@ pub fn network_alters_answers() -> Tried {
         );
         tried += 1;
     }
-    for len in (0..pki_conf.len()).step_by(sampled(61)) {
+    for len in (0..pki_conf.len()).step_by(sampled(101)) {
         assert!(
             session
                 .call(ta::CONFIRM, &[LABEL, &pki_conf[..len]])

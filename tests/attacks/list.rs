@@ -218,8 +218,8 @@ pub const ATTACKS: &[Attack] = &[
     Attack {
         line: 7,
         attacker: "reader",
-        what: "real programs: device keys and sealing keys in every file, log, message, environment and command line; core dumps",
-        outcome: "none found; core dumps off wherever a secret lives",
+        what: "real programs: device keys and sealing keys in every file, log, message, environment and command line; core dumps and swap",
+        outcome: "none found; core dumps off wherever a secret lives, teed's root key in locked memory",
         run: processes::search_after_a_run,
     },
 ];

@@ -423,6 +423,9 @@ pub struct Device {
     anchors: TrustAnchors,
 }
 
+/// Version, module, procedure and personalization data of an installed TA.
+pub type Whole = (u64, Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// A user of the device.
 pub const ALICE: u32 = 1000;
 /// Another user.
@@ -515,10 +518,7 @@ impl Device {
     }
 
     /// The whole installed TA, to be compared.
-    pub fn installed(
-        &self,
-        ta: &TaUuid,
-    ) -> Option<(u64, Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>)> {
+    pub fn installed(&self, ta: &TaUuid) -> Option<Whole> {
         let found = self.tee.with(|tee| tee.installed(ta)).unwrap()?;
         let config = found.config.map(|c| c.expose_secret().clone());
         Some((

@@ -156,7 +156,7 @@ pub fn proxy_disturbs_everything() -> Tried {
                     return Verdict::Carry;
                 }
                 count += 1;
-                if count % 2 == 0 {
+                if count.is_multiple_of(2) {
                     return Verdict::Carry;
                 }
                 *hits.lock().unwrap() += 1;
@@ -471,7 +471,7 @@ pub fn as_another_user(socket: &str, ta: &str) {
                 if command == 4 {
                     Parameter::None
                 } else {
-                    Parameter::memref_input(&[7; 32])
+                    Parameter::memref_input([7; 32])
                 },
                 Parameter::memref_output(8192),
                 Parameter::None,
@@ -547,6 +547,10 @@ pub fn search_after_a_run() -> Tried {
             own_files.insert(path);
         }
     }
+    assert!(
+        own_files.len() >= 5,
+        "the sealing keys of CA, TAM, Verifier and factory"
+    );
     let mut searched = 0;
     for path in files(installation.dir.path()) {
         if own_files.contains(&path) {
@@ -576,6 +580,13 @@ pub fn search_after_a_run() -> Tried {
         .collect();
     let teed = device.teed.as_ref().unwrap().pid();
     pids.extend([teed, device.agent.as_ref().unwrap().pid()]);
+    let context = tegata_client::Context::new(device.dir.join("teed.sock"));
+    let may_not_lock = context
+        .info()
+        .unwrap()
+        .missing
+        .iter()
+        .any(|wall| wall.contains("mlock"));
     for pid in pids {
         for name in ["environ", "cmdline"] {
             let bytes = std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
@@ -590,6 +601,14 @@ pub fn search_after_a_run() -> Tried {
         let words: Vec<&str> = core.split_whitespace().collect();
         let no_core = words.get(4) == Some(&"0");
         let agent = Some(pid) == device.agent.as_ref().map(super::Process::pid);
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let locked = status
+            .lines()
+            .any(|line| line.starts_with("VmLck:") && !line.ends_with(" 0 kB"));
+        assert!(
+            locked || may_not_lock || pid != teed,
+            "teed's root key is not locked: {status}"
+        );
         // The agent holds no secret.
         assert!(no_core || agent, "process {pid} may dump core: {core}");
     }
@@ -630,14 +649,17 @@ pub fn messages_of_another_device() -> Tried {
     installation.proxy.attack(None);
     // Recorded: the Update of another device, delivered to this one.
     let mut second = installation.devices(1).remove(0);
-    second.switch_on();
-    let _ = second.try_enrol("web");
+    second.enrol("web");
     let recorded: Vec<Vec<u8>> = installation
         .proxy
         .kept()
         .into_iter()
         .map(|(_, _, answer)| answer)
         .collect();
+    assert!(
+        recorded.iter().any(|answer| answer.len() > 100_000),
+        "the Update is among them"
+    );
     let mut tried = 0;
     let context = tegata_client::Context::new(device.dir.join("teed.sock"));
     let before = tree(&device.dir.join("tee"));

@@ -49,7 +49,10 @@ pub fn program(name: &str) -> PathBuf {
 }
 
 fn command(name: &str) -> Command {
-    let mut command = Command::new(program(name));
+    // As a service manager may start it: core dumps are allowed unless the program forbids them.
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -c unlimited 2>/dev/null; exec \"$0\" \"$@\""]);
+    command.arg(program(name));
     for variable in ["TEGATA_CONFIG", "TEGATA_SEALING_KEY", "RUST_LOG"] {
         command.env_remove(variable);
     }
