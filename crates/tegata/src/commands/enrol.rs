@@ -72,7 +72,10 @@ pub fn run(args: &DeviceEnrol) -> Outcome<()> {
         ));
     };
     wait_for_ta(&args.device, &ta)?;
-    let enrolled = enrol(&args.device, &ta, &args.label, 5)?;
+    let enrolled = match there(&args.device, &ta, &args.label)? {
+        Some(enrolled) => enrolled,
+        None => enrol(&args.device, &ta, &args.label, 5)?,
+    };
     let out = args
         .out
         .clone()
@@ -182,6 +185,21 @@ pub fn enrol(device: &Path, ta: &TaUuid, label: &str, attempts: u32) -> Outcome<
         finish: notes.time_of(&[Step::Finish, Step::Complete]),
         total: begun.elapsed(),
     })
+}
+
+/// The certificate that this caller has under the label already. Enrolling anew would renew it: a
+/// caller that was cut off after its success and asks again wants the one that was made.
+fn there(device: &Path, ta: &TaUuid, label: &str) -> Outcome<Option<Enrolled>> {
+    let config = agent_config(device)?;
+    let context = Context::new(&config.tee_socket);
+    let begun = Instant::now();
+    let found = driver::certificate(&context, &Request::new(*ta, label)).ok();
+    Ok(found.map(|chain_pem| Enrolled {
+        chain_pem,
+        begin: Duration::ZERO,
+        finish: Duration::ZERO,
+        total: begun.elapsed(),
+    }))
 }
 
 fn enrol_fault(error: &EnrolError) -> Fault {
