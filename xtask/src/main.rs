@@ -1,5 +1,6 @@
 //! The project's own tasks: `cargo xtask <task>`. Trusted: runs on developers' machines and in CI.
 
+mod perf;
 mod tas;
 mod tidy;
 
@@ -21,6 +22,8 @@ struct Cli {
 enum Task {
     /// Check what the compiler does not: edges between crates, file lengths, headers, documents.
     Tidy,
+    /// Run the main job several times and print its figures as a table.
+    Perf(perf::Args),
     /// Rebuild the Trusted Applications (Wasm) that are checked in.
     Tas(tas::Args),
 }
@@ -29,6 +32,7 @@ fn main() -> Result<()> {
     let root = root()?;
     match Cli::parse().task {
         Task::Tidy => tidy::run(&root),
+        Task::Perf(args) => perf::run(&root, &args),
         Task::Tas(args) => tas::run(&root, &args),
     }
 }
