@@ -42,21 +42,28 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
     for _ in 0..args.runs {
         let (events, stats) = one(root)?;
         for (order, event) in events.iter().enumerate() {
-            match event["event"].as_str() {
+            match event.get("event").and_then(Value::as_str) {
                 Some("act") => {
-                    let step = event["step"].as_u64().unwrap_or(0);
-                    let who = event["who"].as_str().unwrap_or("?");
-                    let did = event["did"].as_str().unwrap_or("?");
-                    let to = event["to"].as_str().map(|to| format!(" ▸ {to}"));
+                    let step = event.get("step").and_then(Value::as_u64).unwrap_or(0);
+                    let who = event.get("who").and_then(Value::as_str).unwrap_or("?");
+                    let did = event.get("did").and_then(Value::as_str).unwrap_or("?");
+                    let to = event
+                        .get("to")
+                        .and_then(Value::as_str)
+                        .map(|to| format!(" ▸ {to}"));
                     // Process and serial numbers differ between runs; the act does not.
                     let did = did.split([',', '(']).next().unwrap_or(did);
                     let did = did.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-');
                     let name = format!("{who}{} | {}", to.unwrap_or_default(), did.trim());
                     let seen = acts.entry((step, order, name)).or_default();
-                    seen.bytes.extend(event["len_bytes"].as_u64());
-                    seen.micros.extend(event["took_us"].as_u64());
+                    seen.bytes
+                        .extend(event.get("len_bytes").and_then(Value::as_u64));
+                    seen.micros
+                        .extend(event.get("took_us").and_then(Value::as_u64));
                 }
-                Some("ended") => first_ms.extend(event["first_certificate_ms"].as_u64()),
+                Some("ended") => {
+                    first_ms.extend(event.get("first_certificate_ms").and_then(Value::as_u64))
+                }
                 _ => {}
             }
         }
@@ -100,13 +107,15 @@ fn one(root: &Path) -> Result<(Vec<Value>, String)> {
     let mut events = Vec::new();
     for line in BufReader::new(out).lines() {
         let event: Value = serde_json::from_str(&line?)?;
-        let done = event["event"] == "next";
+        let done = event.get("event").is_some_and(|kind| kind == "next");
         events.push(event);
         if done {
             break;
         }
     }
-    let path = events.iter().find_map(|e| e["path"].as_str());
+    let path = events
+        .iter()
+        .find_map(|e| e.get("path").and_then(Value::as_str));
     let device = Path::new(path.context("the demo tells of no certificate")?)
         .parent()
         .context("a certificate lies in its device's directory")?;
