@@ -35,10 +35,16 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let wanted: Vec<String> = args
-        .into_iter()
-        .filter(|arg| !arg.starts_with("--"))
-        .collect();
+    // Options of the usual harness, some of which have a value, mean nothing here.
+    let mut wanted: Vec<String> = Vec::new();
+    let mut args = args.into_iter();
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--test-threads" | "--skip" | "--format" | "--color" => drop(args.next()),
+            option if option.starts_with('-') => {}
+            _ => wanted.push(arg),
+        }
+    }
     let threads = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8));
     // A panic is an attack that hurt; it is told once, in the table.
     std::panic::set_hook(Box::new(|_| {}));
