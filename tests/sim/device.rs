@@ -342,10 +342,10 @@ impl Device {
 
     /// The program closes its session; the next call opens another.
     pub fn close_session(&mut self, app: App) {
-        if let Some(running) = &mut self.running {
-            if let Some(session) = running.sessions.remove(&app) {
-                running.manager.close_session(&app.caller(), session.number);
-            }
+        if let Some(running) = &mut self.running
+            && let Some(session) = running.sessions.remove(&app)
+        {
+            running.manager.close_session(&app.caller(), session.number);
         }
     }
 

@@ -159,13 +159,11 @@ pub fn invariant_serials_are_unique(world: &World) -> Result<(), String> {
     for row in world.ca_rows() {
         let Some(der) = &row.der else { continue };
         let view = CertView::from_der(der).map_err(|e| e.to_string())?;
-        if let Some(seen) = world.ghost.serials.get(view.serial) {
-            if seen != der {
-                return Err(format!(
-                    "{} is of two certificates",
-                    hex::encode(view.serial)
-                ));
-            }
+        if let Some(seen) = world.ghost.serials.get(view.serial)
+            && seen != der
+        {
+            let serial = hex::encode(view.serial);
+            return Err(format!("{serial} is of two certificates"));
         }
     }
     Ok(())
@@ -208,11 +206,11 @@ pub fn invariant_nothing_issued_without_authenticated_csr(world: &World) -> Resu
 /// What is installed never gets older, not even after a removal.
 pub fn invariant_sequence_never_decreases(world: &World) -> Result<(), String> {
     for device in &world.devices {
-        if let Some(now) = device.sequence {
-            if now < device.highest {
-                let (number, highest) = (device.number, device.highest);
-                return Err(format!("device {number} has {now}, it had {highest}"));
-            }
+        if let Some(now) = device.sequence
+            && now < device.highest
+        {
+            let (number, highest) = (device.number, device.highest);
+            return Err(format!("device {number} has {now}, it had {highest}"));
         }
     }
     Ok(())

@@ -221,6 +221,16 @@ pub fn generate(seed: u64, len: usize) -> Vec<(u32, Op)> {
         release: 0,
         at: Role::Verifier,
     });
+    // Then one device gets as far as the network lets it.
+    let (device, slot) = (0, (App::Main, LABELS[0]));
+    for first in [Op::Sync { device, want: true }, Op::Enrol { device, slot }] {
+        ops.push(first);
+        for _ in 0..2 {
+            let pick = rng.pick();
+            ops.push(Op::Flow { pick, count: 4 });
+            ops.push(one(&mut rng));
+        }
+    }
     while ops.len() < len {
         ops.push(one(&mut rng));
     }

@@ -68,6 +68,7 @@ impl Run {
         at: &mut usize,
     ) -> Result<Tally, (&'static str, String)> {
         let mut world = World::new(self.seed);
+        log.push(format!("     {}", world.kind));
         for (n, (number, op)) in self.ops.iter().enumerate() {
             *at = n + 1;
             log.push(format!("{number:4} {op:?}"));

@@ -107,6 +107,8 @@ pub struct World {
     pub paper: bool,
     /// Whether certificates need no confirmation.
     pub implicit: bool,
+    /// What kind of world it is, for people.
+    pub kind: String,
     /// Where the stores are, as long as the world exists.
     pub dir: tempfile::TempDir,
     pub time: TrueTime,
@@ -163,6 +165,11 @@ impl World {
         let implicit = rng.chance(20);
         let paper = rng.chance(15);
         let payload_url = rng.chance(50).then(|| PAYLOAD_URL.to_owned());
+        let kind = format!(
+            "device keys {key_kind}, CA key {issuing_alg:?}, paper: {paper}, implicit \
+             confirmation: {implicit}, TA fetched: {}",
+            payload_url.is_some()
+        );
         let profiles = profiles(key_kind, implicit);
         let ca = servers::new_ca(dir.path(), seed, Clock::new(&time), issuing_alg, profiles);
         let tam = servers::new_tam(dir.path(), seed, Clock::new(&time), payload_url);
@@ -208,6 +215,7 @@ impl World {
             seed,
             paper,
             implicit,
+            kind,
             dir,
             time,
             ca: RefCell::new(ca),
@@ -664,14 +672,14 @@ impl World {
             .releases
             .iter()
             .find(|release| kid.is_of(&release.digest));
-        if let (Some(ran), Some(of)) = (module, of) {
-            if ran != of.module {
-                let sequence = of.sequence;
-                self.ghost.mixed_releases.push(format!(
-                    "device {d}: a session with module {ran} made a request with the CsrAuthKey \
+        if let (Some(ran), Some(of)) = (module, of)
+            && ran != of.module
+        {
+            let sequence = of.sequence;
+            self.ghost.mixed_releases.push(format!(
+                "device {d}: a session with module {ran} made a request with the CsrAuthKey \
                      of release {sequence}, which is of another module"
-                ));
-            }
+            ));
         }
         format!("request, new: {fresh}")
     }
@@ -1247,10 +1255,24 @@ impl World {
             let stuck = self.settle_round();
             self.observe();
             if stuck.is_empty() {
-                return;
+                break;
             }
             if round == SETTLE_ROUNDS_MAX {
                 self.ghost.stuck = stuck;
+            }
+        }
+        self.observe_disks();
+    }
+
+    /// A stolen disk of a server gives away nothing either: secrets lie there sealed.
+    fn observe_disks(&mut self) {
+        for entry in std::fs::read_dir(self.dir.path()).unwrap() {
+            let path = entry.unwrap().path();
+            let bytes = std::fs::read(&path).unwrap();
+            self.tally.scanned += bytes.len() as u64;
+            if let Some(secret) = self.secrets.find_in(&bytes) {
+                let told = format!("{secret} in {}", path.display());
+                self.ghost.leaks.push(told);
             }
         }
     }
