@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use crate::gp::host::{ComponentKind, HostError, PersistentTime, TeeInfo};
 use crate::platform::{OemId, Platform, PlatformError};
 use crate::storage::{Existing, StorageError, TaId};
+use crate::suit::Part;
 use crate::ta_store::TaStoreError;
 use crate::{Tee, TeeError};
 
@@ -281,17 +282,21 @@ impl<P: Platform + 'static, X: Exclusive<Tee<P>>> TeeAccess for SharedTee<P, X> 
         ta: &TaId,
         kind: ComponentKind,
     ) -> Result<Option<Zeroizing<Vec<u8>>>, HostError> {
-        let found = self.tee.with(|tee| tee.installed(&ta.uuid))?;
-        // Another signer's TA may have taken the UUID since this instance began.
-        let Some(found) = found.filter(|found| found.record.id == *ta) else {
-            return Err(HostError::ItemNotFound);
+        let part = match kind {
+            ComponentKind::Procedure => Part::Procedure,
+            ComponentKind::Config => Part::Config,
         };
-        Ok(match kind {
-            ComponentKind::Procedure => found.procedure.map(Zeroizing::new),
-            ComponentKind::Config => found
-                .config
-                .map(|config| Zeroizing::new(config.expose_secret().clone())),
-        })
+        // The part alone: a TA asks at each command, and its module is a hundred times as long.
+        let found = self.tee.with(|tee| -> Result<_, TeeError> {
+            let store = tee.store()?;
+            // Another signer's TA may have taken the UUID since this instance began.
+            match store.record(&ta.uuid)? {
+                Some(record) if record.id == *ta => Ok(Some(store.component(&ta.uuid, part)?)),
+                _ => Ok(None),
+            }
+        })?;
+        let content = found.ok_or(HostError::ItemNotFound)?;
+        Ok(content.map(|content| Zeroizing::new(content.expose_secret().clone())))
     }
 
     fn clock(&self, ta: &TaId) -> Result<Option<PersistentTime>, HostError> {
