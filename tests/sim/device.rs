@@ -12,6 +12,7 @@ use tegata_tee::session::{
     CallControl, Caller, ClientIdentity, Exclusive, LaunchError, LaunchSpec, Launcher,
     SessionLimits, SessionManager, SharedTee, TaInstance,
 };
+use tegata_tee::suit::Part;
 use tegata_tee::teep::{Payloads, TeepOutcome};
 use tegata_tee::wasm::{TaModule, WasmInstance};
 use tegata_tee::{DeviceKeys, Tee, TeeError, TrustAnchors};
@@ -447,12 +448,16 @@ impl Device {
         &mut self,
         ta: &TaUuid,
     ) -> Result<Option<(ReleaseDigest, Vec<u8>)>, Failed> {
-        let found = self.tee(|tee| tee.installed(ta))?;
-        let found = found.unwrap_or_else(|e| panic!("device {}: {e}", self.number));
-        Ok(found.map(|ta| {
-            let config = ta.config.map(|c| c.expose_secret().clone());
-            (ta.record.release, config.unwrap_or_default())
-        }))
+        let found = self.tee(|tee| -> Result<_, TeeError> {
+            let store = tee.store()?;
+            let Some(record) = store.record(ta)? else {
+                return Ok(None);
+            };
+            let config = store.component(ta, Part::Config)?;
+            let config = config.map(|config| config.expose_secret().clone());
+            Ok(Some((record.release, config.unwrap_or_default())))
+        })?;
+        Ok(found.unwrap_or_else(|e| panic!("device {}: {e}", self.number)))
     }
 
     /// Looks at every certificate and key of every owner, through connections of its own.
