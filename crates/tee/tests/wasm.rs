@@ -70,6 +70,17 @@ fn modules_that_are_no_tas_do_not_load() {
 }
 
 #[test]
+fn a_code_section_without_functions_is_refused() {
+    // Found by fuzzing: this divided by zero inside the engine.
+    let mut module = b"\0asm\x01\0\0\0\x0a\xd1\x0f\0".to_vec();
+    module.resize(module.len() + 2000, 0);
+    assert!(matches!(
+        TaModule::new(&module),
+        Err(ModuleError::NoFunctions)
+    ));
+}
+
+#[test]
 fn unknown_imports_and_greedy_memories_do_not_start() {
     let device = Device::empty(1);
     let import = r#"(import "env" "system" (func (param i32)))"#;

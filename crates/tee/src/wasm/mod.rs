@@ -71,6 +71,9 @@ pub enum ModuleError {
     /// Not valid Wasm of the allowed kind.
     #[error("module is not valid: {0}")]
     Invalid(#[source] Error),
+    /// It has a code section without a function in it.
+    #[error("module has no function of its own")]
+    NoFunctions,
     /// An export that a TA must have is missing or of another type.
     #[error("module lacks export {name}")]
     Export {
@@ -100,6 +103,22 @@ fn config() -> Config {
     config
 }
 
+/// Refuses a code section that counts no functions: wasmi 2.0.0 divides its length by their number
+/// before it validates, and panics.
+fn refuse_empty_code(bytes: &[u8]) -> Result<(), ModuleError> {
+    for payload in wasmparser::Parser::new(0).parse_all(bytes) {
+        match payload {
+            Ok(wasmparser::Payload::CodeSectionStart { count: 0, .. }) => {
+                return Err(ModuleError::NoFunctions);
+            }
+            Ok(_) => {}
+            // Not well-formed from here on: wasmi reads the same way, and says what is wrong.
+            Err(_) => break,
+        }
+    }
+    Ok(())
+}
+
 impl TaModule {
     /// Validates and compiles a module.
     ///
@@ -109,6 +128,7 @@ impl TaModule {
         if bytes.len() > MODULE_LEN_BYTES_MAX {
             return Err(ModuleError::TooLarge { got: bytes.len() });
         }
+        refuse_empty_code(bytes)?;
         // A text module would need the interpreter's `wat` feature, which is off: bytes only.
         let engine = Engine::new(&config());
         let module = Module::new(&engine, bytes).map_err(ModuleError::Invalid)?;
