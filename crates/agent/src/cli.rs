@@ -89,6 +89,9 @@ struct Enrol {
     /// Send messages through the agent's daemon instead of by this process.
     #[arg(long)]
     via_agent: bool,
+    /// Make a new key and certificate although there is a certificate under this label.
+    #[arg(long)]
+    renew: bool,
 }
 
 /// Why a command did not succeed.
@@ -216,7 +219,9 @@ fn enrol(cli: &Cli, config: &Config, tee: &Context, args: &Enrol) -> Result<(), 
     request.cmp_path = Some(config.cmp_path.replace("{profile}", profile));
 
     let mut watch = Teller { cli };
-    let enrolled = match enrol::enrol(tee, carrier, &request, &mut watch) {
+    let enrolled = match there(tee, &request, args.renew)
+        .map_or_else(|| enrol::enrol(tee, carrier, &request, &mut watch), Ok)
+    {
         // A device that was just made has no TA yet: fetch it and go on.
         Err(error) if enrol::ta_is_missing(&error) => {
             if args.via_agent {
@@ -256,6 +261,19 @@ fn enrol(cli: &Cli, config: &Config, tee: &Context, args: &Enrol) -> Result<(), 
         print!("{}", enrolled.chain_pem);
     }
     Ok(())
+}
+
+/// The certificate that this caller has under the label already, unless it wants another: one that
+/// was cut off after its success and asks again wants the one that was made.
+fn there(tee: &Context, request: &enrol::Request, renew: bool) -> Option<enrol::Enrolled> {
+    if renew {
+        return None;
+    }
+    let chain_pem = enrol::certificate(tee, request).ok()?;
+    Some(enrol::Enrolled {
+        chain_pem,
+        confirmed: true,
+    })
 }
 
 fn info(cli: &Cli, tee: &Context) -> Result<(), CliError> {

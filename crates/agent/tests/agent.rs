@@ -507,7 +507,7 @@ fn a_worker_that_dies_is_replaced() {
             command: command::ENROL_FINISH,
             ..
         } => Some(operation(0, 0, [&[]; 4])),
-        Request::Invoke { .. } => Some(operation(0, 0, [&[], PEM, &[], &[]])),
+        Request::Invoke { .. } => Some(operation(0, 0, [&[], &[], PEM, &[]])),
         _ => None,
     });
     let carrier = HttpCarrier::new(http(), &ca(0));
