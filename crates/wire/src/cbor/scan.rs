@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use ciborium_ll::{Decoder, Header, simple};
+use ciborium_ll::{Decoder, Header, simple, tag};
 
 use super::{CborError, Limits};
 
@@ -135,6 +135,9 @@ fn enter(header: Header, rest: &mut &[u8]) -> Result<Option<Open>, CborError> {
                 odd: false,
             }));
         }
+        // A bignum would be read as the integer of its value, so that two messages, or two keys of
+        // one map, would mean the same. Nothing this product speaks has integers beyond 64 bits.
+        Header::Tag(tag::BIGPOS | tag::BIGNEG) => return Err(CborError::Malformed),
         Header::Tag(_) => return Ok(Some(Open::Counted(1))),
         // Undefined would be read as null, so that two messages would mean the same.
         Header::Simple(simple::FALSE | simple::TRUE | simple::NULL)
