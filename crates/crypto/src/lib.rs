@@ -34,6 +34,7 @@ mod private_key;
 #[cfg(doctest)]
 mod proofs;
 mod provider;
+pub mod provisioning;
 mod rng;
 pub mod rustcrypto;
 pub mod seal;

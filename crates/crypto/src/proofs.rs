@@ -33,6 +33,15 @@
 //! use tegata_wire::x509::AllegedCsr;
 //! fn forge(alleged: AllegedCsr, public_key: PublicKey) -> Csr { Csr { alleged, public_key } }
 //! ```
+//! ```compile_fail,E0451
+//! use tegata_crypto::provisioning::VerifiedReport;
+//! fn forge(other: VerifiedReport) -> VerifiedReport { VerifiedReport { digest: [0; 32], ..other } }
+//! ```
+//! ```compile_fail,E0451
+//! use tegata_crypto::provisioning::VerifiedRecord;
+//! use tegata_wire::device::DeviceRecord;
+//! fn forge(record: DeviceRecord) -> VerifiedRecord { VerifiedRecord { record } }
+//! ```
 //! Nor copied, nor defaulted, nor is a secret shown or copied unawares:
 //! ```compile_fail,E0599
 //! fn twice(proof: tegata_crypto::cmp::MacVerified) { let _ = (proof.clone(), proof); }

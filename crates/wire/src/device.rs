@@ -22,6 +22,10 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::cbor::{self, CborError, Value};
 use crate::ids::Ueid;
 
+mod provisioning;
+
+pub use provisioning::{DeviceRecord, DeviceReport, RECORD_LEN_BYTES_MAX, REPORT_LEN_BYTES_MAX};
+
 /// Longest `device.cbor` in bytes: a dozen keys and an identity take less than a quarter of it.
 pub const LEN_BYTES_MAX: usize = 64 * 1024;
 
@@ -85,7 +89,7 @@ pub enum Oem {
     Bytes(Vec<u8>),
 }
 
-/// Why bytes are not a `device.cbor`.
+/// Why bytes are not a `device.cbor`, a report or a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceFileError {
@@ -113,39 +117,12 @@ impl DeviceFile {
     /// [`DeviceFileError`] if a field is outside its limits: nothing that [`Self::decode`] would
     /// refuse is ever written.
     pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>, DeviceFileError> {
-        let id = &self.identity;
-        let blobs =
-            |list: &[Vec<u8>]| Value::Array(list.iter().map(|k| Value::Bytes(k.clone())).collect());
-        let ids = |list: &[[u8; 16]]| {
-            Value::Array(list.iter().map(|k| Value::Bytes(k.to_vec())).collect())
-        };
-        let mut identity = alloc::vec![
-            entry(1, Value::Bytes(id.ueid.as_bytes().to_vec())),
-            entry(2, Value::Text(id.serial.clone())),
-            entry(
-                3,
-                match &id.oemid {
-                    Oem::Pen(pen) => Value::from(*pen),
-                    Oem::Bytes(bytes) => Value::Bytes(bytes.clone()),
-                },
-            ),
-            entry(4, Value::Bytes(id.hwmodel.clone())),
-            entry(5, Value::Text(id.hwversion.clone())),
-        ];
-        if let Some(imei) = &id.imei {
-            identity.push(entry(6, Value::Text(imei.clone())));
-        }
-        if let Some(mac) = &id.mac {
-            identity.push(entry(7, Value::Bytes(mac.to_vec())));
-        }
-        identity.push(entry(8, ids(&id.vendor_ids)));
-        identity.push(entry(9, ids(&id.class_ids)));
         let mut file = alloc::vec![
             entry(1, Value::from(1u64)),
             entry(2, Value::Bytes(self.tee_key.to_vec())),
-            entry(3, Value::Map(identity)),
-            entry(4, blobs(&self.release_keys)),
-            entry(5, blobs(&self.tam_keys)),
+            entry(3, identity_value(&self.identity)),
+            entry(4, blob_list(&self.release_keys)),
+            entry(5, blob_list(&self.tam_keys)),
         ];
         if let Some(uri) = &self.tam_uri {
             file.push(entry(6, Value::Text(uri.clone())));
@@ -191,15 +168,46 @@ impl DeviceFile {
     }
 }
 
+/// The identity map.
+fn identity_value(id: &DeviceIdentity) -> Value {
+    let ids =
+        |list: &[[u8; 16]]| Value::Array(list.iter().map(|k| Value::Bytes(k.to_vec())).collect());
+    let mut identity = alloc::vec![
+        entry(1, Value::Bytes(id.ueid.as_bytes().to_vec())),
+        entry(2, Value::Text(id.serial.clone())),
+        entry(
+            3,
+            match &id.oemid {
+                Oem::Pen(pen) => Value::from(*pen),
+                Oem::Bytes(bytes) => Value::Bytes(bytes.clone()),
+            },
+        ),
+        entry(4, Value::Bytes(id.hwmodel.clone())),
+        entry(5, Value::Text(id.hwversion.clone())),
+    ];
+    if let Some(imei) = &id.imei {
+        identity.push(entry(6, Value::Text(imei.clone())));
+    }
+    if let Some(mac) = &id.mac {
+        identity.push(entry(7, Value::Bytes(mac.to_vec())));
+    }
+    identity.push(entry(8, ids(&id.vendor_ids)));
+    identity.push(entry(9, ids(&id.class_ids)));
+    Value::Map(identity)
+}
+
+fn blob_list(list: &[Vec<u8>]) -> Value {
+    Value::Array(list.iter().map(|k| Value::Bytes(k.clone())).collect())
+}
+
+fn ueid(value: Value) -> Result<Ueid, DeviceFileError> {
+    let bytes = cbor::into_bytes_sized(value, "ueid", Ueid::MIN_LEN, Ueid::MAX_LEN)?;
+    Ueid::from_slice(&bytes).map_err(|_| DeviceFileError::Ueid)
+}
+
 fn identity(value: Value) -> Result<DeviceIdentity, DeviceFileError> {
     let mut fields = Fields::new(value, "identity")?;
-    let ueid = cbor::into_bytes_sized(
-        fields.need(1, "ueid")?,
-        "ueid",
-        Ueid::MIN_LEN,
-        Ueid::MAX_LEN,
-    )?;
-    let ueid = Ueid::from_slice(&ueid).map_err(|_| DeviceFileError::Ueid)?;
+    let ueid = ueid(fields.need(1, "ueid")?)?;
     let serial = text(fields.need(2, "serial")?, "serial", 1, 64)?;
     let oemid = match fields.need(3, "oemid")? {
         Value::Bytes(bytes) => {

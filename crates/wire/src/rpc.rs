@@ -46,6 +46,35 @@ pub const ORIGIN_TEE: u32 = 3;
 /// `TEEC_ORIGIN_TRUSTED_APP`: the TA.
 pub const ORIGIN_TRUSTED_APP: u32 = 4;
 
+/// The OP-TEE image that holds the TEE's core: one instance for the whole device. Clients open a
+/// session with it for everything but sessions with TAs.
+pub const OPTEE_TEE_UUID: TaUuid = TaUuid([
+    0x47, 0xd9, 0xbb, 0x57, 0x0a, 0xd4, 0x40, 0x3f, 0x96, 0xa2, 0xca, 0x38, 0x91, 0x5c, 0x92, 0xf8,
+]);
+
+/// The OP-TEE image that runs one TA: a new instance for each session.
+pub const OPTEE_HOST_UUID: TaUuid = TaUuid([
+    0x84, 0xe5, 0x08, 0x91, 0xeb, 0x29, 0x41, 0x85, 0xb0, 0xe7, 0x26, 0x09, 0x15, 0x74, 0xa7, 0xc9,
+]);
+
+/// Command of both OP-TEE images: parameter 0 is an encoded [`Call`], parameter 1 the room for the
+/// encoded [`Answer`]. Too little room: `TEE_ERROR_SHORT_BUFFER` with the size that is needed, and
+/// the answer is kept for [`OPTEE_CMD_FETCH`]; the call is not made again.
+pub const OPTEE_CMD_RPC: u32 = 1;
+
+/// Command of both OP-TEE images: parameter 1 is the room for the answer that was kept.
+pub const OPTEE_CMD_FETCH: u32 = 2;
+
+/// Command of the core, for hosts alone: binds the session to one TA and one client.
+pub const OPTEE_CMD_ATTACH: u32 = 16;
+
+/// Command of the core, for hosts alone: a service for the TA that the session is bound to.
+pub const OPTEE_CMD_HOST: u32 = 17;
+
+/// Longest [`Call`] or [`Answer`] that an OP-TEE image takes, in bytes: a TA package of 256 KiB
+/// with its envelopes. Whole calls lie in the image's memory, which is scarce.
+pub const OPTEE_CALL_LEN_BYTES_MAX: usize = 512 * 1024;
+
 /// A request with the number that its answer carries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
@@ -129,6 +158,15 @@ pub enum Request {
     /// TEEP Broker: the TAM cannot be reached, or answered with an error. Spec: RFC 9397 section
     /// 6.2.1 (`ProcessError`).
     ProcessError,
+    /// The factory asks a TEE that makes its own keys who it is.
+    DeviceReport,
+    /// The factory's word for this device. A TEE that reads `device.cbor` has it already.
+    Provision {
+        /// A [`crate::device::DeviceRecord`] in the factory's COSE_Sign1; at most
+        /// [`crate::device::RECORD_LEN_BYTES_MAX`] bytes.
+        #[serde(with = "cbor::bytes")]
+        record: Vec<u8>,
+    },
 }
 
 /// Which identity of the caller a session is opened with. Spec: GP TEE Client API 1.0 4.5.5.
@@ -301,7 +339,7 @@ pub enum Reply {
         /// What came back.
         params: [ParamOut; 4],
     },
-    /// To [`Request::CloseSession`] and [`Request::ProcessError`].
+    /// To [`Request::CloseSession`], [`Request::ProcessError`] and [`Request::Provision`].
     Done,
     /// To [`Request::Info`].
     Info(Info),
@@ -310,6 +348,9 @@ pub enum Reply {
     Contact(Option<Contact>),
     /// To [`Request::Process`].
     Processed(Processed),
+    /// To [`Request::DeviceReport`]: a [`crate::device::DeviceReport`] in a COSE_Sign1 by the
+    /// attestation key.
+    DeviceReport(#[serde(with = "cbor::bytes")] Vec<u8>),
     /// The request could not be handled at all.
     Refused {
         /// Stable reason.
@@ -595,6 +636,10 @@ mod tests {
                 }],
             },
             Request::ProcessError,
+            Request::DeviceReport,
+            Request::Provision {
+                record: vec![0xd2; 300],
+            },
         ];
         (0u64..)
             .zip(requests)
@@ -643,6 +688,7 @@ mod tests {
                 message: vec![],
             })),
             Reply::Contact(None),
+            Reply::DeviceReport(vec![0xd2, 0x84]),
             Reply::Processed(Processed::Reply(vec![1, 2])),
             Reply::Processed(Processed::NeedPayload {
                 uri: "http://cdn/x".into(),

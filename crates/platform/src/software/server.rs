@@ -439,6 +439,12 @@ impl<'a> Connection<'a> {
                 Ok(info) => Reply::Info(info),
                 Err(error) => environment(&error),
             },
+            Request::DeviceReport | Request::Provision { .. } => Reply::Refused {
+                code: RefusalCode::BadRequest,
+                message: "this TEE was made at the factory with its keys and its device.cbor \
+                          (`tegata factory make`): it makes no report and takes no record"
+                    .into(),
+            },
             request => self.broker(request),
         };
         self.send(&Answer { id, reply })
