@@ -95,6 +95,11 @@ round_trip!(
     wire::enrolment::DeliveryRequest,
     "Delivery request."
 );
+round_trip!(
+    release_notice,
+    wire::enrolment::ReleaseNotice,
+    "Release notice."
+);
 round_trip!(delivery, wire::enrolment::Delivery, "Delivery.");
 round_trip!(device_file, wire::device::DeviceFile, "Device file.");
 decode_only!(

@@ -19,6 +19,7 @@ use tegata_authority::ca::release::{
 };
 use tegata_authority::profile::Profiles;
 use tegata_authority::tam::availability::Availability;
+use tegata_authority::tam::notice::sign_notice;
 use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::{KeyAlg, PublicKey, Rng, Signer};
 use tegata_wire::cbor;
@@ -28,7 +29,7 @@ use tegata_wire::ids::{ReleaseDigest, SignerId, TaUuid, Ueid};
 
 use crate::certificate::{self, Certificate, CmpTransaction, Intent};
 use crate::role::{Registered, Role, RoleError, Trust, device_in, secs};
-use crate::{StoreError, keys, release};
+use crate::{StoreError, Tx, keys, release};
 
 /// Algorithms and names of a new CA.
 #[derive(Debug, Clone)]
@@ -277,6 +278,7 @@ impl Issuer {
                     .seal(RELEASE_SECRETS, &cut.secrets.expose_bytes(), rng)?,
             ),
             availability: cbor::to_vec(&Availability::Everybody).map_err(unreadable)?,
+            rule_number: 1,
             made_at: secs(now),
         };
         let fresh = self.role.store.run_tx("store release", |tx| {
@@ -345,7 +347,8 @@ impl Issuer {
             .map_err(|_| StoreError::Unreadable { record: "delivery" }.into())
     }
 
-    /// Changes who may get a release at all (`Nobody` withdraws it).
+    /// Changes who may get a release at all (`Nobody` withdraws it). TAMs follow once they hear
+    /// the [`Issuer::notice`].
     ///
     /// # Errors
     /// `NoRelease`, or the store's failure.
@@ -354,7 +357,26 @@ impl Issuer {
         digest: &ReleaseDigest,
         rule: &Availability,
     ) -> Result<(), RoleError> {
-        set_availability(&self.role, digest, rule)
+        let encoded = encoded(rule)?;
+        let change = |tx: &Tx<'_>| release::decide_availability(tx, digest, &encoded);
+        let found = self.role.store.run_tx("availability", change)?;
+        found.then_some(()).ok_or(RoleError::NoRelease)
+    }
+
+    /// The CA's signed word on who may get a release, for TAMs.
+    ///
+    /// # Errors
+    /// `NoRelease`, a rule too long to send, or the store's failure.
+    pub fn notice(&self, digest: &ReleaseDigest) -> Result<(Availability, Vec<u8>), RoleError> {
+        let row = self
+            .role
+            .store
+            .read("release", |tx| release::find(tx, digest))?
+            .ok_or(RoleError::NoRelease)?;
+        let rule = availability_of(&row.availability)?;
+        let key = self.release_key.as_ref();
+        let notice = sign_notice(digest, row.rule_number, &rule, key)?;
+        Ok((rule, notice))
     }
 
     /// Answers a CMP message that came to the path of `profile`.
@@ -652,24 +674,9 @@ impl Issuer {
     }
 }
 
-/// Changes the availability rule of a release in a role's store.
-pub(crate) fn set_availability(
-    role: &Role,
-    digest: &ReleaseDigest,
-    rule: &Availability,
-) -> Result<(), RoleError> {
-    let encoded = cbor::to_vec(rule).map_err(|_| StoreError::Unreadable { record: "release" })?;
-    let found = role
-        .store
-        .run_tx("availability", |tx| {
-            release::set_availability(tx, digest, &encoded)
-        })
-        .map_err(|e: StoreError| RoleError::from(e))?;
-    if found {
-        Ok(())
-    } else {
-        Err(RoleError::NoRelease)
-    }
+/// The availability rule as it stands in a row.
+pub(crate) fn encoded(rule: &Availability) -> Result<Vec<u8>, StoreError> {
+    cbor::to_vec(rule).map_err(|_| StoreError::Unreadable { record: "release" })
 }
 
 /// The availability rule in a row.

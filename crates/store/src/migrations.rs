@@ -39,10 +39,16 @@ pub(crate) fn bring_up(path: &Path, conn: &mut Connection) -> Result<(), StoreEr
 }
 
 /// What each step is for, and its statements.
-const STEPS: &[(&str, &str)] = &[(
-    "the main job: keys, devices, releases, certificates, sessions",
-    FIRST,
-)];
+const STEPS: &[(&str, &str)] = &[
+    (
+        "the main job: keys, devices, releases, certificates, sessions",
+        FIRST,
+    ),
+    (
+        "decisions on who may get a release are counted, so that a TAM follows the last one",
+        "ALTER TABLE release ADD COLUMN rule_number INTEGER NOT NULL DEFAULT 0;",
+    ),
+];
 
 /// Times are seconds since 1970 UTC unless the name says `_ms`.
 const FIRST: &str = "

@@ -26,6 +26,8 @@ pub struct Release {
     pub sealed: Option<Vec<u8>>,
     /// Which devices may get it, CBOR.
     pub availability: Vec<u8>,
+    /// Number of the CA's decision about that; 0 while a TAM was told none.
+    pub rule_number: u64,
     /// When it was made or imported, seconds since 1970.
     pub made_at: i64,
 }
@@ -34,7 +36,7 @@ pub struct Release {
 pub fn insert(tx: &Tx<'_>, r: &Release) -> Result<bool, StoreError> {
     let n = tx.execute(
         "INSERT INTO release(digest, prefix, signer, ta, name, sequence, record, ciphertext, \
-         sealed, availability, made_at) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11) \
+         sealed, availability, made_at, rule_number) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12) \
          ON CONFLICT DO NOTHING",
         params![
             r.digest.0,
@@ -47,7 +49,8 @@ pub fn insert(tx: &Tx<'_>, r: &Release) -> Result<bool, StoreError> {
             r.ciphertext,
             r.sealed,
             r.availability,
-            r.made_at
+            r.made_at,
+            to_i64(r.rule_number)?
         ],
     )?;
     Ok(n == 1)
@@ -72,7 +75,7 @@ pub fn find_by_prefix(tx: &Tx<'_>, prefix: &[u8; 16]) -> Result<Option<Release>,
 /// All releases, newest last, at most 1,000, without ciphertext, secrets and large records.
 pub fn list(tx: &Tx<'_>) -> Result<Vec<Release>, StoreError> {
     let sql = "SELECT digest, signer, ta, name, sequence, \
-         CASE WHEN length(record) <= 65536 THEN record ELSE X'' END, NULL, NULL, availability, made_at \
+         CASE WHEN length(record) <= 65536 THEN record ELSE X'' END, NULL, NULL, availability, made_at, rule_number \
          FROM release ORDER BY ta, sequence LIMIT 1000";
     tx.query_all(sql, [], raw)?
         .into_iter()
@@ -94,7 +97,36 @@ pub fn last_sequence(
     max.flatten().map(to_u64).transpose()
 }
 
-/// Changes which devices may get a release. `false` if there is no such release.
+/// The CA decides which devices may get a release: the decision gets the next number. `false` if
+/// there is no such release.
+pub fn decide_availability(
+    tx: &Tx<'_>,
+    digest: &ReleaseDigest,
+    availability: &[u8],
+) -> Result<bool, StoreError> {
+    let n = tx.execute(
+        "UPDATE release SET availability = ?2, rule_number = rule_number + 1 WHERE digest = ?1",
+        params![digest.0, availability],
+    )?;
+    Ok(n == 1)
+}
+
+/// A TAM hears the CA's decision of that number. `false` if it knows a later one, or no such
+/// release.
+pub fn follow_availability(
+    tx: &Tx<'_>,
+    digest: &ReleaseDigest,
+    availability: &[u8],
+    number: u64,
+) -> Result<bool, StoreError> {
+    let n = tx.execute(
+        "UPDATE release SET availability = ?2, rule_number = ?3 WHERE digest = ?1 AND rule_number < ?3",
+        params![digest.0, availability, to_i64(number)?],
+    )?;
+    Ok(n == 1)
+}
+
+/// A TAM's own change, until the CA decides anew. `false` if there is no such release.
 pub fn set_availability(
     tx: &Tx<'_>,
     digest: &ReleaseDigest,
@@ -118,6 +150,7 @@ type Raw = (
     Option<Vec<u8>>,
     Vec<u8>,
     i64,
+    i64,
 );
 
 fn raw(r: &Row<'_>) -> rusqlite::Result<Raw> {
@@ -132,6 +165,7 @@ fn raw(r: &Row<'_>) -> rusqlite::Result<Raw> {
         r.get(7)?,
         r.get(8)?,
         r.get(9)?,
+        r.get(10)?,
     ))
 }
 
@@ -147,6 +181,7 @@ fn checked(r: Raw) -> Result<Release, StoreError> {
         sealed: r.7,
         availability: r.8,
         made_at: r.9,
+        rule_number: to_u64(r.10)?,
     })
 }
 
@@ -159,4 +194,4 @@ pub(crate) fn to_u64(n: i64) -> Result<u64, StoreError> {
 }
 
 const SELECT: &str = "SELECT digest, signer, ta, name, sequence, record, ciphertext, sealed, \
-    availability, made_at FROM release";
+    availability, made_at, rule_number FROM release";

@@ -94,6 +94,9 @@ pub enum RoleError {
     /// Not a release that may be registered.
     #[error("the release is refused: {0}")]
     ReleaseRefused(#[from] tegata_authority::tam::package::PackageDenied),
+    /// The word on who may get a release cannot be sent.
+    #[error(transparent)]
+    Notice(#[from] tegata_authority::tam::notice::NoticeError),
     /// A delivery is denied.
     #[error(transparent)]
     Delivery(#[from] DeliveryDenied),
@@ -129,6 +132,7 @@ impl RoleError {
             Self::Release(_) => "release",
             Self::ReleaseTaken => "release-taken",
             Self::ReleaseRefused(e) => e.code(),
+            Self::Notice(_) => "release-notice",
             Self::Delivery(e) => e.code(),
             Self::NoProfile(_) => "no-profile",
             Self::NoRelease => "no-release",

@@ -28,11 +28,11 @@ use tegata_wire::ids::{ReleaseDigest, TaUuid, Ueid};
 use tegata_wire::teep::{Error as TeepError, Message, QueryResponse, Success};
 use zeroize::Zeroizing;
 
-use crate::issuer::availability_of;
+use crate::issuer::{availability_of, encoded};
 use crate::keys::{self, SealedKey};
 use crate::role::{Registered, Role, RoleError, Trust, registered, secs};
 use crate::teep::{self, SentUpdate, Use};
-use crate::{StoreError, device, release};
+use crate::{StoreError, Tx, device, release};
 
 /// The roles a TAM asks. Implemented over HTTP by the server, directly by tests.
 pub trait Peers {
@@ -281,8 +281,22 @@ impl TamServer {
         Ok(sealed.len())
     }
 
-    /// Registers a release package for nobody yet or for whom `availability` says. The same
-    /// package again changes nothing.
+    /// Registers a release package for those whom the CA's notice in it names, or for nobody if
+    /// there is none. The same package again changes nothing; a notice of a later decision changes
+    /// who may get it.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn register_release(
+        &self,
+        package: &[u8],
+        now: UnixSecs,
+    ) -> Result<ReleaseSummary, RoleError> {
+        self.register(package, &Availability::Nobody, now)
+    }
+
+    /// Registers a release package that no CA's notice came with, by this TAM's own operator: for
+    /// those whom `availability` names.
     ///
     /// # Errors
     /// Why it is refused.
@@ -292,9 +306,19 @@ impl TamServer {
         availability: &Availability,
         now: UnixSecs,
     ) -> Result<ReleaseSummary, RoleError> {
+        self.register(package, availability, now)
+    }
+
+    fn register(
+        &self,
+        package: &[u8],
+        unless_told: &Availability,
+        now: UnixSecs,
+    ) -> Result<ReleaseSummary, RoleError> {
         let keys = self.role.trusted(Trust::Release)?;
         let verified = verify_package(self.role.provider.as_ref(), package, &keys)?;
-        let unreadable = |_| StoreError::Unreadable { record: "release" };
+        let told = verified.notice();
+        let rule = encoded(told.map_or(unless_told, |notice| notice.available()))?;
         let mut parts = verified.package().clone();
         // The ciphertext has a column of its own; the rest is small.
         let ciphertext = std::mem::take(&mut parts.ta_ciphertext);
@@ -307,13 +331,15 @@ impl TamServer {
             record: package.to_vec(),
             ciphertext: Some(ciphertext),
             sealed: None,
-            availability: cbor::to_vec(availability).map_err(unreadable)?,
+            availability: rule,
+            rule_number: told.map_or(0, |notice| notice.number()),
             made_at: secs(now),
         };
         let stands = self.role.store.run_tx("register release", |tx| {
             if release::insert(tx, &row)? {
                 return Ok::<_, StoreError>(Some(row.clone()));
             }
+            release::follow_availability(tx, &row.digest, &row.availability, row.rule_number)?;
             release::find(tx, &row.digest)
         })?;
         // Another release with that sequence number: the TEE would refuse one of the two.
@@ -332,7 +358,7 @@ impl TamServer {
             .collect()
     }
 
-    /// Changes who may get a release.
+    /// Changes who may get a release, until the CA decides anew.
     ///
     /// # Errors
     /// `NoRelease`, or the store's failure.
@@ -341,7 +367,10 @@ impl TamServer {
         digest: &ReleaseDigest,
         rule: &Availability,
     ) -> Result<(), RoleError> {
-        crate::issuer::set_availability(&self.role, digest, rule)
+        let encoded = encoded(rule)?;
+        let change = |tx: &Tx<'_>| release::set_availability(tx, digest, &encoded);
+        let found = self.role.store.run_tx("availability", change)?;
+        found.then_some(()).ok_or(RoleError::NoRelease)
     }
 
     /// The encrypted TA of a release, to be served to anybody: it is useless without a device.

@@ -478,3 +478,81 @@ fn deliveries_that_are_denied() {
         .unwrap_err();
     assert_eq!(e.code(), "not-available");
 }
+
+/// The package as it travels to a TAM on another machine.
+fn with_notice(package: &[u8], notice: Option<Vec<u8>>) -> Vec<u8> {
+    use tegata_wire::enrolment::ReleasePackage;
+    let package = ReleasePackage::decode(package).unwrap();
+    ReleasePackage { notice, ..package }.encode().unwrap()
+}
+
+#[test]
+fn a_tam_elsewhere_gives_a_release_to_those_the_ca_names_and_to_nobody_else() {
+    use tegata_authority::tam::notice::sign_notice;
+
+    let mut world = World::new();
+    world.batch("B1", 1);
+    let new = tegata_store::issuer::NewRelease {
+        ta_name: "enrol",
+        module: MODULE,
+        profile: "device",
+        paper_exchange_key: None,
+    };
+    let cut = world.ca.release(&new, &mut world.rng, SECS).unwrap();
+    let batch = Availability::Batches(vec!["試作".into()]);
+    world.ca.set_availability(&cut.digest, &batch).unwrap();
+    let staged = with_notice(&cut.package, Some(world.ca.notice(&cut.digest).unwrap().1));
+    let registered = |package: &[u8]| {
+        let summary = world.tam.register_release(package, SECS);
+        summary.map(|s| s.availability).map_err(|e| e.code())
+    };
+    // Who strips the notice keeps the release from everybody; who brings it gives it to the batch.
+    assert_eq!(registered(&cut.package), Ok(Availability::Nobody));
+    assert_eq!(registered(&staged), Ok(batch.clone()));
+    assert_eq!(registered(&cut.package), Ok(batch.clone()));
+    // This TAM's operator narrows it, and is not overruled by what was said before.
+    world
+        .tam
+        .set_availability(&cut.digest, &Availability::Nobody)
+        .unwrap();
+    assert_eq!(registered(&staged), Ok(Availability::Nobody));
+    // A later decision stands, and an earlier one replayed after it does not.
+    let everybody = Availability::Everybody;
+    world.ca.set_availability(&cut.digest, &everybody).unwrap();
+    let wide = with_notice(&cut.package, Some(world.ca.notice(&cut.digest).unwrap().1));
+    assert_eq!(registered(&wide), Ok(everybody.clone()));
+    world
+        .ca
+        .set_availability(&cut.digest, &Availability::Nobody)
+        .unwrap();
+    let withdrawn = with_notice(&cut.package, Some(world.ca.notice(&cut.digest).unwrap().1));
+    assert_eq!(registered(&withdrawn), Ok(Availability::Nobody));
+    for old in [&wide, &staged] {
+        assert_eq!(registered(old), Ok(Availability::Nobody));
+    }
+
+    // Nobody else's word, no word about another release, no altered word.
+    let stranger = PrivateKey::generate(KeyAlg::P256, &mut world.rng).unwrap();
+    let strange = sign_notice(&cut.digest, 99, &everybody, &stranger).unwrap();
+    let newer = world
+        .ca
+        .release(
+            &tegata_store::issuer::NewRelease {
+                module: &[MODULE, b"n"].concat(),
+                ..new
+            },
+            &mut world.rng,
+            SECS,
+        )
+        .unwrap();
+    let other = world.ca.notice(&newer.digest).unwrap().1;
+    let mut altered = world.ca.notice(&cut.digest).unwrap().1;
+    let middle = altered.len() / 2;
+    altered[middle] ^= 1;
+    for notice in [strange, other, altered, b"x".to_vec()] {
+        let package = with_notice(&cut.package, Some(notice));
+        let refused = world.tam.register_release(&package, SECS);
+        assert_eq!(refused.unwrap_err().code(), "release-notice");
+    }
+    assert_eq!(registered(&cut.package), Ok(Availability::Nobody));
+}

@@ -18,9 +18,9 @@ use tegata_wire::{
     device::{DeviceIdentity, Oem},
     enrolment::{
         ConfirmMode, Delivery, DeliveryKeks, DeliveryMode, DeliveryRequest, DeviceEndorsement,
-        EnrolmentError, FactoryManifest, Identity, IdentityAttribute, KeyKind, PersonalizationData,
-        Procedure, ProtocolProfile, ReleasePackage, SanTemplate, SenderKid, TamSecrets, Template,
-        expand, sender_kid,
+        EnrolmentError, FactoryManifest, Identity, IdentityAttribute, KeyKind, MAX_NOTICE_BYTES,
+        PersonalizationData, Procedure, ProtocolProfile, ReleaseNotice, ReleasePackage,
+        SanTemplate, SenderKid, TamSecrets, Template, expand, sender_kid,
     },
     ids::{ReleaseDigest, Ueid},
     x509::{
@@ -463,6 +463,15 @@ fn package() -> ReleasePackage {
         mode: DeliveryMode::Asymmetric,
         config_envelope: None,
         tam_secrets: None,
+        notice: None,
+    }
+}
+
+fn notice() -> ReleaseNotice {
+    ReleaseNotice {
+        release: ReleaseDigest([0xab; 32]),
+        number: 2,
+        available: "batch:試作,2026-11".into(),
     }
 }
 
@@ -536,6 +545,14 @@ fn packages_match_their_mode() {
             ..symmetric
         },
         ReleasePackage {
+            notice: Some(vec![]),
+            ..package()
+        },
+        ReleasePackage {
+            notice: Some(vec![0; MAX_NOTICE_BYTES + 1]),
+            ..package()
+        },
+        ReleasePackage {
             ta_ciphertext: vec![0; 16],
             ..package()
         },
@@ -545,6 +562,24 @@ fn packages_match_their_mode() {
         },
     ] {
         assert!(bad.encode().is_err());
+    }
+    let noticed = ReleasePackage {
+        notice: Some(notice().encode().unwrap()),
+        ..package()
+    };
+    let bytes = noticed.encode().unwrap();
+    assert_eq!(ReleasePackage::decode(&bytes).unwrap(), noticed);
+    for (available, fits) in [
+        (0, false),
+        (1, true),
+        (48 * 1024, true),
+        (48 * 1024 + 1, false),
+    ] {
+        let notice = ReleaseNotice {
+            available: "x".repeat(available),
+            ..notice()
+        };
+        assert_eq!(notice.encode().is_ok(), fits, "{available}");
     }
     let secrets = TamSecrets::new(&[7; 16], &[8; 99]).encode().unwrap();
     let secrets = TamSecrets::decode(&secrets).unwrap();
@@ -587,6 +622,9 @@ fn objects() -> Vec<(&'static str, Vec<u8>, fn(&[u8]) -> bool)> {
         }),
         ("delivery", delivery().encode().unwrap(), |b| {
             Delivery::decode(b).is_ok()
+        }),
+        ("notice", notice().encode().unwrap(), |b| {
+            ReleaseNotice::decode(b).is_ok()
         }),
         ("package", package.encode().unwrap(), |b| {
             ReleasePackage::decode(b).is_ok()

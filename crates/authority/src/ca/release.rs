@@ -213,6 +213,7 @@ pub fn cut(
         mode: DeliveryMode::Asymmetric,
         config_envelope: None,
         tam_secrets: None,
+        notice: None,
     };
     if let Some(exchange) = draft.tam_exchange_key {
         // Paper: one CsrAuthKey for all devices, and the TAM is told everything it delivers.

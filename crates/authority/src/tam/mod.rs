@@ -9,6 +9,7 @@
 
 pub mod availability;
 pub mod challenge;
+pub mod notice;
 pub mod package;
 pub mod plan;
 pub mod session;

@@ -1,11 +1,13 @@
 //! Registering a release at the TAM: who signed it, and what it is.
 
+use tegata_crypto::cose::CoseError;
 use tegata_crypto::suit::{SuitError, VerifiedEnvelope, verify_envelope};
 use tegata_crypto::{Provider, PublicKey};
 use tegata_wire::enrolment::{DeliveryMode, EnrolmentError, ReleasePackage};
 use tegata_wire::ids::{Digest, ReleaseDigest, SignerId, TaUuid};
 use tegata_wire::suit::{Command, Manifest, UnverifiedEnvelope};
 
+use super::notice::{VerifiedNotice, verify_notice};
 use crate::suit_names::{part, split};
 
 /// A release whose signature and structure were checked.
@@ -19,9 +21,16 @@ pub struct VerifiedRelease {
     sequence: u64,
     module_digest: Digest,
     package: ReleasePackage,
+    notice: Option<VerifiedNotice>,
 }
 
 impl VerifiedRelease {
+    /// Who may get it, if the signer said so.
+    #[must_use]
+    pub fn notice(&self) -> Option<&VerifiedNotice> {
+        self.notice.as_ref()
+    }
+
     /// Its name.
     #[must_use]
     pub fn digest(&self) -> &ReleaseDigest {
@@ -81,6 +90,12 @@ pub enum PackageDenied {
     /// The personalization manifest belongs to something else.
     #[error("its personalization manifest is not of the same signer, TA and sequence number")]
     Personalization,
+    /// Who may get the release is not said by its signer, or of another release.
+    #[error("its notice of who may get it is not the signer's word about this release: {0}")]
+    Notice(CoseError),
+    /// The notice is signed, and about something else.
+    #[error("its notice of who may get it cannot be followed: {0}")]
+    NoticeContent(&'static str),
 }
 
 impl PackageDenied {
@@ -92,6 +107,7 @@ impl PackageDenied {
             Self::Untrusted(_) => "release-untrusted",
             Self::Manifest(_) => "release-manifest",
             Self::Personalization => "release-personalization",
+            Self::Notice(_) | Self::NoticeContent(_) => "release-notice",
         }
     }
 }
@@ -123,7 +139,13 @@ pub fn verify_package(
             return Err(PackageDenied::Personalization);
         }
     }
+    let notice = package
+        .notice
+        .as_deref()
+        .map(|bytes| verify_notice(provider, bytes, &manifest, release_keys))
+        .transpose()?;
     Ok(VerifiedRelease {
+        notice,
         digest: manifest.digest,
         signer: manifest.signer,
         ta: manifest.ta,

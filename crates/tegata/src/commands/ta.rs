@@ -138,18 +138,16 @@ pub fn release(args: &TaRelease) -> Outcome<()> {
 /// # Errors
 /// As [`release`]. A release that was cut but not published is published by `tegata ta publish`.
 pub fn cut_and_publish(config: &Config, order: &Order<'_>) -> Outcome<Released> {
-    let (mut released, package, envelope) = cut(config, order)?;
-    let rule = availability(order.available)?;
-    if rule != Availability::Everybody && tam_store(config).is_some() {
-        // A staged release enters the TAM with its rule: registered over HTTP it is everybody's.
-        roles::tam::register(config, &package, &rule)?;
-    }
-    hand_over(config, &package, &envelope).map_err(|fault| Fault {
+    let (mut released, issuer) = cut(config, order)?;
+    let digest = find(&issuer.role().store, &released.digest)?;
+    hand_over(config, &issuer, &digest).map_err(|fault| Fault {
         mend: format!(
-            "{} The release is cut; hand it over with `tegata ta publish --config {} --release {}`.",
+            "{} The release is cut; hand it over with `tegata ta publish --config {} --release {} \
+             --available {}`.",
             fault.mend,
             config.path.display(),
-            released.digest.get(..16).unwrap_or(&released.digest)
+            released.digest.get(..16).unwrap_or(&released.digest),
+            released.available
         ),
         ..fault
     })?;
@@ -157,7 +155,7 @@ pub fn cut_and_publish(config: &Config, order: &Order<'_>) -> Outcome<Released> 
     Ok(released)
 }
 
-fn cut(config: &Config, order: &Order<'_>) -> Outcome<(Released, Vec<u8>, Vec<u8>)> {
+fn cut(config: &Config, order: &Order<'_>) -> Outcome<(Released, Issuer)> {
     let rule = availability(order.available)?;
     let module = match order.wasm {
         Some(path) => read_module(path)?,
@@ -208,7 +206,7 @@ fn cut(config: &Config, order: &Order<'_>) -> Outcome<(Released, Vec<u8>, Vec<u8
         available: rule.to_string(),
         published: false,
     };
-    Ok((released, cut.package, cut.ta_envelope))
+    Ok((released, issuer))
 }
 
 fn availability(text: &str) -> Outcome<Availability> {
@@ -261,36 +259,66 @@ fn check_sequence(issuer: &Issuer, order: &Order<'_>) -> Outcome<()> {
     ))
 }
 
-/// Sends the package to the TAM and the envelope to the Verifier. Both take it again unharmed.
-fn hand_over(config: &Config, package: &[u8], envelope: &[u8]) -> Outcome<()> {
-    let missing = |what: &str, key: &str| {
-        Fault::usage(
-            "no-url",
-            format!("the address of the {what} is not known"),
-            format!("Write `{key}` into {}.", config.path.display()),
-        )
-    };
+/// Sends the release to the TAM, with the CA's word on who may get it, and its envelope to the
+/// Verifier. Both take it again unharmed.
+fn hand_over(config: &Config, issuer: &Issuer, digest: &ReleaseDigest) -> Outcome<()> {
+    let (package, rule) = noticed_package(config, issuer, digest)?;
     let client = Client::new();
     // The Verifier first: a device that gets the TA at once must find its reference value.
-    let verifier =
-        serve::verifier_base(config).ok_or_else(|| missing("Verifier", "[tam] verifier_url"))?;
+    let verifier = serve::verifier_base(config)
+        .ok_or_else(|| no_url(config, "Verifier", "[tam] verifier_url"))?;
     let answer = client.post(
         &format!("{verifier}/verifier/v1/reference-values"),
         SUIT_ENVELOPE,
         "application/json",
-        envelope,
+        &package.ta_envelope,
     )?;
     expect_success("the reference value", answer)?;
-    let tam = serve::tam_uri(config).ok_or_else(|| missing("TAM", "[tam] public_url"))?;
+    tell_tam(config, &package, &rule)
+}
+
+/// Registers the release at the TAM, or tells it the CA's latest decision.
+fn tell_tam(config: &Config, package: &ReleasePackage, rule: &Availability) -> Outcome<()> {
+    let tam = serve::tam_uri(config).ok_or_else(|| no_url(config, "TAM", "[tam] public_url"))?;
     let tam = tam.strip_suffix("/tam").unwrap_or(&tam);
-    let answer = client.post(
+    let body = package.encode().map_err(|e| unsendable(&e))?;
+    let answer = Client::new().post(
         &format!("{tam}/tam/v1/releases"),
         "application/cbor",
         "application/json",
-        package,
+        &body,
     )?;
-    expect_success("the release", answer)?;
-    Ok(())
+    let answer = expect_success("the release", answer)?;
+    let told: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let stands = told.get("available").and_then(serde_json::Value::as_str);
+    if stands == Some(rule.to_string().as_str()) {
+        return Ok(());
+    }
+    Err(Fault::failed(
+        "tam-disagrees",
+        format!(
+            "the TAM has the release, and gives it to {}, not to {rule}",
+            stands.unwrap_or("unknown devices")
+        ),
+        "It heard a later decision, as after this CA's store was restored from a backup: run \
+         `tegata ta publish` or `tegata ta withdraw` again until its number is passed.",
+    ))
+}
+
+fn no_url(config: &Config, what: &str, key: &str) -> Fault {
+    Fault::usage(
+        "no-url",
+        format!("the address of the {what} is not known"),
+        format!("Write `{key}` into {}.", config.path.display()),
+    )
+}
+
+fn unsendable(error: &dyn std::fmt::Display) -> Fault {
+    Fault::usage(
+        "bad-package",
+        format!("the release cannot be sent: {error}"),
+        "Name fewer devices, or their batch or model instead.",
+    )
 }
 
 fn rows(store: &Store) -> Outcome<Vec<Release>> {
@@ -388,11 +416,7 @@ pub fn publish(args: &TaPublish) -> Outcome<()> {
     issuer
         .set_availability(&digest, &rule)
         .map_err(|e| role_fault(&e))?;
-    let (package, envelope) = kept_package(&config, &digest)?;
-    if tam_store(&config).is_some() {
-        roles::tam::register(&config, &package, &rule)?;
-    }
-    hand_over(&config, &package, &envelope)?;
+    hand_over(&config, &issuer, &digest)?;
     changed(args.common.json, &digest, &rule, "published")
 }
 
@@ -409,10 +433,14 @@ pub fn withdraw(args: &TaWithdraw) -> Outcome<()> {
     issuer
         .set_availability(&digest, &rule)
         .map_err(|e| role_fault(&e))?;
-    if tam_store(&config).is_some() {
-        let (package, _) = kept_package(&config, &digest)?;
-        roles::tam::register(&config, &package, &rule)?;
-    }
+    let (package, rule) = noticed_package(&config, &issuer, &digest)?;
+    tell_tam(&config, &package, &rule).map_err(|fault| Fault {
+        mend: format!(
+            "{} The CA delivers the release to nobody from now on; run this again to tell the TAM.",
+            fault.mend
+        ),
+        ..fault
+    })?;
     changed(args.common.json, &digest, &rule, "withdrawn")
 }
 
@@ -434,24 +462,22 @@ fn package_path(config: &Config, digest: &str) -> PathBuf {
         .join(format!("{digest}.cbor"))
 }
 
-/// The package as it was cut.
-fn kept_package(config: &Config, digest: &ReleaseDigest) -> Outcome<(Vec<u8>, Vec<u8>)> {
+/// The package as it was cut, with the CA's latest word on who may get it, and that word.
+fn noticed_package(
+    config: &Config,
+    issuer: &Issuer,
+    digest: &ReleaseDigest,
+) -> Outcome<(ReleasePackage, Availability)> {
     let path = package_path(config, &digest.to_string());
     let package = files::read(&path, PACKAGE_LEN_BYTES_MAX)?;
-    let envelope = ReleasePackage::decode(&package)
-        .map_err(|e| {
-            Fault::environment(
-                "bad-package",
-                format!("{} is not a release package: {e}", path.display()),
-                "Restore the file from your backup, or cut the release again.",
-            )
-        })?
-        .ta_envelope;
-    Ok((package, envelope))
-}
-
-/// Path of the TAM's store, when it lies on this machine.
-fn tam_store(config: &Config) -> Option<PathBuf> {
-    let path = config.store_dir.join("tam.db");
-    path.exists().then_some(path)
+    let mut package = ReleasePackage::decode(&package).map_err(|e| {
+        Fault::environment(
+            "bad-package",
+            format!("{} is not a release package: {e}", path.display()),
+            "Restore the file from your backup, or cut the release again.",
+        )
+    })?;
+    let (rule, notice) = issuer.notice(digest).map_err(|e| role_fault(&e))?;
+    package.notice = Some(notice);
+    Ok((package, rule))
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::StatusCode;
-use tegata_authority::tam::availability::Availability;
 use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::{OsRng, PublicKey};
 use tegata_store::role::{Role as RoleStore, RoleError};
@@ -62,19 +61,6 @@ pub fn init(role: &RoleStore, now: UnixSecs) -> Result<TamKeys, RoleError> {
 /// The file is malformed or names a device that is not registered.
 pub fn import_keks(role: RoleStore, keks: &[u8]) -> Result<usize, RoleError> {
     TamServer::open(role, None)?.import_keks(keks, &mut OsRng)
-}
-
-/// Registers a release at the TAM of this machine, for whom `rule` says.
-///
-/// # Errors
-/// Store, sealing key, or a package that is refused.
-pub fn register(config: &Config, package: &[u8], rule: &Availability) -> Outcome<()> {
-    let tam = TamServer::open(role_store(config, Role::Tam)?, None).map_err(|e| role_fault(&e))?;
-    let summary = tam
-        .import_release(package, rule, UnixSecs(now_secs()))
-        .map_err(|e| role_fault(&e))?;
-    tam.set_availability(&summary.digest, rule)
-        .map_err(|e| role_fault(&e))
 }
 
 /// CA and Verifier over HTTP.
@@ -246,14 +232,15 @@ fn teep_problem(fault: &TeepFault) -> Problem {
 }
 
 fn answer_release(tam: &TamServer, body: &[u8]) -> Result<Reply, Problem> {
-    let registered = tam.import_release(body, &Availability::Everybody, UnixSecs(now_secs()));
+    let registered = tam.register_release(body, UnixSecs(now_secs()));
     match registered {
         Ok(summary) => {
             let (digest, name) = (summary.digest, summary.name);
-            info!(role = "tam", release = %digest, name, sequence = summary.sequence, "release registered");
+            info!(role = "tam", release = %digest, name, sequence = summary.sequence, available = %summary.availability, "release registered");
             let json = serde_json::json!({
                 "release": digest.to_string(), "ta": summary.ta.to_string(),
                 "name": name, "sequence": summary.sequence,
+                "available": summary.availability.to_string(),
             });
             Ok(Reply::ok("application/json", json.to_string().into_bytes()))
         }

@@ -16,6 +16,7 @@
 mod delivery;
 mod factory;
 mod identity;
+mod notice;
 mod personalization;
 mod procedure;
 mod release;
@@ -24,6 +25,7 @@ mod template;
 pub use delivery::{Delivery, DeliveryRequest};
 pub use factory::{DeliveryKeks, DeviceEndorsement, FactoryManifest, MAX_FACTORY_DEVICES};
 pub use identity::{Identity, IdentityAttribute};
+pub use notice::{MAX_NOTICE_BYTES, MAX_RULE_BYTES, ReleaseNotice};
 pub use personalization::{PersonalizationData, SenderKid, sender_kid};
 pub use procedure::{
     ConfirmMode, KeyKind, MAX_PROCEDURE_BYTES, Procedure, ProtocolProfile, SanTemplate,

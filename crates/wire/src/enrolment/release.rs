@@ -3,8 +3,8 @@
 //! Spec: docs/spec/release-package.md.
 
 use super::{
-    EnrolmentError, MAX_CONFIG_BYTES, MAX_ENCRYPTION_INFO_BYTES, MAX_ENVELOPE_BYTES, MAX_TA_BYTES,
-    no_rest,
+    EnrolmentError, MAX_CONFIG_BYTES, MAX_ENCRYPTION_INFO_BYTES, MAX_ENVELOPE_BYTES,
+    MAX_NOTICE_BYTES, MAX_TA_BYTES, no_rest,
     personalization::{secret, wipe},
     version,
 };
@@ -40,6 +40,9 @@ pub struct ReleasePackage {
     pub config_envelope: Option<Vec<u8>>,
     /// Symmetric only: [`TamSecrets`] as COSE_Encrypt to the TAM's exchange key.
     pub tam_secrets: Option<Vec<u8>>,
+    /// Who may get it: [`super::ReleaseNotice`] as COSE_Sign1 of the release key. A TAM that was
+    /// told nothing delivers the release to nobody.
+    pub notice: Option<Vec<u8>>,
 }
 
 impl ReleasePackage {
@@ -56,6 +59,7 @@ impl ReleasePackage {
             .put(5, self.mode as u8)
             .put_opt(6, self.config_envelope.clone().map(Value::Bytes))
             .put_opt(7, self.tam_secrets.clone().map(Value::Bytes))
+            .put_opt(8, self.notice.clone().map(Value::Bytes))
             .encode()?;
         Self::decode(&bytes)?;
         Ok(bytes)
@@ -67,7 +71,7 @@ impl ReleasePackage {
     /// If the bytes are not a release of this version, or parts and mode contradict each other.
     pub fn decode(bytes: &[u8]) -> Result<Self, EnrolmentError> {
         let max_secrets = MAX_CONFIG_BYTES + MAX_ENCRYPTION_INFO_BYTES;
-        let max = MAX_TA_BYTES + 2 * MAX_ENVELOPE_BYTES + max_secrets + 128;
+        let max = MAX_TA_BYTES + 2 * MAX_ENVELOPE_BYTES + max_secrets + MAX_NOTICE_BYTES + 128;
         cbor::check_len(bytes.len(), "release package", 1, max)?;
         let mut map = MapReader::new(cbor::decode(bytes, 2)?, "release package")?;
         version(&mut map, "release package", VERSION)?;
@@ -98,6 +102,10 @@ impl ReleasePackage {
             .take(7)
             .map(|v| sized(v, "TAM secrets", 1, max_secrets))
             .transpose()?;
+        let notice = map
+            .take(8)
+            .map(|v| sized(v, "notice", 1, MAX_NOTICE_BYTES))
+            .transpose()?;
         no_rest(&map, "release package")?;
         let symmetric = mode == DeliveryMode::Symmetric;
         if config_envelope.is_some() != symmetric || tam_secrets.is_some() != symmetric {
@@ -112,6 +120,7 @@ impl ReleasePackage {
             mode,
             config_envelope,
             tam_secrets,
+            notice,
         })
     }
 }
