@@ -91,6 +91,36 @@ impl Context {
         }
     }
 
+    /// What the TEE reports of itself to its factory: a signed
+    /// [`DeviceReport`](tegata_wire::device::DeviceReport).
+    ///
+    /// # Errors
+    /// [`Error`]; `TEEC_ERROR_BAD_PARAMETERS` from a TEE that the factory made with its keys.
+    pub fn device_report(&self) -> Result<Vec<u8>, Error> {
+        match self
+            .connect()?
+            .call(Request::DeviceReport, self.timeouts.call)?
+        {
+            Reply::DeviceReport(report) => Ok(report),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Hands in the factory's word for this device: a signed
+    /// [`DeviceRecord`](tegata_wire::device::DeviceRecord). The same again changes nothing.
+    ///
+    /// # Errors
+    /// [`Error`]; [`Error::Refused`] says what is wrong with the record.
+    pub fn provision(&self, record: &[u8]) -> Result<(), Error> {
+        let request = Request::Provision {
+            record: record.to_vec(),
+        };
+        match self.connect()?.call(request, self.timeouts.call)? {
+            Reply::Done => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+
     fn contact(&self, request: Request) -> Result<Option<TeepContact>, Error> {
         match self.connect()?.call(request, self.timeouts.control)? {
             Reply::Contact(contact) => Ok(contact.map(|contact| TeepContact {

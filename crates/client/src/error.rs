@@ -86,6 +86,36 @@ pub enum Error {
         /// The system's word.
         source: std::io::Error,
     },
+    /// OP-TEE, or the way to it, returned a code.
+    #[error(
+        "{doing}: {} ({code:#010x}) from {origin}. {mend}", codes::name(*code).unwrap_or("code")
+    )]
+    OpTee {
+        /// What was being done.
+        doing: &'static str,
+        /// `TEEC_ERROR_*`.
+        code: u32,
+        /// Who says so.
+        origin: Origin,
+        /// What to do about it, a sentence.
+        mend: String,
+    },
+    /// The program was built without OP-TEE.
+    #[error(
+        "this program was built without OP-TEE: build it with `--features optee`, or set \
+         `tee = \"socket\"` in agent.toml"
+    )]
+    NoOpTee,
+    /// The kernel has no such login for OP-TEE.
+    #[error(
+        "OP-TEE cannot be told which program calls (login {login}): Linux tells it the user and \
+         the group of a caller only. Use `user` or `group:GID`, and a user of its own for each \
+         application that must not use another's keys"
+    )]
+    LoginUnsupported {
+        /// GP's number of the login method.
+        login: u32,
+    },
     /// The connection ended: the TEE was stopped, or this session with it.
     #[error("the TEE closed the connection")]
     Closed,
@@ -125,7 +155,7 @@ impl Error {
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {
-            Self::Returned { code, .. } => *code,
+            Self::Returned { code, .. } | Self::OpTee { code, .. } => *code,
             Self::Unreachable { .. }
             | Self::Closed
             | Self::TimedOut
@@ -139,6 +169,7 @@ impl Error {
                 RefusalCode::Version => codes::TEEC_ERROR_NOT_SUPPORTED,
                 _ => codes::TEEC_ERROR_GENERIC,
             },
+            Self::NoOpTee | Self::LoginUnsupported { .. } => codes::TEEC_ERROR_NOT_SUPPORTED,
             Self::TooLarge { .. } => codes::TEEC_ERROR_EXCESS_DATA,
             Self::Cancelled => codes::TEEC_ERROR_CANCEL,
         }
@@ -148,9 +179,12 @@ impl Error {
     #[must_use]
     pub const fn origin(&self) -> Origin {
         match self {
-            Self::Returned { origin, .. } => *origin,
+            Self::Returned { origin, .. } | Self::OpTee { origin, .. } => *origin,
             Self::Refused { .. } => Origin::Tee,
-            Self::TooLarge { .. } | Self::Cancelled => Origin::Api,
+            Self::TooLarge { .. }
+            | Self::Cancelled
+            | Self::NoOpTee
+            | Self::LoginUnsupported { .. } => Origin::Api,
             _ => Origin::Comms,
         }
     }
@@ -163,7 +197,7 @@ impl Error {
             Self::Refused { code, .. } => {
                 matches!(code, RefusalCode::Busy | RefusalCode::Environment)
             }
-            Self::Returned { code, .. } => matches!(
+            Self::Returned { code, .. } | Self::OpTee { code, .. } => matches!(
                 *code,
                 codes::TEEC_ERROR_BUSY
                     | codes::TEEC_ERROR_TARGET_DEAD

@@ -1,4 +1,4 @@
-//! The GlobalPlatform TEE Client API in Rust, over the socket of the TEE.
+//! The GlobalPlatform TEE Client API in Rust, over the socket of the TEE or over OP-TEE.
 //!
 //! Purpose: what a client application, the enrolment driver and the TEEP Broker need to speak to
 //! the TEE: [`Context`], [`Session`], [`Operation`], cancellation, and the origin of each error.
@@ -6,6 +6,12 @@
 //!
 //! Invariants: a session lives on a connection of its own, so the kernel tells the TEE who opened
 //! it, and it ends when the client ends, however that happens. Parameters are copied.
+//!
+//! Two ways lead to a TEE ([`TeeAddress`]); what is said on them is the same. Over a socket a
+//! call ends with its time-out whatever the TEE does. Over OP-TEE it runs in the kernel: at its
+//! time-out the TEE is asked to cancel it, again and again, and the call returns when it has. A
+//! call into a TA that is busy waits, over both. [`Canceller`] works over both; over OP-TEE a
+//! cancellation in the very moment in which the call begins may be lost.
 //!
 //! Not trusted by anybody: this crate runs in the client. The TEE believes nothing it says but
 //! what is to be done.
@@ -29,15 +35,19 @@
 //! ```
 #![warn(missing_docs)]
 
+mod address;
 mod broker;
 pub mod codes;
 mod connection;
 mod error;
+#[cfg(feature = "optee")]
+mod ffi;
 mod operation;
 mod session;
 #[cfg(test)]
 mod tests;
 
+pub use address::TeeAddress;
 pub use broker::{TeepContact, TeepOutcome};
 pub use connection::short_socket_path;
 pub use error::{Error, Origin};

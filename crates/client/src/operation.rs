@@ -1,9 +1,8 @@
 //! Parameters of a call, and its cancellation.
 
-use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tegata_wire::rpc::{self, Call, Param, ParamOut, Request};
+use tegata_wire::rpc::{self, Param, ParamOut};
 
 use crate::error::Error;
 
@@ -162,10 +161,13 @@ impl Operation {
 #[derive(Clone, Default)]
 pub struct Canceller(Arc<Mutex<State>>);
 
+/// Asks the TEE to cancel the call that runs.
+pub(crate) type CancelRunning = Box<dyn Fn() + Send>;
+
 #[derive(Default)]
 struct State {
     requested: bool,
-    running: Option<(Arc<UnixStream>, u64)>,
+    running: Option<CancelRunning>,
 }
 
 impl Canceller {
@@ -174,16 +176,8 @@ impl Canceller {
     pub fn cancel(&self) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.requested = true;
-        if let Some((stream, call)) = &state.running {
-            // Nothing follows on this connection before the call has ended, so the frame cannot
-            // fall into another one.
-            let request = Call {
-                id: 0,
-                request: Request::Cancel { call: *call },
-            };
-            if let Ok(frame) = rpc::frame(&request, rpc::FRAME_LEN_BYTES_MAX) {
-                let _ = std::io::Write::write_all(&mut &**stream, &frame);
-            }
+        if let Some(cancel) = &state.running {
+            cancel();
         }
     }
 
@@ -194,22 +188,22 @@ impl Canceller {
             .requested
     }
 
-    /// Runs `send`, which sends the call and returns its number, so that a cancellation comes
-    /// either before it or after it.
-    pub(crate) fn start(
+    /// Runs `begin`, which starts the call and tells how to cancel it, so that a cancellation comes
+    /// either before it or after it. What it gives is dropped in [`Self::finish`] at the latest.
+    pub(crate) fn start<T>(
         &self,
-        stream: Arc<UnixStream>,
-        send: impl FnOnce() -> Result<u64, Error>,
-    ) -> Result<u64, Error> {
+        begin: impl FnOnce() -> Result<(T, CancelRunning), Error>,
+    ) -> Result<T, Error> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.requested {
             return Err(Error::Cancelled);
         }
-        let id = send()?;
-        state.running = Some((stream, id));
-        Ok(id)
+        let (begun, cancel) = begin()?;
+        state.running = Some(cancel);
+        Ok(begun)
     }
 
+    /// The call has ended: nobody cancels it any more, nor is doing so now.
     pub(crate) fn finish(&self) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.running = None;

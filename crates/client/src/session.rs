@@ -1,13 +1,14 @@
 //! Contexts and sessions.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tegata_wire::ids::TaUuid;
 use tegata_wire::rpc::{Info, Login, Reply, Request};
 
-use crate::connection::{Connection, unexpected};
+use crate::address::TeeAddress;
+use crate::connection::{Connection, Purpose, unexpected};
 use crate::error::{Error, Origin};
 use crate::operation::Operation;
 
@@ -33,7 +34,7 @@ impl Default for Timeouts {
 /// `TEEC_Context`: a TEE that a client speaks to. Holds no connection.
 #[derive(Clone, Debug)]
 pub struct Context {
-    socket: PathBuf,
+    address: TeeAddress,
     pub(crate) timeouts: Timeouts,
 }
 
@@ -41,8 +42,14 @@ impl Context {
     /// The TEE that listens on `socket`. Nothing is contacted yet.
     #[must_use]
     pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self::at(TeeAddress::Socket(socket.into()))
+    }
+
+    /// The TEE at `address`. Nothing is contacted yet.
+    #[must_use]
+    pub fn at(address: TeeAddress) -> Self {
         Self {
-            socket: socket.into(),
+            address,
             timeouts: Timeouts::default(),
         }
     }
@@ -54,14 +61,14 @@ impl Context {
         self
     }
 
-    /// The socket.
+    /// Where the TEE is.
     #[must_use]
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    pub const fn address(&self) -> &TeeAddress {
+        &self.address
     }
 
     pub(crate) fn connect(&self) -> Result<Connection, Error> {
-        Connection::open(&self.socket, self.timeouts.control)
+        Connection::open(&self.address, Purpose::Control, self.timeouts.control)
     }
 
     /// What the TEE is, and how it is doing.
@@ -89,7 +96,8 @@ impl Context {
         operation: &mut Operation,
     ) -> Result<Session, Error> {
         let params = operation.wire_params()?;
-        let mut connection = self.connect()?;
+        let purpose = Purpose::Session(login);
+        let mut connection = Connection::open(&self.address, purpose, self.timeouts.control)?;
         let request = Request::OpenSession {
             ta: *ta,
             login,
@@ -184,10 +192,7 @@ fn run(
     if cancel.is_requested() {
         return Err(Error::Cancelled);
     }
-    let stream = connection.stream();
-    let id = cancel.start(stream, || connection.send(request, timeout))?;
-    let reply = connection.answer(id, timeout);
-    cancel.finish();
+    let reply = connection.call_cancellable(request, timeout, &cancel);
     match reply? {
         Reply::Operation {
             code,

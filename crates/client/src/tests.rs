@@ -284,3 +284,14 @@ fn long_paths_work_too() {
     UnixStream::connect(short).unwrap();
     listener.accept().unwrap();
 }
+
+#[test]
+fn a_program_without_op_tee_says_so() {
+    if cfg!(feature = "optee") {
+        return;
+    }
+    let error = Context::at(TeeAddress::OpTee).info().unwrap_err();
+    assert_eq!(error.code(), codes::TEEC_ERROR_NOT_SUPPORTED);
+    assert!(error.to_string().contains("--features optee"));
+    assert!(!error.is_retryable());
+}

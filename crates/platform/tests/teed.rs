@@ -266,7 +266,7 @@ fn walls_that_are_required_and_missing_keep_it_from_starting() {
 #[test]
 fn silent_and_babbling_clients_hurt_nobody() {
     let (_dir, teed) = new();
-    let socket = teed.context().socket().to_owned();
+    let socket = teed.socket();
     let silent: Vec<UnixStream> = (0..20)
         .map(|_| UnixStream::connect(&socket).unwrap())
         .collect();
@@ -288,7 +288,7 @@ fn too_many_connections_are_told_so() {
     device(dir.path());
     std::fs::write(dir.path().join("teed.toml"), "connections_max = 4\n").unwrap();
     let teed = Teed::start(dir.path());
-    let socket = teed.context().socket().to_owned();
+    let socket = teed.socket();
     let held: Vec<UnixStream> = (0..4)
         .map(|_| UnixStream::connect(&socket).unwrap())
         .collect();

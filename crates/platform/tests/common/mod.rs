@@ -52,8 +52,12 @@ impl Teed {
         teed
     }
 
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("teed.sock")
+    }
+
     pub fn context(&self) -> Context {
-        Context::new(self.dir.join("teed.sock"))
+        Context::new(self.socket())
     }
 
     pub fn log(&self) -> String {
