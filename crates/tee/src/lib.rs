@@ -16,6 +16,7 @@ extern crate std;
 pub mod anchors;
 pub mod attest;
 pub mod gp;
+pub mod image;
 pub mod platform;
 pub mod session;
 pub mod storage;

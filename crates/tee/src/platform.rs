@@ -158,7 +158,8 @@ pub struct SecurityDescription {
 pub struct BlobName(String);
 
 impl BlobName {
-    /// Longest name in bytes: fits every file system and OP-TEE's object ids are hashed below it.
+    /// Longest name in bytes: fits every file system, and an OP-TEE object id when packed
+    /// ([`crate::image::blob_id`]).
     pub const MAX_LEN: usize = 96;
 
     /// A name, if it is one.

@@ -131,6 +131,9 @@ pub enum HostError {
     /// The target is busy, or the call would come back to its own caller.
     #[error("target is busy")]
     Busy,
+    /// The TA's module is not one that this TEE runs.
+    #[error("module refused")]
+    BadFormat,
     /// The request makes no sense.
     #[error("bad parameters")]
     BadParameters,
@@ -158,6 +161,7 @@ impl HostError {
             Self::AccessDenied => TEE_ERROR_ACCESS_DENIED,
             Self::OutOfMemory => TEE_ERROR_OUT_OF_MEMORY,
             Self::Busy => TEE_ERROR_BUSY,
+            Self::BadFormat => TEE_ERROR_BAD_FORMAT,
             Self::BadParameters => TEE_ERROR_BAD_PARAMETERS,
             Self::NotSupported => TEE_ERROR_NOT_SUPPORTED,
             Self::Communication => TEE_ERROR_COMMUNICATION,

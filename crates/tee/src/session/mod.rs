@@ -13,6 +13,7 @@
 //! clients; both have limits.
 
 pub mod access;
+pub mod attach;
 pub mod identity;
 pub mod launch;
 
@@ -34,6 +35,7 @@ use crate::storage::TaId;
 use crate::wasm::{TaModule, WasmInstance};
 
 pub use access::{Exclusive, LoadedTa, SharedTee, TeeAccess};
+pub use attach::{Attached, Elsewhere};
 pub use control::CallControl;
 pub use launch::{
     ClientIdentity, Entry, LaunchError, LaunchSpec, Launcher, Lifetime, Outcome, Panic, TaInstance,
@@ -490,7 +492,7 @@ impl SessionManager {
                 Some(u64::MAX) => {}
                 Some(number) => match self.try_take(number, control, chain) {
                     Ok(taken) => {
-                        self.attach(number, session, control);
+                        self.join(number, session, control);
                         return Ok(taken);
                     }
                     Err(Unavailable::Busy) if chain.contains(&number) || !chain.is_empty() => {
@@ -510,7 +512,7 @@ impl SessionManager {
         }
     }
 
-    fn attach(&self, number: u64, session: u32, control: &CallControl) {
+    fn join(&self, number: u64, session: u32, control: &CallControl) {
         let mut state = self.shared.state.lock();
         if let Some(slot) = state.instances.get_mut(&number) {
             slot.sessions = slot.sessions.saturating_add(1);
@@ -554,6 +556,7 @@ impl SessionManager {
             instance: number,
             ta: loaded.id,
             running: Arc::clone(&running),
+            calls_out: true,
         });
         let spec = LaunchSpec {
             ta: loaded.id,
@@ -587,7 +590,7 @@ impl SessionManager {
             Outcome::Returned {
                 code: TEE_SUCCESS, ..
             } => {
-                self.attach(number, session, control);
+                self.join(number, session, control);
                 Ok(Taken { number, instance })
             }
             Outcome::Returned { code, .. } => {

@@ -34,6 +34,8 @@ pub(super) struct InstanceServices {
     pub(super) instance: u64,
     pub(super) ta: TaId,
     pub(super) running: Arc<spin::Mutex<Running>>,
+    /// Whether it may open sessions with other TAs.
+    pub(super) calls_out: bool,
 }
 
 impl InstanceServices {
@@ -60,6 +62,15 @@ impl InstanceServices {
             instance,
         };
         shared.state.lock().locks.take(object)
+    }
+
+    /// The manager, for calls to other TAs.
+    fn manager(&self) -> Result<SessionManager, HostError> {
+        if !self.calls_out {
+            return Err(HostError::NotSupported);
+        }
+        let shared = self.shared()?;
+        Ok(SessionManager { shared })
     }
 
     fn caller(&self) -> (Caller, Running) {
@@ -231,9 +242,7 @@ impl HostServices for InstanceServices {
         timeout_ms: u32,
         params: Params,
     ) -> Result<TaReply, HostError> {
-        let manager = SessionManager {
-            shared: self.shared()?,
-        };
+        let manager = self.manager()?;
         let (caller, running) = self.caller();
         let control = manager.nested(&running.control, timeout_ms);
         let ta = TaUuid(destination);
@@ -247,18 +256,16 @@ impl HostServices for InstanceServices {
         command: u32,
         params: Params,
     ) -> Result<TaReply, HostError> {
-        let manager = SessionManager {
-            shared: self.shared()?,
-        };
+        let manager = self.manager()?;
         let (caller, running) = self.caller();
         let control = manager.nested(&running.control, timeout_ms);
         Ok(manager.invoke_from(&caller, session, command, params, &control, &running.chain))
     }
 
     fn ta_close(&mut self, session: u32) {
-        if let Ok(shared) = self.shared() {
+        if let Ok(manager) = self.manager() {
             let (caller, _) = self.caller();
-            SessionManager { shared }.close_session(&caller, session);
+            manager.close_session(&caller, session);
         }
     }
 

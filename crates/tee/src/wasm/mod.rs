@@ -71,6 +71,12 @@ pub enum ModuleError {
     /// Not valid Wasm of the allowed kind.
     #[error("module is not valid: {0}")]
     Invalid(#[source] Error),
+    /// Not well-formed Wasm.
+    #[error("module is not well-formed at byte {at}")]
+    NotWellFormed {
+        /// Where it ceases to be.
+        at: usize,
+    },
     /// It has a code section without a function in it.
     #[error("module has no function of its own")]
     NoFunctions,
@@ -117,6 +123,29 @@ fn refuse_empty_code(bytes: &[u8]) -> Result<(), ModuleError> {
         }
     }
     Ok(())
+}
+
+/// What a module declares of itself, without compiling it: for who hands modules to others to run.
+///
+/// # Errors
+/// [`ModuleError`] if it is too long, is not well-formed up to its property section, or its
+/// properties are wrong.
+pub fn declared_properties(bytes: &[u8]) -> Result<TaProperties, ModuleError> {
+    if bytes.len() > MODULE_LEN_BYTES_MAX {
+        return Err(ModuleError::TooLarge { got: bytes.len() });
+    }
+    for payload in wasmparser::Parser::new(0).parse_all(bytes) {
+        match payload {
+            Ok(wasmparser::Payload::CustomSection(section))
+                if section.name() == PROPERTY_SECTION =>
+            {
+                return Ok(TaProperties::parse(section.data())?);
+            }
+            Ok(_) => {}
+            Err(error) => return Err(ModuleError::NotWellFormed { at: error.offset() }),
+        }
+    }
+    Ok(TaProperties::default())
 }
 
 impl TaModule {
