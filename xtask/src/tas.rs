@@ -22,7 +22,7 @@ const STACK: u32 = 64 * 1024;
 /// A TA: package, file name of the built module, and where it is checked in.
 const TAS: [(&str, &str, &str); 1] = [(
     "tegata-ta-enrol",
-    "tegata_ta_enrol.wasm",
+    "enrol.wasm",
     "tas/enrol/enrol.wasm",
 )];
 

@@ -13,14 +13,14 @@
 #![no_std]
 extern crate alloc;
 
-mod cert;
-mod chain;
-mod device;
-mod enrol;
-mod keys;
-mod message;
-mod orders;
-mod record;
+pub mod cert;
+pub mod chain;
+pub mod device;
+pub mod enrol;
+pub mod keys;
+pub mod message;
+pub mod orders;
+pub mod record;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -63,7 +63,7 @@ const STATE_INSTALLED: u32 = 3;
 const STATE_RENEWING: u32 = 4;
 
 /// A session: its owner.
-struct Enrol {
+pub struct Enrol {
     owner: Identity,
 }
 
@@ -245,11 +245,3 @@ fn status(name: &Name) -> Result<Vec<u8>> {
     }
     Ok(e.into_writer())
 }
-
-tegata_ta_sdk::trusted_app!(
-    Enrol,
-    "gpd.ta.version = 0.1.0\n\
-     gpd.ta.description = Tegata enrolment\n\
-     gpd.ta.dataSize = 2097152\n\
-     gpd.ta.stackSize = 65536\n"
-);
