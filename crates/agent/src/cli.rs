@@ -16,7 +16,11 @@ use crate::config::{Config, ConfigError};
 use crate::daemon::{Daemon, DaemonError};
 use crate::enrol::{self, Boundary, Crossing, EnrolError, Step, Watch};
 use crate::http::Http;
+use crate::keys::KeysError;
 use crate::teep::{self, Purpose, TeepError, TeepEvent};
+
+mod device;
+mod keys;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -26,6 +30,7 @@ use crate::teep::{self, Purpose, TeepError, TeepEvent};
     after_help = "Examples:\n  \
         tegata-agent --dir devices/01ab… sync            fetch what the TAM has for this device\n  \
         tegata-agent --dir devices/01ab… enrol --label web --out cert.pem\n  \
+        tegata-agent --dir devices/01ab… sign --label web --in FILE --out FILE.sig\n  \
         tegata-agent --config /etc/tegata/agent.toml run   the daemon\n  \
         tegata-agent --dir devices/01ab… info --json     what the TEE says of itself"
 )]
@@ -55,6 +60,31 @@ enum Command {
         The key belongs to the user that runs this; no other user can use it. Running it again \
         after a failure goes on where it stopped.")]
     Enrol(Enrol),
+    /// Sign a file with a key of this caller, which never leaves the TEE.
+    #[command(after_help = "Example:\n  \
+        tegata-agent --dir devices/01ab… sign --label web --in report.json --out report.sig\n  \
+        openssl dgst -sha256 -verify pub.pem -signature report.sig report.json\n\n\
+        ECDSA over SHA-256 (P-256) or SHA-384 (P-384) of the file, in DER; Ed25519 over the file \
+        itself, 64 bytes.")]
+    Sign(keys::Sign),
+    /// Read the certificate and chain of a label.
+    #[command(after_help = "Example:\n  \
+        tegata-agent --dir devices/01ab… certificate --label web --out cert.pem")]
+    Certificate(keys::Certificate),
+    /// List the labels under which this caller has keys.
+    #[command(after_help = "Example:\n  tegata-agent --dir devices/01ab… list --json")]
+    List(keys::Caller),
+    /// At the factory: have a TEE that makes its own keys report who it is.
+    #[command(after_help = "Example:\n  \
+        tegata-agent --config agent.toml report --out device.report\n\n\
+        Bring the file to the factory station: `tegata factory adopt --report device.report …`. It \
+        holds public keys only.")]
+    Report(device::Report),
+    /// Hand the factory's word for this device to a TEE that makes its own keys.
+    #[command(after_help = "Example:\n  \
+        tegata-agent --config agent.toml provision --record device.cose\n\n\
+        `tegata factory adopt` wrote the file. Doing it again with the same file changes nothing.")]
+    Provision(device::Provision),
     /// Tell what the TEE is and how it is doing.
     Info,
 }
@@ -116,8 +146,12 @@ enum CliError {
     UnknownTa { name: String },
     #[error("which TA? Give --ta, or set enrol_ta in agent.toml: {installed} TAs are installed")]
     WhichTa { installed: usize },
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     #[error("no CA is known: set `ca_url` in agent.toml")]
     NoCa,
+    #[error("cannot read {}: {reason}", path.display())]
+    Read { path: PathBuf, reason: String },
     #[error("cannot write {}: {source}", path.display())]
     Write {
         path: PathBuf,
@@ -157,7 +191,7 @@ fn run(cli: &Cli) -> Result<(), CliError> {
         (None, None) => PathBuf::from("agent.toml"),
     };
     let config = Config::load(&path)?;
-    let tee = Context::new(&config.tee_socket);
+    let tee = Context::at(config.tee_address());
     match &cli.command {
         Command::Run => {
             start_log(&config, cli.json);
@@ -165,6 +199,11 @@ fn run(cli: &Cli) -> Result<(), CliError> {
         }
         Command::Sync(args) => sync(cli, &config, &tee, args),
         Command::Enrol(args) => enrol(cli, &config, &tee, args),
+        Command::Sign(args) => keys::sign(cli, &config, &tee, args),
+        Command::Certificate(args) => keys::certificate(cli, &config, &tee, args),
+        Command::List(args) => keys::list(cli, &config, &tee, args),
+        Command::Report(args) => device::report(cli, &tee, args),
+        Command::Provision(args) => device::provision(cli, &tee, args),
         Command::Info => info(cli, &tee),
     }
 }
@@ -196,17 +235,7 @@ fn enrol(cli: &Cli, config: &Config, tee: &Context, args: &Enrol) -> Result<(), 
     if config.ca_url.is_empty() && !args.via_agent {
         return Err(CliError::NoCa);
     }
-    let ta = match args.ta.as_ref().or(config.enrol_ta.as_ref()) {
-        Some(name) => named(config, name)?,
-        None => match tee.info()?.trusted_apps.as_slice() {
-            [only] => only.ta,
-            several => {
-                return Err(CliError::WhichTa {
-                    installed: several.len(),
-                });
-            }
-        },
-    };
+    let ta = which_ta(config, tee, args.ta.as_ref())?;
     let http = Http::new(config.http_timeout());
     let direct = HttpCarrier::new(http.clone(), &config.ca_url);
     let timeout = config.http_timeout().saturating_add(Duration::from_secs(5));
@@ -245,10 +274,7 @@ fn enrol(cli: &Cli, config: &Config, tee: &Context, args: &Enrol) -> Result<(), 
         other => other?,
     };
     if let Some(path) = &args.out {
-        write_whole(path, enrolled.chain_pem.as_bytes()).map_err(|source| CliError::Write {
-            path: path.clone(),
-            source,
-        })?;
+        write_out(path, enrolled.chain_pem.as_bytes())?;
     }
     if cli.json {
         print_json(&json!({
@@ -304,6 +330,19 @@ fn info(cli: &Cli, tee: &Context) -> Result<(), CliError> {
     Ok(())
 }
 
+/// The TA that is named, the configured one, or the only one.
+fn which_ta(config: &Config, tee: &Context, name: Option<&String>) -> Result<TaUuid, CliError> {
+    match name.or(config.enrol_ta.as_ref()) {
+        Some(name) => named(config, name),
+        None => match tee.info()?.trusted_apps.as_slice() {
+            [only] => Ok(only.ta),
+            several => Err(CliError::WhichTa {
+                installed: several.len(),
+            }),
+        },
+    }
+}
+
 fn named(config: &Config, name: &str) -> Result<TaUuid, CliError> {
     config
         .ta(name)
@@ -323,6 +362,31 @@ fn login(text: &str) -> Result<Login, String> {
             }
         },
     })
+}
+
+/// Writes a result to a file.
+fn write_out(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+    write_whole(path, bytes).map_err(|source| CliError::Write {
+        path: path.into(),
+        source,
+    })
+}
+
+/// Reads a file of at most `max` bytes.
+fn read_in(path: &Path, max: u64) -> Result<Vec<u8>, CliError> {
+    let wrong = |reason: String| CliError::Read {
+        path: path.into(),
+        reason,
+    };
+    let file = std::fs::File::open(path).map_err(|e| wrong(e.to_string()))?;
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, max + 1), &mut bytes)
+        .map_err(|e| wrong(e.to_string()))?;
+    if u64::try_from(bytes.len()).is_ok_and(|len| len <= max) {
+        Ok(bytes)
+    } else {
+        Err(wrong(format!("it is longer than {max} bytes")))
+    }
 }
 
 /// Writes a file whole or not at all.

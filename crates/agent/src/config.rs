@@ -5,13 +5,28 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use tegata_client::TeeAddress;
 use tegata_wire::ids::TaUuid;
+
+/// By which way the TEE is reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum TeeKind {
+    /// The socket of `tegata-teed`.
+    #[default]
+    Socket,
+    /// OP-TEE, through the kernel.
+    OpTee,
+}
 
 /// `agent.toml`. Every key has a default; unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Socket of the TEE.
+    /// By which way the TEE is reached.
+    pub tee: TeeKind,
+    /// Socket of the TEE, if that is the way.
     pub tee_socket: PathBuf,
     /// Socket of this agent, for local applications.
     pub agent_socket: PathBuf,
@@ -43,6 +58,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            tee: TeeKind::Socket,
             tee_socket: "teed.sock".into(),
             agent_socket: "agent.sock".into(),
             agent_socket_mode: "0660".into(),
@@ -163,6 +179,15 @@ impl Config {
         Ok(config)
     }
 
+    /// Where the TEE is.
+    #[must_use]
+    pub fn tee_address(&self) -> TeeAddress {
+        match self.tee {
+            TeeKind::Socket => TeeAddress::Socket(self.tee_socket.clone()),
+            TeeKind::OpTee => TeeAddress::OpTee,
+        }
+    }
+
     /// The TA of that UUID or name.
     #[must_use]
     pub fn ta(&self, name: &str) -> Option<TaUuid> {
@@ -207,6 +232,16 @@ mod tests {
         .unwrap();
         assert_eq!(config.tee_socket, Path::new("/d/teed.sock"));
         assert!(config.ta("enrol").is_some() && config.ta("other").is_none());
+    }
+
+    #[test]
+    fn the_way_to_the_tee_is_chosen() {
+        let socket = TeeAddress::Socket("/d/teed.sock".into());
+        assert_eq!(parse("").unwrap().tee_address(), socket);
+        assert_eq!(parse("tee = \"socket\"").unwrap().tee_address(), socket);
+        let optee = parse("tee = \"optee\"").unwrap();
+        assert_eq!(optee.tee_address(), TeeAddress::OpTee);
+        assert!(parse("tee = \"sgx\"").unwrap_err().contains("optee"));
     }
 
     #[test]

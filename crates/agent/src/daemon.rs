@@ -47,7 +47,7 @@ impl Daemon {
     pub fn new(config: Config) -> Arc<Self> {
         let http = Http::new(config.http_timeout());
         Arc::new(Self {
-            tee: Context::new(&config.tee_socket),
+            tee: Context::at(config.tee_address()),
             carrier: HttpCarrier::new(http.clone(), &config.ca_url),
             http,
             visiting: Mutex::new(()),

@@ -35,6 +35,12 @@ pub mod command {
     pub const ENROL_CONFIRM: u32 = 3;
     /// Read certificate and chain.
     pub const GET_CERTIFICATE: u32 = 4;
+    /// Sign with the key of a label.
+    pub const SIGN: u32 = 5;
+    /// List the caller's labels.
+    pub const LIST: u32 = 6;
+    /// Read the public key of a label.
+    pub const GET_PUBLIC_KEY: u32 = 8;
 }
 
 /// What is wanted.
@@ -454,8 +460,8 @@ impl Driver<'_> {
 pub fn ta_is_missing(error: &EnrolError) -> bool {
     matches!(
         error,
-        EnrolError::Tee { step: Step::Open, source }
-            if source.code() == codes::TEEC_ERROR_ITEM_NOT_FOUND
+        EnrolError::Tee { step: Step::Open, source: Error::Returned { code, .. } }
+            if *code == codes::TEEC_ERROR_ITEM_NOT_FOUND
     )
 }
 

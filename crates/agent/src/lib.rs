@@ -17,6 +17,7 @@ pub mod config;
 pub mod daemon;
 pub mod enrol;
 pub mod http;
+pub mod keys;
 pub mod retry;
 pub mod socket;
 pub mod teep;

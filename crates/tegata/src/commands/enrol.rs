@@ -137,7 +137,7 @@ fn agent_config(device: &Path) -> Outcome<AgentConfig> {
 /// TEE or agent do not answer; the TAM does not deliver.
 pub fn wait_for_ta(device: &Path, ta: &TaUuid) -> Outcome<()> {
     let config = agent_config(device)?;
-    let context = Context::new(&config.tee_socket);
+    let context = Context::at(config.tee_address());
     let installed = || -> Outcome<bool> {
         let info = context.info().map_err(|e| tee_fault("ask the TEE", &e))?;
         Ok(info.trusted_apps.iter().any(|app| app.ta == *ta))
@@ -169,7 +169,7 @@ pub fn wait_for_ta(device: &Path, ta: &TaUuid) -> Outcome<()> {
 /// The step that failed.
 pub fn enrol(device: &Path, ta: &TaUuid, label: &str, attempts: u32) -> Outcome<Enrolled> {
     let config = agent_config(device)?;
-    let context = Context::new(&config.tee_socket);
+    let context = Context::at(config.tee_address());
     let carrier = AgentCarrier::new(&config.agent_socket, CARRY_TIMEOUT);
     let request = Request {
         attempts,
@@ -191,7 +191,7 @@ pub fn enrol(device: &Path, ta: &TaUuid, label: &str, attempts: u32) -> Outcome<
 /// caller that was cut off after its success and asks again wants the one that was made.
 fn there(device: &Path, ta: &TaUuid, label: &str) -> Outcome<Option<Enrolled>> {
     let config = agent_config(device)?;
-    let context = Context::new(&config.tee_socket);
+    let context = Context::at(config.tee_address());
     let begun = Instant::now();
     let found = driver::certificate(&context, &Request::new(*ta, label)).ok();
     Ok(found.map(|chain_pem| Enrolled {

@@ -1,0 +1,113 @@
+//! `sign`, `certificate` and `list`: what an application does with the keys that it enrolled.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+use tegata_client::{Context, Login};
+
+use super::{Cli, CliError, login, print_json, read_in, which_ta, write_out};
+use crate::config::Config;
+use crate::keys::Keys;
+
+/// Whose keys, and in which TA.
+#[derive(Debug, Args)]
+pub(super) struct Caller {
+    /// The enrolment TA: a UUID, or a name from agent.toml. Default: `enrol_ta`, or the only TA.
+    #[arg(long, value_name = "TA")]
+    ta: Option<String>,
+    /// Whose key it is: `user`, `public`, `application`, `user-application` or `group:GID`.
+    #[arg(long, default_value = "user", value_parser = login)]
+    login: Login,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Sign {
+    /// Name of the key, as it was enrolled.
+    #[arg(long)]
+    label: String,
+    /// The file to sign, at most 256 MiB; with an Ed25519 key at most 256 KiB.
+    #[arg(long = "in", value_name = "FILE")]
+    input: PathBuf,
+    /// Where the signature goes.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    #[command(flatten)]
+    caller: Caller,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Certificate {
+    /// Name of key and certificate, as they were enrolled.
+    #[arg(long)]
+    label: String,
+    /// Write certificate and chain (PEM) there instead of to the standard output.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    caller: Caller,
+}
+
+fn open(config: &Config, tee: &Context, caller: &Caller) -> Result<Keys, CliError> {
+    let ta = which_ta(config, tee, caller.ta.as_ref())?;
+    Ok(Keys::open(tee, &ta, caller.login)?)
+}
+
+pub(super) fn sign(cli: &Cli, config: &Config, tee: &Context, args: &Sign) -> Result<(), CliError> {
+    let content = read_in(&args.input, INPUT_LEN_BYTES_MAX)?;
+    let keys = open(config, tee, &args.caller)?;
+    let signature = keys.sign(&args.label, &content)?;
+    write_out(&args.out, &signature.bytes)?;
+    if cli.json {
+        print_json(&json!({
+            "event": "signed", "label": args.label, "algorithm": signature.algorithm,
+            "path": args.out, "bytes": signature.bytes.len(),
+        }));
+    } else {
+        println!("{}: {}", signature.algorithm, args.out.display());
+    }
+    Ok(())
+}
+
+pub(super) fn certificate(
+    cli: &Cli,
+    config: &Config,
+    tee: &Context,
+    args: &Certificate,
+) -> Result<(), CliError> {
+    let pem = open(config, tee, &args.caller)?.certificate(&args.label)?;
+    if let Some(path) = &args.out {
+        write_out(path, pem.as_bytes())?;
+    }
+    if cli.json {
+        print_json(&json!({ "event": "certificate", "label": args.label, "certificate": pem }));
+    } else if let Some(path) = &args.out {
+        println!("certificate and chain: {}", path.display());
+    } else {
+        print!("{pem}");
+    }
+    Ok(())
+}
+
+pub(super) fn list(
+    cli: &Cli,
+    config: &Config,
+    tee: &Context,
+    args: &Caller,
+) -> Result<(), CliError> {
+    let labels = open(config, tee, args)?.list()?;
+    for (label, state) in &labels {
+        if cli.json {
+            print_json(&json!({ "event": "key", "label": label, "state": state.name() }));
+        } else {
+            println!("{label:<24} {}", state.name());
+        }
+    }
+    if labels.is_empty() && !cli.json {
+        println!("this caller has no keys");
+    }
+    Ok(())
+}
+
+/// Longest file to sign, in bytes: it is read into memory.
+const INPUT_LEN_BYTES_MAX: u64 = 256 << 20;
