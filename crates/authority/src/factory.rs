@@ -10,6 +10,7 @@ use tegata_crypto::cose::{CoseError, Sign1Headers, sign1, verify_sign1};
 use tegata_crypto::device_keys::{
     attestation_key, delivery_ecdh_key, delivery_kek, software_derive, teep_key,
 };
+use tegata_crypto::provisioning::ProvisioningError;
 use tegata_crypto::{CryptoError, KeyAlg, Provider, PublicKey, Rng, Secret, Signer};
 use tegata_wire::device::{DeviceIdentity, Oem};
 use tegata_wire::enrolment::{
@@ -18,6 +19,10 @@ use tegata_wire::enrolment::{
 use tegata_wire::ids::{ClassId, Ueid, VendorId};
 
 use crate::UnixSecs;
+
+mod adopt;
+
+pub use adopt::{AdoptedBatch, Anchors, adopt_devices};
 
 /// What a batch of devices has in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +79,9 @@ pub enum FactoryError {
     /// An IMEI type code that is not of eight digits.
     #[error("an IMEI type code has eight digits, for example 35175605")]
     TypeCode,
+    /// Two reports are of one device.
+    #[error("device {0} is reported twice: give each report once")]
+    RepeatedDevice(Ueid),
     /// Two devices of the batch share a key, or a key is used for two purposes.
     #[error("two keys of the batch are the same")]
     RepeatedKey,
@@ -83,6 +91,14 @@ pub enum FactoryError {
     /// A name or number outside its limits.
     #[error("the batch cannot be described: {0}")]
     Enrolment(#[from] EnrolmentError),
+    /// A device's record cannot be written.
+    #[error("the record of device {ueid} cannot be made: {source}")]
+    Record {
+        /// The device.
+        ueid: Ueid,
+        /// Why.
+        source: ProvisioningError,
+    },
     /// Not signed by a trusted factory key.
     #[error("the manifest is not signed by a factory key that is trusted here: {0}")]
     Untrusted(CoseError),
@@ -112,7 +128,9 @@ pub fn make_devices(
     let mut secrets = Vec::with_capacity(count);
     let mut keks = DeliveryKeks::new();
     for number in (spec.first_number..).take(count) {
-        let identity = identity(rng, spec, number)?;
+        let mut random = [0; 16];
+        rng.fill(&mut random)?;
+        let identity = identity(Ueid::from_random(random), spec, number)?;
         let mut tee_key = Secret::new([0; 32]);
         rng.fill(tee_key.expose_secret_mut())?;
         let derive =
@@ -163,16 +181,11 @@ pub fn sign_manifest(
     .map_err(FactoryError::Sign)
 }
 
-fn identity(
-    rng: &mut dyn Rng,
-    spec: &BatchSpec,
-    number: u64,
-) -> Result<DeviceIdentity, FactoryError> {
-    let mut random = [0; 16];
-    rng.fill(&mut random)?;
+/// Who device `number` of a batch is.
+fn identity(ueid: Ueid, spec: &BatchSpec, number: u64) -> Result<DeviceIdentity, FactoryError> {
     let vendor = VendorId::derive(&spec.vendor_domain);
     Ok(DeviceIdentity {
-        ueid: Ueid::from_random(random),
+        ueid,
         serial: format!("{}{number:06}", spec.serial_prefix),
         oemid: spec.oemid.clone(),
         hwmodel: spec.model.as_bytes().to_vec(),

@@ -61,6 +61,7 @@ fn run(command: Command) -> Outcome<ExitCode> {
         Command::Ta(Ta::Publish(args)) => commands::ta::publish(&args)?,
         Command::Ta(Ta::Withdraw(args)) => commands::ta::withdraw(&args)?,
         Command::Factory(FactoryCommand::Make(args)) => commands::factory::run(&args)?,
+        Command::Factory(FactoryCommand::Adopt(args)) => commands::factory::adopt::run(&args)?,
         Command::Factory(FactoryCommand::Import(args)) | Command::Device(Device::Import(args)) => {
             commands::import::run(&args)?;
         }

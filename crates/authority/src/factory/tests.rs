@@ -90,3 +90,95 @@ fn too_many_devices_are_refused_before_any_is_made() {
     );
     assert!(matches!(made, Err(FactoryError::TooMany)));
 }
+
+/// A device with a hardware TEE: its keys and its report.
+fn reported(seed: u8) -> (Vec<u8>, Ueid) {
+    use tegata_crypto::provisioning::sign_report;
+    use tegata_wire::device::DeviceReport;
+    let root = Secret::new([seed; 32]);
+    let derive = |label: &str, context: &[u8]| software_derive(&RustCrypto, &root, label, context);
+    let attestation = attestation_key(&RustCrypto, &derive).unwrap();
+    let cose = |key: PrivateKey| key.public_key().to_cose_key().unwrap();
+    let ueid = Ueid::from_random([seed; 16]);
+    let report = DeviceReport {
+        ueid,
+        attestation_key: attestation.public_key().to_cose_key().unwrap(),
+        teep_key: cose(teep_key(&RustCrypto, &derive).unwrap()),
+        delivery_key: cose(delivery_ecdh_key(&RustCrypto, &derive).unwrap()),
+        tee_version: "0.1.0".into(),
+    };
+    (sign_report(&report, &attestation).unwrap(), ueid)
+}
+
+#[test]
+fn devices_that_report_themselves_are_adopted() {
+    use tegata_crypto::provisioning::{verify_record, verify_report};
+    let p = &RustCrypto;
+    let factory = PrivateKey::generate(KeyAlg::P256, &mut Counting(1)).unwrap();
+    let keys = [factory.public_key().clone()];
+    let optee = BatchSpec {
+        security_level: "optee".into(),
+        ..spec()
+    };
+    let anchors = Anchors {
+        release_keys: vec![keys[0].to_cose_key().unwrap()],
+        tam_keys: vec![keys[0].to_cose_key().unwrap()],
+        tam_uri: Some("http://tam/tam".into()),
+    };
+    let adopt = |reports: &[&[u8]]| {
+        let reports = reports.iter().map(|r| verify_report(p, r).unwrap());
+        adopt_devices(&optee, reports.collect(), &anchors, &factory, UnixSecs(5))
+    };
+    let ((first, first_ueid), (second, second_ueid)) = (reported(1), reported(2));
+    let batch = adopt(&[&first, &second]).unwrap();
+    let signed = sign_manifest(&batch.manifest, &factory).unwrap();
+    let endorsed = verify_manifest(p, &signed, &keys).unwrap();
+    let device = &endorsed.devices()[1];
+    assert_eq!(*device.ueid(), second_ueid);
+    assert_eq!(device.security_level(), "optee");
+    assert_eq!(device.hardware().serial, "TG-000042");
+    assert_eq!(
+        device.attestation_key(),
+        verify_report(p, &second).unwrap().attestation_key()
+    );
+    // Each device believes its own record, and no other.
+    let (ueid, record) = &batch.records[0];
+    assert_eq!(*ueid, first_ueid);
+    let own = verify_record(p, record, &keys, &first_ueid).unwrap();
+    assert_eq!(own.record().identity, *endorsed.devices()[0].hardware());
+    assert_eq!(own.record().tam_uri.as_deref(), Some("http://tam/tam"));
+    verify_record(p, record, &keys, &second_ueid).unwrap_err();
+
+    let twice = adopt(&[&first, &second, &first]);
+    assert!(matches!(twice, Err(FactoryError::RepeatedDevice(ueid)) if ueid == first_ueid));
+    let nobody = adopt(&[]).unwrap();
+    assert!(nobody.records.is_empty());
+}
+
+#[test]
+fn two_devices_with_one_key_are_one_device() {
+    use tegata_crypto::provisioning::{sign_report, verify_report};
+    use tegata_wire::device::DeviceReport;
+    let p = &RustCrypto;
+    let key = |seed| PrivateKey::generate(KeyAlg::P256, &mut Counting(seed)).unwrap();
+    let (attestation, teep, delivery, other) = (key(1), key(2), key(3), key(4));
+    let report = |seed: u8, attestation: &PrivateKey, teep: &PrivateKey| {
+        let cose = |key: &PrivateKey| key.public_key().to_cose_key().unwrap();
+        let report = DeviceReport {
+            ueid: Ueid::from_random([seed; 16]),
+            attestation_key: cose(attestation),
+            teep_key: cose(teep),
+            delivery_key: cose(&delivery),
+            tee_version: "1".into(),
+        };
+        verify_report(p, &sign_report(&report, attestation).unwrap()).unwrap()
+    };
+    let reports = vec![report(1, &attestation, &teep), report(2, &other, &key(5))];
+    let anchors = Anchors {
+        release_keys: vec![],
+        tam_keys: vec![],
+        tam_uri: None,
+    };
+    let adopted = adopt_devices(&spec(), reports, &anchors, &key(9), UnixSecs(5));
+    assert!(matches!(adopted, Err(FactoryError::RepeatedKey)));
+}

@@ -211,6 +211,7 @@ Examples:
     tegata ta release --name enrol --profile iot-device
     tegata ta release --wasm my_ta.wasm --name enrol --profile iot-device --seq 2 --available 10%
     tegata ta release --name enrol --profile iot-device --available batch:2026-11-a
+    tegata ta release --name enrol --profile iot-device,signing   # the first is the default
 
 Without --wasm the enrolment TA of this program is released. Without --seq the next sequence
 number is taken; a device never goes back to a lower one.")]
@@ -240,9 +241,10 @@ pub struct TaRelease {
     /// Name of the TA; together with the release key it makes the TA's UUID
     #[arg(long, value_name = "NAME")]
     pub name: String,
-    /// Certificate profile of the procedure, from profiles.toml
-    #[arg(long, value_name = "PROFILE")]
-    pub profile: String,
+    /// Certificate profiles the TA may ask for, from profiles.toml, with commas between them or the
+    /// option again; the first is made when a device names none
+    #[arg(long, value_name = "PROFILE", required = true, value_delimiter = ',')]
+    pub profile: Vec<String>,
     /// How keys are delivered
     #[arg(long, value_enum, default_value = "asymmetric")]
     pub mode: ReleaseMode,
@@ -290,6 +292,26 @@ Examples:
 Writes OUT/manifest.cose (public: import it at CA, TAM and Verifier) and one directory for each
 device, OUT/devices/<ueid>/, with the device's own secrets (mode 0600).")]
     Make(FactoryMake),
+    /// Take in devices that made their keys themselves: check their reports, endorse them
+    #[command(after_long_help = "\
+Examples:
+    tegata factory adopt --report device.report --out station
+    tegata factory adopt --report reports/*.report --out station --model gateway-2 --batch 2026-11-b
+
+For devices with a hardware TEE (OP-TEE). On each device, in the factory:
+
+    tegata-agent --config agent.toml report --out device.report
+
+Writes OUT/manifest.cose (import it at CA, TAM and Verifier) and, for each device,
+OUT/devices/<ueid>/device.cose, the factory's word for it, and agent.toml. Bring both onto the
+device and run there:
+
+    tegata-agent --config agent.toml provision --record device.cose
+
+No secret leaves the device or enters it. The TEE's image must be built for this factory: give its
+build TEGATA_FACTORY_KEY, the file trust/factory.pem of this installation. docs/ops/optee.md has
+the whole way.")]
+    Adopt(FactoryAdopt),
     /// Import a factory manifest into the stores of the roles on this machine
     #[command(after_long_help = "\
 Examples:
@@ -326,6 +348,30 @@ pub struct FactoryMake {
     /// Also write the devices' symmetric delivery keys for the TAM (secret; paper profile)
     #[arg(long)]
     pub paper: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct FactoryAdopt {
+    #[command(flatten)]
+    pub common: Common,
+    /// Reports of the devices, as `tegata-agent report` wrote them
+    #[arg(long = "report", value_name = "FILE", num_args = 1.., required = true)]
+    pub reports: Vec<PathBuf>,
+    /// Directory for the batch; made if missing
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Model name; that of the configuration when absent
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// Name of the batch; date and time when absent
+    #[arg(long, value_name = "NAME")]
+    pub batch: Option<String>,
+    /// TAM URI written into the devices; that of the configuration when absent
+    #[arg(long, value_name = "URL")]
+    pub tam_url: Option<String>,
+    /// CA base URL written into the devices; that of the configuration when absent
+    #[arg(long, value_name = "URL")]
+    pub ca_url: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -446,6 +492,7 @@ impl Command {
             Self::Ta(Ta::Publish(args)) => args.common.json,
             Self::Ta(Ta::Withdraw(args)) => args.common.json,
             Self::Factory(FactoryCommand::Make(args)) => args.common.json,
+            Self::Factory(FactoryCommand::Adopt(args)) => args.common.json,
             Self::Factory(FactoryCommand::Import(args)) | Self::Device(Device::Import(args)) => {
                 args.common.json
             }

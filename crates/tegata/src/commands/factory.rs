@@ -1,4 +1,5 @@
-//! `tegata factory make`: the station where devices get identity and keys.
+//! `tegata factory make`: the station where devices get identity and keys. Its sister
+//! `tegata factory adopt` takes in devices that made their keys themselves.
 //!
 //! The station draws each device's root key, exports the public halves into a signed manifest, and
 //! writes the rest into the device's own directory alone. What it stands for is a production line
@@ -18,13 +19,15 @@ use tegata_wire::device::{DeviceFile, Oem};
 use tegata_wire::ids::{SignerId, TaUuid};
 use zeroize::Zeroizing;
 
-use crate::cli::{FactoryMake, show};
+use crate::cli::{Common, FactoryMake, show};
 use crate::config::{self, Config};
 use crate::fault::{Fault, Outcome};
 use crate::files::{self, Readers};
 use crate::stores::now_secs;
 use crate::vault::{self, crypto_fault};
 use crate::{serve, trust};
+
+pub mod adopt;
 
 /// What the evidence of the software backend says about its wall.
 const SECURITY_LEVEL: &str = "software";
@@ -84,7 +87,7 @@ pub struct Order<'a> {
 /// Configuration, keys or files.
 pub fn run(args: &FactoryMake) -> Outcome<()> {
     let config = config::load(&args.common.config)?;
-    let (ca_url, tam_url) = urls(&config, args)?;
+    let (ca_url, tam_url) = urls(&config, args.ca_url.as_ref(), args.tam_url.as_ref())?;
     let batch = make(
         &config,
         &Order {
@@ -97,8 +100,13 @@ pub fn run(args: &FactoryMake) -> Outcome<()> {
             paper: args.paper,
         },
     )?;
-    if args.common.json {
-        return show::json(&batch);
+    tell(&batch, &args.common)
+}
+
+/// Says what was made, and what to do with it.
+fn tell(batch: &Batch, common: &Common) -> Outcome<()> {
+    if common.json {
+        return show::json(batch);
     }
     let rows: Vec<[String; 3]> = batch
         .devices
@@ -128,7 +136,7 @@ pub fn run(args: &FactoryMake) -> Outcome<()> {
         ),
         format!(
             "    tegata factory import --config {} --manifest {manifest}{}",
-            args.common.config.display(),
+            common.config.display(),
             batch
                 .keks
                 .as_ref()
@@ -140,7 +148,11 @@ pub fn run(args: &FactoryMake) -> Outcome<()> {
 }
 
 /// Where devices find CA and TAM: from the command line, else from the configuration.
-fn urls(config: &Config, args: &FactoryMake) -> Outcome<(String, String)> {
+fn urls(
+    config: &Config,
+    ca_url: Option<&String>,
+    tam_url: Option<&String>,
+) -> Outcome<(String, String)> {
     let missing = |what: &str, flag: &str| {
         Fault::usage(
             "no-url",
@@ -151,11 +163,11 @@ fn urls(config: &Config, args: &FactoryMake) -> Outcome<(String, String)> {
             ),
         )
     };
-    let ca = match &args.ca_url {
+    let ca = match ca_url {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => serve::ca_base(config).ok_or_else(|| missing("CA URL", "--ca-url"))?,
     };
-    let tam = match &args.tam_url {
+    let tam = match tam_url {
         Some(url) => url.clone(),
         None => serve::tam_uri(config).ok_or_else(|| missing("TAM URI", "--tam-url"))?,
     };
@@ -167,44 +179,11 @@ fn urls(config: &Config, args: &FactoryMake) -> Outcome<(String, String)> {
 /// # Errors
 /// Keys, trust or files; the manifest is written last, so a batch that broke off is no batch.
 pub fn make(config: &Config, order: &Order<'_>) -> Outcome<Batch> {
-    let manifest_path = order.out.join("manifest.cose");
-    if manifest_path.exists() {
-        return Err(Fault::usage(
-            "already-exists",
-            format!("{} exists already", manifest_path.display()),
-            "Choose another --out directory for this batch; nothing is overwritten.",
-        ));
-    }
+    let manifest_path = new_manifest(order.out)?;
     let factory_key = open_factory_key(config)?;
-    let release = trust::read(&trust::path(config, "release"))?;
-    let anchors = Anchors {
-        enrol_ta: TaUuid::derive(&SignerId(release.thumbprint()), ENROL_TA_NAME),
-        release: cose_key(&trust::path(config, "release"))?,
-        tam: cose_key(&trust::path(config, "tam"))?,
-    };
+    let anchors = Anchors::read(config)?;
     let now = now_secs();
-    let mut random = [0; 4];
-    OsRng
-        .fill(&mut random)
-        .map_err(|e| crypto_fault("draw random bytes", &e))?;
-    let first_number = u64::from(u32::from_be_bytes(random)) % SERIALS;
-    let day: String = show::date(now).replace('-', "").chars().skip(2).collect();
-    let batch_name = order
-        .batch
-        .map_or_else(|| format!("{day}-{first_number:06}"), str::to_owned);
-    let spec = BatchSpec {
-        batch: batch_name.clone(),
-        maker: config.factory.maker.clone(),
-        vendor_domain: config.factory.vendor.clone(),
-        oemid: Oem::Pen(u64::from(config.factory.maker_pen)),
-        model: order.model.to_owned(),
-        hwversion: config.factory.hwversion.clone(),
-        serial_prefix: format!("{day}-"),
-        first_number,
-        imei_type_code: None,
-        with_mac: true,
-        security_level: SECURITY_LEVEL.to_owned(),
-    };
+    let spec = batch_spec(config, order.model, order.batch, SECURITY_LEVEL, now)?;
     let count = usize::try_from(order.count).unwrap_or(usize::MAX);
     let made =
         make_devices(&AwsLc, &mut OsRng, &spec, count, UnixSecs(now)).map_err(|e| bad(&e))?;
@@ -220,10 +199,52 @@ pub fn make(config: &Config, order: &Order<'_>) -> Outcome<Batch> {
     }
     files::write_new(&manifest_path, &signed, Readers::Everyone)?;
     Ok(Batch {
-        batch: batch_name,
+        batch: spec.batch,
         manifest: manifest_path,
         keks: order.paper.then_some(keks_path),
         devices,
+    })
+}
+
+/// Where the manifest of a new batch goes.
+fn new_manifest(out: &Path) -> Outcome<PathBuf> {
+    let path = out.join("manifest.cose");
+    if path.exists() {
+        return Err(Fault::usage(
+            "already-exists",
+            format!("{} exists already", path.display()),
+            "Choose another --out directory for this batch; nothing is overwritten.",
+        ));
+    }
+    Ok(path)
+}
+
+/// What the devices of a new batch have in common. Serial numbers begin at random.
+fn batch_spec(
+    config: &Config,
+    model: &str,
+    batch: Option<&str>,
+    security_level: &str,
+    now: u64,
+) -> Outcome<BatchSpec> {
+    let mut random = [0; 4];
+    OsRng
+        .fill(&mut random)
+        .map_err(|e| crypto_fault("draw random bytes", &e))?;
+    let first_number = u64::from(u32::from_be_bytes(random)) % SERIALS;
+    let day: String = show::date(now).replace('-', "").chars().skip(2).collect();
+    Ok(BatchSpec {
+        batch: batch.map_or_else(|| format!("{day}-{first_number:06}"), str::to_owned),
+        maker: config.factory.maker.clone(),
+        vendor_domain: config.factory.vendor.clone(),
+        oemid: Oem::Pen(u64::from(config.factory.maker_pen)),
+        model: model.to_owned(),
+        hwversion: config.factory.hwversion.clone(),
+        serial_prefix: format!("{day}-"),
+        first_number,
+        imei_type_code: None,
+        with_mac: true,
+        security_level: security_level.to_owned(),
     })
 }
 
@@ -262,6 +283,27 @@ struct Anchors {
     enrol_ta: TaUuid,
 }
 
+impl Anchors {
+    /// As the trust directory has them.
+    fn read(config: &Config) -> Outcome<Self> {
+        let release = trust::read(&trust::path(config, "release"))?;
+        Ok(Self {
+            enrol_ta: TaUuid::derive(&SignerId(release.thumbprint()), ENROL_TA_NAME),
+            release: cose_key(&trust::path(config, "release"))?,
+            tam: cose_key(&trust::path(config, "tam"))?,
+        })
+    }
+
+    /// Settings of the agent of such a device.
+    fn agent_toml(&self, tee: &str, tam_url: &str, ca_url: &str) -> String {
+        AGENT_TOML
+            .replace("{tee}", tee)
+            .replace("{tam_url}", tam_url)
+            .replace("{ca_url}", ca_url)
+            .replace("{enrol_ta}", &self.enrol_ta.to_string())
+    }
+}
+
 /// Writes the device's own directory.
 fn write_device(secret: DeviceSecret, order: &Order<'_>, anchors: &Anchors) -> Outcome<Made> {
     let ueid = secret.identity.ueid.to_string();
@@ -288,24 +330,21 @@ fn write_device(secret: DeviceSecret, order: &Order<'_>, anchors: &Anchors) -> O
         TEED_TOML.as_bytes(),
         Readers::Everyone,
     )?;
-    let agent = AGENT_TOML
-        .replace("{tam_url}", order.tam_url)
-        .replace("{ca_url}", order.ca_url)
-        .replace("{enrol_ta}", &anchors.enrol_ta.to_string());
+    let agent = anchors.agent_toml("", order.tam_url, order.ca_url);
     files::write_new(&dir.join("agent.toml"), agent.as_bytes(), Readers::Everyone)?;
     Ok(Made { ueid, serial, dir })
 }
 
 /// Settings of the TEE process; every key has a default.
 const TEED_TOML: &str = "\
-# The software TEE of this device. Every key has a default; see docs/ops/teed.md.
+# The software TEE of this device. Every key has a default; see docs/ops/software-backend.md.
 log = \"info\"
 ";
 
 /// Settings of the agent.
 const AGENT_TOML: &str = "\
 # The agent of this device: it carries bytes and holds no secret.
-tam_url = \"{tam_url}\"
+{tee}tam_url = \"{tam_url}\"
 ca_url = \"{ca_url}\"
 enrol_ta = \"enrol\"
 
