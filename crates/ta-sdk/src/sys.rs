@@ -186,6 +186,7 @@ unsafe extern "C" {
 unsafe extern "C" {
     pub fn tegata_component(kind: u32, buffer: *mut u8, size: *mut u32) -> u32;
     pub fn tegata_evidence(nonce: *const u8, len: u32, buffer: *mut u8, size: *mut u32) -> u32;
+    pub fn tegata_position(position: *mut u32) -> u32;
     pub fn tegata_ta_unique_key(context: *const u8, len: u32, object: u32) -> u32;
     pub fn tegata_log(text: *const u8, len: u32);
 }

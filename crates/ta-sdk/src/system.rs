@@ -36,6 +36,64 @@ pub fn evidence(nonce: &[u8]) -> Result<Vec<u8>> {
     })
 }
 
+/// A position by the TEE's own receiver, on WGS 84, in whole numbers: a TA has no floating point.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Latitude in 10^-7 degrees, north positive.
+    pub latitude_e7: i32,
+    /// Longitude in 10^-7 degrees, east positive.
+    pub longitude_e7: i32,
+    /// Height above the ellipsoid in millimetres.
+    pub altitude_mm: Option<i32>,
+    /// Radius in millimetres that holds the receiver with 95 % confidence, as it reckons.
+    pub accuracy_mm: Option<u32>,
+    /// The same for the height.
+    pub altitude_accuracy_mm: Option<u32>,
+    /// Course over ground in 10^-3 degrees from true north.
+    pub heading_mdeg: Option<u32>,
+    /// Speed over ground in millimetres a second.
+    pub speed_mm_s: Option<u32>,
+    /// Time of the fix by the satellites, in milliseconds since 1970-01-01 UTC.
+    pub time_ms: u64,
+    /// How long ago the fix came, in milliseconds of the TEE's own clock.
+    pub age_ms: u32,
+}
+
+/// Where the device is, by a receiver that belongs to the TEE.
+///
+/// # Errors
+/// `TEE_ERROR_NOT_SUPPORTED` if it has none, `TEE_ERROR_NO_DATA` without a fix.
+pub fn position() -> Result<Position> {
+    let mut words = [0u32; 11];
+    // SAFETY: the record is eleven words.
+    crate::error::check(unsafe { sys::tegata_position(words.as_mut_ptr()) })?;
+    let [
+        set,
+        latitude,
+        longitude,
+        altitude,
+        accuracy,
+        altitude_accuracy,
+        heading,
+        speed,
+        low,
+        high,
+        age_ms,
+    ] = words;
+    let optional = |bit: u32, value: u32| (set & (1 << bit) != 0).then_some(value);
+    Ok(Position {
+        latitude_e7: latitude.cast_signed(),
+        longitude_e7: longitude.cast_signed(),
+        altitude_mm: optional(0, altitude).map(u32::cast_signed),
+        accuracy_mm: optional(1, accuracy),
+        altitude_accuracy_mm: optional(2, altitude_accuracy),
+        heading_mdeg: optional(3, heading),
+        speed_mm_s: optional(4, speed),
+        time_ms: u64::from(low) | u64::from(high) << 32,
+        age_ms,
+    })
+}
+
 /// Seconds since 1970 as the REE says; it may lie.
 #[must_use]
 pub fn ree_time_secs() -> u64 {

@@ -18,6 +18,7 @@ pub mod attest;
 pub mod gp;
 pub mod image;
 pub mod platform;
+pub mod position;
 pub mod session;
 pub mod storage;
 pub mod suit;

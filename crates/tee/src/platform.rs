@@ -14,6 +14,8 @@ use core::fmt;
 
 use tegata_crypto::{CryptoError, Rng, Secret};
 
+pub use crate::position::{NoPosition, Position};
+
 /// Who this device is: write-once data of the hardware or the factory, never said by the REE.
 pub use tegata_wire::device::{DeviceIdentity as HardwareIdentity, Oem as OemId};
 
@@ -69,6 +71,15 @@ pub trait Platform {
     /// # Errors
     /// [`PlatformError::Storage`] if the medium fails.
     fn blob_list(&self, prefix: &str) -> Result<Vec<BlobName>, PlatformError>;
+
+    /// Where the device is, by a receiver that belongs to the TEE and not to the REE. A platform
+    /// without one keeps this answer.
+    ///
+    /// # Errors
+    /// [`NoPosition`]: no receiver, or no fix.
+    fn position(&self) -> Result<Position, NoPosition> {
+        Err(NoPosition::NoSource)
+    }
 
     /// The hardware counter that makes replay of old blobs visible, if the device has one.
     fn counter(&self) -> Option<&dyn MonotonicCounter>;

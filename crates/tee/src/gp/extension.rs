@@ -32,6 +32,12 @@ pub fn evidence(c: &mut Ctx<'_>, nonce: u32, nonce_len: u32, buffer: u32, size: 
     c.mem.out_buffer(buffer, size, &made)
 }
 
+/// `tegata_position(position)`: eleven words, see [`crate::position::Position::to_words`].
+pub fn position(c: &mut Ctx<'_>, out: u32) -> Res {
+    let position = c.st.services.position()?;
+    c.mem.put_words(out, &position.to_words())
+}
+
 /// `tegata_ta_unique_key(context, context_len, object)`: fills an empty 256-bit secret object; the
 /// key never enters the TA's memory unless the TA extracts it.
 pub fn ta_unique_key(c: &mut Ctx<'_>, context: u32, context_len: u32, object: u32) -> Res {

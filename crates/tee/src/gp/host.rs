@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 
 use super::consts::*;
 use super::params::{Params, ParamsOut};
+use crate::position::{NoPosition, Position};
 
 /// Longest object identifier in bytes (`TEE_OBJECT_ID_MAX_LEN`).
 pub const OBJECT_ID_LEN_MAX: usize = 64;
@@ -137,6 +138,9 @@ pub enum HostError {
     /// The request makes no sense.
     #[error("bad parameters")]
     BadParameters,
+    /// There is nothing to give now.
+    #[error("no data")]
+    NoData,
     /// This TEE does not offer it.
     #[error("not supported")]
     NotSupported,
@@ -163,9 +167,19 @@ impl HostError {
             Self::Busy => TEE_ERROR_BUSY,
             Self::BadFormat => TEE_ERROR_BAD_FORMAT,
             Self::BadParameters => TEE_ERROR_BAD_PARAMETERS,
+            Self::NoData => TEE_ERROR_NO_DATA,
             Self::NotSupported => TEE_ERROR_NOT_SUPPORTED,
             Self::Communication => TEE_ERROR_COMMUNICATION,
             Self::Generic => TEE_ERROR_GENERIC,
+        }
+    }
+}
+
+impl From<NoPosition> for HostError {
+    fn from(reason: NoPosition) -> Self {
+        match reason {
+            NoPosition::NoSource => Self::NotSupported,
+            NoPosition::NoFix => Self::NoData,
         }
     }
 }
@@ -298,6 +312,12 @@ pub trait HostServices: Send {
     /// [`HostError::BadParameters`] for a nonce of another length.
     fn evidence(&mut self, nonce: &[u8]) -> Result<Vec<u8>, HostError>;
 
+    /// Where the device is, by the TEE's own receiver.
+    ///
+    /// # Errors
+    /// [`HostError::NotSupported`] without a receiver, [`HostError::NoData`] without a fix.
+    fn position(&mut self) -> Result<Position, HostError>;
+
     /// `TEE_OpenTASession`: the callee sees login `TEE_LOGIN_TRUSTED_APP` and this TA's UUID.
     ///
     /// # Errors
@@ -388,6 +408,7 @@ pub enum HostRequest {
         #[serde(with = "serde_bytes")]
         nonce: Vec<u8>,
     },
+    Position,
     TaOpen {
         destination: [u8; 16],
         timeout_ms: u32,
@@ -425,6 +446,7 @@ pub enum HostReply {
     },
     Token(ObjectToken),
     List(Vec<SecretBytes>),
+    Position(Position),
     Ta(TaReply),
     Failed(HostError),
 }
@@ -648,6 +670,13 @@ impl<T: HostTransport> HostServices for RemoteServices<T> {
         .map(|bytes| bytes.to_vec())
     }
 
+    fn position(&mut self) -> Result<Position, HostError> {
+        match self.ask(HostRequest::Position)? {
+            HostReply::Position(position) => Ok(position),
+            _ => Err(HostError::Communication),
+        }
+    }
+
     fn ta_open(
         &mut self,
         destination: [u8; 16],
@@ -769,6 +798,7 @@ fn answer(services: &mut dyn HostServices, request: HostRequest) -> Result<HostR
         HostRequest::Evidence { nonce } => {
             HostReply::Secret(SecretBytes::new(services.evidence(&nonce)?))
         }
+        HostRequest::Position => HostReply::Position(services.position()?),
         HostRequest::TaOpen {
             destination,
             timeout_ms,

@@ -240,6 +240,7 @@ fn extensions(l: &mut Linker<Host>) -> Result<(), wasmi::errors::LinkerError> {
     codes! { l, "tegata_1";
         "tegata_component" = extension::component, (kind, buffer, size);
         "tegata_evidence" = extension::evidence, (nonce, nonce_len, buffer, size);
+        "tegata_position" = extension::position, (position);
         "tegata_ta_unique_key" = extension::ta_unique_key, (context, context_len, object);
     }
     voids! { l, "tegata_1";

@@ -56,6 +56,9 @@ impl HostServices for Fake {
     fn ree_time_ms(&mut self) -> Result<u64, HostError> {
         Ok(self.ree_ms)
     }
+    fn position(&mut self) -> Result<crate::position::Position, HostError> {
+        Err(HostError::NoData)
+    }
     fn persistent_time(&mut self) -> Result<Option<PersistentTime>, HostError> {
         // Each question finds the REE clock an hour earlier than the last setting if it is 0.
         Ok(self.clock)

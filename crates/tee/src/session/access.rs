@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::gp::host::{ComponentKind, HostError, PersistentTime, TeeInfo};
 use crate::platform::{OemId, Platform, PlatformError};
+use crate::position::Position;
 use crate::storage::{Existing, StorageError, TaId};
 use crate::suit::Part;
 use crate::ta_store::TaStoreError;
@@ -44,6 +45,8 @@ pub trait TeeAccess: Send + Sync {
     fn system_time_ms(&self) -> u64;
     /// See [`Platform::ree_time_ms`].
     fn ree_time_ms(&self) -> u64;
+    /// See [`Platform::position`].
+    fn position(&self) -> Result<Position, HostError>;
     /// Waits about `ms` milliseconds, or less.
     fn idle(&self, ms: u32);
     /// Reads an object whole.
@@ -220,6 +223,10 @@ impl<P: Platform + 'static, X: Exclusive<Tee<P>>> TeeAccess for SharedTee<P, X> 
 
     fn ree_time_ms(&self) -> u64 {
         self.tee.with(|tee| tee.platform().ree_time_ms())
+    }
+
+    fn position(&self) -> Result<Position, HostError> {
+        Ok(self.tee.with(|tee| tee.platform().position())?)
     }
 
     fn idle(&self, ms: u32) {

@@ -16,6 +16,7 @@ use crate::gp::host::{
     TeeInfo,
 };
 use crate::gp::params::Params;
+use crate::position::Position;
 use crate::session::launch::ClientIdentity;
 use crate::storage::TaId;
 
@@ -234,6 +235,10 @@ impl HostServices for InstanceServices {
 
     fn evidence(&mut self, nonce: &[u8]) -> Result<Vec<u8>, HostError> {
         self.shared()?.tee.evidence(nonce)
+    }
+
+    fn position(&mut self) -> Result<Position, HostError> {
+        self.shared()?.tee.position()
     }
 
     fn ta_open(

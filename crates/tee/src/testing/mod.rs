@@ -19,8 +19,8 @@ use tegata_crypto::{Provider, Secret};
 use tegata_wire::ids::{ClassId, Ueid, VendorId};
 
 use crate::platform::{
-    AntiRollback, BlobName, HardwareIdentity, MonotonicCounter, OemId, Platform, PlatformError,
-    SecurityDescription, SecurityLevel,
+    AntiRollback, BlobName, HardwareIdentity, MonotonicCounter, NoPosition, OemId, Platform,
+    PlatformError, Position, SecurityDescription, SecurityLevel,
 };
 
 /// What happens to the change during which the machine dies.
@@ -43,6 +43,8 @@ struct Medium {
     no_space: bool,
     time_ms: u64,
     random: u64,
+    /// The receiver, once a test gave the device one.
+    position: Option<Option<Position>>,
 }
 
 /// A device in memory. Clones are the same device.
@@ -124,6 +126,11 @@ impl TestPlatform {
     /// From now on the medium is full (or, with `false`, no longer).
     pub fn set_full(&self, full: bool) {
         self.lock().no_space = full;
+    }
+
+    /// What the receiver says from now on; `None`: it has no fix.
+    pub fn set_position(&self, position: Option<Position>) {
+        self.lock().position = Some(position);
     }
 
     /// Lets `ms` milliseconds pass.
@@ -220,6 +227,14 @@ impl Platform for TestPlatform {
 
     fn ree_time_ms(&self) -> u64 {
         self.lock().time_ms.saturating_add(1_760_000_000_000)
+    }
+
+    fn position(&self) -> Result<Position, NoPosition> {
+        match self.lock().position {
+            None => Err(NoPosition::NoSource),
+            Some(None) => Err(NoPosition::NoFix),
+            Some(Some(position)) => Ok(position),
+        }
     }
 
     fn blob_read(&self, name: &BlobName) -> Result<Option<Vec<u8>>, PlatformError> {

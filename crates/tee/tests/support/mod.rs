@@ -13,6 +13,7 @@ use tegata_crypto::{Provider, PublicKey};
 use tegata_tee::gp::consts::*;
 use tegata_tee::gp::host::{ComponentKind, HostError, PersistentTime, TaReply, TeeInfo};
 use tegata_tee::gp::params::{Param, ParamOut, Params};
+use tegata_tee::position::Position;
 use tegata_tee::session::{
     CallControl, Caller, ClientIdentity, InProcess, LoadedTa, SessionLimits, SessionManager,
     SharedTee, TeeAccess,
@@ -118,6 +119,9 @@ impl TeeAccess for Access {
     }
     fn ree_time_ms(&self) -> u64 {
         self.inner.ree_time_ms()
+    }
+    fn position(&self) -> Result<Position, HostError> {
+        self.inner.position()
     }
     fn idle(&self, ms: u32) {
         self.inner.idle(ms);
