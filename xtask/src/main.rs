@@ -1,5 +1,6 @@
 //! The project's own tasks: `cargo xtask <task>`. Trusted: runs on developers' machines and in CI.
 
+mod optee;
 mod perf;
 mod tas;
 mod tidy;
@@ -26,6 +27,8 @@ enum Task {
     Perf(perf::Args),
     /// Rebuild the Trusted Applications (Wasm) that are checked in.
     Tas(tas::Args),
+    /// Run the TEE as an OP-TEE Trusted Application in emulated TrustZone, and its suite.
+    Optee(optee::Args),
 }
 
 fn main() -> Result<()> {
@@ -34,6 +37,7 @@ fn main() -> Result<()> {
         Task::Tidy => tidy::run(&root),
         Task::Perf(args) => perf::run(&root, &args),
         Task::Tas(args) => tas::run(&root, &args),
+        Task::Optee(args) => optee::run(&root, &args),
     }
 }
 
