@@ -16,6 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("platform", &["wire", "crypto", "tee"]),
     ("ta-sdk", &[]),
     ("client", &["wire"]),
+    ("teec", &["client"]),
     ("agent", &["wire", "client"]),
     ("authority", &["wire", "crypto"]),
     ("store", &["wire", "crypto", "authority"]),
@@ -39,6 +40,7 @@ const UNSAFE_WALLS: &[&str] = &[
     "crates/platform/src/",
     "crates/ta-sdk/src/",
     "crates/client/src/ffi",
+    "crates/teec/src/",
     "tas/",
 ];
 
