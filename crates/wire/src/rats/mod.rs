@@ -15,6 +15,7 @@ use crate::cbor::{CborError, Limits};
 
 pub mod ear;
 pub mod eat;
+pub mod statement;
 
 /// For claims sets: submodules nest.
 pub(crate) const LIMITS: Limits = Limits {
