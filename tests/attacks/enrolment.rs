@@ -53,9 +53,9 @@ pub fn break_open(device: &Device, ta: &TaUuid) -> Spoils {
 
 fn csr(of: &Spoils, key: &PrivateKey, change: impl FnOnce(&mut CsrBuilder)) -> Vec<u8> {
     let mut builder = CsrBuilder {
-        subject: of.procedure.subject(&of.identity).unwrap(),
+        subject: of.procedure.certificates[0].subject(&of.identity).unwrap(),
         spki_der: key.public_key().to_spki_der().unwrap(),
-        san: of.procedure.san(&of.identity).unwrap(),
+        san: of.procedure.certificates[0].san(&of.identity).unwrap(),
         extensions: Vec::new(),
     };
     change(&mut builder);
@@ -250,7 +250,7 @@ pub fn broken_device_names_others() -> Tried {
             &of_a.kid,
             &of_a.key,
             &p10cr(&csr(&of_a, &key, |c| {
-                c.subject = of_b.procedure.subject(&of_b.identity).unwrap();
+                c.subject = of_b.procedure.certificates[0].subject(&of_b.identity).unwrap();
             })),
             None,
         ),
@@ -261,7 +261,7 @@ pub fn broken_device_names_others() -> Tried {
             &of_a.kid,
             &of_a.key,
             &p10cr(&csr(&of_a, &key, |c| {
-                c.san = of_b.procedure.san(&of_b.identity).unwrap();
+                c.san = of_b.procedure.certificates[0].san(&of_b.identity).unwrap();
             })),
             None,
         ),
@@ -272,7 +272,7 @@ pub fn broken_device_names_others() -> Tried {
             &of_a.kid,
             &of_a.key,
             &p10cr(&csr(&of_a, &key, |c| {
-                c.san.extend(of_b.procedure.san(&of_b.identity).unwrap());
+                c.san.extend(of_b.procedure.certificates[0].san(&of_b.identity).unwrap());
             })),
             None,
         ),
@@ -304,9 +304,9 @@ pub fn broken_device_names_others() -> Tried {
     let other = PrivateKey::generate(KeyAlg::P256, &mut rng).unwrap();
     let stolen = {
         let mut builder = CsrBuilder {
-            subject: of_a.procedure.subject(&of_a.identity).unwrap(),
+            subject: of_a.procedure.certificates[0].subject(&of_a.identity).unwrap(),
             spki_der: other.public_key().to_spki_der().unwrap(),
-            san: of_a.procedure.san(&of_a.identity).unwrap(),
+            san: of_a.procedure.certificates[0].san(&of_a.identity).unwrap(),
             extensions: Vec::new(),
         };
         builder.extensions.clear();

@@ -207,7 +207,7 @@ impl World {
         let new = NewRelease {
             ta_name: name,
             module,
-            profile: "device",
+            profiles: &["device"],
             paper_exchange_key: paper.then_some(&exchange),
         };
         let cut = self.ca.release(&new, &mut self.rng(), SECS).unwrap();

@@ -450,7 +450,7 @@ impl World {
             let new = NewRelease {
                 ta_name: "enrol",
                 module: &module,
-                profile: CMP_PROFILE,
+                profiles: &[CMP_PROFILE],
                 paper_exchange_key: paper,
             };
             ca.release(&new, rng, clock.secs())

@@ -24,7 +24,7 @@ use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::{KeyAlg, PublicKey, Rng, Signer};
 use tegata_wire::cbor;
 use tegata_wire::cmp::{NONCE_BYTES, PkiHeader, UnverifiedPkiMessage};
-use tegata_wire::enrolment::{Procedure, ProtocolProfile};
+use tegata_wire::enrolment::{CertificateOrder, Procedure, ProtocolProfile};
 use tegata_wire::ids::{ReleaseDigest, SignerId, TaUuid, Ueid};
 
 use crate::certificate::{self, Certificate, CmpTransaction, Intent};
@@ -49,8 +49,8 @@ pub struct NewRelease<'a> {
     pub ta_name: &'a str,
     /// The Wasm module.
     pub module: &'a [u8],
-    /// Name of the certificate profile.
-    pub profile: &'a str,
+    /// Names of the certificate profiles, at least one; the first is made when none is named.
+    pub profiles: &'a [&'a str],
     /// The TAM's exchange key: makes it a release of the paper profile.
     pub paper_exchange_key: Option<&'a PublicKey>,
 }
@@ -242,8 +242,15 @@ impl Issuer {
         rng: &mut dyn Rng,
         now: UnixSecs,
     ) -> Result<CutRelease, RoleError> {
-        let profile = self.profiles.find(new.profile);
-        let profile = profile.ok_or_else(|| RoleError::NoProfile(new.profile.to_owned()))?;
+        let find = |name: &&str| {
+            let profile = self.profiles.find(name);
+            profile.ok_or_else(|| RoleError::NoProfile((*name).to_owned()))
+        };
+        let profiles = new
+            .profiles
+            .iter()
+            .map(find)
+            .collect::<Result<Vec<_>, _>>()?;
         let signer = SignerId(self.release_key.public_key().thumbprint());
         let ta = TaUuid::derive(&signer, new.ta_name);
         let last = self.role.store.read("last sequence", |tx| {
@@ -253,7 +260,7 @@ impl Issuer {
         let draft = ReleaseDraft {
             ta_name: new.ta_name,
             module: new.module,
-            profile,
+            profiles: &profiles,
             protocol_profile: match new.paper_exchange_key {
                 Some(_) => ProtocolProfile::Paper,
                 None => ProtocolProfile::Default,
@@ -444,16 +451,9 @@ impl Issuer {
         let request = authenticate(provider, alleged, credential, self.mac_policy)?;
         // Authenticated from here on: what follows may change state.
         let (release, device) = found.ok_or(CmpDenial::Failed("credential without a device"))?;
-        if release.procedure.profile != profile {
-            return Err(CmpDenial::Profile {
-                asked: profile.chars().take(64).collect(),
-                expected: release.procedure.profile.clone(),
-            });
-        }
+        let order = ordered(&release.procedure, profile, &request, &header)?;
         match request.body() {
-            RequestBody::P10cr(_) => {
-                self.issue(request, &header, &release, &device, nonce, rng, now)
-            }
+            RequestBody::P10cr(_) => self.issue(request, &header, order, &device, nonce, rng, now),
             RequestBody::CertConf(_) => self
                 .confirm(request, &header, &device, now)
                 .map(|outcome| (outcome, false)),
@@ -515,7 +515,7 @@ impl Issuer {
         &self,
         request: Authenticated,
         header: &PkiHeader,
-        release: &OpenRelease,
+        order: &CertificateOrder,
         device: &Registered,
         nonce: &[u8; NONCE_BYTES],
         rng: &mut dyn Rng,
@@ -524,13 +524,13 @@ impl Issuer {
         let provider = self.role.provider.as_ref();
         let profile = self
             .profiles
-            .find(&release.procedure.profile)
+            .find(&order.profile)
             .ok_or(CmpDenial::Failed("the release's profile is not configured"))?;
         let token = issue::authorize(
             provider,
             request,
             &device.endorsed.identity(),
-            &release.procedure,
+            order,
             profile,
             &device.endorsed.kids(),
         )
@@ -682,6 +682,33 @@ pub(crate) fn encoded(rule: &Availability) -> Result<Vec<u8>, StoreError> {
 /// The availability rule in a row.
 pub(crate) fn availability_of(bytes: &[u8]) -> Result<Availability, StoreError> {
     cbor::from_slice(bytes).map_err(|_| StoreError::Unreadable { record: "release" })
+}
+
+/// What the release orders of the profile that the URL names.
+///
+/// Who carries a message can put it into another URL. So a request of a release that orders several
+/// kinds says in its protected header which it is of, and what it says holds for every request.
+fn ordered<'a>(
+    procedure: &'a Procedure,
+    profile: &str,
+    request: &Authenticated,
+    header: &PkiHeader,
+) -> Result<&'a CertificateOrder, CmpDenial> {
+    let said = header.cert_profile().map_err(CmpDenial::Malformed)?;
+    let fits = match (request.body(), said) {
+        (_, Some(said)) => said == profile,
+        (RequestBody::P10cr(_), None) => procedure.certificates.len() == 1,
+        (RequestBody::CertConf(_), None) => true,
+    };
+    let order = procedure.certificate(profile).filter(|_| fits);
+    order.ok_or_else(|| {
+        let ordered = procedure.certificates.iter();
+        let ordered: Vec<&str> = ordered.map(|order| order.profile.as_str()).collect();
+        CmpDenial::Profile {
+            asked: profile.chars().take(64).collect(),
+            expected: ordered.join(", "),
+        }
+    })
 }
 
 /// A failure of ours as the peer may know it.

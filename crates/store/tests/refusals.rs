@@ -74,12 +74,12 @@ fn count(world: &World) -> usize {
 }
 
 fn builder(device: &Device, key: &PrivateKey) -> CsrBuilder {
-    let procedure = &device.installed.as_ref().unwrap().procedure;
+    let order = &device.installed.as_ref().unwrap().procedure.certificates[0];
     let identity = Identity::from(&device.identity);
     CsrBuilder {
-        subject: procedure.subject(&identity).unwrap(),
+        subject: order.subject(&identity).unwrap(),
         spki_der: key.public_key().to_spki_der().unwrap(),
-        san: procedure.san(&identity).unwrap(),
+        san: order.san(&identity).unwrap(),
         extensions: Vec::new(),
     }
 }
@@ -495,7 +495,7 @@ fn a_tam_elsewhere_gives_a_release_to_those_the_ca_names_and_to_nobody_else() {
     let new = tegata_store::issuer::NewRelease {
         ta_name: "enrol",
         module: MODULE,
-        profile: "device",
+        profiles: &["device"],
         paper_exchange_key: None,
     };
     let cut = world.ca.release(&new, &mut world.rng, SECS).unwrap();

@@ -17,10 +17,10 @@ use tegata_wire::{
     cbor::{self, Value},
     device::{DeviceIdentity, Oem},
     enrolment::{
-        ConfirmMode, Delivery, DeliveryKeks, DeliveryMode, DeliveryRequest, DeviceEndorsement,
-        EnrolmentError, FactoryManifest, Identity, IdentityAttribute, KeyKind, MAX_NOTICE_BYTES,
-        PersonalizationData, Procedure, ProtocolProfile, ReleaseNotice, ReleasePackage,
-        SanTemplate, SenderKid, TamSecrets, Template, expand, sender_kid,
+        CertificateOrder, ConfirmMode, Delivery, DeliveryKeks, DeliveryMode, DeliveryRequest,
+        DeviceEndorsement, EnrolmentError, FactoryManifest, Identity, IdentityAttribute, KeyKind,
+        MAX_NOTICE_BYTES, PersonalizationData, Procedure, ProtocolProfile, ReleaseNotice,
+        ReleasePackage, SanTemplate, SenderKid, TamSecrets, Template, expand, sender_kid,
     },
     ids::{ReleaseDigest, Ueid},
     x509::{
@@ -78,10 +78,8 @@ fn attribute(name: &str, template: &str) -> (&'static AttributeSpec, Template) {
 
 fn procedure() -> Procedure {
     let hw = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.32473.1");
-    Procedure {
-        release_name: "enrol 1".into(),
+    let order = CertificateOrder {
         profile: "device".into(),
-        protocol_profile: ProtocolProfile::Default,
         key_kind: KeyKind::P256,
         subject: vec![
             attribute("O", "手形"),
@@ -108,10 +106,28 @@ fn procedure() -> Procedure {
         ext_key_usage: vec![tegata_wire::x509::oid::KP_CLIENT_AUTH],
         validity_secs: Some(31_536_000),
         renewal_window_secs: 2_592_000,
-        trust_anchors: vec![anchor(true)],
         cmp_path: "/.well-known/cmp/p/device".into(),
         confirm_mode: ConfirmMode::Explicit,
+    };
+    Procedure {
+        release_name: "enrol 1".into(),
+        protocol_profile: ProtocolProfile::Default,
+        certificates: vec![order],
+        trust_anchors: vec![anchor(true)],
     }
+}
+
+/// One that orders a second kind, for key agreement.
+fn procedure_of_two() -> Procedure {
+    let mut p = procedure();
+    let mut second = p.certificates[0].clone();
+    second.profile = "agreement".into();
+    second.key_usage = usage::KEY_AGREEMENT;
+    second.validity_secs = None;
+    second.renewal_window_secs = 0;
+    second.cmp_path = "/.well-known/cmp/p/agreement".into();
+    p.certificates.push(second);
+    p
 }
 
 #[test]
@@ -174,14 +190,14 @@ fn a_procedure_names_one_device() {
     let again = Procedure::decode(&p.encode().unwrap()).unwrap();
     assert_eq!(again, p);
     let id = identity();
-    p.check_identity(&id).unwrap();
+    p.certificates[0].check_identity(&id).unwrap();
     assert_eq!(
-        p.subject(&id).unwrap().to_display(),
+        p.certificates[0].subject(&id).unwrap().to_display(),
         "O=手形, serialNumber=SN-0001"
     );
     let hw_type = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.32473.1");
     assert_eq!(
-        p.san(&id).unwrap(),
+        p.certificates[0].san(&id).unwrap(),
         [
             SanEntry::HardwareModule {
                 hw_type,
@@ -197,40 +213,66 @@ fn a_procedure_names_one_device() {
     );
     let lacking = Identity { mac: None, ..id };
     let expected = Err(EnrolmentError::MissingIdentity(IdentityAttribute::Mac));
-    assert_eq!(p.check_identity(&lacking), expected);
+    assert_eq!(p.certificates[0].check_identity(&lacking), expected);
 }
 
 #[test]
 fn a_procedure_that_contradicts_itself_is_neither_written_nor_read() {
     type Change = fn(&mut Procedure);
-    let changes: [(&str, Change); 18] = [
+    let changes: [(&str, Change); 21] = [
+        ("no certificate", |p| p.certificates.clear()),
+        ("a profile twice", |p| {
+            p.certificates.push(p.certificates[0].clone())
+        }),
+        ("too many certificates", |p| {
+            for n in 0..8 {
+                let mut order = p.certificates[0].clone();
+                order.profile = format!("p{n}");
+                p.certificates.push(order);
+            }
+        }),
         ("no name at all", |p| {
-            p.subject.clear();
-            p.san.clear();
+            p.certificates[0].subject.clear();
+            p.certificates[0].san.clear();
         }),
         ("no release name", |p| p.release_name.clear()),
-        ("no profile", |p| p.profile.clear()),
-        ("attribute not required", |p| p.required.clear()),
+        ("no profile", |p| p.certificates[0].profile.clear()),
+        ("attribute not required", |p| {
+            p.certificates[0].required.clear()
+        }),
         ("required twice", |p| {
-            p.required.push(IdentityAttribute::Mac)
+            p.certificates[0].required.push(IdentityAttribute::Mac)
         }),
-        ("usage twice", |p| p.ext_key_usage.push(p.ext_key_usage[0])),
-        ("no key usage", |p| p.key_usage = 0),
-        ("unknown key usage", |p| p.key_usage = 0x200),
-        ("no lifetime", |p| p.validity_secs = Some(0)),
-        ("endless number", |p| p.validity_secs = Some(u64::MAX)),
+        ("usage twice", |p| {
+            let order = &mut p.certificates[0];
+            order.ext_key_usage.push(order.ext_key_usage[0]);
+        }),
+        ("no key usage", |p| p.certificates[0].key_usage = 0),
+        ("unknown key usage", |p| p.certificates[0].key_usage = 0x200),
+        ("no lifetime", |p| p.certificates[0].validity_secs = Some(0)),
+        ("endless number", |p| {
+            p.certificates[0].validity_secs = Some(u64::MAX)
+        }),
         ("renewal before birth", |p| {
-            p.renewal_window_secs = 31_536_000
+            p.certificates[0].renewal_window_secs = 31_536_000
         }),
-        ("renewal of the endless", |p| p.validity_secs = None),
+        ("renewal of the endless", |p| {
+            p.certificates[0].validity_secs = None
+        }),
         ("no anchor", |p| p.trust_anchors.clear()),
         ("anchor is no CA", |p| p.trust_anchors = vec![anchor(false)]),
         ("anchor is no certificate", |p| {
             p.trust_anchors = vec![vec![0x30, 0x00]]
         }),
-        ("relative path", |p| p.cmp_path = "cmp".into()),
-        ("path that climbs", |p| p.cmp_path = "/a/../b".into()),
-        ("path with a query", |p| p.cmp_path = "/a?b=c".into()),
+        ("relative path", |p| {
+            p.certificates[0].cmp_path = "cmp".into()
+        }),
+        ("path that climbs", |p| {
+            p.certificates[0].cmp_path = "/a/../b".into()
+        }),
+        ("path with a query", |p| {
+            p.certificates[0].cmp_path = "/a?b=c".into()
+        }),
     ];
     for (what, change) in changes {
         let mut p = procedure();
@@ -239,7 +281,7 @@ fn a_procedure_that_contradicts_itself_is_neither_written_nor_read() {
     }
     let bytes = procedure().encode().unwrap();
     // The same values, put into the bytes by somebody else.
-    let edits: [(i64, Value); 12] = [
+    let edits: [(i64, Value); 14] = [
         (1, Value::from(2)),
         (4, Value::from(2)),
         (5, Value::from(-7)),
@@ -264,6 +306,8 @@ fn a_procedure_that_contradicts_itself_is_neither_written_nor_read() {
         (14, Value::from("//x")),
         (15, Value::from(2)),
         (16, Value::from(0)),
+        (16, Value::Array(vec![])),
+        (17, Value::from(0)),
     ];
     for (label, value) in edits {
         let Value::Map(mut entries) = cbor::decode(&bytes, 4).unwrap() else {
@@ -272,6 +316,41 @@ fn a_procedure_that_contradicts_itself_is_neither_written_nor_read() {
         entries.retain(|(k, _)| *k != Value::from(label));
         entries.push((Value::from(label), value));
         let edited = cbor::encode(&Value::Map(entries)).unwrap();
+        assert!(Procedure::decode(&edited).is_err(), "label {label}");
+    }
+}
+
+#[test]
+fn a_procedure_orders_several_kinds_of_certificate() {
+    let p = procedure_of_two();
+    let bytes = p.encode().unwrap();
+    assert_eq!(Procedure::decode(&bytes).unwrap(), p);
+    assert_eq!(p.certificate("agreement"), p.certificates.get(1));
+    assert_eq!(p.certificate("other"), None);
+    // The first stands where the only one stood before there could be several.
+    let Value::Map(mut entries) = cbor::decode(&bytes, 6).unwrap() else {
+        panic!()
+    };
+    entries.retain(|(k, _)| *k != Value::from(16));
+    let one = cbor::encode(&Value::Map(entries.clone())).unwrap();
+    assert_eq!(one, procedure().encode().unwrap());
+    // An entry of the whole has no place in one of them, nor an unknown one.
+    for label in [1, 2, 4, 13, 16, 77] {
+        let mut order = vec![(Value::from(label), Value::from(1))];
+        let Value::Map(whole) = cbor::decode(&bytes, 6).unwrap() else {
+            panic!()
+        };
+        let further = whole.iter().find(|(k, _)| *k == Value::from(16)).unwrap();
+        let Value::Map(fields) = further.1.as_array().unwrap()[0].clone() else {
+            panic!()
+        };
+        order.extend(fields);
+        let mut edited = entries.clone();
+        edited.push((
+            Value::from(16),
+            Value::Array(vec![Value::Map(order.clone())]),
+        ));
+        let edited = cbor::encode(&Value::Map(edited)).unwrap();
         assert!(Procedure::decode(&edited).is_err(), "label {label}");
     }
 }
@@ -608,6 +687,11 @@ fn objects() -> Vec<(&'static str, Vec<u8>, fn(&[u8]) -> bool)> {
         ("procedure", procedure().encode().unwrap(), |b| {
             Procedure::decode(b).is_ok()
         }),
+        (
+            "procedure of two",
+            procedure_of_two().encode().unwrap(),
+            |b| Procedure::decode(b).is_ok(),
+        ),
         ("personalization", data.encode().unwrap().to_vec(), |b| {
             PersonalizationData::decode(b).is_ok()
         }),
@@ -658,6 +742,10 @@ fn prefixes_suffixes_unknown_labels_and_floods_are_refused() {
         for drop in 0..entries.len() {
             let mut fewer = entries.clone();
             let (label, _) = fewer.remove(drop);
+            // Further kinds of certificate may be absent.
+            if what == "procedure of two" && label == Value::from(16) {
+                continue;
+            }
             // The validity of a procedure is the one entry that may be absent alone; without it a
             // renewal window makes no sense.
             assert!(
@@ -699,15 +787,15 @@ proptest! {
     ) {
         let mut p = procedure();
         p.release_name = name;
-        p.key_kind = [KeyKind::P256, KeyKind::P384, KeyKind::Ed25519][alg];
-        p.key_usage = usage;
+        p.certificates[0].key_kind = [KeyKind::P256, KeyKind::P384, KeyKind::Ed25519][alg];
+        p.certificates[0].key_usage = usage;
         p.protocol_profile =
             if paper { ProtocolProfile::Paper } else { ProtocolProfile::Default };
-        p.validity_secs = validity;
-        p.renewal_window_secs = validity.map_or(0, |v| v / 3);
-        p.confirm_mode = if implicit { ConfirmMode::Implicit } else { ConfirmMode::Explicit };
-        p.subject.push(attribute("CN", &format!("{text} {{serial}}")));
-        p.cmp_path = path;
+        p.certificates[0].validity_secs = validity;
+        p.certificates[0].renewal_window_secs = validity.map_or(0, |v| v / 3);
+        p.certificates[0].confirm_mode = if implicit { ConfirmMode::Implicit } else { ConfirmMode::Explicit };
+        p.certificates[0].subject.push(attribute("CN", &format!("{text} {{serial}}")));
+        p.certificates[0].cmp_path = path;
         prop_assert_eq!(Procedure::decode(&p.encode().unwrap()).unwrap(), p);
     }
 

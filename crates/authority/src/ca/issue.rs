@@ -16,7 +16,7 @@ use tegata_wire::x509::{
 use super::authority_cert::{BACKDATE_SECS, Issuer};
 use super::cmp::{Authenticated, RequestBody};
 use super::signature_alg;
-use tegata_wire::enrolment::{EnrolmentError, Identity, Procedure};
+use tegata_wire::enrolment::{CertificateOrder, EnrolmentError, Identity};
 
 use crate::profile::{KeyUsage, Profile, Validity, is_forbidden};
 use crate::{UnixMs, UnixSecs};
@@ -31,12 +31,12 @@ pub struct ExpectedNames {
 }
 
 impl ExpectedNames {
-    /// The names of a registered device by the procedure of its release.
+    /// The names of a registered device by what its release's procedure orders.
     ///
     /// # Errors
     /// `Identity` if it lacks an attribute, or a value cannot stand in a certificate.
-    pub fn of(procedure: &Procedure, identity: &Identity) -> Result<Self, IssueDenied> {
-        procedure
+    pub fn of(order: &CertificateOrder, identity: &Identity) -> Result<Self, IssueDenied> {
+        order
             .check_identity(identity)
             .map_err(IssueDenied::Identity)?;
         let texts = [&identity.serial, &identity.model, &identity.imei];
@@ -48,8 +48,8 @@ impl ExpectedNames {
             return Err(IssueDenied::Identity(EnrolmentError::Template));
         }
         Ok(Self {
-            subject: procedure.subject(identity).map_err(IssueDenied::Identity)?,
-            san: procedure.san(identity).map_err(IssueDenied::Identity)?,
+            subject: order.subject(identity).map_err(IssueDenied::Identity)?,
+            san: order.san(identity).map_err(IssueDenied::Identity)?,
         })
     }
 }
@@ -188,7 +188,7 @@ pub fn authorize(
     provider: &dyn Provider,
     request: Authenticated,
     identity: &Identity,
-    procedure: &Procedure,
+    order: &CertificateOrder,
     profile: &Profile,
     other_keys: &[[u8; 32]],
 ) -> Result<IssuanceToken, IssueDenied> {
@@ -197,10 +197,10 @@ pub fn authorize(
     if identity.ueid != ueid {
         return Err(IssueDenied::AltNames);
     }
-    if !profile.agrees_with(procedure) {
+    if !profile.agrees_with(order) {
         return Err(IssueDenied::ProfileChanged(profile.name.clone()));
     }
-    let names = ExpectedNames::of(procedure, identity)?;
+    let names = ExpectedNames::of(order, identity)?;
     let RequestBody::P10cr(csr_der) = body else {
         return Err(IssueDenied::Attribute);
     };

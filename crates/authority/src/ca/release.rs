@@ -29,8 +29,8 @@ pub struct ReleaseDraft<'a> {
     pub ta_name: &'a str,
     /// The Wasm module.
     pub module: &'a [u8],
-    /// The certificates it asks for.
-    pub profile: &'a Profile,
+    /// The certificates it may ask for, at least one; the first is made when none is named.
+    pub profiles: &'a [&'a Profile],
     /// Key scheme.
     pub protocol_profile: ProtocolProfile,
     /// Sequence number: above that of every earlier release of this TA.
@@ -188,11 +188,12 @@ pub fn cut(
     check(&draft)?;
     let signer = SignerId(release_key.public_key().thumbprint());
     let ta = TaUuid::derive(&signer, draft.ta_name);
-    let procedure = draft.profile.to_procedure(ProcedureDetails {
+    let details = ProcedureDetails {
         release_name: format!("{} {}", draft.ta_name, draft.sequence),
         protocol_profile: draft.protocol_profile,
         trust_anchors: draft.trust_anchors.to_vec(),
-    });
+    };
+    let procedure = details.procedure(draft.profiles.iter().copied());
     let procedure = procedure.encode()?;
     let mut master = Secret::new([0; 32]);
     rng.fill(master.expose_secret_mut())?;

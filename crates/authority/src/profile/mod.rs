@@ -19,7 +19,8 @@ use std::collections::BTreeMap;
 use const_oid::ObjectIdentifier;
 use tegata_crypto::KeyAlg;
 use tegata_wire::enrolment::{
-    ConfirmMode, IdentityAttribute, KeyKind, Procedure, ProtocolProfile, SanTemplate, Template,
+    CertificateOrder, ConfirmMode, IdentityAttribute, KeyKind, Procedure, ProtocolProfile,
+    SanTemplate, Template,
 };
 use tegata_wire::x509::AttributeSpec;
 
@@ -254,7 +255,7 @@ pub const EKU_NAMES: [(&str, ObjectIdentifier); 5] = [
     ),
 ];
 
-/// What a profile leaves to the release that uses it.
+/// What profiles leave to the release that uses them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcedureDetails {
     /// Name of the release, for people and logs.
@@ -265,10 +266,24 @@ pub struct ProcedureDetails {
     pub trust_anchors: Vec<Vec<u8>>,
 }
 
-impl Profile {
-    /// The procedure that makes a TA ask for exactly what this profile gives.
+impl ProcedureDetails {
+    /// The procedure that makes a TA ask for exactly what these profiles give; the first is made
+    /// when none is named.
     #[must_use]
-    pub fn to_procedure(&self, details: ProcedureDetails) -> Procedure {
+    pub fn procedure<'a>(self, profiles: impl IntoIterator<Item = &'a Profile>) -> Procedure {
+        Procedure {
+            release_name: self.release_name,
+            protocol_profile: self.protocol_profile,
+            certificates: profiles.into_iter().map(Profile::to_order).collect(),
+            trust_anchors: self.trust_anchors,
+        }
+    }
+}
+
+impl Profile {
+    /// What a procedure orders so that a TA asks for exactly what this profile gives.
+    #[must_use]
+    pub fn to_order(&self) -> CertificateOrder {
         let mut san = Vec::new();
         if let (Some(hw_type), Ok(serial)) =
             (self.san.hardware_module_type, Template::new("{serial}"))
@@ -293,10 +308,8 @@ impl Profile {
             Some(KeyAlg::Ed25519) => KeyKind::Ed25519,
             _ => KeyKind::P256,
         };
-        Procedure {
-            release_name: details.release_name,
+        CertificateOrder {
             profile: self.name.clone(),
-            protocol_profile: details.protocol_profile,
             key_kind,
             subject: subject.collect(),
             san,
@@ -311,7 +324,6 @@ impl Profile {
                 Validity::Indefinite => None,
             },
             renewal_window_secs: self.renewal_window_secs,
-            trust_anchors: details.trust_anchors,
             cmp_path: format!("{CMP_PATH_PREFIX}{}", self.name),
             confirm_mode: if self.implicit_confirm {
                 ConfirmMode::Implicit
@@ -324,18 +336,14 @@ impl Profile {
     /// Whether a release made earlier still asks for what this profile gives (lifetimes may differ:
     /// they are the CA's alone).
     #[must_use]
-    pub fn agrees_with(&self, procedure: &Procedure) -> bool {
-        let mine = self.to_procedure(ProcedureDetails {
-            release_name: String::new(),
-            protocol_profile: procedure.protocol_profile,
-            trust_anchors: Vec::new(),
-        });
-        mine.profile == procedure.profile
-            && mine.subject == procedure.subject
-            && mine.san == procedure.san
-            && mine.required == procedure.required
-            && mine.key_usage == procedure.key_usage
-            && mine.ext_key_usage == procedure.ext_key_usage
+    pub fn agrees_with(&self, order: &CertificateOrder) -> bool {
+        let mine = self.to_order();
+        mine.profile == order.profile
+            && mine.subject == order.subject
+            && mine.san == order.san
+            && mine.required == order.required
+            && mine.key_usage == order.key_usage
+            && mine.ext_key_usage == order.ext_key_usage
     }
 }
 

@@ -202,13 +202,17 @@ fn nobody_named_is_refused() {
 fn a_procedure_says_what_the_profile_says() {
     let profiles = Profiles::parse(GOOD).unwrap();
     let p = profiles.find("idevid").unwrap();
-    let procedure = p.to_procedure(ProcedureDetails {
+    let modem = profiles.find("modem").unwrap();
+    let details = ProcedureDetails {
         release_name: "enrol".into(),
         protocol_profile: ProtocolProfile::Default,
         trust_anchors: vec![],
-    });
-    assert!(p.agrees_with(&procedure));
-    assert!(!profiles.find("modem").unwrap().agrees_with(&procedure));
+    };
+    let both = details.procedure([p, modem]);
+    assert_eq!(both.certificate("modem"), Some(&modem.to_order()));
+    let procedure = both.certificate("idevid").unwrap();
+    assert!(p.agrees_with(procedure));
+    assert!(!modem.agrees_with(procedure));
     assert_eq!(procedure.cmp_path, "/.well-known/cmp/p/idevid");
     assert_eq!(procedure.key_usage, 1);
     assert_eq!(procedure.validity_secs, None);

@@ -158,7 +158,7 @@ impl World {
         let new = NewRelease {
             ta_name: "enrol",
             module,
-            profile: "device",
+            profiles: &["device"],
             paper_exchange_key: paper.then_some(&exchange),
         };
         let cut = self.ca.release(&new, &mut self.rng, SECS).unwrap();
@@ -426,12 +426,12 @@ impl Device {
 
     /// A PKCS#10 request as the procedure says, for a key.
     pub fn csr(&self, key: &PrivateKey) -> Vec<u8> {
-        let procedure = &self.installed.as_ref().unwrap().procedure;
+        let order = &self.installed.as_ref().unwrap().procedure.certificates[0];
         let identity = Identity::from(&self.identity);
         let builder = CsrBuilder {
-            subject: procedure.subject(&identity).unwrap(),
+            subject: order.subject(&identity).unwrap(),
             spki_der: key.public_key().to_spki_der().unwrap(),
-            san: procedure.san(&identity).unwrap(),
+            san: order.san(&identity).unwrap(),
             extensions: Vec::new(),
         };
         sign_csr(&builder, key)

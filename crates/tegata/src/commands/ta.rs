@@ -38,8 +38,8 @@ pub struct Order<'a> {
     pub wasm: Option<&'a Path>,
     /// Name of the TA.
     pub name: &'a str,
-    /// Certificate profile.
-    pub profile: &'a str,
+    /// Certificate profiles, at least one.
+    pub profiles: &'a [&'a str],
     /// Key scheme.
     pub mode: ReleaseMode,
     /// Sequence number that is expected; the next one when absent.
@@ -92,10 +92,11 @@ struct Listed {
 /// Configuration, profile, module, store; TAM or Verifier that refuse.
 pub fn release(args: &TaRelease) -> Outcome<()> {
     let config = config::load(&args.common.config)?;
+    let profiles: Vec<&str> = args.profile.iter().map(String::as_str).collect();
     let order = Order {
         wasm: args.wasm.as_deref(),
         name: &args.name,
-        profile: &args.profile,
+        profiles: &profiles,
         mode: args.mode,
         sequence: args.seq,
         available: &args.available,
@@ -170,7 +171,7 @@ fn cut(config: &Config, order: &Order<'_>) -> Outcome<(Released, Issuer)> {
     let new = NewRelease {
         ta_name: order.name,
         module: &module,
-        profile: order.profile,
+        profiles: order.profiles,
         paper_exchange_key: exchange_key.as_ref(),
     };
     let cut = issuer

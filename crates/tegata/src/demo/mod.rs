@@ -192,7 +192,7 @@ fn open(
         &ta::Order {
             wasm: None,
             name: ENROL_TA_NAME,
-            profile: CERT_PROFILE,
+            profiles: &[CERT_PROFILE],
             mode,
             sequence: None,
             available: "all",

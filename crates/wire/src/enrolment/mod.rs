@@ -28,7 +28,8 @@ pub use identity::{Identity, IdentityAttribute};
 pub use notice::{MAX_NOTICE_BYTES, MAX_RULE_BYTES, ReleaseNotice};
 pub use personalization::{PersonalizationData, SenderKid, sender_kid};
 pub use procedure::{
-    ConfirmMode, KeyKind, MAX_PROCEDURE_BYTES, Procedure, ProtocolProfile, SanTemplate,
+    CertificateOrder, ConfirmMode, KeyKind, MAX_PROCEDURE_BYTES, Procedure, ProtocolProfile,
+    SanTemplate,
 };
 pub use release::{DeliveryMode, ReleasePackage, TamSecrets};
 pub use template::{Template, expand};

@@ -25,6 +25,9 @@ const MAX_SUBJECT: usize = 16;
 const MAX_SAN: usize = 16;
 /// Most extended key usages.
 const MAX_EKU: usize = 16;
+/// Most kinds of certificate: a device has a handful of uses for one, and the limit keeps the
+/// procedure within its 48 KiB.
+const MAX_CERTIFICATES: usize = 8;
 /// Most trust anchors.
 const MAX_ANCHORS: usize = 8;
 /// Longest names and paths, in bytes.
@@ -181,15 +184,11 @@ impl SanTemplate {
     }
 }
 
-/// What the CA orders its enrolment TA to do.
+/// One kind of certificate that the CA orders its enrolment TA to ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Procedure {
-    /// Name of the release, for people and logs.
-    pub release_name: String,
-    /// Certificate profile at the CA.
+pub struct CertificateOrder {
+    /// Certificate profile at the CA; each once in a procedure.
     pub profile: String,
-    /// Key scheme.
-    pub protocol_profile: ProtocolProfile,
     /// Kind of key pair to make.
     pub key_kind: KeyKind,
     /// Subject: attribute (of [`AttributeSpec`]) and template, in order.
@@ -198,7 +197,7 @@ pub struct Procedure {
     pub san: Vec<SanTemplate>,
     /// Attributes a device must have; templates may name only these and the UEID.
     pub required: Vec<IdentityAttribute>,
-    /// keyUsage as bits of [`usage`]. Never 0.
+    /// keyUsage as bits of [`usage`]. Never 0. The TA lets the key do this and nothing else.
     pub key_usage: u16,
     /// extKeyUsage; may be empty.
     pub ext_key_usage: Vec<ObjectIdentifier>,
@@ -206,15 +205,34 @@ pub struct Procedure {
     pub validity_secs: Option<u64>,
     /// How long before its end a certificate is renewed, in seconds; 0 is never.
     pub renewal_window_secs: u64,
-    /// DER of the root certificates that certificates are checked against, at least one.
-    pub trust_anchors: Vec<Vec<u8>>,
     /// Path of the CA's CMP resource, for example `/.well-known/cmp/p/device`.
     pub cmp_path: String,
     /// Confirmation of certificates.
     pub confirm_mode: ConfirmMode,
 }
 
+/// What the CA orders its enrolment TA to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Procedure {
+    /// Name of the release, for people and logs.
+    pub release_name: String,
+    /// Key scheme.
+    pub protocol_profile: ProtocolProfile,
+    /// The kinds of certificate, at least one; the first is made when none is named.
+    pub certificates: Vec<CertificateOrder>,
+    /// DER of the root certificates that certificates are checked against, at least one.
+    pub trust_anchors: Vec<Vec<u8>>,
+}
+
 impl Procedure {
+    /// The order of that profile.
+    #[must_use]
+    pub fn certificate(&self, profile: &str) -> Option<&CertificateOrder> {
+        self.certificates
+            .iter()
+            .find(|order| order.profile == profile)
+    }
+
     /// Encodes the procedure.
     ///
     /// # Errors
@@ -222,50 +240,28 @@ impl Procedure {
     /// would refuse is ever written.
     pub fn encode(&self) -> Result<Vec<u8>, EnrolmentError> {
         self.check()?;
-        let subject = self
-            .subject
+        let (first, further) =
+            self.certificates
+                .split_first()
+                .ok_or(EnrolmentError::Inconsistent(
+                    "a procedure orders a certificate",
+                ))?;
+        let further = further
             .iter()
-            .map(|(a, t)| Value::Array(alloc::vec![Value::from(a.long), Value::from(t.as_str())]))
+            .map(|order| order.entries(MapBuilder::new()).finish())
+            .collect::<Result<Vec<_>, _>>()?;
+        let anchors = self
+            .trust_anchors
+            .iter()
+            .map(|c| Value::Bytes(c.clone()))
             .collect();
-        let bytes = MapBuilder::new()
+        let builder = MapBuilder::new()
             .put(1, VERSION)
             .put(2, self.release_name.as_str())
-            .put(3, self.profile.as_str())
             .put(4, self.protocol_profile as u8)
-            .put(5, self.key_kind.cose_alg())
-            .put(6, Value::Array(subject))
-            .put(
-                7,
-                Value::Array(self.san.iter().map(SanTemplate::to_value).collect()),
-            )
-            .put(
-                8,
-                Value::Array(
-                    self.required
-                        .iter()
-                        .map(|a| Value::from(a.number()))
-                        .collect(),
-                ),
-            )
-            .put(9, self.key_usage)
-            .put(
-                10,
-                Value::Array(self.ext_key_usage.iter().map(oid_value).collect()),
-            )
-            .put_opt(11, self.validity_secs)
-            .put(12, self.renewal_window_secs)
-            .put(
-                13,
-                Value::Array(
-                    self.trust_anchors
-                        .iter()
-                        .map(|c| Value::Bytes(c.clone()))
-                        .collect(),
-                ),
-            )
-            .put(14, self.cmp_path.as_str())
-            .put(15, self.confirm_mode as u8)
-            .encode()?;
+            .put(13, Value::Array(anchors))
+            .put_opt(16, (!further.is_empty()).then_some(Value::Array(further)));
+        let bytes = first.entries(builder).encode()?;
         cbor::check_len(bytes.len(), "procedure", 1, MAX_PROCEDURE_BYTES)?;
         Ok(bytes)
     }
@@ -277,7 +273,7 @@ impl Procedure {
     /// contradicts itself.
     pub fn decode(bytes: &[u8]) -> Result<Self, EnrolmentError> {
         cbor::check_len(bytes.len(), "procedure", 1, MAX_PROCEDURE_BYTES)?;
-        let mut map = MapReader::new(cbor::decode(bytes, 4)?, "procedure")?;
+        let mut map = MapReader::new(cbor::decode(bytes, 6)?, "procedure")?;
         version(&mut map, "procedure", VERSION)?;
         let release_name = text(
             map.require(2, "release name")?,
@@ -285,12 +281,105 @@ impl Procedure {
             1,
             MAX_LABEL_BYTES,
         )?;
-        let profile = text(map.require(3, "profile")?, "profile", 1, MAX_LABEL_BYTES)?;
         let protocol_profile = match cbor::uint(&map.require(4, "protocol")?, "protocol")? {
             0 => ProtocolProfile::Default,
             1 => ProtocolProfile::Paper,
             _ => return Err(CborError::Range { what: "protocol" }.into()),
         };
+        let mut certificates = alloc::vec![CertificateOrder::take(&mut map)?];
+        let trust_anchors = list(
+            map.require(13, "trust anchors")?,
+            "trust anchors",
+            MAX_ANCHORS,
+            |v| {
+                Ok(cbor::into_bytes_sized(
+                    v,
+                    "trust anchor",
+                    1,
+                    MAX_CERT_BYTES,
+                )?)
+            },
+        )?;
+        if let Some(further) = map.take(16) {
+            let further = cbor::into_array(further, "certificates", 1, MAX_CERTIFICATES - 1)?;
+            for order in further {
+                let mut map = MapReader::new(order, "certificate")?;
+                certificates.push(CertificateOrder::take(&mut map)?);
+                no_rest(&map, "certificate")?;
+            }
+        }
+        no_rest(&map, "procedure")?;
+        let procedure = Self {
+            release_name,
+            protocol_profile,
+            certificates,
+            trust_anchors,
+        };
+        procedure.check()?;
+        Ok(procedure)
+    }
+
+    /// Checks limits and consistency.
+    fn check(&self) -> Result<(), EnrolmentError> {
+        cbor::check_len(self.release_name.len(), "release name", 1, MAX_LABEL_BYTES)?;
+        cbor::check_len(self.trust_anchors.len(), "trust anchors", 1, MAX_ANCHORS)?;
+        let count = self.certificates.len();
+        cbor::check_len(count, "certificates", 1, MAX_CERTIFICATES)?;
+        self.certificates
+            .iter()
+            .try_for_each(CertificateOrder::check)?;
+        let names: Vec<&str> = self
+            .certificates
+            .iter()
+            .map(|c| c.profile.as_str())
+            .collect();
+        if has_repeats(&names) {
+            return Err(EnrolmentError::Inconsistent("a profile is ordered twice"));
+        }
+        for anchor in &self.trust_anchors {
+            let cert = CertView::from_der(anchor)?;
+            if !cert.basic_constraints()?.is_some_and(|b| b.ca) {
+                return Err(EnrolmentError::Inconsistent(
+                    "a trust anchor is not a CA certificate",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl CertificateOrder {
+    /// Adds the entries of this order.
+    fn entries(&self, builder: MapBuilder) -> MapBuilder {
+        let subject = self
+            .subject
+            .iter()
+            .map(|(a, t)| Value::Array(alloc::vec![Value::from(a.long), Value::from(t.as_str())]))
+            .collect();
+        let san = self.san.iter().map(SanTemplate::to_value).collect();
+        let required = self
+            .required
+            .iter()
+            .map(|a| Value::from(a.number()))
+            .collect();
+        let purposes = self.ext_key_usage.iter().map(oid_value).collect();
+        builder
+            .put(3, self.profile.as_str())
+            .put(5, self.key_kind.cose_alg())
+            .put(6, Value::Array(subject))
+            .put(7, Value::Array(san))
+            .put(8, Value::Array(required))
+            .put(9, self.key_usage)
+            .put(10, Value::Array(purposes))
+            .put_opt(11, self.validity_secs)
+            .put(12, self.renewal_window_secs)
+            .put(14, self.cmp_path.as_str())
+            .put(15, self.confirm_mode as u8)
+    }
+
+    /// Takes the entries of an order out of a map.
+    fn take(map: &mut MapReader) -> Result<Self, EnrolmentError> {
+        let profile = text(map.require(3, "profile")?, "profile", 1, MAX_LABEL_BYTES)?;
         let key_kind = KeyKind::from_cose_alg(cbor::int(&map.require(5, "key")?, "key")?)
             .ok_or(CborError::Range { what: "key" })?;
         let subject = list(
@@ -317,19 +406,6 @@ impl Procedure {
             .transpose()?;
         let renewal_window_secs =
             cbor::uint(&map.require(12, "renewal window")?, "renewal window")?;
-        let trust_anchors = list(
-            map.require(13, "trust anchors")?,
-            "trust anchors",
-            MAX_ANCHORS,
-            |v| {
-                Ok(cbor::into_bytes_sized(
-                    v,
-                    "trust anchor",
-                    1,
-                    MAX_CERT_BYTES,
-                )?)
-            },
-        )?;
         let cmp_path = text(map.require(14, "CMP path")?, "CMP path", 1, MAX_LABEL_BYTES)?;
         let confirm_mode = match cbor::uint(&map.require(15, "confirm mode")?, "confirm mode")? {
             0 => ConfirmMode::Explicit,
@@ -341,11 +417,8 @@ impl Procedure {
                 .into());
             }
         };
-        no_rest(&map, "procedure")?;
-        let procedure = Self {
-            release_name,
+        Ok(Self {
             profile,
-            protocol_profile,
             key_kind,
             subject,
             san,
@@ -354,12 +427,9 @@ impl Procedure {
             ext_key_usage,
             validity_secs,
             renewal_window_secs,
-            trust_anchors,
             cmp_path,
             confirm_mode,
-        };
-        procedure.check()?;
-        Ok(procedure)
+        })
     }
 
     /// The subject of one device's certificate.
@@ -394,12 +464,10 @@ impl Procedure {
 
     /// Checks limits and consistency.
     fn check(&self) -> Result<(), EnrolmentError> {
-        cbor::check_len(self.release_name.len(), "release name", 1, MAX_LABEL_BYTES)?;
         cbor::check_len(self.profile.len(), "profile", 1, MAX_LABEL_BYTES)?;
         cbor::check_len(self.subject.len(), "subject", 0, MAX_SUBJECT)?;
         cbor::check_len(self.san.len(), "san", 0, MAX_SAN)?;
         cbor::check_len(self.ext_key_usage.len(), "extKeyUsage", 0, MAX_EKU)?;
-        cbor::check_len(self.trust_anchors.len(), "trust anchors", 1, MAX_ANCHORS)?;
         if self.subject.is_empty() && self.san.is_empty() {
             return Err(EnrolmentError::Inconsistent(
                 "a certificate needs a subject or a name",
@@ -438,14 +506,6 @@ impl Procedure {
         for attribute in templates.flat_map(Template::attributes) {
             if attribute != IdentityAttribute::Ueid && !self.required.contains(&attribute) {
                 return Err(EnrolmentError::NotRequired(attribute));
-            }
-        }
-        for anchor in &self.trust_anchors {
-            let cert = CertView::from_der(anchor)?;
-            if !cert.basic_constraints()?.is_some_and(|b| b.ca) {
-                return Err(EnrolmentError::Inconsistent(
-                    "a trust anchor is not a CA certificate",
-                ));
             }
         }
         check_path(&self.cmp_path)

@@ -1,10 +1,9 @@
 use tegata_crypto::PrivateKey;
 use tegata_crypto::rustcrypto::RustCrypto;
-use tegata_wire::enrolment::ProtocolProfile;
 
 use super::*;
 use crate::ca::authority_cert::{CaDraft, make_issuing, make_root};
-use crate::profile::{EXAMPLE, ProcedureDetails, Profiles};
+use crate::profile::{EXAMPLE, Profiles};
 
 /// Counts up: the same run every time.
 struct Counting(u8);
@@ -27,7 +26,7 @@ struct Case {
     issuing: PrivateKey,
     issuer: Issuer,
     identity: Identity,
-    procedure: Procedure,
+    order: CertificateOrder,
     profile: Profile,
     device: PrivateKey,
 }
@@ -54,11 +53,7 @@ impl Case {
             .find("device")
             .unwrap()
             .clone();
-        let procedure = profile.to_procedure(ProcedureDetails {
-            release_name: "enrol 1".into(),
-            protocol_profile: ProtocolProfile::Default,
-            trust_anchors: vec![root_cert],
-        });
+        let order = profile.to_order();
         let mut identity = Identity::new(Ueid::from_random([7; 16]));
         identity.serial = Some("S-1".into());
         identity.model = Some("gateway".into());
@@ -67,7 +62,7 @@ impl Case {
             issuing,
             issuer,
             identity,
-            procedure,
+            order,
             profile,
             device,
         }
@@ -79,7 +74,7 @@ impl Case {
             release: ReleaseDigest([1; 32]),
             csr_digest: [2; 32],
             public_key: self.device.public_key().clone(),
-            names: ExpectedNames::of(&self.procedure, &self.identity).unwrap(),
+            names: ExpectedNames::of(&self.order, &self.identity).unwrap(),
             profile: self.profile.clone(),
         }
     }
@@ -204,11 +199,11 @@ fn a_certificate_ends_with_its_issuer_and_without_end_too() {
 fn a_device_that_the_profile_cannot_name_gets_nothing() {
     let mut case = Case::new();
     case.identity.serial = None;
-    assert!(ExpectedNames::of(&case.procedure, &case.identity).is_err());
+    assert!(ExpectedNames::of(&case.order, &case.identity).is_err());
     for hidden in ["a\u{202e}b", "a\nb", "a\u{200b}"] {
         case.identity.serial = Some(hidden.into());
         assert!(
-            ExpectedNames::of(&case.procedure, &case.identity).is_err(),
+            ExpectedNames::of(&case.order, &case.identity).is_err(),
             "{hidden:?}"
         );
     }
