@@ -42,6 +42,7 @@ mod connection;
 mod error;
 #[cfg(feature = "optee")]
 mod ffi;
+pub mod keys;
 mod operation;
 mod session;
 #[cfg(test)]

@@ -164,6 +164,13 @@ impl Session {
             other => Err(unexpected(other)),
         }
     }
+
+    /// Lets go of the connection without a word. The TEE closes the session when nobody holds the
+    /// connection any more: for the child after a fork, whose connection is the parent's too, and
+    /// for a connection that is broken.
+    pub fn abandon(mut self) {
+        self.closed = true;
+    }
 }
 
 impl Drop for Session {

@@ -1,0 +1,394 @@
+//! The keys of a caller: a typed client of the enrolment TA.
+//!
+//! Purpose: what PKCS#11 and other programs need of keys that were enrolled: which there are,
+//! their certificates and public keys, signatures, key agreement. The private keys stay in the TEE.
+//!
+//! Invariants: whose keys are seen is decided by the TEE from the identity that the session was
+//! opened with; a label of somebody else is answered as one that never was. A signature is asked
+//! for with the digest of the public key that the caller means, so that a key that was renewed in
+//! between never signs in the old one's place.
+//!
+//! Commands: docs/spec/enrolment-ta.md.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use der::asn1::AnyRef;
+use der::{Reader, SliceReader};
+use tegata_wire::cbor::{self, CborError};
+use tegata_wire::ids::TaUuid;
+use tegata_wire::rpc::Login;
+
+use crate::codes;
+use crate::error::Error;
+use crate::operation::{Operation, Parameter};
+use crate::session::{Context, Session};
+
+/// SHA-256 of a DER SubjectPublicKeyInfo: names a key whatever its label.
+pub type KeyDigest = [u8; 32];
+
+/// How far the key of a label is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyState {
+    /// A request is under way; there is no certificate.
+    Requested,
+    /// A certificate came and is not confirmed yet.
+    Received,
+    /// Key and certificate are there.
+    Installed,
+    /// They are, and the next ones are under way.
+    Renewing,
+}
+
+impl KeyState {
+    /// True if key and certificate can be used.
+    #[must_use]
+    pub const fn is_usable(self) -> bool {
+        matches!(self, Self::Installed | Self::Renewing)
+    }
+}
+
+/// A label of this caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyEntry {
+    /// The name, 1 to 64 bytes.
+    pub label: String,
+    /// How far its key is.
+    pub state: KeyState,
+}
+
+/// Why keys cannot be read or used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// This caller has no such key. The TEE says the same of keys of other callers.
+    #[error("this caller has no key {label:?}")]
+    NoKey {
+        /// The label.
+        label: String,
+    },
+    /// The TA cannot be told from others.
+    #[error("{installed} TAs are installed: say which one keeps the keys")]
+    WhichTa {
+        /// Number of TAs.
+        installed: usize,
+    },
+    /// The TEE or the TA did not do its part.
+    #[error(transparent)]
+    Tee(#[from] Error),
+    /// The TA answered with something that is not what it should be.
+    #[error("the TA's answer is not right: {0}")]
+    Answer(&'static str),
+}
+
+impl From<CborError> for KeyError {
+    fn from(_: CborError) -> Self {
+        Self::Answer("not a list of labels")
+    }
+}
+
+/// The keys of this process's user, group or program in one TEE.
+///
+/// May be shared by threads: calls that run at the same time have sessions of their own, at most
+/// as many as were allowed. Sessions are kept for the next call until [`Keys::release`].
+pub struct Keys {
+    context: Context,
+    ta: Option<TaUuid>,
+    login: Login,
+    sessions_max: usize,
+    pool: Mutex<Pool>,
+    returned: Condvar,
+}
+
+#[derive(Default)]
+struct Pool {
+    idle: Vec<Session>,
+    /// Sessions that exist, idle or at work.
+    open: usize,
+    /// The TA, once it is known.
+    ta: Option<TaUuid>,
+}
+
+impl Keys {
+    /// The keys that the enrolment TA `ta` keeps for this caller as `login`. Without `ta`, the only
+    /// one that is installed. Nothing is contacted yet.
+    #[must_use]
+    pub fn new(context: Context, ta: Option<TaUuid>, login: Login, sessions_max: usize) -> Self {
+        Self {
+            context,
+            ta,
+            login,
+            sessions_max: sessions_max.max(1),
+            pool: Mutex::default(),
+            returned: Condvar::new(),
+        }
+    }
+
+    /// The TEE.
+    #[must_use]
+    pub const fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// The labels of this caller.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub fn list(&self) -> Result<Vec<KeyEntry>, KeyError> {
+        let out = self.call("", command::LIST, || {
+            [
+                Parameter::None,
+                Parameter::None,
+                Parameter::memref_output(ROOM_LEN_BYTES),
+                Parameter::None,
+            ]
+        })?;
+        let rows = cbor::into_array(cbor::decode(&out, 6)?, "labels", 0, LABELS_MAX)?;
+        rows.into_iter().map(entry).collect()
+    }
+
+    /// Certificate and issuers of `label` without the root, DER, leaf first.
+    ///
+    /// # Errors
+    /// [`KeyError`]; `NoKey` if this caller has no certificate of that label.
+    pub fn certificates(&self, label: &str) -> Result<Vec<Vec<u8>>, KeyError> {
+        let out = self.call(label, command::GET_CERTIFICATE, || {
+            [
+                Parameter::memref_input(label),
+                Parameter::ValueInput(FORMAT_DER_OF_ALL, 0),
+                Parameter::memref_output(ROOM_LEN_BYTES),
+                Parameter::None,
+            ]
+        })?;
+        split(&out)
+    }
+
+    /// The public key of `label`, a DER SubjectPublicKeyInfo.
+    ///
+    /// # Errors
+    /// [`KeyError`]; `NoKey` if this caller has none of that label.
+    pub fn public_key(&self, label: &str) -> Result<Vec<u8>, KeyError> {
+        self.call(label, command::GET_PUBLIC_KEY, || {
+            [
+                Parameter::memref_input(label),
+                Parameter::None,
+                Parameter::memref_output(KEY_ROOM_LEN_BYTES),
+                Parameter::None,
+            ]
+        })
+    }
+
+    /// Signs with the key of `label` whose SubjectPublicKeyInfo has the digest `key`: a digest of
+    /// 32 (P-256) or 48 bytes (P-384), with Ed25519 the message itself. The signature is raw: r and
+    /// s, or 64 bytes.
+    ///
+    /// # Errors
+    /// [`KeyError`]; `NoKey` if this caller has no such key of that label, or has it no longer.
+    pub fn sign(&self, label: &str, key: &KeyDigest, input: &[u8]) -> Result<Vec<u8>, KeyError> {
+        self.call(label, command::SIGN, || {
+            [
+                Parameter::memref_input(label),
+                Parameter::memref_input(input),
+                Parameter::memref_output(KEY_ROOM_LEN_BYTES),
+                Parameter::memref_input(key),
+            ]
+        })
+    }
+
+    /// Key agreement of the key of `label` with `peer`, an uncompressed SEC1 point: the shared x
+    /// coordinate, a secret.
+    ///
+    /// # Errors
+    /// As [`Self::sign`]; `TEEC_ERROR_ACCESS_DENIED` if the key may not do this,
+    /// `TEEC_ERROR_BAD_PARAMETERS` if the peer's point is not on its curve.
+    pub fn ecdh(&self, label: &str, key: &KeyDigest, peer: &[u8]) -> Result<Vec<u8>, KeyError> {
+        self.call(label, command::ECDH, || {
+            [
+                Parameter::memref_input(label),
+                Parameter::memref_input(peer),
+                Parameter::memref_output(KEY_ROOM_LEN_BYTES),
+                Parameter::memref_input(key),
+            ]
+        })
+    }
+
+    /// Closes the sessions that nobody uses now.
+    pub fn release(&self) {
+        let idle = {
+            let mut pool = self.lock();
+            pool.open = pool.open.saturating_sub(pool.idle.len());
+            std::mem::take(&mut pool.idle)
+        };
+        drop(idle);
+        self.returned.notify_all();
+    }
+
+    /// For the child after a fork: forgets the sessions, which are the parent's, without a word to
+    /// the TEE. Does nothing if another thread of the parent was in here at that moment.
+    pub fn abandon(&self) {
+        let pool = match self.pool.try_lock() {
+            Ok(pool) => Some(pool),
+            Err(std::sync::TryLockError::Poisoned(error)) => Some(error.into_inner()),
+            Err(std::sync::TryLockError::WouldBlock) => None,
+        };
+        for session in pool.into_iter().flat_map(|mut pool| {
+            pool.open = 0;
+            std::mem::take(&mut pool.idle)
+        }) {
+            session.abandon();
+        }
+    }
+
+    /// One command, in a session of our own or a new one.
+    fn call(
+        &self,
+        label: &str,
+        command: u32,
+        params: impl Fn() -> [Parameter; 4],
+    ) -> Result<Vec<u8>, KeyError> {
+        loop {
+            let (session, was_idle) = self.take()?;
+            let mut operation = Operation::new(params());
+            let error = match session.invoke(command, &mut operation) {
+                Ok(()) => {
+                    self.put(session);
+                    return Ok(operation.memref(2).to_vec());
+                }
+                Err(error) => error,
+            };
+            // The answer of a TA that lives; anything else ends the session.
+            let answered = matches!(&error, Error::Returned { code, .. }
+                if *code != codes::TEEC_ERROR_TARGET_DEAD);
+            if answered {
+                self.put(session);
+            } else {
+                self.lost(session);
+                if was_idle {
+                    // The TEE was started anew, or its TA, since the session was last used.
+                    continue;
+                }
+            }
+            return Err(match error.code() {
+                codes::TEEC_ERROR_ITEM_NOT_FOUND => KeyError::NoKey {
+                    label: label.into(),
+                },
+                _ => KeyError::Tee(error),
+            });
+        }
+    }
+
+    /// A session, and whether it was used before. Waits while as many as are allowed are at work.
+    fn take(&self) -> Result<(Session, bool), KeyError> {
+        let mut pool = self.lock();
+        let known = loop {
+            if let Some(session) = pool.idle.pop() {
+                return Ok((session, true));
+            }
+            if pool.open < self.sessions_max {
+                pool.open += 1;
+                break pool.ta.or(self.ta);
+            }
+            pool = self
+                .returned
+                .wait(pool)
+                .unwrap_or_else(PoisonError::into_inner);
+        };
+        drop(pool);
+        self.open(known)
+            .map(|session| (session, false))
+            .inspect_err(|_| self.gone())
+    }
+
+    fn open(&self, known: Option<TaUuid>) -> Result<Session, KeyError> {
+        let ta = match known {
+            Some(ta) => ta,
+            None => match self.context.info()?.trusted_apps.as_slice() {
+                [only] => only.ta,
+                several => {
+                    let installed = several.len();
+                    return Err(KeyError::WhichTa { installed });
+                }
+            },
+        };
+        let session = self
+            .context
+            .open_session(&ta, self.login, &mut Operation::empty())?;
+        self.lock().ta = Some(ta);
+        Ok(session)
+    }
+
+    fn put(&self, session: Session) {
+        self.lock().idle.push(session);
+        self.returned.notify_one();
+    }
+
+    fn lost(&self, session: Session) {
+        session.abandon();
+        self.gone();
+    }
+
+    fn gone(&self) {
+        let mut pool = self.lock();
+        pool.open = pool.open.saturating_sub(1);
+        drop(pool);
+        self.returned.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One row of LIST. What a newer TA adds behind label and state is passed over.
+fn entry(row: cbor::Value) -> Result<KeyEntry, KeyError> {
+    let mut fields = cbor::into_array(row, "label", 2, 16)?.into_iter();
+    let (Some(label), Some(state)) = (fields.next(), fields.next()) else {
+        return Err(KeyError::Answer("not a label and its state"));
+    };
+    let state = match cbor::uint(&state, "state")? {
+        1 => KeyState::Requested,
+        2 => KeyState::Received,
+        3 => KeyState::Installed,
+        4 => KeyState::Renewing,
+        _ => return Err(KeyError::Answer("an unknown state")),
+    };
+    let label = cbor::into_text(label, "label", 64)?;
+    Ok(KeyEntry { label, state })
+}
+
+/// DER values one after another.
+fn split(mut bytes: &[u8]) -> Result<Vec<Vec<u8>>, KeyError> {
+    let wrong = |_| KeyError::Answer("not certificates in DER");
+    let mut out = Vec::new();
+    while !bytes.is_empty() && out.len() < CHAIN_MAX {
+        let mut reader = SliceReader::new(bytes).map_err(wrong)?;
+        let one = reader.tlv_bytes().map_err(wrong)?;
+        AnyRef::try_from(one).map_err(wrong)?;
+        out.push(one.to_vec());
+        bytes = bytes.get(one.len()..).unwrap_or_default();
+    }
+    if out.is_empty() || !bytes.is_empty() {
+        return Err(KeyError::Answer("no certificate, or too many"));
+    }
+    Ok(out)
+}
+
+/// Numbers of the TA's commands.
+mod command {
+    pub const GET_CERTIFICATE: u32 = 4;
+    pub const SIGN: u32 = 5;
+    pub const LIST: u32 = 6;
+    pub const GET_PUBLIC_KEY: u32 = 8;
+    pub const ECDH: u32 = 10;
+}
+
+/// `GET_CERTIFICATE`: DER of leaf and issuers, one after another.
+const FORMAT_DER_OF_ALL: u32 = 2;
+/// Room for a chain or a list of labels, in bytes.
+const ROOM_LEN_BYTES: u32 = 64 * 1024;
+/// Room for a public key, a signature or a secret, in bytes.
+const KEY_ROOM_LEN_BYTES: u32 = 256;
+/// Most labels of one caller that are read.
+const LABELS_MAX: usize = 4096;
+/// Most certificates of one label.
+const CHAIN_MAX: usize = 16;
