@@ -38,6 +38,7 @@ const EDGES: &[(&str, &[&str])] = &[
 /// Where `unsafe` may stand: walls to the kernel, to C and to Wasm.
 const UNSAFE_WALLS: &[&str] = &[
     "crates/platform/src/",
+    "crates/platform/optee/",
     "crates/ta-sdk/src/",
     "crates/client/src/ffi",
     "crates/teec/src/",

@@ -20,8 +20,6 @@ mod answers;
 mod blob_id;
 mod host;
 mod provision;
-#[cfg(test)]
-mod tests;
 
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
@@ -38,9 +36,13 @@ use tegata_wire::rpc::{self, Answer, Call, Info, Processed, RefusalCode, Reply, 
 use zeroize::Zeroizing;
 
 use crate::gp::consts::*;
-use crate::gp::host::{HostError, HostReply, HostRequest, OBJECT_LEN_BYTES_MAX, SecretBytes, serve};
+use crate::gp::host::{
+    HostError, HostReply, HostRequest, OBJECT_LEN_BYTES_MAX, SecretBytes, serve,
+};
 use crate::platform::Platform;
-use crate::session::{Attached, ClientIdentity, Elsewhere, SessionLimits, SessionManager, SharedTee};
+use crate::session::{
+    Attached, ClientIdentity, Elsewhere, SessionLimits, SessionManager, SharedTee,
+};
 use crate::teep::{Payloads, TeepOutcome};
 use crate::{Tee, TeeError};
 
@@ -112,6 +114,8 @@ pub struct TeeImage<P: Platform> {
 
 /// A core that has the factory's word.
 struct Ready<P: Platform> {
+    /// The record it is told by, as it was read.
+    record: Vec<u8>,
     tee: Arc<spin::Mutex<Tee<Provisioned<P>>>>,
     sessions: SessionManager,
 }
@@ -207,23 +211,30 @@ impl<P: Platform + Send + Sync + 'static> TeeImage<P> {
         }
     }
 
-    /// Starts the core if it has the factory's word and does not run yet. Tried at each call: the
-    /// storage of a device that has just booted may come later than the first client.
+    /// Starts the core if it has the factory's word and does not run yet.
+    ///
+    /// The word is read at each call: the storage of a device that has just booted may come later
+    /// than the first client, and a record that is gone or altered counts no more from then on.
     fn wake(&mut self) -> Result<(), NotReady> {
-        if self.ready.is_some() {
-            return Ok(());
-        }
         let failed = |error: &dyn fmt::Display| NotReady::Failed(error.to_string());
         let stored = provision::stored(&*self.machine).map_err(|error| failed(&error))?;
-        let Some(stored) = stored else {
+        if let Some(ready) = &self.ready {
+            if stored.as_ref() == Some(&ready.record) {
+                return Ok(());
+            }
+            if ready.sessions.counts().1 > 0 {
+                return Err(failed(&"the device record changed while TAs run"));
+            }
+        }
+        self.ready = None;
+        let Some(record) = stored else {
             return Err(NotReady::Unprovisioned);
         };
-        // A record that no longer verifies is of another image's factory, or was tampered with.
-        let word = provision::judge(&stored, &self.factory_keys, &self.own)
+        // One that does not verify is of another image's factory, or was tampered with.
+        let word = provision::judge(&record, &self.factory_keys, &self.own)
             .map_err(|error| failed(&error))?;
         let platform = Provisioned::new(Arc::clone(&self.machine), word.identity);
-        let tee =
-            Tee::new(platform, word.anchors, word.tam_uri).map_err(|error| failed(&error))?;
+        let tee = Tee::new(platform, word.anchors, word.tam_uri).map_err(|error| failed(&error))?;
         let tee = Arc::new(spin::Mutex::new(tee));
         let log = self.log;
         let shared = SharedTee::new(
@@ -231,10 +242,11 @@ impl<P: Platform + Send + Sync + 'static> TeeImage<P> {
             |_| {},
             move |ta, line| log(&alloc::format!("TA {}: {line}", ta.uuid)),
         );
-        let limits = SessionLimits::default();
+        let sessions = SessionManager::new(shared, Elsewhere, SessionLimits::default());
         self.ready = Some(Ready {
+            record,
             tee,
-            sessions: SessionManager::new(shared, Elsewhere, limits),
+            sessions,
         });
         Ok(())
     }
@@ -259,7 +271,6 @@ impl<P: Platform + Send + Sync + 'static> TeeImage<P> {
             return self.environment(&error);
         }
         // 3. Believe it from now on.
-        self.ready = None;
         match self.wake() {
             Ok(()) => Reply::Done,
             Err(why) => self.not_ready(why),
@@ -297,12 +308,15 @@ impl<P: Platform + Send + Sync + 'static> TeeImage<P> {
 
     fn info(&self, ready: &Ready<P>) -> Result<Info, TeeError> {
         let tee = ready.tee.lock();
-        let trusted_apps = tee.installed_list()?.into_iter().map(|record| rpc::TrustedApp {
-            ta: record.id.uuid,
-            release: record.release.to_string(),
-            sequence_number: record.sequence_number,
-            module_len_bytes: record.module_len_bytes,
-        });
+        let trusted_apps = tee
+            .installed_list()?
+            .into_iter()
+            .map(|record| rpc::TrustedApp {
+                ta: record.id.uuid,
+                release: record.release.to_string(),
+                sequence_number: record.sequence_number,
+                module_len_bytes: record.module_len_bytes,
+            });
         let trusted_apps = trusted_apps.collect();
         let (identity, security) = (tee.platform().identity(), tee.platform().security());
         let hosts = u32::try_from(ready.sessions.counts().1).unwrap_or(u32::MAX);

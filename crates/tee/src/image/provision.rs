@@ -18,8 +18,8 @@ use tegata_wire::ids::Ueid;
 
 use crate::anchors::AnchorError;
 use crate::platform::{
-    BlobName, HardwareIdentity, MonotonicCounter, OemId, Platform, PlatformError,
-    SecurityDescription,
+    BlobName, HardwareIdentity, MonotonicCounter, NoPosition, OemId, Platform, PlatformError,
+    Position, SecurityDescription,
 };
 use crate::{DeviceKeys, TeeError, TrustAnchors};
 
@@ -169,5 +169,9 @@ impl<P: Platform> Platform for Provisioned<P> {
 
     fn counter(&self) -> Option<&dyn MonotonicCounter> {
         self.machine.counter()
+    }
+
+    fn position(&self) -> Result<Position, NoPosition> {
+        self.machine.position()
     }
 }

@@ -1,0 +1,36 @@
+//! Header and linker script of the image.
+
+use optee_utee_build::{Builder, LinkerType, TaConfig};
+use tegata_wire::rpc::OPTEE_HOST_UUID;
+
+/// An instance for each session: none of OP-TEE's flags.
+const FLAGS: u32 = 0;
+/// Heap in bytes; measured in docs/perf.md.
+const HEAP: u32 = 2 * 1024 * 1024;
+/// Stack in bytes; measured in docs/perf.md.
+const STACK: u32 = 128 * 1024;
+
+fn main() -> Result<(), String> {
+    println!("cargo:rerun-if-changed=build.rs");
+    let config = TaConfig::new_default_with_cargo_env(&OPTEE_HOST_UUID.to_string())
+        .map_err(|error| format!("{error:?}"))?
+        .ta_flags(FLAGS)
+        .ta_data_size(HEAP)
+        .ta_stack_size(STACK)
+        .trace_level(2);
+    absent_libraries()?;
+    let builder = Builder::new(config).linker_type(LinkerType::Ld);
+    builder.build().map_err(|error| format!("{error:?}"))
+}
+
+/// The `libc` crate, which a few crates below name for this target, asks for libraries of Linux.
+/// There are none in OP-TEE: empty ones satisfy the linker, and a symbol that is really missing is
+/// still an error.
+fn absent_libraries() -> Result<(), String> {
+    let out = std::env::var("OUT_DIR").map_err(|error| error.to_string())?;
+    for name in ["libc.a", "libm.a", "librt.a", "libpthread.a"] {
+        let path = std::path::Path::new(&out).join(name);
+        std::fs::write(path, "!<arch>\n").map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
