@@ -4,9 +4,8 @@
 //! their certificates and public keys, signatures, key agreement. The private keys stay in the TEE.
 //!
 //! Invariants: whose keys are seen is decided by the TEE from the identity that the session was
-//! opened with; a label of somebody else is answered as one that never was. A signature is asked
-//! for with the digest of the public key that the caller means, so that a key that was renewed in
-//! between never signs in the old one's place.
+//! opened with; a label of somebody else is answered as one that never was. Who uses a key names
+//! its public key too: after a renewal the new key never works in the old one's place.
 //!
 //! Commands: docs/spec/enrolment-ta.md.
 
@@ -19,12 +18,9 @@ use tegata_wire::ids::TaUuid;
 use tegata_wire::rpc::Login;
 
 use crate::codes;
-use crate::error::Error;
+use crate::error::{Error, Origin};
 use crate::operation::{Operation, Parameter};
 use crate::session::{Context, Session};
-
-/// SHA-256 of a DER SubjectPublicKeyInfo: names a key whatever its label.
-pub type KeyDigest = [u8; 32];
 
 /// How far the key of a label is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,13 +131,15 @@ impl Keys {
     /// # Errors
     /// [`KeyError`].
     pub fn list(&self) -> Result<Vec<KeyEntry>, KeyError> {
-        let out = self.call("", command::LIST, || {
-            [
+        let out = self.call("", |session| {
+            let mut operation = Operation::new([
                 Parameter::None,
                 Parameter::None,
                 Parameter::memref_output(ROOM_LEN_BYTES),
                 Parameter::None,
-            ]
+            ]);
+            session.invoke(command::LIST, &mut operation)?;
+            Ok(operation.memref(2).to_vec())
         })?;
         let rows = cbor::into_array(cbor::decode(&out, 6)?, "labels", 0, LABELS_MAX)?;
         rows.into_iter().map(entry).collect()
@@ -152,13 +150,9 @@ impl Keys {
     /// # Errors
     /// [`KeyError`]; `NoKey` if this caller has no certificate of that label.
     pub fn certificates(&self, label: &str) -> Result<Vec<Vec<u8>>, KeyError> {
-        let out = self.call(label, command::GET_CERTIFICATE, || {
-            [
-                Parameter::memref_input(label),
-                Parameter::ValueInput(FORMAT_DER_OF_ALL, 0),
-                Parameter::memref_output(ROOM_LEN_BYTES),
-                Parameter::None,
-            ]
+        let format = Parameter::ValueInput(FORMAT_DER_OF_ALL, 0);
+        let out = self.call(label, |session| {
+            invoke(session, command::GET_CERTIFICATE, label, format.clone())
         })?;
         split(&out)
     }
@@ -168,31 +162,19 @@ impl Keys {
     /// # Errors
     /// [`KeyError`]; `NoKey` if this caller has none of that label.
     pub fn public_key(&self, label: &str) -> Result<Vec<u8>, KeyError> {
-        self.call(label, command::GET_PUBLIC_KEY, || {
-            [
-                Parameter::memref_input(label),
-                Parameter::None,
-                Parameter::memref_output(KEY_ROOM_LEN_BYTES),
-                Parameter::None,
-            ]
+        self.call(label, |session| {
+            invoke(session, command::GET_PUBLIC_KEY, label, Parameter::None)
         })
     }
 
-    /// Signs with the key of `label` whose SubjectPublicKeyInfo has the digest `key`: a digest of
-    /// 32 (P-256) or 48 bytes (P-384), with Ed25519 the message itself. The signature is raw: r and
-    /// s, or 64 bytes.
+    /// Signs with the key of `label` whose SubjectPublicKeyInfo is `spki_der`: a digest of 32
+    /// (P-256) or 48 bytes (P-384), with Ed25519 the message itself. The signature is raw: r and s,
+    /// or 64 bytes.
     ///
     /// # Errors
     /// [`KeyError`]; `NoKey` if this caller has no such key of that label, or has it no longer.
-    pub fn sign(&self, label: &str, key: &KeyDigest, input: &[u8]) -> Result<Vec<u8>, KeyError> {
-        self.call(label, command::SIGN, || {
-            [
-                Parameter::memref_input(label),
-                Parameter::memref_input(input),
-                Parameter::memref_output(KEY_ROOM_LEN_BYTES),
-                Parameter::memref_input(key),
-            ]
-        })
+    pub fn sign(&self, label: &str, spki_der: &[u8], input: &[u8]) -> Result<Vec<u8>, KeyError> {
+        self.use_key(label, spki_der, command::SIGN, input)
     }
 
     /// Key agreement of the key of `label` with `peer`, an uncompressed SEC1 point: the shared x
@@ -201,14 +183,30 @@ impl Keys {
     /// # Errors
     /// As [`Self::sign`]; `TEEC_ERROR_ACCESS_DENIED` if the key may not do this,
     /// `TEEC_ERROR_BAD_PARAMETERS` if the peer's point is not on its curve.
-    pub fn ecdh(&self, label: &str, key: &KeyDigest, peer: &[u8]) -> Result<Vec<u8>, KeyError> {
-        self.call(label, command::ECDH, || {
-            [
-                Parameter::memref_input(label),
-                Parameter::memref_input(peer),
-                Parameter::memref_output(KEY_ROOM_LEN_BYTES),
-                Parameter::memref_input(key),
-            ]
+    pub fn ecdh(&self, label: &str, spki_der: &[u8], peer: &[u8]) -> Result<Vec<u8>, KeyError> {
+        self.use_key(label, spki_der, command::AGREE, peer)
+    }
+
+    /// One use of a private key, and then a look whether it was this key's: keys of a label follow
+    /// each other and never come back, so the key that serves afterwards served at the use too.
+    fn use_key(
+        &self,
+        label: &str,
+        spki_der: &[u8],
+        command: u32,
+        input: &[u8],
+    ) -> Result<Vec<u8>, KeyError> {
+        self.call(label, |session| {
+            let used = invoke(session, command, label, Parameter::memref_input(input))?;
+            let which = Parameter::ValueInput(CURRENT_KEY, 0);
+            if invoke(session, command::GET_PUBLIC_KEY, label, which)? == spki_der {
+                Ok(used)
+            } else {
+                Err(Error::Returned {
+                    code: codes::TEEC_ERROR_ITEM_NOT_FOUND,
+                    origin: Origin::Api,
+                })
+            }
         })
     }
 
@@ -239,20 +237,18 @@ impl Keys {
         }
     }
 
-    /// One command, in a session of our own or a new one.
-    fn call(
+    /// Runs `work` in a session that is free, or in a new one.
+    fn call<T>(
         &self,
         label: &str,
-        command: u32,
-        params: impl Fn() -> [Parameter; 4],
-    ) -> Result<Vec<u8>, KeyError> {
+        work: impl Fn(&Session) -> Result<T, Error>,
+    ) -> Result<T, KeyError> {
         loop {
             let (session, was_idle) = self.take()?;
-            let mut operation = Operation::new(params());
-            let error = match session.invoke(command, &mut operation) {
-                Ok(()) => {
+            let error = match work(&session) {
+                Ok(done) => {
                     self.put(session);
-                    return Ok(operation.memref(2).to_vec());
+                    return Ok(done);
                 }
                 Err(error) => error,
             };
@@ -339,6 +335,27 @@ impl Keys {
     }
 }
 
+/// One command about a label; what it puts out.
+fn invoke(
+    session: &Session,
+    command: u32,
+    label: &str,
+    input: Parameter,
+) -> Result<Vec<u8>, Error> {
+    let room = match command {
+        command::GET_CERTIFICATE => ROOM_LEN_BYTES,
+        _ => KEY_ROOM_LEN_BYTES,
+    };
+    let mut operation = Operation::new([
+        Parameter::memref_input(label),
+        input,
+        Parameter::memref_output(room),
+        Parameter::None,
+    ]);
+    session.invoke(command, &mut operation)?;
+    Ok(operation.memref(2).to_vec())
+}
+
 /// One row of LIST. What a newer TA adds behind label and state is passed over.
 fn entry(row: cbor::Value) -> Result<KeyEntry, KeyError> {
     let mut fields = cbor::into_array(row, "label", 2, 16)?.into_iter();
@@ -379,11 +396,13 @@ mod command {
     pub const SIGN: u32 = 5;
     pub const LIST: u32 = 6;
     pub const GET_PUBLIC_KEY: u32 = 8;
-    pub const ECDH: u32 = 10;
+    pub const AGREE: u32 = 10;
 }
 
 /// `GET_CERTIFICATE`: DER of leaf and issuers, one after another.
 const FORMAT_DER_OF_ALL: u32 = 2;
+/// `GET_PUBLIC_KEY`: of the key that serves now.
+const CURRENT_KEY: u32 = 1;
 /// Room for a chain or a list of labels, in bytes.
 const ROOM_LEN_BYTES: u32 = 64 * 1024;
 /// Room for a public key, a signature or a secret, in bytes.
