@@ -102,6 +102,16 @@ round_trip!(
 );
 round_trip!(delivery, wire::enrolment::Delivery, "Delivery.");
 round_trip!(device_file, wire::device::DeviceFile, "Device file.");
+round_trip!(
+    device_report,
+    wire::device::DeviceReport,
+    "What a device reports to its factory."
+);
+round_trip!(
+    device_record,
+    wire::device::DeviceRecord,
+    "The factory's word for a device."
+);
 decode_only!(
     rpc_call,
     |d| wire::rpc::content::<wire::rpc::Call>(d),
