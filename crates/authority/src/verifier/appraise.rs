@@ -338,9 +338,14 @@ impl Findings {
                 "the wall \"{claimed}\" is weaker than the policy asks"
             ));
         } else if level == Some(SecurityLevel::Hardware) {
+            // The factory's word: it saw the device, and endorsed the key as one of that hardware.
             self.vector.hardware = Some(APPROVED);
-            self.vector.runtime_opaque = Some(APPROVED);
-            self.vector.storage_opaque = Some(APPROVED);
+            // Secrets at rest are encrypted under a key that only the hardware knows.
+            if claims.tegata.storage_root.as_deref() == Some(HARDWARE_KEY) {
+                self.vector.storage_opaque = Some(APPROVED);
+            }
+            // Nothing is said of memory: a secure world hides it from the open one, but whether it
+            // is encrypted, as the value 2 means, no evidence tells.
         }
     }
 
@@ -466,6 +471,8 @@ fn shorten(text: String) -> String {
 pub const EVIDENCE_SUBMODULE: &str = "tegata-device";
 /// Private claim: texts that say why the status is not better.
 const REASONS: i64 = -75_010;
+/// The storage root that no software reads: the hardware unique key.
+const HARDWARE_KEY: &str = "huk";
 /// Most reasons in one result.
 const REASONS_MAX: usize = 16;
 
