@@ -115,6 +115,14 @@ pub fn find(tx: &Tx<'_>, serial: &[u8]) -> Result<Option<Certificate>, StoreErro
     tx.query_opt(&format!("{SELECT} WHERE serial = ?1"), params![serial], row)
 }
 
+/// Certificates of a device, newest first, at most `limit`.
+pub fn of_device(tx: &Tx<'_>, device: DeviceId, limit: u32) -> Result<Vec<Certificate>, StoreError> {
+    let sql = format!(
+        "{SELECT} WHERE device_id = ?1 AND der IS NOT NULL ORDER BY intended_at DESC, serial DESC LIMIT ?2"
+    );
+    tx.query_all(&sql, params![device.0, limit.min(LIST_MAX)], row)
+}
+
 /// Rows after a serial, oldest first, at most `limit` (up to 1,000).
 pub fn list(tx: &Tx<'_>, after: &[u8], limit: u32) -> Result<Vec<Certificate>, StoreError> {
     let sql = format!("{SELECT} WHERE serial > ?1 ORDER BY serial LIMIT ?2");

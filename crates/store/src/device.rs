@@ -109,6 +109,13 @@ pub fn find(tx: &Tx<'_>, ueid: &Ueid) -> Result<Option<Device>, StoreError> {
     one(tx, "WHERE ueid = ?1", params![ueid.as_bytes()])
 }
 
+/// Devices with that serial number, at most two: makers may use the same one.
+pub fn find_by_serial(tx: &Tx<'_>, serial: &str) -> Result<Vec<Device>, StoreError> {
+    let sql = format!("{SELECT} WHERE serial = ?1 ORDER BY device.id LIMIT 2");
+    let rows = tx.query_all(&sql, params![serial], raw)?;
+    rows.into_iter().map(checked).collect()
+}
+
 /// The device whose TEEP Agent key has that thumbprint.
 pub fn find_by_teep_kid(tx: &Tx<'_>, kid: &[u8; 32]) -> Result<Option<Device>, StoreError> {
     one(tx, "WHERE teep_kid = ?1", params![kid])

@@ -23,6 +23,7 @@ pub mod reference;
 pub mod release;
 pub mod role;
 pub mod tam;
+pub mod statement;
 pub mod teep;
 pub mod verifier;
 

@@ -48,6 +48,13 @@ const STEPS: &[(&str, &str)] = &[
         "decisions on who may get a release are counted, so that a TAM follows the last one",
         "ALTER TABLE release ADD COLUMN rule_number INTEGER NOT NULL DEFAULT 0;",
     ),
+    (
+        "the last statement of each device, so that a replay, a delay or a leap shows",
+        "CREATE TABLE statement_last(\
+           ueid BLOB PRIMARY KEY, number INTEGER NOT NULL, made_at INTEGER NOT NULL, \
+           latitude REAL, longitude REAL, accuracy REAL, seen_at INTEGER NOT NULL\
+         ) STRICT, WITHOUT ROWID;",
+    ),
 ];
 
 /// Times are seconds since 1970 UTC unless the name says `_ms`.
