@@ -3,6 +3,8 @@
 
 use alloc::vec::Vec;
 
+use zeroize::Zeroizing;
+
 use crate::consts::*;
 use crate::error::{Error, Result, check};
 use crate::object::Object;
@@ -109,6 +111,24 @@ pub fn verify(algorithm: u32, key: &Object, digest: &[u8], signature: &[u8]) -> 
             sys::len(signature),
         )
     })
+}
+
+/// ECDH: the x coordinate that a key pair shares with a peer's point on the same curve.
+///
+/// # Errors
+/// Algorithm not supported. A key that may not derive, or a point that is not on the curve, panics
+/// the TA: make an object of the point first, which only refuses it.
+pub fn ecdh(key: &Object, x: &[u8], y: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+    let [_, bits, ..] = key.info()?;
+    let shared = Object::transient(TEE_TYPE_GENERIC_SECRET, bits)?;
+    let operation = Operation::with_key(TEE_ALG_ECDH_DERIVE_SHARED_SECRET, TEE_MODE_DERIVE, key)?;
+    let peer = [
+        sys::buffer(TEE_ATTR_ECC_PUBLIC_VALUE_X, x),
+        sys::buffer(TEE_ATTR_ECC_PUBLIC_VALUE_Y, y),
+    ];
+    // SAFETY: the attributes and what they point to live during the call.
+    unsafe { sys::TEE_DeriveKey(operation.0, peer.as_ptr(), 2, shared.handle()) };
+    shared.attribute(TEE_ATTR_SECRET_VALUE).map(Zeroizing::new)
 }
 
 /// `N` random bytes.

@@ -43,6 +43,43 @@ impl Parameters {
         index <= 3 && (self.types >> (4 * index)) & 0xF != TEE_PARAM_TYPE_NONE
     }
 
+    /// Checks the types of all four: each is one of those that `allowed` lists for it.
+    ///
+    /// # Errors
+    /// `TEE_ERROR_BAD_PARAMETERS`.
+    pub fn expect(&self, allowed: &[&[u32]; 4]) -> Result<()> {
+        let mut types = self.types;
+        for kinds in allowed {
+            if !kinds.contains(&(types & 0xF)) {
+                return Err(Error(TEE_ERROR_BAD_PARAMETERS));
+            }
+            types >>= 4;
+        }
+        // Nothing above the four.
+        if types == 0 {
+            Ok(())
+        } else {
+            Err(Error(TEE_ERROR_BAD_PARAMETERS))
+        }
+    }
+
+    /// Checks that an output has room for `len` bytes before anything is done; sets its size to
+    /// that if it has not.
+    ///
+    /// # Errors
+    /// `TEE_ERROR_SHORT_BUFFER`; `TEE_ERROR_BAD_PARAMETERS` if it is of another kind.
+    pub fn require_room(&mut self, index: u32, len: usize) -> Result<()> {
+        if len <= self.room(index)? {
+            return Ok(());
+        }
+        let kinds = [TEE_PARAM_TYPE_MEMREF_OUTPUT, TEE_PARAM_TYPE_MEMREF_INOUT];
+        let param = self.at(index, &kinds)?;
+        let len = u32::try_from(len).map_err(|_| Error(TEE_ERROR_BAD_PARAMETERS))?;
+        // SAFETY: a parameter is writable.
+        unsafe { (*param).b = len };
+        Err(Error(TEE_ERROR_SHORT_BUFFER))
+    }
+
     /// The bytes of an input memory reference.
     ///
     /// # Errors

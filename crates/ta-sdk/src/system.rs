@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use zeroize::Zeroizing;
 
-use crate::error::Result;
+use crate::error::{Result, check};
 use crate::sys;
 
 /// The enrolment procedure of this TA's release.
@@ -102,6 +102,32 @@ pub fn ree_time_secs() -> u64 {
     unsafe { sys::TEE_GetREETime(time.as_mut_ptr()) };
     let [seconds, _] = time;
     u64::from(seconds)
+}
+
+/// Milliseconds on the TEE's own clock, from an arbitrary moment.
+#[must_use]
+pub fn time_ms() -> u64 {
+    let mut time = [0u32; 2];
+    // SAFETY: a TEE_Time is two words.
+    unsafe { sys::TEE_GetSystemTime(time.as_mut_ptr()) };
+    let [seconds, millis] = time;
+    u64::from(seconds) * 1000 + u64::from(millis)
+}
+
+/// Waits. A client that cancels its call ends the wait.
+///
+/// # Errors
+/// `TEE_ERROR_CANCEL`.
+pub fn wait(ms: u32) -> Result<()> {
+    // SAFETY: numbers only.
+    unsafe {
+        let masked = sys::TEE_UnmaskCancellation();
+        let waited = check(sys::TEE_Wait(ms));
+        if masked != 0 {
+            sys::TEE_MaskCancellation();
+        }
+        waited
+    }
 }
 
 /// A line for the TEE's log. No secrets.

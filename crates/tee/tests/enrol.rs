@@ -22,6 +22,7 @@ const LIST: u32 = 6;
 const DELETE: u32 = 7;
 const GET_PUBLIC_KEY: u32 = 8;
 const STATUS: u32 = 9;
+const AGREE: u32 = 10;
 
 fn enrolled(kind: KeyKind, confirm: ConfirmMode) -> (Ca, Device) {
     let ca = Ca::new(kind, confirm);
@@ -131,6 +132,7 @@ fn another_caller_finds_nothing() {
     let other = device.open(&BOB).unwrap();
     for command in [
         SIGN,
+        AGREE,
         GET_CERTIFICATE,
         GET_PUBLIC_KEY,
         STATUS,
@@ -138,10 +140,9 @@ fn another_caller_finds_nothing() {
         FINISH,
         CONFIRM,
     ] {
-        let parts: &[&[u8]] = if command == GET_CERTIFICATE {
-            &[b"web"]
-        } else {
-            &[b"web", &[0; 32]]
+        let parts: &[&[u8]] = match command {
+            SIGN | AGREE | FINISH | CONFIRM => &[b"web", &[0; 32]],
+            _ => &[b"web"],
         };
         let foreign = other.call(command, parts);
         let none: &[&[u8]] = &[b"nothing", &[0; 32]];
@@ -304,4 +305,5 @@ fn another_profile_or_label_is_refused() {
         Err(TEE_ERROR_BAD_PARAMETERS)
     );
     assert_eq!(session.call(99, &[b"web"]), Err(TEE_ERROR_NOT_SUPPORTED));
+    assert_eq!(session.call(0, &[b"web"]), Err(TEE_ERROR_NOT_SUPPORTED));
 }

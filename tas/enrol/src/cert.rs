@@ -7,10 +7,10 @@ use alloc::vec::Vec;
 
 use tegata_ta_sdk::consts::*;
 use tegata_ta_sdk::{Error, Result};
+use tegata_wire::enrolment::{CertificateOrder, Identity};
 use tegata_wire::x509::{CertView, encode_san, oid};
 
 use crate::chain::{self, critical_known};
-use crate::device::Orders;
 
 /// How far notBefore may lie after the CA's own message time, in seconds.
 const SKEW_SECS: u64 = 300;
@@ -24,9 +24,11 @@ fn wrong<T>(reason: &str) -> Result<T> {
 ///
 /// # Errors
 /// `TEE_ERROR_SECURITY` if anything in it is not as ordered.
+#[allow(clippy::too_many_arguments)] // One call site; each is another thing.
 pub fn check<'a>(
     cert: &CertView<'_>,
-    orders: &Orders,
+    identity: &Identity,
+    order: &CertificateOrder,
     own_spki_der: &[u8],
     pool: &[CertView<'a>],
     anchors: &[CertView<'_>],
@@ -34,19 +36,18 @@ pub fn check<'a>(
 ) -> Result<Vec<CertView<'a>>> {
     let malformed = |_| Error(TEE_ERROR_BAD_FORMAT);
     let unusable = |_| Error(TEE_ERROR_BAD_STATE);
-    let procedure = &orders.procedure;
     if cert.version != 3 || !critical_known(cert) {
         return wrong("certificate refused: version or critical extension");
     }
     if cert.spki_der != own_spki_der {
         return wrong("certificate refused: not our key");
     }
-    let subject = procedure.subject(&orders.identity).map_err(unusable)?;
+    let subject = order.subject(identity).map_err(unusable)?;
     if cert.subject_der != subject.as_der() {
         return wrong("certificate refused: not our subject");
     }
     // The same names in the same order have one DER.
-    let names = procedure.san(&orders.identity).map_err(unusable)?;
+    let names = order.san(identity).map_err(unusable)?;
     let found = cert
         .extension(&oid::SUBJECT_ALT_NAME)
         .map(|extension| extension.value);
@@ -64,11 +65,11 @@ pub fn check<'a>(
     {
         return wrong("certificate refused: it is a CA's");
     }
-    if cert.key_usage().map_err(malformed)? != Some(procedure.key_usage) {
+    if cert.key_usage().map_err(malformed)? != Some(order.key_usage) {
         return wrong("certificate refused: keyUsage");
     }
     let purposes = cert.ext_key_usage().map_err(malformed)?;
-    let ordered = &procedure.ext_key_usage;
+    let ordered = &order.ext_key_usage;
     if purposes.len() != ordered.len() || !ordered.iter().all(|oid| purposes.contains(oid)) {
         return wrong("certificate refused: extKeyUsage");
     }
@@ -76,7 +77,7 @@ pub fn check<'a>(
     if !begun || cert.not_after_secs <= now_secs {
         return wrong("certificate refused: not valid now");
     }
-    if let Some(longest) = procedure.validity_secs {
+    if let Some(longest) = order.validity_secs {
         let lasts = cert.not_after_secs.saturating_sub(cert.not_before_secs);
         if lasts > longest.saturating_add(SKEW_SECS) {
             return wrong("certificate refused: lasts too long");

@@ -4,7 +4,7 @@ use alloc::string::String;
 
 use tegata_ta_sdk::consts::*;
 use tegata_ta_sdk::{Error, Result, property, system};
-use tegata_wire::enrolment::{Identity, Procedure};
+use tegata_wire::enrolment::{CertificateOrder, Identity, Procedure};
 use tegata_wire::ids::Ueid;
 
 use crate::orders::{self, Personalization};
@@ -46,8 +46,8 @@ impl Orders {
     /// Reads the components of this TA's release and the device's identity.
     ///
     /// # Errors
-    /// `TEE_ERROR_BAD_STATE` if the release has no usable procedure or personalization data, if
-    /// that data is another device's, or if the device lacks an attribute.
+    /// `TEE_ERROR_BAD_STATE` if the release has no usable procedure or personalization data, or if
+    /// that data is another device's.
     pub fn load() -> Result<Self> {
         let unusable = Error(TEE_ERROR_BAD_STATE);
         let procedure = system::component(system::COMPONENT_PROCEDURE)?;
@@ -55,7 +55,6 @@ impl Orders {
         let config = system::component(system::COMPONENT_CONFIG)?;
         let personalization = Personalization::decode(&config).ok_or(unusable)?;
         let identity = identity()?;
-        procedure.check_identity(&identity).map_err(|_| unusable)?;
         personalization
             .sender_kid(identity.ueid.as_bytes())
             .ok_or(unusable)?;
@@ -64,6 +63,23 @@ impl Orders {
             personalization,
             identity,
         })
+    }
+
+    /// What is ordered of a profile; of the first one if none is named.
+    ///
+    /// # Errors
+    /// `TEE_ERROR_ITEM_NOT_FOUND` if the release has none of that name, `TEE_ERROR_BAD_STATE` if
+    /// the device lacks an attribute that it needs.
+    pub fn certificate(&self, profile: Option<&str>) -> Result<&CertificateOrder> {
+        let order = match profile {
+            Some(name) => self.procedure.certificate(name),
+            None => self.procedure.certificates.first(),
+        };
+        let order = order.ok_or(Error(TEE_ERROR_ITEM_NOT_FOUND))?;
+        order
+            .check_identity(&self.identity)
+            .map_err(|_| Error(TEE_ERROR_BAD_STATE))?;
+        Ok(order)
     }
 
     /// senderKID of this release and device.

@@ -5,6 +5,7 @@
 //! confirmation comes out. Bytes from outside change nothing before the CA's signature over them,
 //! and the transaction and nonce in them, have been checked.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use tegata_ta_sdk::consts::*;
@@ -18,6 +19,7 @@ use tegata_wire::enrolment::ConfirmMode;
 use tegata_wire::x509::{CertView, CsrBuilder, SignatureAlg, assemble_csr};
 
 use crate::device::Orders;
+use crate::limits::Budget;
 use crate::message::{self, MessageView};
 use crate::record::{Name, Record, Slot};
 use crate::{cert, chain, keys};
@@ -62,45 +64,66 @@ fn header(record: &Record) -> Result<PkiHeader> {
 
 /// Steps 6 to 9: key pair, CSR, p10cr. A request under way is given out again as it was.
 ///
+/// Returns the request and the path of the CMP resource that it goes to. A label is of one profile:
+/// without `profile` it is the one it has, or the release's first. The new key is made beside the
+/// installed one, which serves until the new one is confirmed.
+///
 /// # Errors
-/// `TEE_ERROR_ITEM_NOT_FOUND` if `profile` is not the one this TA was made for.
-pub fn begin(name: &Name, profile: Option<&[u8]>) -> Result<Vec<u8>> {
+/// `TEE_ERROR_ITEM_NOT_FOUND` if the release has no such profile, `TEE_ERROR_ACCESS_CONFLICT` if
+/// the label is of another one, `TEE_ERROR_STORAGE_NO_SPACE` if there are too many labels,
+/// `TEE_ERROR_BUSY` if too many keys were made in too short a time.
+pub fn begin(name: &Name, profile: Option<&str>, budget: &mut Budget) -> Result<(Vec<u8>, String)> {
     let orders = Orders::load()?;
-    if profile.is_some_and(|wanted| wanted != orders.procedure.profile.as_bytes()) {
-        return Err(Error(TEE_ERROR_ITEM_NOT_FOUND));
-    }
     let sender_kid = orders.sender_kid()?;
-    match Record::load(name, Slot::Pending) {
-        // A newer release has other secrets and perhaps other orders: begin anew.
-        Ok((_, pending)) if pending.sender_kid == sender_kid => return Ok(pending.request),
-        Ok(_) | Err(Error(TEE_ERROR_ITEM_NOT_FOUND | TEE_ERROR_CORRUPT_OBJECT)) => {}
-        Err(error) => return Err(error),
+    let installed = Record::find(name, Slot::Installed)?;
+    let pending = Record::find(name, Slot::Pending)?;
+    let has = installed.as_ref().or(pending.as_ref());
+    let has = has.map(|record| record.profile.as_str());
+    let order = orders.certificate(profile.or(has))?;
+    if has.is_some_and(|has| has != order.profile) {
+        return Err(Error(TEE_ERROR_ACCESS_CONFLICT));
     }
-    let alg = keys::signature_alg(orders.procedure.key_kind)?;
+    if let Some(pending) = pending {
+        // A newer release has other secrets and perhaps other orders: begin anew.
+        if pending.sender_kid == sender_kid {
+            return Ok((pending.request, order.cmp_path.clone()));
+        }
+    }
+    name.check_room()?;
+    budget.new_key()?;
+    let alg = keys::signature_alg(order.key_kind)?;
     let key = keys::generate(alg)?;
     let csr = CsrBuilder {
-        subject: orders.procedure.subject(&orders.identity).map_err(bug)?,
+        subject: order.subject(&orders.identity).map_err(bug)?,
         spki_der: keys::spki_der(alg, &key)?,
-        san: orders.procedure.san(&orders.identity).map_err(bug)?,
+        san: order.san(&orders.identity).map_err(bug)?,
         extensions: Vec::new(),
     };
     let tbs = csr.to_tbs().map_err(bug)?;
     let csr = assemble_csr(&tbs, alg, &keys::sign(alg, &key, &tbs)?).map_err(bug)?;
+    // The one signature of a key that only agrees: it proves possession, as a CSR must.
+    let key = keys::confine(alg, key, order.key_usage)?;
     let mut record = Record {
-        cose_alg: orders.procedure.key_kind.cose_alg(),
+        profile: order.profile.clone(),
+        key_usage: order.key_usage,
+        cose_alg: order.key_kind.cose_alg(),
         sender_kid,
         transaction_id: crypto::random::<NONCE_BYTES>()?.to_vec(),
         nonce: crypto::random::<NONCE_BYTES>()?.to_vec(),
         ..Record::default()
     };
     let mut head = header(&record)?;
-    if orders.procedure.confirm_mode == ConfirmMode::Implicit {
+    if order.confirm_mode == ConfirmMode::Implicit {
         head = head.with_implicit_confirm().map_err(bug)?;
+    }
+    if orders.procedure.certificates.len() > 1 {
+        // The path is not protected, the header is. Spec: RFC 9483 section 4.1.
+        head = head.with_cert_profile(&order.profile).map_err(bug)?;
     }
     record.request = protect(&orders, &head, &RawBody::p10cr(&csr).map_err(bug)?)?;
     // 1. Key and request are durable before anyone sees the request.
     record.store(name, Slot::Pending, &key)?;
-    Ok(record.request)
+    Ok((record.request, order.cmp_path.clone()))
 }
 
 /// A message of the CA whose signature, transaction and nonce are right.
@@ -204,7 +227,9 @@ pub fn finish(name: &Name, cp: &[u8]) -> Result<Vec<u8>> {
     }
     // The request may have been sent again, because an answer was lost or power was: the CA answers
     // anew, with the same certificate, and waits for the confirmation of that answer.
-    let request_nonce = MessageView::from_der(&record.request)?.sender_nonce.to_vec();
+    let request_nonce = MessageView::from_der(&record.request)?
+        .sender_nonce
+        .to_vec();
     let answer = authenticate(cp, &orders, &record, &request_nonce)?;
     let message = &answer.message;
     let leaf_der = match message.kind {
@@ -214,16 +239,26 @@ pub fn finish(name: &Name, cp: &[u8]) -> Result<Vec<u8>> {
         message::ERROR => return Err(Error(TEE_ERROR_ACCESS_DENIED)),
         _ => return Err(Error(TEE_ERROR_SECURITY)),
     };
-    if record.chain.first().is_some_and(|accepted| accepted.as_slice() != leaf_der) {
+    if record
+        .chain
+        .first()
+        .is_some_and(|accepted| accepted.as_slice() != leaf_der)
+    {
         // One certificate was accepted for this request; there is no second one.
         return Err(Error(TEE_ERROR_SECURITY));
     }
     let leaf = CertView::from_der(leaf_der).map_err(malformed)?;
+    let order = orders.certificate(Some(&record.profile))?;
+    if order.key_usage != record.key_usage {
+        // The key was made for what an earlier release ordered.
+        return Err(Error(TEE_ERROR_BAD_STATE));
+    }
     let alg = alg_of(&record)?;
     let own_spki = keys::spki_der(alg, &key)?;
     let issuers = cert::check(
         &leaf,
-        &orders,
+        &orders.identity,
+        order,
         &own_spki,
         &pool(message, &[]),
         &anchors(&orders)?,
@@ -235,7 +270,7 @@ pub fn finish(name: &Name, cp: &[u8]) -> Result<Vec<u8>> {
         .extend(issuers.iter().map(|ca| ca.der.to_vec()));
     record.response_digest = response_digest;
 
-    let asked = orders.procedure.confirm_mode == ConfirmMode::Implicit;
+    let asked = order.confirm_mode == ConfirmMode::Implicit;
     if asked && message.implicit_confirm {
         install(name, &key, &record)?;
         return Ok(Vec::new());
@@ -291,11 +326,7 @@ fn install(name: &Name, key: &Object, record: &Record) -> Result<()> {
     let (stored, read) = Record::load(name, Slot::Installed)?;
     let leaf = read.chain.first().ok_or(Error(TEE_ERROR_CORRUPT_OBJECT))?;
     let leaf = CertView::from_der(leaf).map_err(|_| Error(TEE_ERROR_CORRUPT_OBJECT))?;
-    let alg = alg_of(&read)?;
-    let challenge = crypto::random::<32>()?;
-    let raw = keys::sign(alg, &stored, &challenge)?;
-    let bits = alg.signature_to_bits(&raw).map_err(bug)?;
-    keys::verify(leaf.spki_der, alg, &challenge, &bits)?;
+    keys::prove(alg_of(&read)?, &stored, read.key_usage, leaf.spki_der)?;
     drop(stored);
     // 4. The request has done its work.
     Record::delete(name, Slot::Pending).map(drop)

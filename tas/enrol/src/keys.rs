@@ -9,7 +9,10 @@ use tegata_ta_sdk::consts::*;
 use tegata_ta_sdk::object::Object;
 use tegata_ta_sdk::{Error, Result, crypto, sys};
 use tegata_wire::enrolment::KeyKind;
-use tegata_wire::x509::{SignatureAlg, oid};
+use tegata_wire::x509::{SignatureAlg, oid, usage};
+use zeroize::Zeroizing;
+
+use crate::limits;
 
 /// What the TEE calls a key kind.
 struct Kind {
@@ -55,7 +58,7 @@ pub fn signature_alg(key: KeyKind) -> Result<SignatureAlg> {
     }
 }
 
-/// Makes a key pair in the TEE that can sign and verify, and can never be read out.
+/// Makes a key pair in the TEE. It signs its request, and is then [`confine`]d.
 ///
 /// # Errors
 /// Of the TEE.
@@ -66,8 +69,132 @@ pub fn generate(alg: SignatureAlg) -> Result<Object> {
         SignatureAlg::Ed25519 => object.generate(kind.bits, &[])?,
         _ => object.generate(kind.bits, &[sys::value(TEE_ATTR_ECC_CURVE, kind.curve)])?,
     }
-    object.restrict_usage(TEE_USAGE_SIGN | TEE_USAGE_VERIFY)?;
     Ok(object)
+}
+
+/// True if a certificate of that keyUsage lets its key sign.
+#[must_use]
+pub const fn may_sign(key_usage: u16) -> bool {
+    key_usage & (usage::DIGITAL_SIGNATURE | usage::NON_REPUDIATION) != 0
+}
+
+/// True if a certificate of that keyUsage lets its key do ECDH.
+#[must_use]
+pub const fn may_agree(key_usage: u16) -> bool {
+    key_usage & usage::KEY_AGREEMENT != 0
+}
+
+/// The key pair as it is kept: it can do what its certificate's keyUsage says, by the TEE's own
+/// rules, and cannot be read out.
+///
+/// The one exception is a key that does both. A GP object signs or derives, so the TA keeps such a
+/// key as a signing key that it can itself read, and makes a deriving one of it at each ECDH.
+///
+/// # Errors
+/// `TEE_ERROR_NOT_SUPPORTED` if a key of this kind can do nothing of that.
+pub fn confine(alg: SignatureAlg, key: Object, key_usage: u16) -> Result<Object> {
+    let agrees = may_agree(key_usage) && alg != SignatureAlg::Ed25519;
+    let signs = TEE_USAGE_SIGN | TEE_USAGE_VERIFY;
+    match (may_sign(key_usage), agrees) {
+        (true, false) => key.restrict_usage(signs).map(|()| key),
+        (true, true) => key
+            .restrict_usage(signs | TEE_USAGE_EXTRACTABLE)
+            .map(|()| key),
+        (false, true) => deriving(alg, &key),
+        (false, false) => Err(Error(TEE_ERROR_NOT_SUPPORTED)),
+    }
+}
+
+/// An ECDH key pair of the same value.
+fn deriving(alg: SignatureAlg, key: &Object) -> Result<Object> {
+    let kind = kind(alg)?;
+    let private = Zeroizing::new(key.attribute(TEE_ATTR_ECC_PRIVATE_VALUE)?);
+    let x = key.attribute(TEE_ATTR_ECC_PUBLIC_VALUE_X)?;
+    let y = key.attribute(TEE_ATTR_ECC_PUBLIC_VALUE_Y)?;
+    let object = Object::transient(TEE_TYPE_ECDH_KEYPAIR, kind.bits)?;
+    object.populate(&[
+        sys::buffer(TEE_ATTR_ECC_PRIVATE_VALUE, &private),
+        sys::buffer(TEE_ATTR_ECC_PUBLIC_VALUE_X, &x),
+        sys::buffer(TEE_ATTR_ECC_PUBLIC_VALUE_Y, &y),
+        sys::value(TEE_ATTR_ECC_CURVE, kind.curve),
+    ])?;
+    object.restrict_usage(TEE_USAGE_DERIVE)?;
+    Ok(object)
+}
+
+/// Length of what [`agree`] gives in bytes.
+///
+/// # Errors
+/// `TEE_ERROR_NOT_SUPPORTED` for a kind that agrees on nothing.
+pub fn shared_len(alg: SignatureAlg) -> Result<usize> {
+    match alg {
+        SignatureAlg::EcdsaSha256 => Ok(32),
+        SignatureAlg::EcdsaSha384 => Ok(48),
+        _ => Err(Error(TEE_ERROR_NOT_SUPPORTED)),
+    }
+}
+
+/// ECDH with a peer's public key: a SubjectPublicKeyInfo, or the uncompressed point alone. The
+/// result is the x coordinate, as in SEC 1 section 3.3.1.
+///
+/// # Errors
+/// `TEE_ERROR_BAD_PARAMETERS` if it is not a point of this key's curve.
+pub fn agree(alg: SignatureAlg, key: &Object, peer: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+    let bad = |_| Error(TEE_ERROR_BAD_PARAMETERS);
+    let len = shared_len(alg)?;
+    // The point of a SubjectPublicKeyInfo is its end; whose kind it is was checked.
+    let point = if peer.len() == 2 * len + 1 {
+        peer
+    } else {
+        let (found, _) = public_object(peer).map_err(bad)?;
+        let start = peer.len().checked_sub(2 * len + 1);
+        let point = start.and_then(|start| peer.get(start..));
+        point
+            .filter(|_| found == alg)
+            .ok_or(Error(TEE_ERROR_BAD_PARAMETERS))?
+    };
+    let xy = point
+        .strip_prefix(&[4])
+        .ok_or(Error(TEE_ERROR_BAD_PARAMETERS))?;
+    let (x, y) = xy.split_at(len);
+    let kind = kind(alg)?;
+    // An object refuses a point that is not on the curve; the operation would end the TA.
+    Object::transient(TEE_TYPE_ECDH_PUBLIC_KEY, kind.bits)?
+        .populate(&[
+            sys::buffer(TEE_ATTR_ECC_PUBLIC_VALUE_X, x),
+            sys::buffer(TEE_ATTR_ECC_PUBLIC_VALUE_Y, y),
+            sys::value(TEE_ATTR_ECC_CURVE, kind.curve),
+        ])
+        .map_err(bad)?;
+    let [object_type, ..] = key.info()?;
+    if object_type == TEE_TYPE_ECDH_KEYPAIR {
+        crypto::ecdh(key, x, y)
+    } else {
+        crypto::ecdh(&deriving(alg, key)?, x, y)
+    }
+}
+
+/// Proves that a key fits the public key of its certificate, by using it.
+///
+/// # Errors
+/// `TEE_ERROR_SECURITY` if it does not.
+pub fn prove(alg: SignatureAlg, key: &Object, key_usage: u16, spki: &[u8]) -> Result<()> {
+    if may_sign(key_usage) {
+        let challenge = crypto::random::<32>()?;
+        let raw = sign(alg, key, &challenge)?;
+        let bits = alg
+            .signature_to_bits(&raw)
+            .map_err(|_| Error(TEE_ERROR_GENERIC))?;
+        return verify(spki, alg, &challenge, &bits);
+    }
+    let other = generate(alg)?;
+    let ours = agree(alg, key, &spki_der(alg, &other)?)?;
+    let theirs = agree(alg, &other, spki)?;
+    if ours == theirs {
+        Ok(())
+    } else {
+        Err(Error(TEE_ERROR_SECURITY))
+    }
 }
 
 /// SubjectPublicKeyInfo of a key pair in the TEE.
@@ -200,12 +327,22 @@ pub fn verify(spki_der: &[u8], alg: SignatureAlg, message: &[u8], bits: &[u8]) -
 /// Signs a digest that the client made (for Ed25519: its message).
 ///
 /// # Errors
-/// `TEE_ERROR_BAD_PARAMETERS` if it is no digest of a hash this key signs.
+/// `TEE_ERROR_BAD_PARAMETERS` if it is no digest of SHA-256, SHA-384 or SHA-512,
+/// `TEE_ERROR_EXCESS_DATA` if the message is too long.
 pub fn sign_digest(alg: SignatureAlg, key: &Object, digest: &[u8]) -> Result<Vec<u8>> {
     let gp = match (alg, digest.len()) {
-        (SignatureAlg::Ed25519, _) => TEE_ALG_ED25519,
+        (SignatureAlg::Ed25519, 0..=limits::MESSAGE_BYTES) => TEE_ALG_ED25519,
+        (SignatureAlg::Ed25519, _) => return Err(Error(TEE_ERROR_EXCESS_DATA)),
         (_, 32) => TEE_ALG_ECDSA_SHA256,
         (_, 48) => TEE_ALG_ECDSA_SHA384,
+        // ECDSA takes the leftmost bits, as many as the curve has. Spec: FIPS 186-5 section 6.4.1.
+        (_, 64) => {
+            let (gp, bits) = match alg {
+                SignatureAlg::EcdsaSha256 => (TEE_ALG_ECDSA_SHA256, digest.get(..32)),
+                _ => (TEE_ALG_ECDSA_SHA384, digest.get(..48)),
+            };
+            return crypto::sign(gp, key, bits.unwrap_or_default());
+        }
         _ => return Err(Error(TEE_ERROR_BAD_PARAMETERS)),
     };
     crypto::sign(gp, key, digest)

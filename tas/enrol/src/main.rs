@@ -5,7 +5,7 @@
 tegata_ta_sdk::trusted_app!(
     tegata_ta_enrol::Enrol,
     "gpd.ta.version = 0.1.0\n\
-     gpd.ta.description = Tegata enrolment\n\
-     gpd.ta.dataSize = 2097152\n\
+     gpd.ta.description = Tegata enrolment and keys\n\
+     gpd.ta.dataSize = 1048576\n\
      gpd.ta.stackSize = 65536\n"
 );

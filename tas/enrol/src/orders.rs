@@ -11,7 +11,8 @@ use alloc::vec::Vec;
 use der::asn1::ObjectIdentifier;
 use minicbor::Decoder;
 use tegata_wire::enrolment::{
-    ConfirmMode, IdentityAttribute, KeyKind, Procedure, ProtocolProfile, SanTemplate, Template,
+    CertificateOrder, ConfirmMode, IdentityAttribute, KeyKind, Procedure, ProtocolProfile,
+    SanTemplate, Template,
 };
 use tegata_wire::x509::AttributeSpec;
 use zeroize::Zeroizing;
@@ -103,80 +104,147 @@ fn san_entry(d: &mut Decoder<'_>) -> Option<SanTemplate> {
     }
 }
 
+/// The labels that each kind of certificate has.
+const ORDER_LABELS: [u8; 11] = [3, 5, 6, 7, 8, 9, 10, 11, 12, 14, 15];
+/// Most kinds of certificate.
+const CERTIFICATES_MAX: usize = 8;
+
+/// A kind of certificate whose entries are still coming.
+#[derive(Default)]
+struct Order {
+    profile: Option<String>,
+    key_kind: Option<KeyKind>,
+    subject: Option<Vec<(&'static AttributeSpec, Template)>>,
+    san: Option<Vec<SanTemplate>>,
+    required: Option<Vec<IdentityAttribute>>,
+    key_usage: Option<u16>,
+    ext_key_usage: Option<Vec<ObjectIdentifier>>,
+    validity_secs: Option<u64>,
+    renewal_window_secs: Option<u64>,
+    cmp_path: Option<String>,
+    confirm_mode: Option<ConfirmMode>,
+}
+
+impl Order {
+    /// Takes the entry of that label, one of [`ORDER_LABELS`].
+    fn entry(&mut self, label: u8, d: &mut Decoder<'_>) -> Option<()> {
+        match label {
+            3 => self.profile = Some(text(d)?),
+            5 => self.key_kind = Some(KeyKind::from_cose_alg(d.i64().ok()?)?),
+            6 => self.subject = Some(list(d, subject_entry)?),
+            7 => self.san = Some(list(d, san_entry)?),
+            8 => {
+                self.required = Some(list(d, |d| {
+                    let number = d.u8().ok()?;
+                    IdentityAttribute::ALL
+                        .into_iter()
+                        .find(|attribute| attribute.number() == number)
+                })?);
+            }
+            9 => self.key_usage = Some(d.u16().ok()?),
+            10 => self.ext_key_usage = Some(list(d, oid)?),
+            11 => self.validity_secs = Some(d.u64().ok()?),
+            12 => self.renewal_window_secs = Some(d.u64().ok()?),
+            14 => self.cmp_path = Some(text(d)?),
+            15 => {
+                self.confirm_mode = Some(match d.u8().ok()? {
+                    0 => ConfirmMode::Explicit,
+                    1 => ConfirmMode::Implicit,
+                    _ => return None,
+                });
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// The kind, if nothing is missing but perhaps the validity.
+    fn whole(self) -> Option<CertificateOrder> {
+        let order = CertificateOrder {
+            profile: self.profile?,
+            key_kind: self.key_kind?,
+            subject: self.subject?,
+            san: self.san?,
+            required: self.required?,
+            key_usage: self.key_usage?,
+            ext_key_usage: self.ext_key_usage?,
+            validity_secs: self.validity_secs,
+            renewal_window_secs: self.renewal_window_secs?,
+            cmp_path: self.cmp_path?,
+            confirm_mode: self.confirm_mode?,
+        };
+        // Without a name nothing would be identified.
+        let named = !(order.subject.is_empty() && order.san.is_empty());
+        (named && order.key_usage != 0).then_some(order)
+    }
+}
+
+/// The entries of a map, in ascending order of their labels.
+fn entries<'b>(
+    d: &mut Decoder<'b>,
+    mut entry: impl FnMut(u8, &mut Decoder<'b>) -> Option<()>,
+) -> Option<()> {
+    let mut last = None;
+    for _ in 0..d.map().ok()?? {
+        let label = d.u8().ok()?;
+        if last.is_some_and(|last| label <= last) {
+            return None;
+        }
+        last = Some(label);
+        entry(label, d)?;
+    }
+    Some(())
+}
+
 /// Decodes a procedure of version 1; an unknown label makes it `None`, as does a missing one.
 #[must_use]
 pub fn procedure(bytes: &[u8]) -> Option<Procedure> {
     let mut d = Decoder::new(bytes);
-    let entries = d.map().ok()??;
-    let expect = |d: &mut Decoder<'_>, label: u8| (d.u8().ok()? == label).then_some(());
-    expect(&mut d, 1)?;
-    if d.u8().ok()? != 1 {
-        return None;
-    }
-    expect(&mut d, 2)?;
-    let release_name = text(&mut d)?;
-    expect(&mut d, 3)?;
-    let profile = text(&mut d)?;
-    expect(&mut d, 4)?;
-    let protocol_profile = match d.u8().ok()? {
-        0 => ProtocolProfile::Default,
-        1 => ProtocolProfile::Paper,
-        _ => return None,
-    };
-    expect(&mut d, 5)?;
-    let key_kind = KeyKind::from_cose_alg(d.i64().ok()?)?;
-    expect(&mut d, 6)?;
-    let subject = list(&mut d, subject_entry)?;
-    expect(&mut d, 7)?;
-    let san = list(&mut d, san_entry)?;
-    expect(&mut d, 8)?;
-    let required = list(&mut d, |d| {
-        let number = d.u8().ok()?;
-        IdentityAttribute::ALL
-            .into_iter()
-            .find(|attribute| attribute.number() == number)
+    let (mut version, mut release_name, mut protocol_profile) = (None, None, None);
+    let (mut trust_anchors, mut further) = (None, Vec::new());
+    let mut first = Order::default();
+    entries(&mut d, |label, d| {
+        match label {
+            1 => version = Some(d.u8().ok()?),
+            2 => release_name = Some(text(d)?),
+            4 => {
+                protocol_profile = Some(match d.u8().ok()? {
+                    0 => ProtocolProfile::Default,
+                    1 => ProtocolProfile::Paper,
+                    _ => return None,
+                });
+            }
+            13 => trust_anchors = Some(list(d, |d| Some(d.bytes().ok()?.to_vec()))?),
+            16 => {
+                further = list(d, |d| {
+                    let mut order = Order::default();
+                    entries(d, |label, d| order.entry(label, d))?;
+                    order.whole()
+                })?;
+            }
+            label if ORDER_LABELS.contains(&label) => first.entry(label, d)?,
+            _ => return None,
+        }
+        Some(())
     })?;
-    expect(&mut d, 9)?;
-    let key_usage = d.u16().ok()?;
-    expect(&mut d, 10)?;
-    let ext_key_usage = list(&mut d, oid)?;
-    let validity_secs = if entries == 15 {
-        expect(&mut d, 11)?;
-        Some(d.u64().ok()?)
-    } else if entries == 14 {
-        None
-    } else {
-        return None;
-    };
-    expect(&mut d, 12)?;
-    let renewal_window_secs = d.u64().ok()?;
-    expect(&mut d, 13)?;
-    let trust_anchors = list(&mut d, |d| Some(d.bytes().ok()?.to_vec()))?;
-    expect(&mut d, 14)?;
-    let cmp_path = text(&mut d)?;
-    expect(&mut d, 15)?;
-    let confirm_mode = match d.u8().ok()? {
-        0 => ConfirmMode::Explicit,
-        1 => ConfirmMode::Implicit,
-        _ => return None,
-    };
-    let whole = d.position() == bytes.len();
-    // Without an anchor nothing could ever be checked, without a name nothing be identified.
-    let usable = !trust_anchors.is_empty() && !(subject.is_empty() && san.is_empty());
-    (whole && usable && key_usage != 0).then_some(Procedure {
-        release_name,
-        profile,
-        protocol_profile,
-        key_kind,
-        subject,
-        san,
-        required,
-        key_usage,
-        ext_key_usage,
-        validity_secs,
-        renewal_window_secs,
+    let trust_anchors = trust_anchors?;
+    let mut certificates = Vec::from([first.whole()?]);
+    certificates.append(&mut further);
+    let mut names = certificates.iter().enumerate();
+    let once = names.all(|(at, order)| {
+        let mut others = certificates.iter().skip(at + 1);
+        others.all(|other| other.profile != order.profile)
+    });
+    // Without an anchor nothing could ever be checked.
+    let usable = version == Some(1)
+        && d.position() == bytes.len()
+        && !trust_anchors.is_empty()
+        && once
+        && certificates.len() <= CERTIFICATES_MAX;
+    usable.then_some(Procedure {
+        release_name: release_name?,
+        protocol_profile: protocol_profile?,
+        certificates,
         trust_anchors,
-        cmp_path,
-        confirm_mode,
     })
 }

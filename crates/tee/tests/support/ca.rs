@@ -9,8 +9,8 @@ use tegata_wire::cmp::{
     RawBody, UnverifiedPkiMessage, directory_name,
 };
 use tegata_wire::enrolment::{
-    ConfirmMode, Identity, IdentityAttribute, KeyKind, Procedure, ProtocolProfile, SanTemplate,
-    Template,
+    CertificateOrder, ConfirmMode, Identity, IdentityAttribute, KeyKind, Procedure,
+    ProtocolProfile, SanTemplate, Template,
 };
 use tegata_wire::ids::{ReleaseDigest, Ueid};
 use tegata_wire::x509::{
@@ -112,6 +112,7 @@ fn alg_of(kind: KeyKind) -> KeyAlg {
 }
 
 pub struct Ca {
+    several: bool,
     kind: KeyKind,
     confirm: ConfirmMode,
     root_der: Vec<u8>,
@@ -191,6 +192,7 @@ impl Ca {
             2,
         );
         Self {
+            several: false,
             kind,
             confirm,
             root_der,
@@ -214,13 +216,34 @@ impl Ca {
         *key.expose_secret()
     }
 
+    /// A CA that orders three kinds: `device` signs, `agreement` agrees, `both` does both.
+    pub fn of_several(kind: KeyKind, confirm: ConfirmMode) -> Self {
+        Self {
+            several: true,
+            ..Self::new(kind, confirm)
+        }
+    }
+
     pub fn procedure(&self) -> Procedure {
-        let template = |text| Template::new(text).unwrap();
-        let spec = |name| AttributeSpec::by_name(name).unwrap();
+        let mut certificates = vec![self.order("device", usage::DIGITAL_SIGNATURE)];
+        if self.several {
+            certificates.push(self.order("agreement", usage::KEY_AGREEMENT));
+            let both = usage::DIGITAL_SIGNATURE | usage::KEY_AGREEMENT;
+            certificates.push(self.order("both", both));
+        }
         Procedure {
             release_name: "test 1".into(),
-            profile: "device".into(),
             protocol_profile: ProtocolProfile::Default,
+            certificates,
+            trust_anchors: vec![self.root_der.clone()],
+        }
+    }
+
+    fn order(&self, profile: &str, key_usage: u16) -> CertificateOrder {
+        let template = |text| Template::new(text).unwrap();
+        let spec = |name| AttributeSpec::by_name(name).unwrap();
+        CertificateOrder {
+            profile: profile.into(),
             key_kind: self.kind,
             subject: vec![
                 (spec("CN"), template("sensor {serial}")),
@@ -238,12 +261,11 @@ impl Ca {
                 SanTemplate::Dns(template("d-{ueid}.example")),
             ],
             required: vec![IdentityAttribute::Serial],
-            key_usage: usage::DIGITAL_SIGNATURE,
+            key_usage,
             ext_key_usage: vec![oid::KP_CLIENT_AUTH],
             validity_secs: Some(YEAR),
             renewal_window_secs: 30 * 86_400,
-            trust_anchors: vec![self.root_der.clone()],
-            cmp_path: "/.well-known/cmp/p/device".into(),
+            cmp_path: format!("/.well-known/cmp/p/{profile}"),
             confirm_mode: self.confirm,
         }
     }
@@ -295,11 +317,15 @@ impl Ca {
         let mut identity = Identity::new(ueid);
         identity.serial = Some(format!("SN-{seed:04}"));
         let procedure = self.procedure();
-        let subject = procedure.subject(&identity).unwrap();
-        let san = procedure.san(&identity).unwrap();
+        let said = message.header().cert_profile().unwrap();
+        assert_eq!(said.is_some(), self.several, "several kinds are told apart");
+        let order = procedure.certificate(said.as_deref().unwrap_or("device"));
+        let order = order.unwrap();
+        let subject = order.subject(&identity).unwrap();
+        let san = order.san(&identity).unwrap();
         assert_eq!((&csr.subject, &csr.san().unwrap()), (&subject, &san));
 
-        let certificate = self.leaf(&csr, &subject, &identity, &lie);
+        let certificate = self.leaf(&csr, order, &identity, &lie);
         if lies.is_empty() {
             self.issued.replace(certificate.clone());
         }
@@ -325,7 +351,7 @@ impl Ca {
     fn leaf(
         &self,
         csr: &AllegedCsr,
-        subject: &DistinguishedName,
+        order: &CertificateOrder,
         identity: &Identity,
         lie: &dyn Fn(Tamper) -> bool,
     ) -> Vec<u8> {
@@ -339,7 +365,7 @@ impl Ca {
         let subject = if lie(Tamper::OtherSubject) {
             name("sensor 2")
         } else {
-            subject.clone()
+            order.subject(identity).unwrap()
         };
         let mut who = identity.clone();
         if lie(Tamper::OtherSan) {
@@ -349,9 +375,9 @@ impl Ca {
         set.basic_constraints(lie(Tamper::CaCertificate), None)
             .unwrap();
         let bits = if lie(Tamper::OtherKeyUsage) {
-            usage::DIGITAL_SIGNATURE | usage::KEY_CERT_SIGN
+            order.key_usage | usage::KEY_CERT_SIGN
         } else {
-            usage::DIGITAL_SIGNATURE
+            order.key_usage
         };
         set.key_usage_bits(bits).unwrap();
         let purpose = if lie(Tamper::OtherPurpose) {
@@ -361,7 +387,7 @@ impl Ca {
         };
         set.ext_key_usage(&[purpose]).unwrap();
         if !lie(Tamper::NoSan) {
-            set.subject_alt_name(&self.procedure().san(&who).unwrap(), false)
+            set.subject_alt_name(&order.san(&who).unwrap(), false)
                 .unwrap();
         }
         if lie(Tamper::UnknownCritical) {

@@ -320,7 +320,10 @@ impl Session<'_> {
                 buffer: input.to_vec(),
             };
         }
-        params[2] = Param::MemrefOutput { size: 16 * 1024 };
+        // ENROL_CONFIRM and DELETE put nothing out, and the TA is strict.
+        if !matches!(command, 3 | 7) {
+            params[2] = Param::MemrefOutput { size: 16 * 1024 };
+        }
         self.finish(command, params)
     }
 
@@ -331,7 +334,9 @@ impl Session<'_> {
             buffer: label.to_vec(),
         };
         params[1] = Param::ValueInput { a: format, b: 0 };
-        params[2] = Param::MemrefOutput { size: 16 * 1024 };
+        if !matches!(command, 3 | 7) {
+            params[2] = Param::MemrefOutput { size: 16 * 1024 };
+        }
         self.finish(command, params)
     }
 
