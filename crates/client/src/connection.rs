@@ -76,6 +76,16 @@ impl Connection {
             Self::OpTee(connection) => connection.call(request, timeout, canceller),
         }
     }
+
+    /// From now on the connection is another's too: dropping this ends nothing. A socket is closed
+    /// by the kernel when nobody holds it any more, and needs no word.
+    pub(crate) fn let_go(&mut self) {
+        match self {
+            Self::Socket(_) => {}
+            #[cfg(feature = "optee")]
+            Self::OpTee(connection) => connection.let_go(),
+        }
+    }
 }
 
 pub(crate) fn unexpected(_: Reply) -> Error {

@@ -28,6 +28,8 @@ pub(crate) struct TeecSession {
     context: *mut sys::TEEC_Context,
     /// From `Box::into_raw`: the library keeps its address inside operations.
     session: *mut sys::TEEC_Session,
+    /// False once it is not ours to close.
+    ours: bool,
 }
 
 // SAFETY: the library is not bound to threads: both structures are plain data and a file
@@ -90,6 +92,7 @@ impl TeecSession {
         Ok(Self {
             context: context.keep(),
             session,
+            ours: true,
         })
     }
 }
@@ -97,9 +100,12 @@ impl TeecSession {
 impl Drop for TeecSession {
     fn drop(&mut self) {
         // SAFETY: the session is open, is closed here and nowhere else, and before its context;
-        // both pointers come from `Box::into_raw`.
+        // both pointers come from `Box::into_raw`. One that is not ours to close is closed by the
+        // kernel, when the last process that holds the context's file has let go of it.
         unsafe {
-            sys::TEEC_CloseSession(self.session);
+            if self.ours {
+                sys::TEEC_CloseSession(self.session);
+            }
             drop(Box::from_raw(self.session));
         }
         drop(Context(self.context));
@@ -170,6 +176,10 @@ impl Running {
 }
 
 impl Image for TeecSession {
+    fn let_go(&mut self) {
+        self.ours = false;
+    }
+
     fn invoke(
         &mut self,
         command: u32,

@@ -170,6 +170,8 @@ impl Session {
     /// for a connection that is broken.
     pub fn abandon(mut self) {
         self.closed = true;
+        let connection = self.connection.get_mut();
+        connection.unwrap_or_else(PoisonError::into_inner).let_go();
     }
 }
 

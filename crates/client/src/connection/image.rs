@@ -31,6 +31,9 @@ pub(crate) trait Image: Send {
         timeout: Duration,
         canceller: &Canceller,
     ) -> Result<usize, ImageError>;
+
+    /// From now on the session is another's too: dropping this does not close it.
+    fn let_go(&mut self);
 }
 
 /// Why a command gave no answer.
@@ -69,6 +72,11 @@ impl<I: Image> ImageConnection<I> {
             Reply::Hello { version: VERSION } => Ok(connection),
             other => Err(unexpected(other)),
         }
+    }
+
+    /// See [`Image::let_go`].
+    pub(crate) fn let_go(&mut self) {
+        self.image.let_go();
     }
 
     /// Makes one call and returns its answer.

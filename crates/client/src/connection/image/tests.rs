@@ -11,11 +11,17 @@ use super::*;
 struct Played<F> {
     play: F,
     kept: Option<Vec<u8>>,
-    /// Every command that came.
+    /// Every command that came; [`LET_GO`] for what is no command.
     seen: Arc<Mutex<Vec<u32>>>,
 }
 
+const LET_GO: u32 = u32::MAX;
+
 impl<F: FnMut(&Request) -> Reply + Send> Image for Played<F> {
+    fn let_go(&mut self) {
+        self.seen.lock().unwrap().push(LET_GO);
+    }
+
     fn invoke(
         &mut self,
         command: u32,
@@ -68,6 +74,8 @@ fn played<F: FnMut(&Request) -> Reply + Send>(play: F) -> (ImageConnection<Playe
 struct Stubborn(fn(u32, &mut [u8]) -> Result<usize, ImageError>);
 
 impl Image for Stubborn {
+    fn let_go(&mut self) {}
+
     fn invoke(
         &mut self,
         command: u32,
@@ -251,6 +259,14 @@ fn the_way_to_the_kernel_is_explained() {
     assert!(mend_reach(file.path()).contains("not OP-TEE"));
     assert_eq!(group_name(0), "root");
     assert_eq!(group_name(u32::MAX - 7), (u32::MAX - 7).to_string());
+}
+
+#[test]
+fn a_session_that_is_another_s_too_is_let_go_without_a_word() {
+    let (mut connection, seen) = played(|_| Reply::Done);
+    connection.let_go();
+    drop(connection);
+    assert_eq!(*seen.lock().unwrap(), [LET_GO]);
 }
 
 #[test]
