@@ -351,8 +351,18 @@ impl SessionManager {
                 ..
             }
         );
-        if let Some(open) = self.shared.state.lock().sessions.get_mut(&session) {
-            open.running = None;
+        let wanted = match self.shared.state.lock().sessions.get_mut(&session) {
+            Some(open) => {
+                open.running = None;
+                true
+            }
+            None => false,
+        };
+        if opened && !wanted {
+            // The client left meanwhile: nobody but this call knows of the session any more.
+            let outcome = taken.instance.call(Entry::CloseSession { session });
+            self.put_back(taken, &outcome, true);
+            return tee_reply(TEE_ERROR_CANCEL);
         }
         // A refused session is closed without CloseSession.
         self.put_back(taken, &outcome, !opened);
