@@ -25,6 +25,7 @@ mod supervise;
 mod telemetry;
 mod trust;
 mod vault;
+mod verdict;
 
 use std::process::ExitCode;
 

@@ -29,6 +29,8 @@ pub struct Addresses {
     pub tam: Option<SocketAddr>,
     /// The Verifier.
     pub verifier: Option<SocketAddr>,
+    /// The verify role.
+    pub verify: Option<SocketAddr>,
 }
 
 /// Name of a role in logs and files.
@@ -38,6 +40,7 @@ pub fn role_name(role: Role) -> &'static str {
         Role::Ca => "ca",
         Role::Tam => "tam",
         Role::Verifier => "verifier",
+        Role::Verify => "verify",
     }
 }
 
@@ -114,6 +117,7 @@ async fn serve(config: &Config, args: &Serve) -> Outcome<()> {
         ca: bound("ca"),
         tam: bound("tam"),
         verifier: bound("verifier"),
+        verify: bound("verify"),
     };
     // 2. Stores, keys, profiles, policy.
     let mut routers: Vec<(&'static str, TcpListener, Router)> = Vec::new();
@@ -121,6 +125,7 @@ async fn serve(config: &Config, args: &Serve) -> Outcome<()> {
         let router = match name {
             "ca" => roles::ca::open(config)?,
             "tam" => roles::tam::open(config, &addresses)?,
+            "verify" => roles::verify::open(config, &addresses)?,
             _ => roles::verifier::open(config)?,
         };
         routers.push((name, listener, frame::guard(router, name, &config.limits)));
@@ -157,6 +162,7 @@ async fn listen(config: &Config, role: Role) -> Outcome<TcpListener> {
         Role::Ca => config.ca.as_ref().map(|ca| ca.listen),
         Role::Tam => config.tam.as_ref().map(|tam| tam.listen),
         Role::Verifier => config.verifier.as_ref().map(|verifier| verifier.listen),
+        Role::Verify => config.verify.as_ref().map(|verify| verify.listen),
     };
     let Some(address) = address else {
         return Err(Fault::usage(
@@ -202,6 +208,7 @@ fn announce(path: &Path, addresses: &Addresses) -> Outcome<()> {
         ("ca", addresses.ca),
         ("tam", addresses.tam),
         ("verifier", addresses.verifier),
+        ("verify", addresses.verify),
     ];
     let text: String = rows
         .iter()

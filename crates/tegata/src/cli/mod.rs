@@ -165,6 +165,8 @@ pub enum Role {
     Tam,
     /// Appraises what devices attest
     Verifier,
+    /// Judges statements that devices sign, such as their location
+    Verify,
 }
 
 #[derive(Debug, Args)]

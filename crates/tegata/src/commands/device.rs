@@ -164,7 +164,7 @@ pub fn show_one(args: &ShowOne) -> Outcome<()> {
             Role::Tam => {
                 (installed, updates) = of_tam(store, &device).map_err(|e| store_fault(&e))?;
             }
-            Role::Verifier => {}
+            Role::Verifier | Role::Verify => {}
         }
     }
     if args.common.json {

@@ -6,6 +6,7 @@
 //! Trusted: whoever changes this file chooses keys, stores and policy of the roles.
 
 pub mod diagnostic;
+mod verify;
 
 use std::fs;
 use std::io::Read as _;
@@ -18,6 +19,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::fault::{Fault, Outcome};
+
+use verify::RawVerify;
+pub use verify::{FreshnessRule, Verify};
 
 /// Longest configuration file that is read, bytes. The longest real one has some 10 KiB.
 const CONFIG_LEN_BYTES_MAX: u64 = 1024 * 1024;
@@ -43,6 +47,8 @@ pub struct Config {
     pub tam: Option<Tam>,
     /// The Verifier role, when this machine runs it.
     pub verifier: Option<Verifier>,
+    /// The verify role, when this machine runs it.
+    pub verify: Option<Verify>,
     /// Defaults for devices made at the factory station.
     pub factory: Factory,
 }
@@ -147,6 +153,7 @@ struct RawConfig {
     ca: Option<RawCa>,
     tam: Option<RawTam>,
     verifier: Option<RawVerifier>,
+    verify: Option<RawVerify>,
     #[serde(default)]
     factory: RawFactory,
 }
@@ -303,6 +310,16 @@ pub fn parse(path: &Path, text: &str) -> Outcome<Config> {
             policy: file(verifier.policy, "verifier.toml"),
         }),
     };
+    let verify = match raw.verify {
+        None => None,
+        Some(verify) => {
+            let verify = verify.checked(&check)?;
+            Some(Verify {
+                anchors: base.join(&verify.anchors),
+                ..verify
+            })
+        }
+    };
     let limits = &raw.limits;
     Ok(Config {
         path: path.to_path_buf(),
@@ -325,6 +342,7 @@ pub fn parse(path: &Path, text: &str) -> Outcome<Config> {
         ca,
         tam,
         verifier,
+        verify,
         factory: Factory {
             maker: check.name(raw.factory.maker.as_ref(), "Example Devices")?,
             maker_pen: raw.factory.maker_pen.unwrap_or(32_473),

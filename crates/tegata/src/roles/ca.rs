@@ -68,6 +68,7 @@ pub fn open(config: &Config) -> Outcome<Router> {
         timeout: config.limits.body_timeout,
     };
     let (for_cmp, for_delivery) = (Arc::clone(&issuer), Arc::clone(&issuer));
+    let for_devices = Arc::clone(&issuer);
     let answer_cmp: Work = Arc::new(move |profile, body| Ok(answer_cmp(&for_cmp, profile, body)));
     let answer_delivery: Work = Arc::new(move |_, body| answer_delivery(&for_delivery, body));
     let check: Work = Arc::new(move |_, _| {
@@ -81,6 +82,7 @@ pub fn open(config: &Config) -> Outcome<Router> {
         .route("/.well-known/cmp", posted(cmp, Arc::clone(&answer_cmp)))
         .route("/.well-known/cmp/p/{profile}", posted(cmp, answer_cmp))
         .route("/ca/v1/delivery", posted(delivery, answer_delivery))
+        .route("/v1/devices/{name}", super::devices::resource(for_devices))
         .merge(health("ca", check)))
 }
 

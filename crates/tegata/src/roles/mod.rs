@@ -4,8 +4,10 @@
 //! that may block; the role decides. Nothing of a request is believed here.
 
 pub mod ca;
+pub mod devices;
 pub mod tam;
 pub mod verifier;
+pub mod verify;
 
 use std::sync::Arc;
 
@@ -103,7 +105,7 @@ async fn run(work: Work, last: String, body: Vec<u8>) -> Response<Body> {
     }
 }
 
-fn respond(reply: Reply) -> Response<Body> {
+pub(crate) fn respond(reply: Reply) -> Response<Body> {
     let mut response = Response::new(Body::from(reply.body));
     *response.status_mut() = reply.status;
     if !reply.content_type.is_empty() {
