@@ -368,16 +368,20 @@ impl WasmInstance {
             }
             Ok(())
         })?;
+        // Of an inout buffer the length is the room, and wiping empties it.
+        let rooms = params
+            .each_ref()
+            .map(|param| u32::try_from(param.room()).unwrap_or(0));
         params.iter_mut().for_each(wipe);
         let code = call(self, types, block, block.saturating_add(32))?;
         let out = self.with_memory(|mem| {
             let mut out = ParamsOut::default();
-            for ((index, slot), (param, place)) in
-                (0u32..).zip(&mut out).zip(params.iter().zip(places))
+            for ((index, slot), ((param, place), room)) in (0u32..)
+                .zip(&mut out)
+                .zip(params.iter().zip(places).zip(rooms))
             {
                 let at = block.saturating_add(8 * index);
                 let (a, b) = (mem.u32(at)?, mem.u32(at.saturating_add(4))?);
-                let room = u32::try_from(param.room()).unwrap_or(0);
                 *slot = match param {
                     Param::ValueOutput | Param::ValueInout { .. } => ParamOut::Value { a, b },
                     // The TA may not move the buffer: it is read where it was put.
