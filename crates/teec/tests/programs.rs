@@ -144,6 +144,10 @@ fn main() -> ExitCode {
             begun.elapsed().as_millis()
         );
     }
+    if let Some(tee) = TEE.get() {
+        let pid = tee.child.id().to_string();
+        let _ = Command::new("kill").arg(pid).status();
+    }
     ExitCode::from(u8::from(failed > 0))
 }
 
@@ -167,6 +171,7 @@ impl Tee {
             .args([TEED, "--dir"])
             .arg(dir.path())
             .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .unwrap();
@@ -377,9 +382,11 @@ fn conformance() -> &'static Path {
 }
 
 fn tee() -> &'static Tee {
-    static TEE: OnceLock<Tee> = OnceLock::new();
     TEE.get_or_init(Tee::start)
 }
+
+/// The TEE of most tests; ended by `main`.
+static TEE: OnceLock<Tee> = OnceLock::new();
 
 // ---- tests -----------------------------------------------------------------------------------
 
