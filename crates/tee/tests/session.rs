@@ -89,6 +89,37 @@ fn instances_follow_their_properties() {
     assert_eq!(device.manager.counts(), (0, 0));
 }
 
+/// The code that was replaced does not run again, whoever holds a session with it.
+#[test]
+fn an_update_ends_the_instances_of_the_release_it_replaces() {
+    let device = Device::empty(1);
+    let uuid = device.install_module(1, &counter(""));
+    let (a, b) = (
+        device.open_ta(&uuid, &ALICE).unwrap(),
+        device.open_ta(&uuid, &BOB).unwrap(),
+    );
+    assert_eq!(count(&a), 1);
+    device.manager.retire(&uuid);
+    assert_eq!(device.manager.counts().1, 0);
+    let control = CallControl::default();
+    for session in [&a, &b] {
+        let reply = device.manager.invoke(
+            &session.caller,
+            session.number,
+            0,
+            Params::default(),
+            &control,
+        );
+        assert_eq!(
+            (reply.code, reply.origin),
+            (TEE_ERROR_TARGET_DEAD, TEE_ORIGIN_TEE)
+        );
+    }
+    drop((a, b));
+    assert_eq!(device.manager.counts(), (0, 0));
+    assert_eq!(count(&device.open_ta(&uuid, &ALICE).unwrap()), 1);
+}
+
 #[test]
 fn sessions_belong_to_their_owner() {
     let device = Device::empty(1);

@@ -93,6 +93,10 @@ impl SessionManager {
             state.instances.insert(number, slot);
             number
         };
+        if !self.is_current(&loaded) {
+            self.forget(number);
+            return Err(HostError::Busy);
+        }
         let attached = Attached {
             manager: self.clone(),
             number,

@@ -252,25 +252,47 @@ impl SessionManager {
         }
     }
 
-    /// A TA was updated or removed: idle instances end, running ones take no new sessions.
+    /// A TA was updated or removed: its instances are the old code, and stop. One that runs stops
+    /// at its next slice; clients see `TEE_ERROR_TARGET_DEAD` and open a new session.
     pub fn retire(&self, ta: &TaUuid) {
-        let idle: Vec<u64> = {
+        let old: Vec<u64> = {
             let mut state = self.shared.state.lock();
             let own = state
                 .instances
                 .iter_mut()
                 .filter(|(_, slot)| slot.ta.uuid == *ta);
-            own.filter_map(|(number, slot)| {
+            own.map(|(number, slot)| {
                 slot.retired = true;
-                (slot.sessions == 0).then_some(*number)
+                slot.running.lock().control.stop();
+                *number
             })
             .collect()
         };
-        for number in idle {
-            if let Ok(taken) = self.try_take(number, &CallControl::default(), &BTreeSet::new()) {
+        for number in old {
+            let none = BTreeSet::new();
+            let Ok(taken) = self.try_take(number, &CallControl::default(), &none) else {
+                continue;
+            };
+            if self.sessions_of(number) == 0 {
                 self.end(taken);
+            } else {
+                // The old code does not run again, not even to close its sessions.
+                drop(taken);
+                self.kill(number);
             }
         }
+    }
+
+    /// Whether what was loaded is still installed. Asked once the instance can be retired, so that
+    /// no update comes in between.
+    fn is_current(&self, loaded: &LoadedTa) -> bool {
+        let installed = self.shared.tee.installed(&loaded.id.uuid);
+        installed == Ok(Some((loaded.id, loaded.measurement)))
+    }
+
+    fn sessions_of(&self, number: u64) -> usize {
+        let state = self.shared.state.lock();
+        state.instances.get(&number).map_or(0, |slot| slot.sessions)
     }
 
     /// Sessions and instances that are there now.
@@ -570,7 +592,7 @@ impl SessionManager {
         });
         let spec = LaunchSpec {
             ta: loaded.id,
-            module: loaded.module,
+            module: Arc::clone(&loaded.module),
         };
         let mut instance = match self.shared.launcher.launch(&spec, services) {
             Ok(instance) => instance,
@@ -595,6 +617,10 @@ impl SessionManager {
             retired: false,
         };
         self.shared.state.lock().instances.insert(number, slot);
+        if !self.is_current(&loaded) {
+            self.forget(number);
+            return Err(tee_reply(TEE_ERROR_TARGET_DEAD));
+        }
         let outcome = instance.call(Entry::Create);
         match outcome {
             Outcome::Returned {
@@ -677,6 +703,7 @@ impl SessionManager {
             self.kill(taken.number);
             return;
         }
+        let number = taken.number;
         let mut taken = Some(taken);
         {
             let mut state = self.shared.state.lock();
@@ -688,6 +715,12 @@ impl SessionManager {
             };
             if session_ended {
                 slot.sessions = slot.sessions.saturating_sub(1);
+            }
+            if slot.retired && slot.sessions > 0 {
+                drop(state);
+                drop(taken.take());
+                self.kill(number);
+                return;
             }
             if slot.sessions > 0 || (slot.lifetime.keep_alive && !slot.retired) {
                 slot.instance = taken.take().map(|taken| taken.instance);
