@@ -359,6 +359,29 @@ static void wrong_types(void)
     TEEC_CloseSession(&session);
 }
 
+/* Whatever numbers stand in an operation, it is a code, or a call that the TA answers. */
+static void nonsense(void)
+{
+    TEEC_Session session = open_session();
+    TEEC_Operation operation;
+    TEEC_Result result;
+    int round, place;
+
+    srand(1);
+    for (round = 0; round < 400; round++) {
+        memset(&operation, 0, sizeof(operation));
+        operation.started = (uint32_t)rand();
+        operation.paramTypes = (uint32_t)rand() & (round & 1 ? 0xFFFF : 0x7777);
+        for (place = 0; place < 4; place++) {
+            operation.params[place].memref.size = (size_t)rand() % 3;
+            operation.params[place].memref.offset = (size_t)rand();
+        }
+        result = TEEC_InvokeCommand(&session, TYPES, &operation, NULL);
+        CHECK(result == TEEC_SUCCESS || result == TEEC_ERROR_BAD_PARAMETERS);
+    }
+    TEEC_CloseSession(&session);
+}
+
 static void blocks(void)
 {
     TEEC_Session session = open_session();
@@ -722,6 +745,7 @@ static int all(void)
     values();
     temporary_memory();
     wrong_types();
+    nonsense();
     blocks();
     limits();
     threads();
