@@ -17,6 +17,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("ta-sdk", &[]),
     ("client", &["wire"]),
     ("teec", &["client"]),
+    ("pkcs11", &["wire", "client"]),
     ("agent", &["wire", "client"]),
     ("authority", &["wire", "crypto"]),
     ("store", &["wire", "crypto", "authority"]),
@@ -41,6 +42,7 @@ const UNSAFE_WALLS: &[&str] = &[
     "crates/platform/optee/",
     "crates/ta-sdk/src/",
     "crates/client/src/ffi",
+    "crates/pkcs11/src/wall/",
     "crates/teec/src/",
     "tas/",
 ];
