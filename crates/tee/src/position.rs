@@ -83,6 +83,36 @@ impl Position {
         ]
     }
 
+    /// Reads the record of [`Position::to_words`].
+    #[must_use]
+    pub fn from_words(words: &[u32; WORDS]) -> Self {
+        let [
+            set,
+            latitude,
+            longitude,
+            altitude,
+            accuracy,
+            altitude_accuracy,
+            heading,
+            speed,
+            low,
+            high,
+            age_ms,
+        ] = *words;
+        let optional = |bit: u32, value: u32| (set & (1 << bit) != 0).then_some(value);
+        Self {
+            latitude_e7: latitude.cast_signed(),
+            longitude_e7: longitude.cast_signed(),
+            altitude_mm: optional(0, altitude).map(u32::cast_signed),
+            accuracy_mm: optional(1, accuracy),
+            altitude_accuracy_mm: optional(2, altitude_accuracy),
+            heading_mdeg: optional(3, heading),
+            speed_mm_s: optional(4, speed),
+            time_ms: u64::from(low) | u64::from(high) << 32,
+            age_ms,
+        }
+    }
+
     /// Whether the numbers are of this planet: what a platform must see to before it gives it out.
     #[must_use]
     pub const fn is_plausible(&self) -> bool {
@@ -111,6 +141,7 @@ mod tests {
         assert_eq!(words[1].cast_signed(), -356_812_360);
         assert_eq!((words[3], words[4], words[7]), (0, 4_200, 0));
         assert_eq!(words[8..], [0x8899_AABB, 0x0123, 7]);
+        assert_eq!(Position::from_words(&words), position);
         assert!(position.is_plausible());
         let off = Position {
             latitude_e7: 900_000_001,

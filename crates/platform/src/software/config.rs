@@ -65,12 +65,16 @@ pub struct Config {
     pub connections_max: u32,
     /// Most connections of one user at once.
     pub connections_per_user_max: u32,
+    /// Most sessions of one user at once; fewer than workers, so that others can open one too.
+    pub sessions_per_user_max: u32,
     /// A worker that is silent for so long is ended.
     pub worker_silence_secs: u64,
     /// A call into a TA that takes longer ends its instance.
     pub call_timeout_secs: u64,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub log: String,
+    /// The satellite receiver that belongs to the TEE; none when absent.
+    pub position: Option<PositionSource>,
 }
 
 impl Default for Config {
@@ -87,11 +91,25 @@ impl Default for Config {
             workers_max: 32,
             connections_max: 128,
             connections_per_user_max: 64,
+            sessions_per_user_max: 24,
             worker_silence_secs: 30,
             call_timeout_secs: 60,
             log: "info".into(),
+            position: None,
         }
     }
+}
+
+/// `[position]`: one of `device` and `gpsd`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PositionSource {
+    /// Device that speaks NMEA 0183: a serial line, a pseudo-terminal, a pipe or a file.
+    pub device: Option<PathBuf>,
+    /// Speed of a serial line in bits a second; as it is set when absent.
+    pub speed: Option<u32>,
+    /// Address of a gpsd of this machine, as IP:port.
+    pub gpsd: Option<std::net::SocketAddr>,
 }
 
 /// Why the configuration cannot be used.
@@ -173,6 +191,9 @@ impl Config {
         if config.connections_per_user_max == 0 {
             return Err(wrong("connections_per_user_max", "at least 1"));
         }
+        if config.sessions_per_user_max == 0 {
+            return Err(wrong("sessions_per_user_max", "at least 1"));
+        }
         if !(1..=3600).contains(&config.worker_silence_secs) {
             return Err(wrong("worker_silence_secs", "allowed are 1 to 3600"));
         }
@@ -188,8 +209,21 @@ impl Config {
                 "allowed are error, warn, info, debug and trace",
             ));
         }
+        if let Some(source) = &config.position {
+            if source.device.is_some() == source.gpsd.is_some() {
+                return Err(wrong("position", "give one of `device` and `gpsd`"));
+            }
+            if source.gpsd.is_some_and(|gpsd| !gpsd.ip().is_loopback()) {
+                return Err(wrong(
+                    "position.gpsd",
+                    "gpsd has no authentication: only one of this machine, as 127.0.0.1:2947",
+                ));
+            }
+        }
         let base = path.parent().unwrap_or(Path::new(""));
-        for file in [&mut config.device, &mut config.storage, &mut config.socket] {
+        let receiver = config.position.as_mut().and_then(|p| p.device.as_mut());
+        let files = [&mut config.device, &mut config.storage, &mut config.socket];
+        for file in files.into_iter().chain(receiver) {
             if file.as_os_str().is_empty() {
                 return Err(wrong("device, storage, socket", "a path must not be empty"));
             }

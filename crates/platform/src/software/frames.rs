@@ -12,6 +12,8 @@ use serde::de::DeserializeOwned;
 use tegata_wire::rpc;
 use zeroize::Zeroizing;
 
+use super::sys;
+
 /// Why there is no frame.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameIoError {
@@ -52,13 +54,26 @@ pub fn read(
     idle: Option<Duration>,
     whole: Duration,
 ) -> Result<Zeroizing<Vec<u8>>, FrameIoError> {
+    let mut socket = stream;
+    read_by(stream, max, idle, whole, &mut |out| socket.read(out))
+}
+
+/// How bytes are taken from a socket.
+type Take<'a> = dyn FnMut(&mut [u8]) -> io::Result<usize> + 'a;
+
+fn read_by(
+    stream: &UnixStream,
+    max: usize,
+    idle: Option<Duration>,
+    whole: Duration,
+    take: &mut Take<'_>,
+) -> Result<Zeroizing<Vec<u8>>, FrameIoError> {
     let mut prefix = [0u8; 4];
     stream.set_read_timeout(idle)?;
-    let mut socket = stream;
     // The first byte apart: only its wait may be long.
     let (first, rest) = prefix.split_at_mut(1);
     loop {
-        match socket.read(first) {
+        match take(first) {
             Ok(0) => return Err(FrameIoError::Closed),
             Ok(_) => break,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -66,7 +81,7 @@ pub fn read(
         }
     }
     let deadline = Instant::now() + whole;
-    fill(stream, rest, deadline)?;
+    fill(stream, rest, deadline, take)?;
     let len = rpc::frame_len(prefix, max)?;
     let mut content = Zeroizing::new(Vec::with_capacity(len.min(CHUNK_LEN)));
     while content.len() < len {
@@ -76,7 +91,7 @@ pub fn read(
         let Some(chunk) = content.get_mut(start..end) else {
             return Err(FrameIoError::Closed);
         };
-        fill(stream, chunk, deadline)?;
+        fill(stream, chunk, deadline, take)?;
     }
     Ok(content)
 }
@@ -93,6 +108,26 @@ pub fn receive<T: DeserializeOwned>(
 ) -> Result<T, FrameIoError> {
     let bytes = read(stream, max, idle, whole)?;
     Ok(rpc::content(&bytes)?)
+}
+
+/// As [`receive`], and whether all of it was written by process `pid`.
+///
+/// # Errors
+/// As [`receive`].
+pub fn receive_of<T: DeserializeOwned>(
+    stream: &UnixStream,
+    max: usize,
+    idle: Option<Duration>,
+    whole: Duration,
+    pid: i32,
+) -> Result<(T, bool), FrameIoError> {
+    let mut own = true;
+    let bytes = read_by(stream, max, idle, whole, &mut |out| {
+        let (got, writer) = sys::receive_from(stream, out)?;
+        own &= writer == pid || got == 0;
+        Ok(got)
+    })?;
+    Ok((rpc::content(&bytes)?, own))
 }
 
 /// Sends one message of at most `max` bytes within `whole`.
@@ -163,15 +198,19 @@ fn grow(content: &mut Zeroizing<Vec<u8>>, len: usize) {
     content.resize(len, 0);
 }
 
-fn fill(stream: &UnixStream, mut out: &mut [u8], deadline: Instant) -> Result<(), FrameIoError> {
-    let mut socket = stream;
+fn fill(
+    stream: &UnixStream,
+    mut out: &mut [u8],
+    deadline: Instant,
+    take: &mut Take<'_>,
+) -> Result<(), FrameIoError> {
     while !out.is_empty() {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(FrameIoError::TimedOut);
         }
         stream.set_read_timeout(Some(left))?;
-        match socket.read(out) {
+        match take(out) {
             Ok(0) => return Err(FrameIoError::Closed),
             Ok(got) => out = out.get_mut(got..).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

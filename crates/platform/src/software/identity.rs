@@ -5,6 +5,11 @@
 //! client's process number. The helper exists because `teed` confines itself so far that it can
 //! no longer look at processes; the helper can look and do nothing else.
 //!
+//! A program's identity is its process's alone: it is given only to the process that connected, for
+//! a request that this process wrote, with nothing written before it waiting; and what any other
+//! process writes to the connection afterwards ends it. So neither a descriptor that was handed on
+//! nor a process that became another program after asking gets another's keys.
+//!
 //! Honest limit: the program is what the kernel calls it. An interpreter is one program for all
 //! its scripts, and a process of the same user may inject code into another that allows it. So
 //! APPLICATION logins separate programs that cooperate; separation against attack takes users.
@@ -281,6 +286,11 @@ fn hash_program(pid: i32, cache: &mut HashMap<FileKey, [u8; 32]>) -> Option<[u8;
             meta.size(),
         ))
     };
+    // The user who mounts such a file system decides at each read what a file holds: what runs
+    // from there has no digest that says anything.
+    if rustix::fs::fstatfs(&file).ok()?.f_type == FUSE {
+        return None;
+    }
     let before = key(&file)?;
     if before.4 > PROGRAM_LEN_BYTES_MAX {
         return None;
@@ -320,6 +330,8 @@ const READY_WITHOUT_SECCOMP: u8 = 2;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest program in bytes.
 const PROGRAM_LEN_BYTES_MAX: u64 = 1 << 30;
+/// `FUSE_SUPER_MAGIC`.
+const FUSE: rustix::fs::FsWord = 0x6573_5546;
 /// Most programs remembered.
 const CACHE_MAX: usize = 256;
 

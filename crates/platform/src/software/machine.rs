@@ -6,11 +6,12 @@ use tegata_crypto::Secret;
 use tegata_crypto::device_keys::software_derive;
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_tee::platform::{
-    AntiRollback, BlobName, HardwareIdentity, MonotonicCounter, Platform, PlatformError,
-    SecurityDescription, SecurityLevel,
+    AntiRollback, BlobName, HardwareIdentity, MonotonicCounter, NoPosition, Platform,
+    PlatformError, Position, SecurityDescription, SecurityLevel,
 };
 
 use super::blobs::BlobDir;
+use super::gnss::Receiver;
 use super::sys::SecretPage;
 
 /// A device whose secure world is a process.
@@ -20,6 +21,7 @@ pub struct SoftwareMachine {
     blobs: BlobDir,
     missing: Vec<String>,
     started: Instant,
+    receiver: Option<Receiver>,
 }
 
 impl SoftwareMachine {
@@ -37,7 +39,15 @@ impl SoftwareMachine {
             blobs,
             missing,
             started: Instant::now(),
+            receiver: None,
         }
+    }
+
+    /// Gives it a receiver.
+    #[must_use]
+    pub fn with_receiver(mut self, receiver: Option<Receiver>) -> Self {
+        self.receiver = receiver;
+        self
     }
 }
 
@@ -97,6 +107,13 @@ impl Platform for SoftwareMachine {
 
     fn blob_list(&self, prefix: &str) -> Result<Vec<BlobName>, PlatformError> {
         self.blobs.list(prefix)
+    }
+
+    fn position(&self) -> Result<Position, NoPosition> {
+        self.receiver
+            .as_ref()
+            .ok_or(NoPosition::NoSource)?
+            .position()
     }
 
     fn counter(&self) -> Option<&dyn MonotonicCounter> {

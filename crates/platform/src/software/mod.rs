@@ -2,7 +2,7 @@
 //!
 //! Processes: `teed` owns the socket, the root key, the storage and the TEEP Agent; a worker
 //! (`software::worker`) runs one instance of one TA; the identity helper hashes the programs of
-//! clients. Workers and helper are this same program started anew; every program that embeds
+//! clients; the position process reads the receiver. All are this same program started anew; every program that embeds
 //! [`teed_main`] must call [`reexec`] first in its `main`.
 
 pub mod blobs;
@@ -10,6 +10,7 @@ pub mod channel;
 pub mod config;
 pub mod device;
 pub mod frames;
+pub mod gnss;
 pub mod identity;
 pub mod launcher;
 pub mod machine;
@@ -35,6 +36,7 @@ pub fn reexec() -> Option<ExitCode> {
     match marker.to_str()? {
         worker::MARKER => Some(worker::main(&rest)),
         identity::MARKER => Some(identity::main(&rest)),
+        gnss::MARKER => Some(gnss::main(&rest)),
         _ => None,
     }
 }

@@ -13,18 +13,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
+use tegata_tee::gp::consts::{TEE_ERROR_ACCESS_DENIED, TEE_ERROR_OUT_OF_MEMORY, TEE_SUCCESS};
 use tegata_tee::platform::Platform;
-use tegata_tee::session::{CallControl, Caller, Exclusive, SessionManager};
+use tegata_tee::session::{CallControl, Caller, ClientIdentity, Exclusive, SessionManager};
 use tegata_tee::teep::{Payloads, TeepOutcome};
 use tegata_tee::{Tee, TeeError};
 use tegata_wire::ids::{Digest, TaUuid};
 use tegata_wire::rpc::{
-    self, Answer, BROKER_FRAME_LEN_BYTES_MAX, Call, Contact, FRAME_LEN_BYTES_MAX, Info, ORIGIN_TEE,
-    Param, Payload, Processed, RefusalCode, Reply, Request, Stats, TrustedApp, VERSION,
+    self, Answer, BROKER_FRAME_LEN_BYTES_MAX, Call, Contact, FRAME_LEN_BYTES_MAX, Info, Login,
+    ORIGIN_TEE, Param, Payload, Processed, RefusalCode, Reply, Request, Stats, TrustedApp, VERSION,
 };
 
 use super::frames::{self, FrameIoError};
-use super::identity::{Helper, Peer};
+use super::identity::{Helper, LoginError, Peer};
 use super::launcher::WorkerStats;
 use super::machine::SoftwareMachine;
 use super::worker::memory_kib;
@@ -59,6 +60,8 @@ pub struct ServerSettings {
     pub connections_max: u32,
     /// Most connections of one user at once.
     pub connections_per_user_max: u32,
+    /// Most sessions of one user at once.
+    pub sessions_per_user_max: u32,
     /// Users that may act as TEEP Broker.
     pub brokers: Vec<u32>,
 }
@@ -71,6 +74,8 @@ pub struct Server {
     settings: ServerSettings,
     workers: Arc<WorkerStats>,
     open: Mutex<HashMap<u32, u32>>,
+    /// Sessions, by user.
+    seated: Mutex<HashMap<u32, u32>>,
     next_owner: AtomicU64,
     calls: AtomicU64,
     started: Instant,
@@ -95,6 +100,7 @@ impl Server {
             settings,
             workers,
             open: Mutex::default(),
+            seated: Mutex::default(),
             next_owner: AtomicU64::new(1),
             calls: AtomicU64::new(0),
             started: Instant::now(),
@@ -157,6 +163,20 @@ impl Server {
         }
         open.insert(uid, own.saturating_add(1));
         Some(Place {
+            server: Arc::clone(self),
+            uid,
+        })
+    }
+
+    /// Room for one more session of that user.
+    fn seat(self: &Arc<Self>, uid: u32) -> Option<Seat> {
+        let mut seated = lock(&self.seated);
+        let own = seated.entry(uid).or_insert(0);
+        if *own >= self.settings.sessions_per_user_max {
+            return None;
+        }
+        *own = own.saturating_add(1);
+        Some(Seat {
             server: Arc::clone(self),
             uid,
         })
@@ -275,6 +295,24 @@ impl Drop for Place {
     }
 }
 
+/// A session's share of the limits.
+struct Seat {
+    server: Arc<Server>,
+    uid: u32,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut seated = lock(&self.server.seated);
+        if let Some(own) = seated.get_mut(&self.uid) {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                seated.remove(&self.uid);
+            }
+        }
+    }
+}
+
 /// A call into a TA.
 struct Job {
     id: u64,
@@ -287,6 +325,7 @@ enum TaCall {
     Open {
         ta: TaUuid,
         params: [Param; 4],
+        seat: Seat,
     },
     Invoke {
         session: u32,
@@ -302,6 +341,10 @@ struct Connection<'a> {
     owner: u64,
     /// The call into a TA that runs now.
     running: Arc<Mutex<Option<(u64, CallControl)>>>,
+    /// Its sessions' shares of the limits, by session.
+    seats: Arc<Mutex<HashMap<u32, Seat>>>,
+    /// A session here is of a program, so nobody but the process that connected may use it.
+    of_program: bool,
     /// Where calls go; the executor is started with the first one.
     jobs: Option<mpsc::SyncSender<Job>>,
     executor: Option<std::thread::JoinHandle<()>>,
@@ -315,6 +358,8 @@ impl<'a> Connection<'a> {
             peer,
             owner: server.next_owner.fetch_add(1, Ordering::Relaxed),
             running: Arc::default(),
+            seats: Arc::default(),
+            of_program: false,
             jobs: None,
             executor: None,
         }
@@ -372,7 +417,13 @@ impl<'a> Connection<'a> {
             }
         }
         loop {
-            let call: Call = frames::receive(&self.stream, max, None, WHOLE)?;
+            let (call, own): (Call, bool) =
+                frames::receive_of(&self.stream, max, None, WHOLE, self.peer.pid)?;
+            if self.of_program && !own {
+                // A descriptor can be handed on, a program's identity cannot.
+                tracing::info!(peer = ?self.peer, "another process writes to a program's connection");
+                return Ok(());
+            }
             if let Request::Cancel { call } = call.request {
                 match &*lock(&self.running) {
                     Some((id, control)) if *id == call => control.cancel(),
@@ -387,28 +438,48 @@ impl<'a> Connection<'a> {
                 tracing::info!(peer = ?self.peer, text);
                 return Ok(());
             }
-            self.handle(call)?;
+            self.handle(call, own)?;
         }
     }
 
-    fn handle(&mut self, call: Call) -> Result<(), FrameIoError> {
+    /// The identity that a session is opened with. `own` says whether the process that connected
+    /// asks for it.
+    fn identity(&mut self, login: Login, own: bool) -> Result<ClientIdentity, LoginError> {
+        let of_program = !matches!(login, Login::Public | Login::User | Login::Group { .. });
+        if of_program && !own {
+            return Err(LoginError::NoProgram);
+        }
+        let client = self.peer.identity(login, &self.server.helper)?;
+        if of_program {
+            // What lies in the socket already may be of the program that this process was before.
+            if rustix::io::ioctl_fionread(&*self.stream) != Ok(0) {
+                return Err(LoginError::NoProgram);
+            }
+            self.of_program = true;
+        }
+        Ok(client)
+    }
+
+    fn handle(&mut self, call: Call, own: bool) -> Result<(), FrameIoError> {
         let id = call.id;
-        let caller = |client| Caller {
-            owner: self.owner,
-            client,
-        };
+        let owner = self.owner;
+        let caller = |client| Caller { owner, client };
         let reply = match call.request {
             Request::OpenSession { ta, login, params } => {
-                return match self.peer.identity(login, &self.server.helper) {
+                return match self.identity(login, own) {
                     Ok(client) => {
-                        let caller = caller(client);
-                        self.execute(id, caller, TaCall::Open { ta, params })
+                        let Some(seat) = self.server.seat(self.peer.uid) else {
+                            tracing::info!(peer = ?self.peer, "too many sessions of this user");
+                            let reply = returned(TEE_ERROR_OUT_OF_MEMORY);
+                            return self.send(&Answer { id, reply });
+                        };
+                        self.execute(id, caller(client), TaCall::Open { ta, params, seat })
                     }
                     Err(error) => {
                         tracing::info!(peer = ?self.peer, ?login, %error, "login refused");
                         self.send(&Answer {
                             id,
-                            reply: access_denied(),
+                            reply: returned(TEE_ERROR_ACCESS_DENIED),
                         })
                     }
                 };
@@ -433,6 +504,7 @@ impl<'a> Connection<'a> {
                 self.server
                     .sessions
                     .close_session(&caller(self.nobody()), session);
+                lock(&self.seats).remove(&session);
                 Reply::Done
             }
             Request::Info => match self.server.info() {
@@ -522,6 +594,7 @@ impl<'a> Connection<'a> {
         let (sender, receiver) = mpsc::sync_channel::<Job>(1);
         let sessions = self.server.sessions.clone();
         let (stream, running) = (Arc::clone(&self.stream), Arc::clone(&self.running));
+        let seats = Arc::clone(&self.seats);
         let thread = std::thread::Builder::new()
             .name("call".into())
             .spawn(move || {
@@ -533,8 +606,12 @@ impl<'a> Connection<'a> {
                         control,
                     } = job;
                     let reply = match what {
-                        TaCall::Open { ta, params } => {
-                            sessions.open_session(&caller, &ta, params, &control)
+                        TaCall::Open { ta, params, seat } => {
+                            let reply = sessions.open_session(&caller, &ta, params, &control);
+                            if reply.code == TEE_SUCCESS {
+                                lock(&seats).insert(reply.session, seat);
+                            }
+                            reply
                         }
                         TaCall::Invoke {
                             session,
@@ -581,9 +658,10 @@ fn refusal(id: u64, code: RefusalCode, message: &str) -> Answer {
     }
 }
 
-fn access_denied() -> Reply {
+/// An answer of the TEE to a call that reaches no TA.
+fn returned(code: u32) -> Reply {
     Reply::Operation {
-        code: tegata_tee::gp::consts::TEE_ERROR_ACCESS_DENIED,
+        code,
         origin: ORIGIN_TEE,
         session: 0,
         params: Default::default(),

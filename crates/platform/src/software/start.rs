@@ -20,6 +20,7 @@ use super::blobs::{BlobDir, OpenError};
 use super::config::{Args, Config, ConfigError};
 use super::device::{self, DeviceError};
 use super::frames;
+use super::gnss::Receiver;
 use super::identity::Helper;
 use super::launcher::{ProcessLauncher, WorkerSettings};
 use super::machine::SoftwareMachine;
@@ -65,6 +66,8 @@ enum StartError {
     Confine(#[source] std::io::Error),
     #[error("{0}")]
     Helper(String),
+    #[error("the receiver of [position] in teed.toml cannot be used: {0}")]
+    Receiver(String),
     #[error(
         "no worker can be started: {reason}. Without one no TA can run: see `journalctl -k` for \
          what the kernel refused, and docs/ops/software-backend.md for what it must offer."
@@ -122,15 +125,26 @@ fn run(args: &Args) -> Result<(), StartError> {
         Some(listen(&config)?)
     };
 
+    let receiver = match &config.position {
+        None => None,
+        Some(source) => Some(Receiver::start(source).map_err(StartError::Receiver)?),
+    };
+
     // From here on nothing outside is within reach.
     let mut rules = Rules::program().map_err(StartError::Confine)?;
     rules.write.push(config.storage.clone());
+    if let Some(source) = &config.position {
+        // So that the receiver's process can be started again when it ended.
+        rules.device.extend(source.device.clone());
+        rules.connect.extend(source.gpsd.map(|gpsd| gpsd.port()));
+    }
     let mut missing: Vec<String> = sandbox::confine_parent(&rules)
         .map_err(StartError::Confine)?
         .into_iter()
         .map(String::from)
         .collect();
     missing.extend(helper.missing.iter().cloned());
+    missing.extend(receiver.iter().flat_map(|r| r.missing.iter().cloned()));
     match device.root_key.kind() {
         PageKind::Secret => {}
         PageKind::Locked => missing.push("memfd-secret".into()),
@@ -159,7 +173,9 @@ fn run(args: &Args) -> Result<(), StartError> {
 
     let workers = launcher.stats();
     let _ = workers.observer.set(Arc::clone(&helper));
-    let machine = SoftwareMachine::new(device.identity, device.root_key, blobs, missing.clone());
+    let receiver = receiver.map(Receiver::listen);
+    let machine = SoftwareMachine::new(device.identity, device.root_key, blobs, missing.clone())
+        .with_receiver(receiver);
     let ueid = machine.identity().ueid;
     bind_storage(&config, &machine)?;
     let tee =
@@ -198,6 +214,7 @@ fn run(args: &Args) -> Result<(), StartError> {
     let settings = ServerSettings {
         connections_max: config.connections_max,
         connections_per_user_max: config.connections_per_user_max,
+        sessions_per_user_max: config.sessions_per_user_max,
         brokers: config.broker_users.clone(),
     };
     let server = Arc::new(Server::new(
@@ -325,6 +342,7 @@ fn listen(config: &Config) -> Result<UnixListener, StartError> {
         ErrorKind::NotFound => wrong(format!("{e}. Make its directory")),
         _ => wrong(e.to_string()),
     })?;
+    super::sys::tell_writers(&listener).map_err(|e| wrong(e.to_string()))?;
     let mode = std::fs::Permissions::from_mode(config.mode().unwrap_or(0o600));
     std::fs::set_permissions(&short, mode).map_err(|e| wrong(e.to_string()))?;
     Ok(listener)

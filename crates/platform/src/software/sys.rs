@@ -247,6 +247,58 @@ pub fn peer_pidfd(socket: &impl AsFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Lets [`receive_from`] learn who wrote. Before the socket is connected, or to be inherited by the
+/// connections of a listening one.
+///
+/// # Errors
+/// The kernel's.
+pub fn tell_writers(socket: &impl AsFd) -> io::Result<()> {
+    Ok(rustix::net::sockopt::set_socket_passcred(socket, true)?)
+}
+
+/// Reads what there is, and by which process it was written; 0 for one that this process's
+/// namespace does not see. Bytes of two writers never come in one piece.
+///
+/// # Errors
+/// The kernel's.
+pub fn receive_from(socket: &impl AsFd, out: &mut [u8]) -> io::Result<(usize, libc::pid_t)> {
+    const ROOM: usize = 64;
+    let mut control = [0u64; ROOM / size_of::<u64>()];
+    let mut part = libc::iovec {
+        iov_base: out.as_mut_ptr().cast(),
+        iov_len: out.len(),
+    };
+    // SAFETY: an all-zero msghdr is a valid one; its padding differs between C libraries.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = ROOM as _; // the type differs between C libraries
+    // Descriptors that a client sends along find no room and are dropped by the kernel.
+    // SAFETY: the buffers that the message names live here and are as long as it says.
+    let got = unsafe {
+        let fd = socket.as_fd().as_raw_fd();
+        libc::recvmsg(fd, &raw mut message, libc::MSG_CMSG_CLOEXEC)
+    };
+    let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the kernel has filled in the header; the macros stay within the lengths it says.
+    let pid = unsafe {
+        let head = libc::CMSG_FIRSTHDR(&raw const message);
+        if !head.is_null()
+            && (*head).cmsg_level == libc::SOL_SOCKET
+            && (*head).cmsg_type == libc::SCM_CREDENTIALS
+        {
+            libc::CMSG_DATA(head)
+                .cast::<libc::ucred>()
+                .read_unaligned()
+                .pid
+        } else {
+            0
+        }
+    };
+    Ok((got, pid))
+}
+
 /// The supplementary groups of the process on the other end of a Unix socket, as of `connect`.
 ///
 /// # Errors

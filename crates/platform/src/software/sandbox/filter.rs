@@ -105,6 +105,7 @@ pub(super) fn helper() -> Result<(), Error> {
         libc::SYS_readlinkat,
         libc::SYS_statx,
         libc::SYS_newfstatat,
+        libc::SYS_fstatfs,
     ]));
     no_exec_pages(&mut calls)?;
     look_at_descriptors(&mut calls)?;

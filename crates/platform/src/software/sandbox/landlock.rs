@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, NetPort,
     PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 
@@ -18,6 +18,8 @@ pub struct Rules {
     pub read: Vec<PathBuf>,
     /// Files that may be read and run.
     pub execute: Vec<PathBuf>,
+    /// TCP ports that may be connected to.
+    pub connect: Vec<u16>,
 }
 
 impl Rules {
@@ -43,6 +45,7 @@ impl Rules {
             device: vec![PathBuf::from("/dev/null")],
             read: vec![PathBuf::from("/etc/ld.so.cache")],
             execute,
+            connect: Vec::new(),
         })
     }
 }
@@ -111,6 +114,13 @@ fn apply(abi: ABI, rules: &Rules) -> Option<()> {
             if let Some(rule) = rule(path, access) {
                 created = created.add_rule(rule).ok()?;
             }
+        }
+    }
+    if abi >= ABI::V4 {
+        for port in &rules.connect {
+            created = created
+                .add_rule(NetPort::new(*port, AccessNet::ConnectTcp))
+                .ok()?;
         }
     }
     let status = created.restrict_self().ok()?;
