@@ -668,6 +668,27 @@ static void threads(void)
     TEEC_CloseSession(&shared_session);
 }
 
+/* What a call uses may be ended during it; the call itself goes on to its end. */
+static void ends_during_calls(void)
+{
+    TEEC_Session session = open_session();
+    TEEC_SharedMemory block = {.size = 100000, .flags = TEEC_MEM_INPUT | TEEC_MEM_OUTPUT};
+    struct job job = wait_job(&session, WAIT_MASKED, 400);
+    pthread_t thread;
+
+    EXPECT(TEEC_AllocateSharedMemory(&context, &block), TEEC_SUCCESS);
+    job.operation.paramTypes =
+        TEEC_PARAM_TYPES(TEEC_VALUE_INPUT, TEEC_MEMREF_WHOLE, TEEC_NONE, TEEC_NONE);
+    job.operation.params[1].memref.parent = &block;
+    CHECK(pthread_create(&thread, NULL, work, &job) == 0);
+    usleep(150000);
+    TEEC_ReleaseSharedMemory(&block);
+    TEEC_CloseSession(&session);
+    EXPECT(TEEC_InvokeCommand(&session, TYPES, NULL, NULL), TEEC_ERROR_BAD_PARAMETERS);
+    pthread_join(thread, NULL);
+    CHECK(job.result == TEEC_SUCCESS && job.operation.params[1].memref.size == 100000);
+}
+
 static int exit_code(pid_t child)
 {
     int status;
@@ -750,6 +771,7 @@ static int all(void)
     limits();
     threads();
     cancellation();
+    ends_during_calls();
     fork_children();
     TEEC_FinalizeContext(&context);
     printf("%d checks, %d failed\n", checked, failed);
