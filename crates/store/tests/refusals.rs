@@ -21,13 +21,20 @@ use tegata_wire::cmp::{
     HashAlg, MessageToProtect, Pbmac1Parameter, PkiHeader, ProtectionAlg, RawBody, null_dn,
 };
 use tegata_wire::enrolment::Identity;
+use tegata_wire::ids::TaUuid;
 use tegata_wire::x509::{CsrBuilder, ExtensionSet, NameBuilder, SanEntry};
 
 fn ready() -> (World, Vec<Device>) {
     let mut world = World::new();
     let mut devices = world.batch("B1", 2);
     let cut = world.release(MODULE, false, Availability::Everybody);
-    for device in &mut devices {
+    deliver(&mut world, &mut devices, cut.ta);
+    (world, devices)
+}
+
+/// Brings the release to the devices.
+fn deliver(world: &mut World, devices: &mut [Device], ta: TaUuid) {
+    for device in devices {
         let peers = Direct {
             ca: &world.ca,
             verifier: &world.verifier,
@@ -37,7 +44,7 @@ fn ready() -> (World, Vec<Device>) {
         let TeepAnswer::Message(query) = answer else {
             panic!()
         };
-        let response = device.query_response(&query, world.tam.public_key(), &[cut.ta]);
+        let response = device.query_response(&query, world.tam.public_key(), &[ta]);
         let (answer, _) = world
             .tam
             .teep(&response, &peers, &mut world.rng, NOW)
@@ -51,7 +58,6 @@ fn ready() -> (World, Vec<Device>) {
             world.ca.release_public_key(),
         );
     }
-    (world, devices)
 }
 
 /// What the peer is told; nothing may be recorded.
@@ -263,6 +269,87 @@ fn each_refusal() {
     // B cannot confirm A's certificate: the transaction is another's.
     let conf = b.cert_conf(&answer.body, &RustCrypto.sha256(&cert), 1);
     assert_eq!(told(&mut world, "device", &conf), "BAD_REQUEST");
+}
+
+#[test]
+fn a_request_is_of_the_kind_that_its_protected_header_says() {
+    let mut world = World::new();
+    // A release that orders two kinds, which differ in what only the CA looks at: an attacker who
+    // moves a request to the other path gets nothing.
+    let text = tegata_authority::profile::EXAMPLE;
+    let second = text.replace("profile.device", "profile.signing");
+    let second = second.replace("clientAuth", "codeSigning");
+    let profiles = tegata_authority::profile::Profiles::parse(&format!("{text}\n{second}"));
+    let role = world.ca.role().clone();
+    let policy = MacPolicy::default();
+    world.ca = tegata_store::issuer::Issuer::open(role, profiles.unwrap(), policy).unwrap();
+    let mut devices = world.batch("B1", 1);
+    let new = tegata_store::issuer::NewRelease {
+        ta_name: "enrol",
+        module: MODULE,
+        profiles: &["device", "signing"],
+        paper_exchange_key: None,
+    };
+    let cut = world.ca.release(&new, &mut world.rng, SECS).unwrap();
+    let everybody = Availability::Everybody;
+    world
+        .tam
+        .import_release(&cut.package, &everybody, SECS)
+        .unwrap();
+    world
+        .verifier
+        .import_reference_value(&cut.ta_envelope, SECS)
+        .unwrap();
+    deliver(&mut world, &mut devices, cut.ta);
+    let i = devices[0].installed.clone().unwrap();
+    let kinds: Vec<&str> = i
+        .procedure
+        .certificates
+        .iter()
+        .map(|order| order.profile.as_str())
+        .collect();
+    assert_eq!(kinds, ["device", "signing"]);
+
+    let request = |world: &mut World, said: Option<&str>| {
+        let key = PrivateKey::generate(KeyAlg::P256, &mut world.rng).unwrap();
+        let mut header = PkiHeader::new(null_dn(), null_dn())
+            .with_transaction_id(&[1; 16])
+            .and_then(|h| h.with_sender_nonce(&[2; 16]))
+            .and_then(|h| h.with_sender_kid(&i.kid))
+            .and_then(|h| h.with_protection(&ProtectionAlg::HMAC_SHA256))
+            .unwrap();
+        if let Some(said) = said {
+            header = header.with_cert_profile(said).unwrap();
+        }
+        let body = RawBody::p10cr(&devices[0].csr(&key)).unwrap();
+        let message = MessageToProtect::new(&header, &body).unwrap();
+        let mac = RustCrypto.hmac_sha256(&i.key, &message.protected_part().unwrap());
+        message.into_der(Some(&mac), &[]).unwrap()
+    };
+    for (said, path) in [
+        (Some("device"), "signing"),
+        (Some("signing"), "device"),
+        (Some("other"), "device"),
+        (Some("device"), "other"),
+        (None, "device"),
+        (None, "signing"),
+    ] {
+        let moved = request(&mut world, said);
+        assert_eq!(
+            told(&mut world, path, &moved),
+            "BAD_REQUEST",
+            "{said:?} {path}"
+        );
+    }
+    for profile in ["device", "signing"] {
+        let asked = request(&mut world, Some(profile));
+        let answer = world.ca.cmp(profile, &asked, &mut world.rng, NOW);
+        let der = certificate_of(&answer.body, &world.ca).unwrap();
+        let view = tegata_wire::x509::CertView::from_der(&der).unwrap();
+        let purposes = view.ext_key_usage().unwrap();
+        let code = tegata_wire::x509::oid::KP_CODE_SIGNING;
+        assert_eq!(purposes.contains(&code), profile == "signing");
+    }
 }
 
 #[test]
