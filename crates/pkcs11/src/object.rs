@@ -203,9 +203,12 @@ impl Object {
         // CK_CERTIFICATE_CATEGORY_TOKEN_USER, CK_CERTIFICATE_CATEGORY_AUTHORITY.
         let category = if leaf { 1 } else { 2 };
         let class = ck::CKO_CERTIFICATE;
+        // Programs look for an issuer by the identifier that its certificates name.
+        let named = cert.subject_key_id().ok().flatten().filter(|_| !leaf);
+        let id = named.map_or_else(|| key_id(cert.spki_der), <[u8]>::to_vec);
         Ok(
             Self::new(Role::Certificate, class, &[label.as_bytes(), cert.der])
-                .on_token(false, label, &key_id(cert.spki_der))
+                .on_token(false, label, &id)
                 .number(ck::CKA_CERTIFICATE_TYPE, ck::CKC_X_509)
                 .number(ck::CKA_CERTIFICATE_CATEGORY, category)
                 .number(ck::CKA_JAVA_MIDP_SECURITY_DOMAIN, 0)
