@@ -41,9 +41,11 @@ fn main() -> Result<()> {
     }
 }
 
-/// The repository this was built from.
+/// The repository: the one cargo runs this for, else the one this was built from.
 fn root() -> Result<PathBuf> {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    own.as_deref()
+        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")))
         .parent()
         .map(Path::to_path_buf)
         .context("xtask lies in the repository's root")

@@ -132,8 +132,11 @@ fn optee(work: &Work, source: &Path, public: &Path, key: &Path, jobs: &str) -> R
         let driver = source.join("core/drivers/widevine_huk.c");
         let text = fs::read_to_string(&driver)?;
         if !text.contains("<kernel/dt.h>") {
-            // Without it this driver does not compile in this release.
-            fs::write(&driver, format!("#include <kernel/dt.h>\n{text}"))?;
+            // Without them this driver does not compile in this release.
+            fs::write(
+                &driver,
+                format!("#include <initcall.h>\n#include <kernel/dt.h>\n{text}"),
+            )?;
         }
         fs::write(source.join("core/arch/arm/dts/tegata_huk.dts"), huk_tree())?;
         let mut make = Command::new("make");

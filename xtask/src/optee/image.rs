@@ -57,7 +57,7 @@ pub fn build(work: &Work, unpacked: &Unpacked, programs: &Programs) -> Result<Im
     let initrd = work.path("initrd.cpio");
     let outputs = [initrd.clone()];
     work.step("file system", &inputs, &outputs, || {
-        let archive = assemble(work, unpacked, programs, &init)?;
+        let archive = assemble(unpacked, programs, &init)?;
         fs::write(&initrd, archive.finish()?)?;
         Ok(())
     })?;
@@ -65,13 +65,15 @@ pub fn build(work: &Work, unpacked: &Unpacked, programs: &Programs) -> Result<Im
     Ok(Image { kernel, initrd })
 }
 
-fn assemble(work: &Work, unpacked: &Unpacked, programs: &Programs, init: &Path) -> Result<Archive> {
+fn assemble(unpacked: &Unpacked, programs: &Programs, init: &Path) -> Result<Archive> {
     let mut archive = Archive::default();
     for dir in [
         "bin",
         "dev",
         "etc",
         "modules",
+        "opt",
+        "opt/older",
         "proc",
         "sys",
         "tmp",
@@ -122,10 +124,6 @@ fn assemble(work: &Work, unpacked: &Unpacked, programs: &Programs, init: &Path) 
     for (name, file) in &programs.files {
         archive.file(name, true, file)?;
     }
-    work.say(&format!(
-        "file system: {} programs of ours",
-        programs.files.len()
-    ));
     Ok(archive)
 }
 

@@ -20,7 +20,7 @@ use super::work::{Work, output, seconds};
 /// Longest time for a start; on an idle machine it is four to ten seconds.
 const BOOT_LIMIT: Duration = Duration::from_secs(300);
 /// Longest time for one command in the device.
-const COMMAND_LIMIT: Duration = Duration::from_secs(300);
+const COMMAND_LIMIT: Duration = Duration::from_secs(900);
 /// Bytes of the disk.
 const DISK_LEN: u64 = 32 * 1024 * 1024;
 /// Where Linux and its file system are put.

@@ -11,6 +11,9 @@ mod host;
 mod image;
 mod machine;
 mod programs;
+mod relay;
+mod servers;
+mod suite;
 mod work;
 
 use std::io::{BufRead, Write};
@@ -20,7 +23,6 @@ use anyhow::Result;
 
 use image::Image;
 use machine::Machine;
-use programs::Programs;
 use work::{Work, seconds};
 
 /// How to run it.
@@ -32,6 +34,9 @@ pub struct Args {
     /// Only the tests whose names contain this.
     #[arg(long)]
     only: Option<String>,
+    /// Use this `tegata` instead of building the release.
+    #[arg(long, value_name = "FILE")]
+    tegata: Option<PathBuf>,
     /// Keep the devices' directories and logs of this run.
     #[arg(long)]
     keep: bool,
@@ -77,35 +82,31 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
         work.say("set up");
         return Ok(());
     }
-    firmware::build(&work, &unpacked)?;
-    let mut programs = Programs::default();
-    programs::helpers(&work, &mut programs)?;
+    let built = firmware::build(&work, &unpacked)?;
+    let tegata = match &args.tegata {
+        Some(program) => program.canonicalize()?,
+        None => servers::binary(&work)?,
+    };
+    let pki = servers::keys(&work, &tegata)?;
+    let programs = programs::build(&work, &unpacked, &built, &pki.join("trust/factory.pem"))?;
     let image = image::build(&work, &unpacked, &programs)?;
     match action {
         Action::Shell => shell(&work, &image),
-        Action::Run => smoke(&work, &image),
+        Action::Run => suite::run(
+            &suite::Bench {
+                work: &work,
+                image: &image,
+                tegata,
+                pki,
+            },
+            args.only.as_deref(),
+            args.keep,
+        ),
         _ => {
             work.say("built");
             Ok(())
         }
     }
-}
-
-fn smoke(work: &Work, image: &Image) -> Result<()> {
-    let mut machine = Machine::new(work, image, "A", &work.path("smoke"))?;
-    machine.boot()?;
-    work.say(&format!("booted in {}", seconds(machine.boot_took)));
-    println!(
-        "{}",
-        machine
-            .run(
-                0,
-                "ls -l /dev/tee*; ps; ls -la /var/lib; uname -a; free; mount"
-            )?
-            .all()
-    );
-    println!("{}", machine.run(1001, "id; pwd")?.all());
-    Ok(())
 }
 
 /// Runs the lines of the standard input in device A.

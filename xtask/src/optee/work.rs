@@ -1,6 +1,6 @@
 //! The work directory: where things lie, what is already done, and how progress is told.
 //!
-//! A step has inputs (texts, files, trees). Their hash is kept as its stamp; a step whose stamp is
+//! A step has inputs (texts, files). Their hash is kept as its stamp; a step whose stamp is
 //! the same and whose outputs are there is not done again. The hash guards against forgetting, not
 //! against an attacker: the directory is the developer's own.
 
@@ -78,6 +78,20 @@ impl Work {
         Ok(())
     }
 
+    /// Runs cargo, which knows itself what is already done; says the time if it took any.
+    ///
+    /// # Errors
+    /// As [`Work::quiet`].
+    pub fn built(&self, what: &str, log: &str, cargo: &mut Command) -> Result<()> {
+        let started = Instant::now();
+        self.quiet(log, cargo)
+            .with_context(|| format!("building the {what}"))?;
+        if started.elapsed() > Duration::from_secs(2) {
+            self.say(&format!("{what}: {}", seconds(started.elapsed())));
+        }
+        Ok(())
+    }
+
     /// Runs a program whose output goes to `logs/NAME.log`; a failure shows the end of it.
     ///
     /// # Errors
@@ -124,34 +138,6 @@ impl Inputs {
             Err(_) => self.0.write_u8(0),
         }
         self
-    }
-
-    /// All files below a directory, without what was built there.
-    pub fn tree(mut self, dir: &Path) -> Self {
-        let mut found = Vec::new();
-        list(dir, &mut found);
-        found.sort();
-        for path in found {
-            self = self.file(&path);
-        }
-        self
-    }
-}
-
-/// All files below `dir` except in `target` and hidden directories.
-fn list(dir: &Path, found: &mut Vec<PathBuf>) {
-    let Ok(entries) = fs::read_dir(dir) else {
-        return;
-    };
-    for path in entries.flatten().map(|entry| entry.path()) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if path.is_dir() {
-            if name != "target" && !name.starts_with('.') {
-                list(&path, found);
-            }
-        } else {
-            found.push(path);
-        }
     }
 }
 

@@ -1,0 +1,118 @@
+//! `probe trap TA OTHER`: traps one of several instances of a TA and sees what becomes of the others.
+//!
+//! Purpose: a client of the TEE for the suite; `probe alter` is in `alter`. TA is the one that traps (its module is in the
+//! suite): command 1 counts and gives the count, command 2 traps. OTHER is the enrolment TA, whose
+//! command 6 lists keys. Exit code 0 and a line for each thing seen when all is as it must be.
+
+mod alter;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use tegata_client::{Context, Error, Login, Operation, Parameter, Session, TaUuid, TeeAddress};
+
+/// GlobalPlatform's code for an instance that is dead.
+const TARGET_DEAD: u32 = 0xffff_3024;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("probe: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), String> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args.as_slice() {
+        ["trap", ta, other] => trap(&uuid(ta)?, &uuid(other)?),
+        ["alter", directory, rpmb, region, ta, label] => {
+            let region = region.parse().map_err(|_| "REGION is a number")?;
+            alter::run(Path::new(directory), Path::new(rpmb), region, &uuid(ta)?, label)
+        }
+        _ => Err("trap TA OTHER, or alter DIRECTORY RPMB REGION TA LABEL".into()),
+    }
+}
+
+fn uuid(text: &str) -> Result<TaUuid, String> {
+    text.parse().map_err(|_| format!("{text} is no UUID"))
+}
+
+fn trap(ta: &TaUuid, other: &TaUuid) -> Result<(), String> {
+    let context = Context::at(TeeAddress::OpTee);
+    let open = |ta: &TaUuid| {
+        context
+            .open_session(ta, Login::User, &mut Operation::empty())
+            .map_err(|error| format!("opening a session with {ta}: {error}"))
+    };
+    let (victim, witness, stranger) = (open(ta)?, open(ta)?, open(other)?);
+    expect("the victim counts", count(&victim)?, 1)?;
+    expect("the witness counts for itself", count(&witness)?, 1)?;
+    expect("and goes on", count(&witness)?, 2)?;
+    list(&stranger)?;
+
+    dead("the trap", victim.invoke(2, &mut Operation::empty()))?;
+    dead("and after it", victim.invoke(1, &mut counter()))?;
+    expect("the witness lives and remembers", count(&witness)?, 3)?;
+    list(&stranger)?;
+    victim.abandon();
+    let again = open(ta)?;
+    expect("a new instance begins anew", count(&again)?, 1)?;
+    Ok(())
+}
+
+/// Room for the count.
+fn counter() -> Operation {
+    Operation::new([
+        Parameter::ValueOutput,
+        Parameter::None,
+        Parameter::None,
+        Parameter::None,
+    ])
+}
+
+fn count(session: &Session) -> Result<u32, String> {
+    let mut operation = counter();
+    session
+        .invoke(1, &mut operation)
+        .map_err(|error| format!("counting: {error}"))?;
+    Ok(operation.value(0).map_or(0, |(a, _)| a))
+}
+
+/// The enrolment TA answers.
+fn list(session: &Session) -> Result<(), String> {
+    let mut operation = Operation::new([
+        Parameter::None,
+        Parameter::None,
+        Parameter::memref_output(4096),
+        Parameter::None,
+    ]);
+    session
+        .invoke(6, &mut operation)
+        .map_err(|error| format!("the other TA: {error}"))?;
+    println!("the other TA answers");
+    Ok(())
+}
+
+fn expect(what: &str, got: u32, wanted: u32) -> Result<(), String> {
+    println!("{what}: {got}");
+    if got == wanted {
+        Ok(())
+    } else {
+        Err(format!("{what}: {got}, not {wanted}"))
+    }
+}
+
+fn dead(what: &str, result: Result<(), Error>) -> Result<(), String> {
+    match result {
+        Err(error) if error.code() == TARGET_DEAD => {
+            println!("{what}: dead, as it must be");
+            Ok(())
+        }
+        Err(error) => Err(format!("{what}: {error}, not that the target is dead")),
+        Ok(()) => Err(format!("{what}: no error")),
+    }
+}
