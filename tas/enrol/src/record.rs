@@ -266,10 +266,10 @@ impl Record {
                 continue;
             }
             let Ok(object) = open(&id) else { continue };
-            if let Some((by, label, record)) = Self::decode(&object.read_all()?) {
-                if by == owner.to_bytes() {
-                    out.push((label, record));
-                }
+            if let Some((by, label, record)) = Self::decode(&object.read_all()?)
+                && by == owner.to_bytes()
+            {
+                out.push((label, record));
             }
         }
         Ok(out)
