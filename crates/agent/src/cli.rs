@@ -12,7 +12,7 @@ use tegata_client::{Context, Login};
 use tegata_wire::ids::TaUuid;
 
 use crate::carrier::{AgentCarrier, Carrier, HttpCarrier};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, login};
 use crate::daemon::{Daemon, DaemonError};
 use crate::enrol::{self, Boundary, Crossing, EnrolError, Step, Watch};
 use crate::http::Http;
@@ -113,9 +113,10 @@ struct Enrol {
     /// Write certificate and chain (PEM) there instead of to the standard output.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Whose key it is: `user`, `public`, `application`, `user-application` or `group:GID`.
-    #[arg(long, default_value = "user", value_parser = login)]
-    login: Login,
+    /// Whose key it is: `user`, `group`, `group:GID`, `application`, `user-application`,
+    /// `group-application` or `public`. Default: `login` of agent.toml.
+    #[arg(long, value_parser = login)]
+    login: Option<Login>,
     /// Send messages through the agent's daemon instead of by this process.
     #[arg(long)]
     via_agent: bool,
@@ -243,7 +244,7 @@ fn enrol(cli: &Cli, config: &Config, tee: &Context, args: &Enrol) -> Result<(), 
     let carrier: &dyn Carrier = if args.via_agent { &daemon } else { &direct };
     let mut request = enrol::Request::new(ta, &args.label);
     request.profile.clone_from(&args.profile);
-    request.login = args.login;
+    request.login = args.login.unwrap_or(config.login);
     let profile = args.profile.as_deref().unwrap_or("default");
     request.cmp_path = Some(config.cmp_path.replace("{profile}", profile));
 
@@ -347,21 +348,6 @@ fn named(config: &Config, name: &str) -> Result<TaUuid, CliError> {
     config
         .ta(name)
         .ok_or_else(|| CliError::UnknownTa { name: name.into() })
-}
-
-fn login(text: &str) -> Result<Login, String> {
-    Ok(match text {
-        "user" => Login::User,
-        "public" => Login::Public,
-        "application" => Login::Application,
-        "user-application" => Login::UserApplication,
-        other => match other.strip_prefix("group:").map(str::parse) {
-            Some(Ok(gid)) => Login::Group { gid },
-            _ => {
-                return Err("one of user, public, application, user-application, group:GID".into());
-            }
-        },
-    })
 }
 
 /// Writes a result to a file.

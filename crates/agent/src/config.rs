@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
-use tegata_client::TeeAddress;
+use serde::{Deserialize, Deserializer};
+use tegata_client::{Login, TeeAddress};
 use tegata_wire::ids::TaUuid;
 
 /// By which way the TEE is reached.
@@ -47,12 +47,51 @@ pub struct Config {
     pub retry_max_secs: u64,
     /// Longest time for one HTTP request.
     pub http_timeout_secs: u64,
+    /// Whose keys are enrolled and used unless the command line says, as [`login`] reads it.
+    #[serde(deserialize_with = "login_entry")]
+    pub login: Login,
     /// The enrolment TA of this device, by UUID or by a name from `tas`.
     pub enrol_ta: Option<String>,
     /// Names for TAs.
     pub tas: BTreeMap<String, String>,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub log: String,
+}
+
+/// Who owns keys, in words: `user`, `group` (this process's own), `group:GID`, `application`,
+/// `user-application`, `group-application`, or `public`.
+///
+/// # Errors
+/// A sentence that names them.
+pub fn login(text: &str) -> Result<Login, String> {
+    let own_group = || {
+        // The directory of a process belongs to its effective user and group.
+        let own = std::fs::metadata("/proc/self");
+        own.map(|own| std::os::unix::fs::MetadataExt::gid(&own))
+            .map_err(|e| format!("the group of this process cannot be told ({e}): write group:GID"))
+    };
+    Ok(match text {
+        "user" => Login::User,
+        "public" => Login::Public,
+        "application" => Login::Application,
+        "user-application" => Login::UserApplication,
+        "group" => Login::Group { gid: own_group()? },
+        "group-application" => Login::GroupApplication { gid: own_group()? },
+        other => match other.strip_prefix("group:").map(str::parse) {
+            Some(Ok(gid)) => Login::Group { gid },
+            _ => {
+                return Err(
+                    "one of user, group, group:GID, application, user-application, \
+                            group-application, public"
+                        .into(),
+                );
+            }
+        },
+    })
+}
+
+fn login_entry<'de, D: Deserializer<'de>>(entry: D) -> Result<Login, D::Error> {
+    login(&String::deserialize(entry)?).map_err(serde::de::Error::custom)
 }
 
 impl Default for Config {
@@ -69,6 +108,7 @@ impl Default for Config {
             retry_first_secs: 2,
             retry_max_secs: 600,
             http_timeout_secs: 30,
+            login: Login::User,
             enrol_ta: None,
             tas: BTreeMap::new(),
             log: "info".into(),
@@ -255,5 +295,24 @@ mod tests {
         );
         assert!(parse("enrol_ta = \"x\"").unwrap_err().contains("no UUID"));
         assert!(parse("poll_secs = 0").unwrap_err().contains("poll_secs"));
+        let said = parse("log = \"info\"\nlogin = \"root\"").unwrap_err();
+        assert!(
+            said.contains("line 2") && said.contains("user-application"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn the_owner_of_keys_is_chosen_in_words() {
+        let login = |text: &str| parse(&format!("login = \"{text}\"")).unwrap().login;
+        assert_eq!(parse("").unwrap().login, Login::User);
+        assert_eq!(login("user"), Login::User);
+        assert_eq!(login("application"), Login::Application);
+        assert_eq!(login("user-application"), Login::UserApplication);
+        assert_eq!(login("group:7"), Login::Group { gid: 7 });
+        let own = std::fs::metadata("/proc/self").unwrap();
+        let gid = std::os::unix::fs::MetadataExt::gid(&own);
+        assert_eq!(login("group"), Login::Group { gid });
+        assert_eq!(login("group-application"), Login::GroupApplication { gid });
     }
 }

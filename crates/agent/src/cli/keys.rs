@@ -6,8 +6,8 @@ use clap::Args;
 use serde_json::json;
 use tegata_client::{Context, Login};
 
-use super::{Cli, CliError, login, print_json, read_in, which_ta, write_out};
-use crate::config::Config;
+use super::{Cli, CliError, print_json, read_in, which_ta, write_out};
+use crate::config::{Config, login};
 use crate::keys::Keys;
 
 /// Whose keys, and in which TA.
@@ -16,9 +16,10 @@ pub(super) struct Caller {
     /// The enrolment TA: a UUID, or a name from agent.toml. Default: `enrol_ta`, or the only TA.
     #[arg(long, value_name = "TA")]
     ta: Option<String>,
-    /// Whose key it is: `user`, `public`, `application`, `user-application` or `group:GID`.
-    #[arg(long, default_value = "user", value_parser = login)]
-    login: Login,
+    /// Whose key it is: `user`, `group`, `group:GID`, `application`, `user-application`,
+    /// `group-application` or `public`. Default: `login` of agent.toml.
+    #[arg(long, value_parser = login)]
+    login: Option<Login>,
 }
 
 #[derive(Debug, Args)]
@@ -50,7 +51,7 @@ pub(super) struct Certificate {
 
 fn open(config: &Config, tee: &Context, caller: &Caller) -> Result<Keys, CliError> {
     let ta = which_ta(config, tee, caller.ta.as_ref())?;
-    Ok(Keys::open(tee, &ta, caller.login)?)
+    Ok(Keys::open(tee, &ta, caller.login.unwrap_or(config.login))?)
 }
 
 pub(super) fn sign(cli: &Cli, config: &Config, tee: &Context, args: &Sign) -> Result<(), CliError> {
