@@ -24,5 +24,7 @@ mod object;
 mod operation;
 mod rv;
 mod session;
+#[cfg(test)]
+mod tests;
 mod token;
 pub mod wall;
