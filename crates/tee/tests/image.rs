@@ -280,6 +280,9 @@ impl HostWorld for World {
         false
     }
     fn log(&mut self, _: &str) {}
+    fn leave(&mut self) {
+        self.link = host_link();
+    }
 }
 
 /// A client of a host.

@@ -1,5 +1,8 @@
 //! Header and linker script of the image.
 
+#[path = "../link.rs"]
+mod link;
+
 use optee_utee_build::{Builder, LinkerType, TaConfig};
 use tegata_wire::rpc::OPTEE_HOST_UUID;
 
@@ -12,25 +15,15 @@ const STACK: u32 = 128 * 1024;
 
 fn main() -> Result<(), String> {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=../link.rs");
     let config = TaConfig::new_default_with_cargo_env(&OPTEE_HOST_UUID.to_string())
         .map_err(|error| format!("{error:?}"))?
         .ta_flags(FLAGS)
         .ta_data_size(HEAP)
         .ta_stack_size(STACK)
         .trace_level(2);
-    absent_libraries()?;
+    link::absent_libraries()?;
     let builder = Builder::new(config).linker_type(LinkerType::Ld);
-    builder.build().map_err(|error| format!("{error:?}"))
-}
-
-/// The `libc` crate, which a few crates below name for this target, asks for libraries of Linux.
-/// There are none in OP-TEE: empty ones satisfy the linker, and a symbol that is really missing is
-/// still an error.
-fn absent_libraries() -> Result<(), String> {
-    let out = std::env::var("OUT_DIR").map_err(|error| error.to_string())?;
-    for name in ["libc.a", "libm.a", "librt.a", "libpthread.a"] {
-        let path = std::path::Path::new(&out).join(name);
-        std::fs::write(path, "!<arch>\n").map_err(|error| error.to_string())?;
-    }
-    Ok(())
+    builder.build().map_err(|error| format!("{error:?}"))?;
+    link::without_unwind_tables()
 }

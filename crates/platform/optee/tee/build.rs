@@ -2,6 +2,9 @@
 //!
 //! The key decides whose records this image believes: without one there is no image.
 
+#[path = "../link.rs"]
+mod link;
+
 use std::fs;
 use std::path::PathBuf;
 
@@ -21,6 +24,7 @@ const STACK: u32 = 128 * 1024;
 
 fn main() -> Result<(), String> {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=../link.rs");
     println!("cargo:rerun-if-env-changed={FACTORY_KEY}");
     let path = std::env::var(FACTORY_KEY).map_err(|_| {
         format!("set {FACTORY_KEY} to the factory's public key (COSE_Key, or SPKI as DER or PEM)")
@@ -37,21 +41,10 @@ fn main() -> Result<(), String> {
         .ta_data_size(HEAP)
         .ta_stack_size(STACK)
         .trace_level(2);
-    absent_libraries()?;
+    link::absent_libraries()?;
     let builder = Builder::new(config).linker_type(LinkerType::Ld);
-    builder.build().map_err(|error| format!("{error:?}"))
-}
-
-/// The `libc` crate, which a few crates below name for this target, asks for libraries of Linux.
-/// There are none in OP-TEE: empty ones satisfy the linker, and a symbol that is really missing is
-/// still an error.
-fn absent_libraries() -> Result<(), String> {
-    let out = std::env::var("OUT_DIR").map_err(|error| error.to_string())?;
-    for name in ["libc.a", "libm.a", "librt.a", "libpthread.a"] {
-        let path = std::path::Path::new(&out).join(name);
-        std::fs::write(path, "!<arch>\n").map_err(|error| error.to_string())?;
-    }
-    Ok(())
+    builder.build().map_err(|error| format!("{error:?}"))?;
+    link::without_unwind_tables()
 }
 
 /// The key as a COSE_Key, whatever form it came in.
@@ -59,15 +52,11 @@ fn factory_key(bytes: &[u8]) -> Option<Vec<u8>> {
     let key = PublicKey::from_cose_key(bytes)
         .or_else(|_| PublicKey::from_spki_der(bytes))
         .or_else(|error| {
-            pem(bytes)
-                .ok_or(error)
-                .and_then(|der| PublicKey::from_spki_der(&der))
+            let (label, der) = der::pem::decode_vec(bytes).map_err(|_| error.clone())?;
+            if label != "PUBLIC KEY" {
+                return Err(error);
+            }
+            PublicKey::from_spki_der(&der)
         });
     key.ok()?.to_cose_key().ok()
-}
-
-/// The bytes between the lines of a PEM file.
-fn pem(bytes: &[u8]) -> Option<Vec<u8>> {
-    let (label, der) = der::pem::decode_vec(bytes).ok()?;
-    (label == "PUBLIC KEY").then_some(der)
 }

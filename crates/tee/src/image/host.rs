@@ -1,8 +1,8 @@
 //! The image that hosts TAs: one of its instances, one Wasm TA, one session of one client.
 //!
 //! Invariants: the client is who the system below says it is, from the first byte to the last; one
-//! session is opened, once; after a trap nothing of the TA runs again, and every answer says
-//! `TEE_ERROR_TARGET_DEAD` from the TEE. Time, random bytes, waiting and cancellation come from the
+//! session is opened, once; after a trap, or when a newer release is installed, nothing of the TA
+//! runs again, and every answer says `TEE_ERROR_TARGET_DEAD` from the TEE. Time, random bytes, waiting and cancellation come from the
 //! system below at first hand; everything that belongs to the TA is asked of the core.
 //!
 //! Not trusted: the module that runs here. If it breaks out of the interpreter it has this
@@ -56,19 +56,33 @@ pub trait HostWorld: Send + 'static {
     fn cancelled(&mut self) -> bool;
     /// One line for the log of the system.
     fn log(&mut self, line: &str);
+    /// Closes the session with the core: what the TA held there is given back.
+    fn leave(&mut self);
+
+    /// What the core says of this host: it stops when its release is replaced, or the core is gone.
+    fn signal(&mut self) -> CallSignal {
+        match self.ask(&HostRequest::Poll) {
+            Ok(HostReply::Signal(signal)) => signal,
+            _ => CallSignal {
+                cancel: true,
+                stop: true,
+            },
+        }
+    }
 }
 
 /// A host of one TA.
 pub struct TaHost<W> {
     client: ClientIdentity,
-    state: State<W>,
+    world: Arc<spin::Mutex<W>>,
+    state: State,
     deadline_ms: Arc<AtomicU64>,
     kept: Kept,
 }
 
-enum State<W> {
+enum State {
     /// Nothing was opened yet.
-    New(W),
+    New,
     Open(Box<WasmInstance>),
     /// The TA trapped or panicked.
     Dead,
@@ -82,7 +96,8 @@ impl<W: HostWorld> TaHost<W> {
     pub fn new(client: ClientIdentity, world: W) -> Self {
         Self {
             client,
-            state: State::New(world),
+            world: Arc::new(spin::Mutex::new(world)),
+            state: State::New,
             deadline_ms: Arc::new(AtomicU64::new(UNSET)),
             kept: Kept::default(),
         }
@@ -120,7 +135,15 @@ impl<W: HostWorld> TaHost<W> {
             if matches!(closed, Outcome::Returned { .. }) {
                 let _ = instance.call(Entry::Destroy);
             }
+            drop(instance);
+            self.world.lock().leave();
         }
+    }
+
+    /// Nothing of the TA runs after this.
+    fn end(&mut self, state: State) {
+        self.state = state;
+        self.world.lock().leave();
     }
 
     fn reply(&mut self, request: Request) -> Reply {
@@ -155,7 +178,7 @@ impl<W: HostWorld> TaHost<W> {
     }
 
     fn open(&mut self, ta: &TaUuid, login: Login, params: [Param; 4]) -> Reply {
-        if !matches!(self.state, State::New(_)) {
+        if !matches!(self.state, State::New) {
             return tee(TEE_ERROR_BUSY);
         }
         // The identity is the system's; that the client expects another one is its mistake.
@@ -169,20 +192,26 @@ impl<W: HostWorld> TaHost<W> {
         if !within_limits(&params) {
             return tee(TEE_ERROR_OUT_OF_MEMORY);
         }
-        let State::New(world) = core::mem::replace(&mut self.state, State::Over) else {
-            return tee(TEE_ERROR_BAD_STATE);
-        };
-        let mut instance = match self.load(ta, world) {
+        // Whatever comes of it, this host opens nothing again.
+        self.state = State::Over;
+        let mut instance = match self.load(ta) {
             Ok(instance) => instance,
-            Err(code) => return tee(code),
+            Err(code) => {
+                self.end(State::Over);
+                return tee(code);
+            }
         };
         match instance.call(Entry::Create) {
             Outcome::Returned {
                 code: TEE_SUCCESS, ..
             } => {}
-            Outcome::Returned { code, .. } => return operation(code, ORIGIN_TRUSTED_APP),
+            Outcome::Returned { code, .. } => {
+                drop(instance);
+                self.end(State::Over);
+                return operation(code, ORIGIN_TRUSTED_APP);
+            }
             Outcome::Panicked(_) => {
-                self.state = State::Dead;
+                self.end(State::Dead);
                 return tee(TEE_ERROR_TARGET_DEAD);
             }
         }
@@ -200,6 +229,8 @@ impl<W: HostWorld> TaHost<W> {
                 } else {
                     // A refused session is closed without CloseSession.
                     let _ = instance.call(Entry::Destroy);
+                    drop(instance);
+                    self.end(State::Over);
                 }
                 Reply::Operation {
                     code,
@@ -209,15 +240,16 @@ impl<W: HostWorld> TaHost<W> {
                 }
             }
             Outcome::Panicked(_) => {
-                self.state = State::Dead;
+                self.end(State::Dead);
                 tee(TEE_ERROR_TARGET_DEAD)
             }
         }
     }
 
     /// Binds this host to the TA and makes its instance.
-    fn load(&mut self, ta: &TaUuid, mut world: W) -> Result<Box<WasmInstance>, u32> {
-        let (signer, module) = match world.attach(ta) {
+    fn load(&mut self, ta: &TaUuid) -> Result<Box<WasmInstance>, u32> {
+        let attached = self.world.lock().attach(ta);
+        let (signer, module) = match attached {
             Ok(AttachReply::Attached { signer, module }) => (signer, module),
             Ok(AttachReply::Refused(error)) | Err(error) => return Err(error.code()),
         };
@@ -226,12 +258,12 @@ impl<W: HostWorld> TaHost<W> {
         let compiled = match compiled {
             Ok(compiled) => compiled,
             Err(error) => {
-                world.log(&error.to_string());
+                self.world.lock().log(&error.to_string());
                 return Err(TEE_ERROR_BAD_FORMAT);
             }
         };
         let transport = Transport {
-            world,
+            world: Arc::clone(&self.world),
             deadline_ms: Arc::clone(&self.deadline_ms),
         };
         let id = TaId { signer, uuid: *ta };
@@ -248,6 +280,10 @@ impl<W: HostWorld> TaHost<W> {
         if !within_limits(&params) {
             return tee(TEE_ERROR_OUT_OF_MEMORY);
         }
+        if matches!(self.state, State::Open(_)) && self.world.lock().signal().stop {
+            // A newer release is installed: the old code does not run again.
+            self.end(State::Dead);
+        }
         let outcome = match &mut self.state {
             State::Open(instance) => instance.call(Entry::InvokeCommand {
                 session: SESSION,
@@ -255,7 +291,7 @@ impl<W: HostWorld> TaHost<W> {
                 params,
             }),
             State::Dead => return tee(TEE_ERROR_TARGET_DEAD),
-            State::New(_) | State::Over => return tee(TEE_ERROR_ITEM_NOT_FOUND),
+            State::New | State::Over => return tee(TEE_ERROR_ITEM_NOT_FOUND),
         };
         match outcome {
             Outcome::Returned { code, params } => Reply::Operation {
@@ -265,8 +301,7 @@ impl<W: HostWorld> TaHost<W> {
                 params,
             },
             Outcome::Panicked(_) => {
-                // Its memory goes with it; what it held of the core is given back.
-                self.state = State::Dead;
+                self.end(State::Dead);
                 tee(TEE_ERROR_TARGET_DEAD)
             }
         }
@@ -278,13 +313,13 @@ const UNSET: u64 = 0;
 
 /// A TA's way out of its instance.
 struct Transport<W> {
-    world: W,
+    world: Arc<spin::Mutex<W>>,
     deadline_ms: Arc<AtomicU64>,
 }
 
 impl<W: HostWorld> HostTransport for Transport<W> {
     fn exchange(&mut self, request: HostRequest) -> Result<HostReply, HostError> {
-        let world = &mut self.world;
+        let mut world = self.world.lock();
         Ok(match request {
             HostRequest::Random { len } => {
                 let len = usize::try_from(len).map_err(|_| HostError::BadParameters)?;
@@ -311,10 +346,11 @@ impl<W: HostWorld> HostTransport for Transport<W> {
                     Ordering::Relaxed,
                     Ordering::Relaxed,
                 );
-                let stop = set.is_err_and(|deadline| now >= deadline);
+                let late = set.is_err_and(|deadline| now >= deadline);
+                let core = world.signal();
                 HostReply::Signal(CallSignal {
-                    cancel: stop || world.cancelled(),
-                    stop,
+                    cancel: late || core.cancel || world.cancelled(),
+                    stop: late || core.stop,
                 })
             }
             request => world.ask(&request)?,

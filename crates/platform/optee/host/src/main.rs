@@ -109,6 +109,10 @@ impl HostWorld for World {
     fn log(&mut self, line: &str) {
         wall::log(line);
     }
+
+    fn leave(&mut self) {
+        self.core = None;
+    }
 }
 
 #[ta_create]
@@ -146,7 +150,7 @@ fn destroy() {}
 /// Room for an answer of the core, tried first: most are small.
 const ANSWER_ROOM: usize = 4 * 1024;
 /// Room for a module, tried first.
-const MODULE_ROOM: usize = 160 * 1024;
+const MODULE_ROOM: usize = 256 * 1024;
 /// Most room for any answer: what fits into this image's heap beside the TA.
 const ANSWER_LEN_BYTES_MAX: usize = 2 * 1024 * 1024;
 

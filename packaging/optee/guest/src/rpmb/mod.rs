@@ -79,7 +79,14 @@ static DEVICE: Mutex<Option<Device>> = Mutex::new(None);
 pub unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_int {
     // The C library widens requests above 2^31 with their sign.
     let request = request & 0xffff_ffff;
+    // What the supplicant can take stands in the very buffer that a request overwrites.
+    // SAFETY: `arg` is what this request says.
+    let asked = (request == SUPPL_RECV).then(|| unsafe { copy(arg) });
     loop {
+        if let Some((at, bytes)) = &asked {
+            // SAFETY: the buffer that was copied, which is still the caller's to fill.
+            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), *at, bytes.len()) };
+        }
         // SAFETY: passed on as it came.
         let result = unsafe { libc::syscall(libc::SYS_ioctl, fd, request, arg) };
         let result = c_int::try_from(result).unwrap_or(-1);
@@ -97,6 +104,17 @@ pub unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) ->
             _ => {}
         }
         return result;
+    }
+}
+
+/// The buffer of a request as the caller gave it.
+unsafe fn copy(arg: *mut c_void) -> (*mut u8, Vec<u8>) {
+    // SAFETY: struct tee_ioctl_buf_data, whose buffer is the caller's.
+    unsafe {
+        let buffer = &*arg.cast::<Buffer>();
+        let at = buffer.at as *mut u8;
+        let bytes = std::slice::from_raw_parts(at, buffer.len as usize);
+        (at, bytes.to_vec())
     }
 }
 
