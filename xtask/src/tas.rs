@@ -19,12 +19,35 @@ const LEN_MAX: u64 = 200 * 1024;
 /// Stack of a TA in bytes.
 const STACK: u32 = 64 * 1024;
 
-/// A TA: package, file name of the built module, and where it is checked in.
-const TAS: [(&str, &str, &str); 1] = [(
-    "tegata-ta-enrol",
-    "enrol.wasm",
-    "tas/enrol/enrol.wasm",
-)];
+/// A TA of this tree.
+struct Ta {
+    package: &'static str,
+    /// File name of the built module.
+    file: &'static str,
+    /// Where it is checked in.
+    checked_in: &'static str,
+    /// Its tests, of tegata-tee, and the variable that names them a rebuilt module.
+    tests: &'static [&'static str],
+    names_rebuilt: &'static str,
+}
+
+/// All TAs.
+const TAS: [Ta; 2] = [
+    Ta {
+        package: "tegata-ta-enrol",
+        file: "enrol.wasm",
+        checked_in: "tas/enrol/enrol.wasm",
+        tests: &["enrol", "keys"],
+        names_rebuilt: "TEGATA_ENROL_WASM",
+    },
+    Ta {
+        package: "tegata-ta-location",
+        file: "location.wasm",
+        checked_in: "tas/location/location.wasm",
+        tests: &["location"],
+        names_rebuilt: "TEGATA_LOCATION_WASM",
+    },
+];
 
 /// What to do with the rebuilt modules.
 #[derive(clap::Args)]
@@ -37,8 +60,9 @@ pub struct Args {
 /// Rebuilds all TAs.
 pub fn run(root: &Path, args: &Args) -> Result<()> {
     let toolchain = toolchain(root)?;
-    for (package, file, checked_in) in TAS {
-        let built = build(root, &toolchain, package, file)?;
+    for ta in TAS {
+        let (package, checked_in) = (ta.package, ta.checked_in);
+        let built = build(root, &toolchain, package, ta.file)?;
         let len = fs::metadata(&built)?.len();
         ensure!(
             len <= LEN_MAX,
@@ -54,7 +78,7 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
             if !same {
                 println!("{package}: another compiler gives other bytes; its tests decide");
             }
-            test(root, &built)?;
+            test(root, &ta, &built)?;
         } else {
             fs::copy(&built, &target).with_context(|| format!("writing {checked_in}"))?;
         }
@@ -95,13 +119,14 @@ fn build(root: &Path, toolchain: &str, package: &str, file: &str) -> Result<Path
     Ok(tas.join("target").join(TARGET).join("release").join(file))
 }
 
-fn test(root: &Path, built: &Path) -> Result<()> {
+fn test(root: &Path, ta: &Ta, built: &Path) -> Result<()> {
     let status = Command::new("cargo")
-        .args(["test", "--package", "tegata-tee", "--test", "enrol"])
+        .args(["test", "--package", "tegata-tee"])
+        .args(ta.tests.iter().flat_map(|test| ["--test", test]))
         .current_dir(root)
-        .env("TEGATA_ENROL_WASM", built)
+        .env(ta.names_rebuilt, built)
         .status()
-        .context("running the enrolment tests")?;
+        .context("running the TA's tests")?;
     ensure!(status.success(), "the rebuilt module fails its tests");
     Ok(())
 }
