@@ -469,7 +469,7 @@ impl Module {
         let peer = peer_point(key, public).ok_or(rv!(CKR_MECHANISM_PARAM_INVALID))?;
         // What is wrong with the template is said before the key is used.
         let field = Zeroizing::new(vec![0; key.kind.field_len()]);
-        Object::secret(handle, field, template, [0; 8])?;
+        Object::secret(handle, field, template, &[])?;
         let shared = token.keys.ecdh(&key.label, &key.spki_der, peer);
         let shared = shared.map_err(|error| match Rv::from(error) {
             rv!(CKR_DATA_INVALID) => rv!(CKR_MECHANISM_PARAM_INVALID),
@@ -479,8 +479,8 @@ impl Module {
         if shared.len() != key.kind.field_len() {
             return Err(rv!(CKR_DEVICE_ERROR));
         }
-        let unique = u64::from(fresh_handle()).to_ne_bytes();
-        token.adopt(Object::secret(handle, shared, template, unique)?)
+        let unique = fresh_handle().to_ne_bytes();
+        token.adopt(Object::secret(handle, shared, template, &unique)?)
     }
 
     /// `C_SessionCancel`. Spec: PKCS #11 3.1 section 5.6.10.

@@ -232,7 +232,7 @@ impl Object {
         session: ck::CK_SESSION_HANDLE,
         mut shared: Zeroizing<Vec<u8>>,
         template: &Template,
-        unique: [u8; 8],
+        unique: &[u8],
     ) -> Result<Self> {
         let wanted = Wanted::read(template)?;
         if let Some(len) = wanted.len {
@@ -244,7 +244,7 @@ impl Object {
         let role = Role::Secret { session };
         let shown = wanted.extractable && !wanted.sensitive;
         let value_len = crate::rv::ulong(shared.len());
-        let mut object = Self::new(role, ck::CKO_SECRET_KEY, &[&unique])
+        let mut object = Self::new(role, ck::CKO_SECRET_KEY, &[unique])
             .number(ck::CKA_KEY_TYPE, wanted.key_type)
             .number(ck::CKA_VALUE_LEN, value_len)
             .number(ck::CKA_KEY_GEN_MECHANISM, ck::CK_UNAVAILABLE_INFORMATION)

@@ -239,7 +239,7 @@ fn a_private_key_shows_nothing_and_claims_nothing() {
 fn a_secret_is_as_its_template_wants_it() {
     let shared: Vec<u8> = (0..32).collect();
     let make = |rows: &[(ck::CK_ATTRIBUTE_TYPE, &[u8])]| {
-        Object::secret(3, Zeroizing::new(shared.clone()), &template(rows), [1; 8])
+        Object::secret(3, Zeroizing::new(shared.clone()), &template(rows), &[1; 8])
     };
     let number = |value: ck::CK_ULONG| value.to_ne_bytes();
     let whole = make(&[]).unwrap();
