@@ -295,3 +295,84 @@ fn a_program_without_op_tee_says_so() {
     assert!(error.to_string().contains("--features optee"));
     assert!(!error.is_retryable());
 }
+
+fn output(bytes: &[u8]) -> Reply {
+    let mut params: [ParamOut; 4] = Default::default();
+    params[2] = ParamOut::Memref {
+        buffer: bytes.to_vec(),
+        size: u32::try_from(bytes.len()).unwrap(),
+    };
+    Reply::Operation {
+        code: 0,
+        origin: ORIGIN_TRUSTED_APP,
+        session: 0,
+        params,
+    }
+}
+
+fn keys(path: PathBuf) -> keys::Keys {
+    keys::Keys::new(Context::new(path), Some(TA), Login::User, 1)
+}
+
+#[test]
+fn a_renewed_key_never_signs_for_the_old_one() {
+    let path = tee(|request, _| {
+        opened(request).or_else(|| match request {
+            Request::Invoke { command: 5, .. } => Some(output(b"signature")),
+            Request::Invoke { command: 8, .. } => Some(output(b"the new key")),
+            _ => None,
+        })
+    });
+    let keys = keys(path);
+    assert_eq!(
+        keys.sign("a", b"the new key", &[1; 32]).unwrap(),
+        b"signature"
+    );
+    let refused = keys.sign("a", b"the old key", &[1; 32]);
+    assert!(matches!(refused, Err(keys::KeyError::NoKey { .. })));
+}
+
+#[test]
+fn a_session_that_died_since_its_last_use_is_replaced_once() {
+    let calls = std::sync::atomic::AtomicU32::new(0);
+    let path = tee(move |request, _| {
+        opened(request).or_else(|| {
+            // The second call and everything after the fourth finds the TA dead.
+            let call = calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Some(match call {
+                1 | 3.. => returned(codes::TEEC_ERROR_TARGET_DEAD, ORIGIN_TEE, 0),
+                _ => output(b"key"),
+            })
+        })
+    });
+    let keys = keys(path);
+    assert_eq!(keys.public_key("a").unwrap(), b"key");
+    assert_eq!(keys.public_key("a").unwrap(), b"key");
+    assert!(matches!(
+        keys.public_key("a"),
+        Err(keys::KeyError::Tee(Error::Returned { .. }))
+    ));
+    keys.release();
+}
+
+#[test]
+fn certificates_and_labels_of_a_liar_are_refused() {
+    for answer in [&b""[..], b"no DER", &[0x30, 3, 1, 1], &[0x30, 0, 0x30]] {
+        let path = tee(move |request, _| opened(request).or_else(|| Some(output(answer))));
+        assert!(keys(path).certificates("a").is_err(), "{answer:?}");
+    }
+    let two = |request: &Request, _: &mut UnixStream| {
+        opened(request).or_else(|| Some(output(&[0x30, 1, 1, 0x30, 0])))
+    };
+    let found = keys(tee(two)).certificates("a").unwrap();
+    assert_eq!(found, [vec![0x30, 1, 1], vec![0x30, 0]]);
+    // [["a", 3, "of a newer TA"]], [["a", 9]], [[3, 3]]
+    for (answer, good) in [
+        (&[0x81, 0x83, 0x61, 0x61, 3, 0x61, 0x62][..], true),
+        (&[0x81, 0x82, 0x61, 0x61, 9], false),
+        (&[0x81, 0x82, 3, 3], false),
+    ] {
+        let path = tee(move |request, _| opened(request).or_else(|| Some(output(answer))));
+        assert_eq!(keys(path).list().is_ok(), good, "{answer:?}");
+    }
+}
