@@ -250,7 +250,9 @@ pub fn broken_device_names_others() -> Tried {
             &of_a.kid,
             &of_a.key,
             &p10cr(&csr(&of_a, &key, |c| {
-                c.subject = of_b.procedure.certificates[0].subject(&of_b.identity).unwrap();
+                c.subject = of_b.procedure.certificates[0]
+                    .subject(&of_b.identity)
+                    .unwrap();
             })),
             None,
         ),
@@ -272,7 +274,8 @@ pub fn broken_device_names_others() -> Tried {
             &of_a.kid,
             &of_a.key,
             &p10cr(&csr(&of_a, &key, |c| {
-                c.san.extend(of_b.procedure.certificates[0].san(&of_b.identity).unwrap());
+                c.san
+                    .extend(of_b.procedure.certificates[0].san(&of_b.identity).unwrap());
             })),
             None,
         ),
@@ -304,7 +307,9 @@ pub fn broken_device_names_others() -> Tried {
     let other = PrivateKey::generate(KeyAlg::P256, &mut rng).unwrap();
     let stolen = {
         let mut builder = CsrBuilder {
-            subject: of_a.procedure.certificates[0].subject(&of_a.identity).unwrap(),
+            subject: of_a.procedure.certificates[0]
+                .subject(&of_a.identity)
+                .unwrap(),
             spki_der: other.public_key().to_spki_der().unwrap(),
             san: of_a.procedure.certificates[0].san(&of_a.identity).unwrap(),
             extensions: Vec::new(),
@@ -545,21 +550,24 @@ pub fn other_application() -> Tried {
         };
         let session = device.open_as(&ta, caller).unwrap();
         for label in [LABEL, b"pending"] {
-            for command in [
-                ta::SIGN,
-                ta::FINISH,
-                ta::CONFIRM,
-                ta::DELETE,
-                ta::GET_PUBLIC_KEY,
-                ta::STATUS,
+            for (command, inputs) in [
+                (ta::SIGN, 2),
+                (ta::AGREE, 2),
+                (ta::FINISH, 2),
+                (ta::CONFIRM, 2),
+                (ta::DELETE, 1),
+                (ta::GET_PUBLIC_KEY, 1),
+                (ta::STATUS, 1),
             ] {
-                let got = session.call(command, &[label, &digest]);
-                let missing = session.call(command, &[b"no such label", &digest]);
+                let inputs = |label| Vec::from_iter([label, &digest[..]].into_iter().take(inputs));
+                let got = session.call(command, &inputs(label));
+                let missing = session.call(command, &inputs(b"no such label"));
                 assert_eq!(
                     got, missing,
                     "{who}, command {command}: a foreign key shows"
                 );
-                assert!(got.is_err(), "{who}, command {command}");
+                let not_found = Err(TEE_ERROR_ITEM_NOT_FOUND);
+                assert_eq!(got, not_found, "{who}, command {command}");
                 tried += 1;
             }
             assert_eq!(

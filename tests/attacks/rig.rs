@@ -54,6 +54,7 @@ pub mod ta {
     pub const DELETE: u32 = 7;
     pub const GET_PUBLIC_KEY: u32 = 8;
     pub const STATUS: u32 = 9;
+    pub const AGREE: u32 = 10;
 }
 
 /// The enrolment TA that is checked in.
@@ -625,7 +626,9 @@ impl Session<'_> {
                 buffer: input.to_vec(),
             };
         }
-        params[2] = Param::MemrefOutput { size: 16 * 1024 };
+        if !matches!(command, ta::CONFIRM | ta::DELETE) {
+            params[2] = Param::MemrefOutput { size: 16 * 1024 };
+        }
         self.invoke(command, params)
     }
 

@@ -405,13 +405,19 @@ impl Device {
             }),
         };
         let done = match number {
-            Ok(number) => Self::invoke(running, &caller, number, command, params(label, input))
-                .inspect_err(|code| {
-                    if *code == TEE_ERROR_TARGET_DEAD {
-                        running.manager.close_session(&caller, number);
-                        running.sessions.remove(&app);
-                    }
-                }),
+            Ok(number) => Self::invoke(
+                running,
+                &caller,
+                number,
+                command,
+                params(command, label, input),
+            )
+            .inspect_err(|code| {
+                if *code == TEE_ERROR_TARGET_DEAD {
+                    running.manager.close_session(&caller, number);
+                    running.sessions.remove(&app);
+                }
+            }),
             Err(code) => Err(code),
         };
         if self.mind_death() {
@@ -472,13 +478,14 @@ impl Device {
                 continue;
             };
             for label in LABELS {
-                let leaf = params(label, Some(Param::ValueInput { a: 1, b: 0 }));
+                let leaf = Some(Param::ValueInput { a: 1, b: 0 });
+                let leaf = params(command::GET_CERTIFICATE, label, leaf);
                 let certificate =
                     Self::invoke(running, &caller, session, command::GET_CERTIFICATE, leaf);
                 let Ok(certificate) = certificate else {
                     continue;
                 };
-                let key = params(label, None);
+                let key = params(command::GET_PUBLIC_KEY, label, None);
                 let spki = Self::invoke(running, &caller, session, command::GET_PUBLIC_KEY, key);
                 held.push(Held {
                     slot: (app, label),
@@ -523,13 +530,17 @@ fn no_params() -> Params {
     Default::default()
 }
 
-fn params(label: &str, input: Option<Param>) -> Params {
+fn params(command: u32, label: &str, input: Option<Param>) -> Params {
+    let output = match command {
+        command::ENROL_CONFIRM | command::DELETE => Param::None,
+        _ => Param::MemrefOutput { size: 32 * 1024 },
+    };
     [
         Param::MemrefInput {
             buffer: label.as_bytes().to_vec(),
         },
         input.unwrap_or_default(),
-        Param::MemrefOutput { size: 32 * 1024 },
+        output,
         Param::None,
     ]
 }
