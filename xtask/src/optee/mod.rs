@@ -37,6 +37,9 @@ pub struct Args {
     /// Use this `tegata` instead of building the release.
     #[arg(long, value_name = "FILE")]
     tegata: Option<PathBuf>,
+    /// Do not run cargo: take the programs as they were built last.
+    #[arg(long)]
+    as_built: bool,
     /// Keep the devices' directories and logs of this run.
     #[arg(long)]
     keep: bool,
@@ -75,7 +78,7 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
         }
         return Ok(());
     }
-    let work = Work::open(root, &dir)?;
+    let work = Work::open(root, &dir, args.as_built)?;
     host::prepare(&work)?;
     let unpacked = debian::fetch(&work)?;
     if matches!(action, Action::Setup) {
