@@ -4,8 +4,8 @@
 //! their certificates and public keys, signatures, key agreement. The private keys stay in the TEE.
 //!
 //! Invariants: whose keys are seen is decided by the TEE from the identity that the session was
-//! opened with; a label of somebody else is answered as one that never was. Who uses a key names
-//! its public key too: after a renewal the new key never works in the old one's place.
+//! opened with; a label of somebody else is answered as one that never was. A secret is never agreed
+//! on with another key than the one that was meant; a signature shows whose it is.
 //!
 //! Commands: docs/spec/enrolment-ta.md.
 
@@ -167,37 +167,32 @@ impl Keys {
         })
     }
 
-    /// Signs with the key of `label` whose SubjectPublicKeyInfo is `spki_der`: a digest of 32
-    /// (P-256) or 48 bytes (P-384), with Ed25519 the message itself. The signature is raw: r and s,
-    /// or 64 bytes.
+    /// Signs with the key that `label` has now: a digest of 32 (P-256) or 48 bytes (P-384), with
+    /// Ed25519 the message itself. The signature is raw: r and s, or 64 bytes. Who means a certain
+    /// key checks the signature with its public key: the label may have been renewed.
     ///
     /// # Errors
-    /// [`KeyError`]; `NoKey` if this caller has no such key of that label, or has it no longer.
-    pub fn sign(&self, label: &str, spki_der: &[u8], input: &[u8]) -> Result<Vec<u8>, KeyError> {
-        self.use_key(label, spki_der, command::SIGN, input)
-    }
-
-    /// Key agreement of the key of `label` with `peer`, an uncompressed SEC1 point: the shared x
-    /// coordinate, a secret.
-    ///
-    /// # Errors
-    /// As [`Self::sign`]; `TEEC_ERROR_ACCESS_DENIED` if the key may not do this,
-    /// `TEEC_ERROR_BAD_PARAMETERS` if the peer's point is not on its curve.
-    pub fn ecdh(&self, label: &str, spki_der: &[u8], peer: &[u8]) -> Result<Vec<u8>, KeyError> {
-        self.use_key(label, spki_der, command::AGREE, peer)
-    }
-
-    /// One use of a private key, and then a look whether it was this key's: keys of a label follow
-    /// each other and never come back, so the key that serves afterwards served at the use too.
-    fn use_key(
-        &self,
-        label: &str,
-        spki_der: &[u8],
-        command: u32,
-        input: &[u8],
-    ) -> Result<Vec<u8>, KeyError> {
+    /// [`KeyError`]; `NoKey` if this caller has no key of that label.
+    pub fn sign(&self, label: &str, input: &[u8]) -> Result<Vec<u8>, KeyError> {
+        let input = Parameter::memref_input(input);
         self.call(label, |session| {
-            let used = invoke(session, command, label, Parameter::memref_input(input))?;
+            invoke(session, command::SIGN, label, input.clone())
+        })
+    }
+
+    /// Key agreement of the key of `label` whose SubjectPublicKeyInfo is `spki_der` with `peer`, an
+    /// uncompressed SEC1 point: the shared x coordinate, a secret.
+    ///
+    /// # Errors
+    /// [`KeyError`]; `NoKey` if this caller has no such key of that label, or has it no longer;
+    /// `TEEC_ERROR_ACCESS_DENIED` if the key may not do this, `TEEC_ERROR_BAD_PARAMETERS` if the
+    /// peer's point is not on its curve.
+    pub fn ecdh(&self, label: &str, spki_der: &[u8], peer: &[u8]) -> Result<Vec<u8>, KeyError> {
+        let peer = Parameter::memref_input(peer);
+        self.call(label, |session| {
+            let used = invoke(session, command::AGREE, label, peer.clone())?;
+            // Keys of a label follow each other and never come back: the key that serves now
+            // served a moment ago too.
             let which = Parameter::ValueInput(CURRENT_KEY, 0);
             if invoke(session, command::GET_PUBLIC_KEY, label, which)? == spki_der {
                 Ok(used)

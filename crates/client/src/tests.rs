@@ -315,20 +315,17 @@ fn keys(path: PathBuf) -> keys::Keys {
 }
 
 #[test]
-fn a_renewed_key_never_signs_for_the_old_one() {
+fn a_renewed_key_never_agrees_for_the_old_one() {
     let path = tee(|request, _| {
         opened(request).or_else(|| match request {
-            Request::Invoke { command: 5, .. } => Some(output(b"signature")),
+            Request::Invoke { command: 10, .. } => Some(output(b"secret")),
             Request::Invoke { command: 8, .. } => Some(output(b"the new key")),
             _ => None,
         })
     });
     let keys = keys(path);
-    assert_eq!(
-        keys.sign("a", b"the new key", &[1; 32]).unwrap(),
-        b"signature"
-    );
-    let refused = keys.sign("a", b"the old key", &[1; 32]);
+    assert_eq!(keys.ecdh("a", b"the new key", &[4; 65]).unwrap(), b"secret");
+    let refused = keys.ecdh("a", b"the old key", &[4; 65]);
     assert!(matches!(refused, Err(keys::KeyError::NoKey { .. })));
 }
 

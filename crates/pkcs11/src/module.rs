@@ -419,10 +419,14 @@ impl Module {
         }
         under_way.update(data.unwrap_or_default())?;
         let (key, input) = under_way.finish()?;
-        let signature = session.token.keys.sign(&key.label, &key.spki_der, &input)?;
+        let signature = session.token.keys.sign(&key.label, &input)?;
         if signature.len() != key.kind.signature_len() {
             return Err(rv!(CKR_DEVICE_ERROR));
         }
+        // The label may have been renewed: its new key does not sign in the old one's place. To
+        // check here costs less than to ask the TEE, and finds a faulty signature too.
+        let checked = key.verify(&input, &signature);
+        checked.map_err(|_| rv!(CKR_FUNCTION_REJECTED))?;
         Ok(Output::Bytes(Zeroizing::new(signature)))
     }
 
