@@ -191,8 +191,9 @@ fn open(
         &config,
         &ta::Order {
             wasm: None,
+            own: cli::OwnTa::Enrol,
             name: ENROL_TA_NAME,
-            profiles: &[CERT_PROFILE],
+            profiles: &[CERT_PROFILE, "iot-signing", "iot-agreement"],
             mode,
             sequence: None,
             available: "all",
@@ -218,7 +219,7 @@ fn open(
             released.module_digest.get(..24).unwrap_or_default()
         ))
         .detail(format!(
-            "profile {CERT_PROFILE}: names, key algorithm, usages, lifetime, trust anchor"
+            "profile {CERT_PROFILE}: names, key algorithm, usages, lifetime, trust anchor; two more"
         ))
         .detail(secret)
         .detail(format!(
@@ -750,7 +751,7 @@ fn keep(story: &Story, place: &Place, first: &Device, running: &Running) {
         (
             "a new release: the device takes it at its next visit to the TAM",
             format!(
-                "tegata ta release --config {config} --name {ENROL_TA_NAME} --profile {CERT_PROFILE}"
+                "tegata ta release --config {config} --name {ENROL_TA_NAME} --profile {CERT_PROFILE},iot-signing,iot-agreement"
             ),
         ),
         (
