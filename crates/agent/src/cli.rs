@@ -21,6 +21,7 @@ use crate::teep::{self, Purpose, TeepError, TeepEvent};
 
 mod device;
 mod keys;
+mod locate;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -74,6 +75,13 @@ enum Command {
     /// List the labels under which this caller has keys.
     #[command(after_help = "Example:\n  tegata-agent --dir devices/01ab… list --json")]
     List(keys::Caller),
+    /// Have the TEE sign where the device is, by the TEE's own receiver.
+    #[command(after_help = "Example:\n  \
+        nonce=$(curl -s http://verify.example:8443/v1/nonce | jq -r .nonce)\n  \
+        tegata-agent --dir devices/01ab… locate --label gnss --nonce \"$nonce\" --out here.cose\n  \
+        curl -s --data-binary @here.cose -H 'Content-Type: application/cose' \\\n    \
+        http://verify.example:8443/v1/statements")]
+    Locate(locate::Locate),
     /// At the factory: have a TEE that makes its own keys report who it is.
     #[command(after_help = "Example:\n  \
         tegata-agent --config agent.toml report --out device.report\n\n\
@@ -205,6 +213,7 @@ fn run(cli: &Cli) -> Result<(), CliError> {
         Command::List(args) => keys::list(cli, &config, &tee, args),
         Command::Report(args) => device::report(cli, &tee, args),
         Command::Provision(args) => device::provision(cli, &tee, args),
+        Command::Locate(args) => locate::run(cli, &config, &tee, args),
         Command::Info => info(cli, &tee),
     }
 }

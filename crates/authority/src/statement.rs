@@ -187,11 +187,7 @@ impl<'a> Authenticator<'a> {
     ///
     /// # Errors
     /// [`NotAuthentic`]: nothing in it is to be believed.
-    pub fn authenticate(
-        &mut self,
-        message: &[u8],
-        at: ValidAt,
-    ) -> Result<Authentic, NotAuthentic> {
+    pub fn authenticate(&mut self, message: &[u8], at: ValidAt) -> Result<Authentic, NotAuthentic> {
         if message.len() > MAX_STATEMENT_LEN {
             return Err(NotAuthentic::TooLong { got: message.len() });
         }
@@ -218,7 +214,9 @@ impl<'a> Authenticator<'a> {
             ValidAt::Made => u64::try_from(statement.made_at).unwrap_or(0),
         };
         let leaf = match self.known.get(&digest) {
-            Some(leaf) if (leaf.not_before_secs..=leaf.not_after_secs).contains(&at) => leaf.clone(),
+            Some(leaf) if (leaf.not_before_secs..=leaf.not_after_secs).contains(&at) => {
+                leaf.clone()
+            }
             _ => {
                 let leaf = self.check_chain(leaf_der, rest, at)?;
                 if self.known.len() >= KNOWN_MAX {
@@ -324,7 +322,7 @@ pub enum Standing {
 pub struct Last {
     /// Its number.
     pub number: u64,
-    /// When it was made, seconds since 1970.
+    /// When it was where it was, seconds since 1970: the time of the fix, where there is one.
     pub made_at: i64,
     /// Where it was: latitude, longitude, accuracy in metres.
     pub place: Option<(f64, f64, f64)>,
@@ -336,7 +334,7 @@ impl Last {
     pub fn of(statement: &Statement) -> Self {
         Self {
             number: statement.number,
-            made_at: statement.made_at,
+            made_at: moment(statement),
             place: statement.location.as_ref().map(|at| {
                 let accuracy = at.accuracy.unwrap_or(0.0);
                 (at.latitude, at.longitude, accuracy)
@@ -406,7 +404,9 @@ impl Finding {
 impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Nonce(NonceFinding::Expired) => f.write_str("the nonce was given out too long ago"),
+            Self::Nonce(NonceFinding::Expired) => {
+                f.write_str("the nonce was given out too long ago")
+            }
             Self::Nonce(NonceFinding::Used) => f.write_str("the nonce was used before: a replay"),
             Self::Nonce(_) => f.write_str("the nonce is not one that was asked with"),
             Self::Time { age_secs } if *age_secs < 0 => {
@@ -414,10 +414,16 @@ impl std::fmt::Display for Finding {
             }
             Self::Time { age_secs } => write!(f, "made {age_secs} s ago"),
             Self::Number { last } => {
-                write!(f, "the number is not above the device's last, {last}: a replay or late")
+                write!(
+                    f,
+                    "the number is not above the device's last, {last}: a replay or late"
+                )
             }
             Self::TimeWentBack { secs } => {
-                write!(f, "{secs} s before the device's last statement, with a higher number")
+                write!(
+                    f,
+                    "{secs} s before the device's last statement, with a higher number"
+                )
             }
             Self::Speed { metres, secs } => {
                 let km = metres / 1000.0;
@@ -473,9 +479,16 @@ pub fn judge(
     findings
 }
 
+/// The moment that a place belongs to. Two statements of one fix are of one moment, however much
+/// later the second was made.
+fn moment(statement: &Statement) -> i64 {
+    let fix = statement.location.as_ref().and_then(|at| at.timestamp);
+    fix.unwrap_or(statement.made_at)
+}
+
 /// Whether the device can have come here from its last place.
 fn movement(statement: &Statement, policy: &StatementPolicy, last: &Last) -> Option<Finding> {
-    let secs = statement.made_at.saturating_sub(last.made_at);
+    let secs = moment(statement).saturating_sub(last.made_at);
     if secs < 0 {
         return Some(Finding::TimeWentBack {
             secs: secs.saturating_neg(),

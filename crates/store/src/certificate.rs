@@ -116,7 +116,11 @@ pub fn find(tx: &Tx<'_>, serial: &[u8]) -> Result<Option<Certificate>, StoreErro
 }
 
 /// Certificates of a device, newest first, at most `limit`.
-pub fn of_device(tx: &Tx<'_>, device: DeviceId, limit: u32) -> Result<Vec<Certificate>, StoreError> {
+pub fn of_device(
+    tx: &Tx<'_>,
+    device: DeviceId,
+    limit: u32,
+) -> Result<Vec<Certificate>, StoreError> {
     let sql = format!(
         "{SELECT} WHERE device_id = ?1 AND der IS NOT NULL ORDER BY intended_at DESC, serial DESC LIMIT ?2"
     );

@@ -22,8 +22,8 @@ mod migrations;
 pub mod reference;
 pub mod release;
 pub mod role;
-pub mod tam;
 pub mod statement;
+pub mod tam;
 pub mod teep;
 pub mod verifier;
 

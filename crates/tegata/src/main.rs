@@ -73,6 +73,7 @@ fn run(command: Command) -> Outcome<ExitCode> {
         Command::Ca(command @ (CaCommand::List(_) | CaCommand::Show(_))) => {
             commands::ca::run(&command)?;
         }
+        Command::Verify(args) => return commands::verify::run(&args),
         #[cfg(feature = "demo")]
         Command::Demo(args) => return Ok(demo::run(&args)),
         #[cfg(feature = "demo")]

@@ -83,6 +83,17 @@ roles on different machines; docs/ops/limits.md lists every limit.")]
     /// The CA: list and show certificates
     #[command(subcommand)]
     Ca(CaCommand),
+    /// Verify statements that devices signed, such as their location, without any server
+    #[command(after_long_help = "\
+Examples:
+    tegata verify --ca ca.pem --max-age 60 statement.cose
+    tegata verify --ca ca.pem --nonce 3f2a… statement.cose
+    tegata verify --ca ca.pem --any-age archive.cborseq --json | jq 'select(.verdict==\"fail\")'
+    device-log | tegata verify --ca ca.pem --max-age 300 -
+
+Reads COSE_Sign1 messages one after another (a CBOR sequence), or lines of JSON with a message as
+base64. The exit code is 1 when any statement fails, or there is none. docs/ops/verify.md")]
+    Verify(VerifyArgs),
     /// Run everything on this machine and tell the story as it happens
     #[cfg(feature = "demo")]
     #[command(after_long_help = "\
@@ -156,6 +167,41 @@ pub struct Init {
     pub json: bool,
 }
 
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("freshness").required(true)))]
+pub struct VerifyArgs {
+    /// File with statements; - for standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Certificates of the root CA, PEM
+    #[arg(long, value_name = "FILE", default_value = "ca.pem")]
+    pub ca: PathBuf,
+    /// Fresh is what carries this nonce, once
+    #[arg(long, value_name = "HEX", group = "freshness")]
+    pub nonce: Option<String>,
+    /// Fresh is what was made at most so many seconds ago, or ahead
+    #[arg(long, value_name = "SECS", group = "freshness")]
+    pub max_age: Option<u64>,
+    /// Freshness is not asked for: an archive, with certificates valid when each was made
+    #[arg(long, group = "freshness")]
+    pub any_age: bool,
+    /// Fastest that a device moves, metres a second
+    #[arg(long, value_name = "M/S", default_value_t = 350)]
+    pub max_speed: u32,
+    /// extKeyUsage that certificates must have; that of signed locations when absent
+    #[arg(long, value_name = "OID")]
+    pub purpose: Option<String>,
+    /// Profile of statements that is also understood; may be repeated
+    #[arg(long, value_name = "PROFILE")]
+    pub profile: Vec<String>,
+    /// Print one JSON object for each statement, and a summary
+    #[arg(long)]
+    pub json: bool,
+    /// Print the summary alone
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
 /// A server role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Role {
@@ -213,6 +259,7 @@ Examples:
     tegata ta release --name enrol --profile iot-device
     tegata ta release --wasm my_ta.wasm --name enrol --profile iot-device --seq 2 --available 10%
     tegata ta release --name enrol --profile iot-device --available batch:2026-11-a
+    tegata ta release --ta location --name location --profile location
     tegata ta release --name enrol --profile iot-device,signing   # the first is the default
 
 Without --wasm the enrolment TA of this program is released. Without --seq the next sequence
@@ -233,13 +280,25 @@ The release is named by its digest or the beginning of it.")]
     Withdraw(TaWithdraw),
 }
 
+/// A TA that comes with this program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OwnTa {
+    /// Keys and certificates for applications
+    Enrol,
+    /// Signed statements of where the device is
+    Location,
+}
+
 #[derive(Debug, Args)]
 pub struct TaRelease {
     #[command(flatten)]
     pub common: Common,
-    /// The TA, a Wasm module; the enrolment TA of this program when absent
-    #[arg(long, value_name = "FILE")]
+    /// The TA, a Wasm module; one of this program when absent
+    #[arg(long, value_name = "FILE", conflicts_with = "ta")]
     pub wasm: Option<PathBuf>,
+    /// Which TA of this program
+    #[arg(long, value_enum, default_value = "enrol")]
+    pub ta: OwnTa,
     /// Name of the TA; together with the release key it makes the TA's UUID
     #[arg(long, value_name = "NAME")]
     pub name: String,
@@ -489,6 +548,7 @@ impl Command {
         match self {
             Self::Init(args) => args.json,
             Self::Serve(_) => false,
+            Self::Verify(args) => args.json,
             Self::Ta(Ta::Release(args)) => args.common.json,
             Self::Ta(Ta::List(common)) => common.json,
             Self::Ta(Ta::Publish(args)) => args.common.json,

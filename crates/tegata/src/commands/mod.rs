@@ -8,3 +8,4 @@ pub mod factory;
 pub mod import;
 pub mod init;
 pub mod ta;
+pub mod verify;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use tegata_authority::UnixSecs;
 use tegata_authority::ca::release::ReleaseRecord;
+use tegata_authority::statement::StatementPolicy;
 use tegata_authority::tam::availability::Availability;
 use tegata_crypto::aws_lc::AwsLc;
 use tegata_crypto::{OsRng, Provider as _};
@@ -15,7 +16,7 @@ use tegata_wire::cbor;
 use tegata_wire::enrolment::{MAX_TA_BYTES, ReleasePackage};
 use tegata_wire::ids::{ReleaseDigest, TaUuid};
 
-use crate::cli::{Common, ReleaseMode, Role, TaPublish, TaRelease, TaWithdraw, show};
+use crate::cli::{Common, OwnTa, ReleaseMode, Role, TaPublish, TaRelease, TaWithdraw, show};
 use crate::commands::import::role_fault;
 use crate::config::{self, Config};
 use crate::fault::{Fault, Outcome};
@@ -31,11 +32,16 @@ const PACKAGE_LEN_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// The enrolment TA of this program; `cargo xtask tas` rebuilds it.
 const ENROL_TA: &[u8] = include_bytes!("../../../../tas/enrol/enrol.wasm");
 
+/// The location TA of this program.
+const LOCATION_TA: &[u8] = include_bytes!("../../../../tas/location/location.wasm");
+
 /// What is to be released.
 #[derive(Debug)]
 pub struct Order<'a> {
-    /// The module; the enrolment TA when absent.
+    /// The module; one of this program when absent.
     pub wasm: Option<&'a Path>,
+    /// Which of this program.
+    pub own: OwnTa,
     /// Name of the TA.
     pub name: &'a str,
     /// Certificate profiles, at least one.
@@ -95,6 +101,7 @@ pub fn release(args: &TaRelease) -> Outcome<()> {
     let profiles: Vec<&str> = args.profile.iter().map(String::as_str).collect();
     let order = Order {
         wasm: args.wasm.as_deref(),
+        own: args.ta,
         name: &args.name,
         profiles: &profiles,
         mode: args.mode,
@@ -160,7 +167,10 @@ fn cut(config: &Config, order: &Order<'_>) -> Outcome<(Released, Issuer)> {
     let rule = availability(order.available)?;
     let module = match order.wasm {
         Some(path) => read_module(path)?,
-        None => ENROL_TA.to_vec(),
+        None => match order.own {
+            OwnTa::Enrol => ENROL_TA.to_vec(),
+            OwnTa::Location => LOCATION_TA.to_vec(),
+        },
     };
     let exchange_key = match order.mode {
         ReleaseMode::Asymmetric => None,
@@ -168,6 +178,7 @@ fn cut(config: &Config, order: &Order<'_>) -> Outcome<(Released, Issuer)> {
     };
     let issuer = roles::ca::issuer(config)?;
     check_sequence(&issuer, order)?;
+    check_purpose(&issuer, order)?;
     let new = NewRelease {
         ta_name: order.name,
         module: &module,
@@ -233,6 +244,25 @@ fn read_module(path: &Path) -> Outcome<Vec<u8>> {
         format!("{} is not a Wasm module", path.display()),
         "Build the TA for wasm32-unknown-unknown; `cargo xtask tas` shows how.",
     ))
+}
+
+/// The enrolment TA signs what its owner brings: under a certificate for statements it would let any
+/// application make them up.
+fn check_purpose(issuer: &Issuer, order: &Order<'_>) -> Outcome<()> {
+    let purpose = StatementPolicy::location().purpose;
+    let for_statements = |name: &&&str| {
+        let mut profiles = issuer.profiles().iter().filter(|p| p.name == **name);
+        profiles.any(|p| p.extended_key_usage.contains(&purpose))
+    };
+    let enrol = order.wasm.is_none() && order.own == OwnTa::Enrol;
+    match order.profiles.iter().find(for_statements).filter(|_| enrol) {
+        None => Ok(()),
+        Some(name) => Err(Fault::usage(
+            "statement-purpose",
+            format!("the profile “{name}” is for statements, and the enrolment TA signs anything"),
+            "Release it with --ta location.",
+        )),
+    }
 }
 
 /// A sequence number on the command line is a claim that is checked, not a wish.
