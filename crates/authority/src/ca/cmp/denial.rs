@@ -42,7 +42,9 @@ pub enum CmpDenial {
     #[error("the request is not authenticated: {0}")]
     NotAuthenticated(#[source] NotAuthenticated),
     /// The profile in the URL is not one of the release, or not the one that the request says.
-    #[error("the URL names the profile {asked}, the release is for {expected}, or the request says another")]
+    #[error(
+        "the URL names the profile {asked}, the release is for {expected}, or the request says another"
+    )]
     Profile {
         /// Profile in the URL.
         asked: String,
@@ -133,7 +135,9 @@ impl CmpDenial {
             Self::SenderNonce { .. } => "a senderNonce of at least 16 bytes is needed",
             Self::ProtectionAlg => "this protection is not accepted",
             Self::NotAuthenticated(_) => "the request could not be authenticated",
-            Self::Profile { .. } => "the profile is not one of this device's procedure, or not the one of the request",
+            Self::Profile { .. } => {
+                "the profile is not one of this device's procedure, or not the one of the request"
+            }
             Self::Issue(denied) => denied.peer_text(),
             Self::NothingPending => "no certificate awaits this confirmation",
             Self::RecipientNonce => "recipNonce is not the nonce of the response",
