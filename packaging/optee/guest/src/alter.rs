@@ -1,49 +1,79 @@
-//! `probe alter DIRECTORY RPMB REGION TA LABEL`: a REE that alters what it stores for the TEE.
+//! `probe alter DIRECTORY RPMB TA LABEL UID`: a REE that alters what it stores for the TEE.
 //!
-//! Purpose: flips one byte in each region of REGION bytes of each file below DIRECTORY, one at a
-//! time, and asks the TEE for what it stores: what it says of itself, and the certificate of LABEL.
-//! Each must be what it was, or an error: never another answer. After each, everything is put
-//! back, also what the TEE did to the RPMB's data on seeing it (not its counter, which only rises).
+//! Purpose: two questions are asked of the TEE: what it says of itself, and the certificate that
+//! user UID has under LABEL. In each file below DIRECTORY that a question reads, one byte is
+//! altered in each region, one at a time, and the questions are asked again. Each answer must be
+//! what it was, or an error: never another answer. After each, everything is put back, also what
+//! the TEE did to the RPMB's data on seeing it (not its counter, which only rises).
 //! Prints a line for each file and ends with one of totals.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
-use tegata_client::{Context, Login, Operation, Parameter, TaUuid};
+use tegata_client::{Context, Login, Operation, Parameter, TaUuid, TeeAddress};
 
 /// Bytes of data in the emulated RPMB's file, before its key and counter.
 const RPMB_DATA: usize = 128 * 1024;
+/// Bytes of a region: what OP-TEE encrypts and authenticates at once.
+const REGION: u64 = 4096;
+/// Most regions of one file, spread over it.
+const REGIONS_MAX: u64 = 16;
 
-/// What the TEE answered, without figures that change from call to call.
-#[derive(PartialEq, Eq, Clone)]
-struct Seen(Result<String, String>, Result<Vec<u8>, String>);
+/// Who is asked, and about what.
+pub struct Asked {
+    /// The TA that has the certificate.
+    pub ta: TaUuid,
+    /// Its label.
+    pub label: String,
+    /// Whose it is.
+    pub uid: u32,
+}
+
+/// An answer, without figures that change from call to call.
+type Answer = Result<Vec<u8>, String>;
 
 /// Runs it.
-pub fn run(directory: &Path, rpmb: &Path, region: u64, ta: &TaUuid, label: &str) -> Result<(), String> {
-    let context = Context::at(tegata_client::TeeAddress::OpTee);
-    let look = || look(&context, ta, label);
-    let genuine = look();
-    if let Seen(Err(error), _) | Seen(_, Err(error)) = &genuine {
+pub fn run(directory: &Path, rpmb: &Path, asked: &Asked) -> Result<(), String> {
+    let genuine = [asked.info(), asked.certificate()];
+    if let [Err(error), _] | [_, Err(error)] = &genuine {
         return Err(format!("before anything was altered: {error}"));
     }
     let pristine = Storage::read(directory, rpmb)?;
-    let (mut noticed, mut unaffected) = (0, 0);
+    let read = [
+        pristine.read_by(|| asked.info())?,
+        pristine.read_by(|| asked.certificate())?,
+    ];
+    let (mut noticed, mut unaffected, mut unread) = (0, 0, 0);
     let mut kinds: BTreeMap<String, u32> = BTreeMap::new();
     for (path, bytes) in &pristine.files {
+        let reads = read.each_ref().map(|files| files.contains(path));
+        if reads == [false, false] {
+            unread += 1;
+            continue;
+        }
         let (mut here, mut all) = (0, 0);
-        for at in places(bytes.len() as u64, region) {
+        for at in places(bytes.len() as u64) {
             flip(path, at)?;
-            let seen = look();
-            for (now, error) in [
-                (seen.0.as_ref().ok() == genuine.0.as_ref().ok(), seen.0.as_ref().err()),
-                (seen.1.as_ref().ok() == genuine.1.as_ref().ok(), seen.1.as_ref().err()),
-            ] {
-                match error {
-                    Some(error) => *kinds.entry(error.clone()).or_default() += 1,
-                    None if now => {}
-                    None => {
+            all += 1;
+            for (question, genuine) in genuine.iter().enumerate() {
+                if !reads[question] {
+                    continue;
+                }
+                let answer = match question {
+                    0 => asked.info(),
+                    _ => asked.certificate(),
+                };
+                match answer {
+                    Err(error) => {
+                        *kinds.entry(error).or_default() += 1;
+                        here += 1;
+                        break;
+                    }
+                    same if same == *genuine => {}
+                    _ => {
                         return Err(format!(
                             "{} byte {at}: another answer, and no error",
                             path.display()
@@ -51,55 +81,79 @@ pub fn run(directory: &Path, rpmb: &Path, region: u64, ta: &TaUuid, label: &str)
                     }
                 }
             }
-            all += 1;
-            if seen != genuine {
-                here += 1;
-            }
             pristine.restore(directory, rpmb)?;
         }
-        if look() != genuine {
-            return Err(format!("{}: not as before after it was put back", path.display()));
-        }
-        println!("{}: {} bytes, {here} of {all} noticed", path.display(), bytes.len());
+        println!(
+            "{}: {} bytes, {here} of {all} noticed",
+            path.display(),
+            bytes.len()
+        );
         noticed += here;
         unaffected += all - here;
+    }
+    if [asked.info(), asked.certificate()] != genuine {
+        return Err("not as before after everything was put back".into());
     }
     for (error, times) in kinds {
         println!("{times} times: {error}");
     }
-    println!("noticed {noticed} unaffected {unaffected} wrong 0");
+    println!(
+        "noticed {noticed} unaffected {unaffected} wrong 0; files of which nothing was asked: {unread}"
+    );
     Ok(())
 }
 
-/// Asks the TEE for what it stores.
-fn look(context: &Context, ta: &TaUuid, label: &str) -> Seen {
-    let info = context
-        .info()
-        .map(|info| format!("{} {} {:?}", info.ueid, info.serial, info.trusted_apps))
-        .map_err(|error| error.to_string());
-    let certificate = context
-        .open_session(ta, Login::User, &mut Operation::empty())
-        .and_then(|session| {
-            let mut operation = Operation::new([
-                Parameter::memref_input(label),
-                Parameter::None,
-                Parameter::memref_output(8192),
-                Parameter::None,
-            ]);
-            session.invoke(4, &mut operation)?;
-            Ok(operation.memref(2).to_vec())
+impl Asked {
+    /// What the TEE says of itself: its records and the list of its TAs.
+    fn info(&self) -> Answer {
+        let info = Context::at(TeeAddress::OpTee).info();
+        info.map(|info| {
+            format!("{} {} {:?}", info.ueid, info.serial, info.trusted_apps).into_bytes()
         })
-        .map_err(|error| error.to_string());
-    Seen(info, certificate)
+        .map_err(|error| error.to_string())
+    }
+
+    /// The certificate, in the user's name: starts the TA and reads what it stores.
+    fn certificate(&self) -> Answer {
+        become_user(self.uid)?;
+        let got = Context::at(TeeAddress::OpTee)
+            .open_session(&self.ta, Login::User, &mut Operation::empty())
+            .and_then(|session| {
+                let mut operation = Operation::new([
+                    Parameter::memref_input(&self.label),
+                    Parameter::None,
+                    Parameter::memref_output(8192),
+                    Parameter::None,
+                ]);
+                session.invoke(4, &mut operation)?;
+                Ok(operation.memref(2).to_vec())
+            });
+        become_user(0)?;
+        got.map_err(|error| error.to_string())
+    }
+}
+
+/// Takes on a user's identity, or root's again: the kernel tells it the TEE.
+fn become_user(uid: u32) -> Result<(), String> {
+    // SAFETY: changes nothing but this process's identity.
+    match unsafe { libc::seteuid(uid) } {
+        0 => Ok(()),
+        _ => Err(format!("this must run as root to be user {uid}")),
+    }
 }
 
 /// One place in each region, not always the same one.
-fn places(len: u64, region: u64) -> impl Iterator<Item = u64> {
-    (0..len.div_ceil(region)).map(move |n| {
-        let first = n * region;
-        let room = region.min(len - first);
-        first + n.wrapping_mul(0x9e37_79b9) % room
-    })
+fn places(len: u64) -> impl Iterator<Item = u64> {
+    let regions = len.div_ceil(REGION);
+    let step = regions.div_ceil(REGIONS_MAX).max(1);
+    (0..regions)
+        .step_by(usize::try_from(step).unwrap_or(1))
+        .map(move |n| {
+            let first = n * REGION;
+            let room = REGION.min(len - first);
+            // Near the beginning, where a short file has its data, and not always at one byte.
+            first + n.wrapping_mul(37).wrapping_add(61) % 251 % room
+        })
 }
 
 /// Alters one byte.
@@ -136,6 +190,26 @@ impl Storage {
         let mut rpmb = fs::read(rpmb).map_err(say)?;
         rpmb.truncate(RPMB_DATA);
         Ok(Self { files, rpmb })
+    }
+
+    /// The files that a question makes the TEE read, by their times of access.
+    fn read_by(&self, question: impl Fn() -> Answer) -> Result<Vec<PathBuf>, String> {
+        let say = |error: std::io::Error| format!("times of the storage: {error}");
+        for path in self.files.keys() {
+            let never = FileTimes::new().set_accessed(UNIX_EPOCH);
+            File::open(path)
+                .and_then(|file| file.set_times(never))
+                .map_err(say)?;
+        }
+        question()?;
+        let mut read = Vec::new();
+        for path in self.files.keys() {
+            let accessed = fs::metadata(path).and_then(|file| file.accessed());
+            if accessed.map_err(say)? != UNIX_EPOCH {
+                read.push(path.clone());
+            }
+        }
+        Ok(read)
     }
 
     /// Makes everything as it was.

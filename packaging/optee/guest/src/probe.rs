@@ -29,11 +29,15 @@ fn run() -> Result<(), String> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args.as_slice() {
         ["trap", ta, other] => trap(&uuid(ta)?, &uuid(other)?),
-        ["alter", directory, rpmb, region, ta, label] => {
-            let region = region.parse().map_err(|_| "REGION is a number")?;
-            alter::run(Path::new(directory), Path::new(rpmb), region, &uuid(ta)?, label)
+        ["alter", directory, rpmb, ta, label, uid] => {
+            let asked = alter::Asked {
+                ta: uuid(ta)?,
+                label: (*label).to_owned(),
+                uid: uid.parse().map_err(|_| "UID is a number")?,
+            };
+            alter::run(Path::new(directory), Path::new(rpmb), &asked)
         }
-        _ => Err("trap TA OTHER, or alter DIRECTORY RPMB REGION TA LABEL".into()),
+        _ => Err("trap TA OTHER, or alter DIRECTORY RPMB TA LABEL UID".into()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Instances of TAs apart from each other, and the images that run them.
 
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use tegata_wire::rpc::OPTEE_HOST_UUID;
@@ -24,11 +25,17 @@ const TRAPPING: &str = r#"(module
   (func (export "gp_alloc") (param i32) (result i32) (i32.const 4096))
   (func (export "gp_free") (param i32)))"#;
 
+/// The TA's module.
+pub fn trapping_module(world: &World) -> Result<PathBuf> {
+    let module = world.dir().join("trap.wasm");
+    fs::write(&module, wat::parse_str(TRAPPING)?)?;
+    Ok(module)
+}
+
 /// Of three instances that run at once, one traps; the others go on as if nothing were.
 pub fn trap(world: &mut World) -> Result<String> {
     world.enrolled()?;
-    let module = world.dir().join("trap.wasm");
-    fs::write(&module, wat::parse_str(TRAPPING)?)?;
+    let module = trapping_module(world)?;
     let ta = world.release("trap", Some(&module))?;
     let enrol = world.ta("enrol")?;
     world.agent("A", 0, &format!("sync --ta {ta}"))?.ok()?;

@@ -30,6 +30,8 @@ pub struct World<'a> {
     devices: BTreeMap<&'static str, Device<'a>>,
     /// UUIDs of the TAs that were released, by name.
     released: BTreeMap<String, String>,
+    /// What the TAM sent device A when it first asked for the enrolment TA.
+    pub first_delivery: Vec<u8>,
     /// Alice's certificate and chain on device A.
     certificate: Option<String>,
 }
@@ -55,6 +57,7 @@ impl<'a> World<'a> {
             servers,
             devices: BTreeMap::new(),
             released: BTreeMap::new(),
+            first_delivery: Vec::new(),
             certificate: None,
         })
     }
@@ -92,6 +95,13 @@ impl<'a> World<'a> {
         }
         let device = self.devices.get_mut(name).context("the device is there")?;
         Ok(&mut device.machine)
+    }
+
+    /// Switches a device off that no test needs any more for now.
+    pub fn off(&mut self, name: &str) {
+        if let Some(device) = self.devices.get_mut(name) {
+            device.machine.cut_power();
+        }
     }
 
     /// A device that is on, as it is.
@@ -198,6 +208,7 @@ impl<'a> World<'a> {
         let ta = self.ta("enrol")?;
         self.servers.tam_relay.forget();
         self.agent("A", 0, &format!("sync --ta {ta}"))?.ok()?;
+        self.first_delivery = self.servers.tam_relay.largest_answer()?;
         let enrol = format!("enrol --label {LABEL} --out /tmp/{LABEL}.pem");
         self.agent("A", ALICE, &enrol)?.ok()?;
         let pem = self.machine("A")?.get(&format!("/tmp/{LABEL}.pem"))?;
