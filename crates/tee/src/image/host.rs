@@ -2,8 +2,9 @@
 //!
 //! Invariants: the client is who the system below says it is, from the first byte to the last; one
 //! session is opened, once; after a trap, or when a newer release is installed, nothing of the TA
-//! runs again, and every answer says `TEE_ERROR_TARGET_DEAD` from the TEE. Time, random bytes, waiting and cancellation come from the
-//! system below at first hand; everything that belongs to the TA is asked of the core.
+//! runs again, and every answer says `TEE_ERROR_TARGET_DEAD` from the TEE. Time, random bytes,
+//! waiting and cancellation come from the system below at first hand; everything that belongs to
+//! the TA is asked of the core.
 //!
 //! Not trusted: the module that runs here. If it breaks out of the interpreter it has this
 //! instance, and the core still answers it as that one TA.
