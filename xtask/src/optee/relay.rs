@@ -132,10 +132,10 @@ fn message(reader: &mut impl BufRead) -> Result<(String, Vec<u8>)> {
         if line.is_empty() {
             break;
         }
-        if let Some((name, value)) = line.split_once(':') {
-            if name.eq_ignore_ascii_case("content-length") {
-                len = value.trim().parse()?;
-            }
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            len = value.trim().parse()?;
         }
     }
     ensure!(len <= BODY_MAX, "a body of {len} bytes");
