@@ -11,7 +11,7 @@ const FLAGS: u32 = 0;
 /// Heap in bytes; measured in docs/perf.md.
 const HEAP: u32 = 2 * 1024 * 1024;
 /// Stack in bytes; measured in docs/perf.md.
-const STACK: u32 = 128 * 1024;
+const STACK: u32 = 64 * 1024;
 
 fn main() -> Result<(), String> {
     println!("cargo:rerun-if-changed=build.rs");

@@ -20,7 +20,7 @@ const FLAGS: u32 = 1 << 2 | 1 << 3 | 1 << 4;
 /// Heap in bytes; measured in docs/perf.md.
 const HEAP: u32 = 3 * 1024 * 1024;
 /// Stack in bytes; measured in docs/perf.md.
-const STACK: u32 = 128 * 1024;
+const STACK: u32 = 96 * 1024;
 
 fn main() -> Result<(), String> {
     println!("cargo:rerun-if-changed=build.rs");

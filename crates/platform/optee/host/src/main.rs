@@ -49,7 +49,11 @@ impl World {
             if command.is_some() {
                 params.set_memref_in(ParamIndex::Arg0, input);
             }
-            let done = core.invoke_command(command.unwrap_or(OPTEE_CMD_FETCH), &mut params);
+            let name = command.unwrap_or(OPTEE_CMD_FETCH);
+            #[cfg(not(feature = "measure"))]
+            let done = core.invoke_command(name, &mut params);
+            #[cfg(feature = "measure")]
+            let done = CORE_CLOCK.run(|| core.invoke_command(name, &mut params));
             match done {
                 Ok(()) => {
                     let written = params[ParamIndex::Arg1].written_slice();
@@ -115,6 +119,9 @@ impl HostWorld for World {
     }
 }
 
+#[cfg(feature = "measure")]
+static CORE_CLOCK: wall::measure::Clock = wall::measure::Clock::new("core");
+
 #[ta_create]
 fn create() -> Result<()> {
     Ok(())
@@ -134,7 +141,18 @@ fn invoke(
 ) -> Result<()> {
     wall::listen_for_cancellation();
     let host = session.as_mut().ok_or(ErrorKind::BadState)?;
-    wall::command(params, |read, room| host.command(command, read, room))
+    let run = || wall::command(params, |read, room| host.command(command, read, room));
+    #[cfg(feature = "measure")]
+    let run = || {
+        wall::measure::command(
+            command,
+            &header::ta_heap,
+            header::STACK,
+            &[&CORE_CLOCK],
+            run,
+        )
+    };
+    run()
 }
 
 #[ta_close_session]
@@ -158,4 +176,6 @@ const ANSWER_LEN_BYTES_MAX: usize = 2 * 1024 * 1024;
 mod header {
     #![allow(unsafe_code)] // Symbols that OP-TEE's loader reads.
     include!(concat!(env!("OUT_DIR"), "/user_ta_header.rs"));
+    #[cfg(feature = "measure")]
+    pub const STACK: usize = TA_STACK_SIZE as usize;
 }

@@ -3,11 +3,12 @@
 //! Invariants: the root key is what OP-TEE derives for this image from the hardware unique key,
 //! and stays in this image's memory; blobs are OP-TEE's persistent objects, replaced atomically;
 //! the counter counts in RPMB, and is there only where OP-TEE says that the REE cannot roll its
-//! storage back.
+//! storage back. Within one command nothing is read twice (`recent`).
 //!
 //! Trusted: OP-TEE. Not trusted: what storage gives back; the core seals and checks all of it.
 
 use alloc::borrow::ToOwned;
+use alloc::collections::BTreeSet;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
@@ -29,12 +30,47 @@ use tegata_tee::platform::{
 };
 use tegata_wire::ids::Ueid;
 
+use crate::recent::Recent;
+
 /// OP-TEE's system pseudo TA, and its command that derives a key unique to the calling TA.
 const PTA_SYSTEM: [u8; 16] = [
     0x3a, 0x2f, 0x89, 0x78, 0x5d, 0xc0, 0x11, 0xe8, 0x9c, 0x2d, 0xfa, 0x7a, 0xe0, 0x1b, 0xbe, 0xbc,
 ];
 const DERIVE_TA_UNIQUE_KEY: u32 = 1;
 const ROOT_KEY_LABEL: &[u8] = b"tegata root key v1";
+
+/// What the time of a command goes to.
+#[cfg(feature = "measure")]
+mod clocks {
+    use tegata_optee_wall::measure::Clock;
+
+    pub static READ: Clock = Clock::new("read");
+    pub static WRITE: Clock = Clock::new("write");
+    pub static REMOVE: Clock = Clock::new("remove");
+    pub static LIST: Clock = Clock::new("list");
+    pub static COUNT: Clock = Clock::new("counter read");
+    pub static STEP: Clock = Clock::new("counter step");
+}
+#[cfg(feature = "measure")]
+pub static CLOCKS: [&tegata_optee_wall::measure::Clock; 6] = [
+    &clocks::READ,
+    &clocks::WRITE,
+    &clocks::REMOVE,
+    &clocks::LIST,
+    &clocks::COUNT,
+    &clocks::STEP,
+];
+
+/// Runs `$work`, on a clock if there are clocks.
+macro_rules! clocked {
+    ($clock:ident, $work:expr) => {{
+        #[cfg(feature = "measure")]
+        let done = clocks::$clock.run(|| $work);
+        #[cfg(not(feature = "measure"))]
+        let done = $work;
+        done
+    }};
+}
 
 /// The device, as OP-TEE gives it to this image.
 pub struct Machine {
@@ -113,11 +149,19 @@ impl Platform for Machine {
     }
 
     fn blob_read(&self, name: &BlobName) -> Result<Option<Vec<u8>>, PlatformError> {
+        let mut recent = RECENT.lock();
+        if let Some(known) = recent.blob(name) {
+            return Ok(known.clone());
+        }
         let failed = |error: Error| storage(name, &error);
         let flags = DataFlag::ACCESS_READ | DataFlag::SHARE_READ;
-        let mut object = match PersistentObject::open(BLOBS, &blob_id(name), flags) {
+        let id = blob_id(name);
+        let mut object = match clocked!(READ, PersistentObject::open(BLOBS, &id, flags)) {
             Ok(object) => object,
-            Err(error) if error.kind() == ErrorKind::ItemNotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::ItemNotFound => {
+                recent.keep(name, None);
+                return Ok(None);
+            }
             Err(error) => return Err(failed(error)),
         };
         let len = object.info().map_err(failed)?.data_size();
@@ -128,17 +172,39 @@ impl Platform for Machine {
                 max_bytes: u64::try_from(MAX_BLOB_BYTES).unwrap_or(u64::MAX),
             });
         }
-        object.read_remaining_to_vec().map(Some).map_err(failed)
+        let content = clocked!(READ, object.read_remaining_to_vec()).map_err(failed)?;
+        recent.keep(name, Some(&content));
+        recent.hold(name, object);
+        Ok(Some(content))
     }
 
     fn blob_write(&self, name: &BlobName, data: &[u8]) -> Result<(), PlatformError> {
-        replace(BLOBS, &blob_id(name), data).map_err(|error| storage(name, &error))
+        let mut recent = RECENT.lock();
+        recent.lose(name);
+        let object = clocked!(WRITE, replace(BLOBS, &blob_id(name), data))
+            .map_err(|error| storage(name, &error))?;
+        recent.keep(name, Some(data));
+        recent.hold(name, object);
+        if let Some(names) = NAMES.lock().as_mut() {
+            names.insert(name.clone());
+        }
+        Ok(())
     }
 
     fn blob_remove(&self, name: &BlobName) -> Result<(), PlatformError> {
+        RECENT.lock().lose(name);
+        // A name too many costs one look at storage; a name too few would leave a blob for ever.
+        let id = blob_id(name);
         let failed = |error: Error| storage(name, &error);
-        match PersistentObject::open(BLOBS, &blob_id(name), DataFlag::ACCESS_WRITE_META) {
-            Ok(object) => object.close_and_delete().map_err(failed),
+        let flags = DataFlag::ACCESS_WRITE_META;
+        match clocked!(REMOVE, PersistentObject::open(BLOBS, &id, flags)) {
+            Ok(object) => {
+                clocked!(REMOVE, object.close_and_delete()).map_err(failed)?;
+                if let Some(names) = NAMES.lock().as_mut() {
+                    names.remove(name);
+                }
+                Ok(())
+            }
             // What cannot be opened any more is deleted by OP-TEE itself.
             Err(error)
                 if matches!(
@@ -153,26 +219,17 @@ impl Platform for Machine {
     }
 
     fn blob_list(&self, prefix: &str) -> Result<Vec<BlobName>, PlatformError> {
-        let failed = |error: Error| PlatformError::Storage {
-            blob: alloc::format!("{prefix}*: {error}"),
+        let mut names = NAMES.lock();
+        let all = match names.take() {
+            Some(all) => all,
+            None => clocked!(LIST, all_names()).map_err(|error| PlatformError::Storage {
+                blob: alloc::format!("{prefix}*: {error}"),
+            })?,
         };
-        let mut objects = ObjectEnumHandle::allocate().map_err(failed)?;
-        match objects.start(STORAGE_PRIVATE_REE) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::ItemNotFound => return Ok(Vec::new()),
-            Err(error) => return Err(failed(error)),
-        }
-        let mut names = Vec::new();
-        let mut id = [0u8; OBJECT_ID_LEN_BYTES_MAX];
-        loop {
-            let len = match objects.get_next(None, &mut id) {
-                Ok(len) => usize::try_from(len).unwrap_or(0),
-                Err(error) if error.kind() == ErrorKind::ItemNotFound => return Ok(names),
-                Err(error) => return Err(failed(error)),
-            };
-            let name = id.get(..len).and_then(blob_name);
-            names.extend(name.filter(|name| name.as_str().starts_with(prefix)));
-        }
+        let found = all.iter().filter(|name| name.as_str().starts_with(prefix));
+        let found = found.cloned().collect();
+        *names = (all.len() <= NAMES_MAX).then_some(all);
+        Ok(found)
     }
 
     fn counter(&self) -> Option<&dyn MonotonicCounter> {
@@ -231,23 +288,70 @@ impl RpmbCounter {
 
 impl MonotonicCounter for RpmbCounter {
     fn read(&self) -> Result<u64, PlatformError> {
+        if let Some(value) = RECENT.lock().counter() {
+            return Ok(value);
+        }
         let [even, odd] = Self::SLOTS;
-        Ok(Self::slot(even)?.max(Self::slot(odd)?))
+        let (even, odd) = clocked!(COUNT, (Self::slot(even), Self::slot(odd)));
+        let value = even?.max(odd?);
+        RECENT.lock().count(Some(value));
+        Ok(value)
     }
 
     fn increment(&self) -> Result<u64, PlatformError> {
         let next = self.read()?.checked_add(1).ok_or(PlatformError::Counter)?;
+        RECENT.lock().count(None);
         let [even, odd] = Self::SLOTS;
         let slot = if next % 2 == 0 { even } else { odd };
-        replace(COUNTER, slot, &next.to_be_bytes()).map_err(|_| PlatformError::Counter)?;
+        clocked!(STEP, replace(COUNTER, slot, &next.to_be_bytes()))
+            .map_err(|_| PlatformError::Counter)?;
+        RECENT.lock().count(Some(next));
         Ok(next)
     }
 }
 
+/// Names of all blobs that OP-TEE has for this image.
+fn all_names() -> optee_utee::Result<BTreeSet<BlobName>> {
+    let mut names = BTreeSet::new();
+    let mut objects = ObjectEnumHandle::allocate()?;
+    match objects.start(STORAGE_PRIVATE_REE) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::ItemNotFound => return Ok(names),
+        Err(error) => return Err(error),
+    }
+    let mut id = [0u8; OBJECT_ID_LEN_BYTES_MAX];
+    loop {
+        let len = match objects.get_next(None, &mut id) {
+            Ok(len) => usize::try_from(len).unwrap_or(0),
+            Err(error) if error.kind() == ErrorKind::ItemNotFound => return Ok(names),
+            Err(error) => return Err(error),
+        };
+        names.extend(id.get(..len).and_then(blob_name));
+    }
+}
+
+/// Names of all blobs, once they were listed: to list them, OP-TEE opens every object. Only this
+/// image writes them; the core lists them only to find what nothing names any more.
+static NAMES: spin::Mutex<Option<BTreeSet<BlobName>>> = spin::Mutex::new(None);
+/// Most names that are remembered.
+const NAMES_MAX: usize = 512;
+
+/// A command ended: the next one looks at storage anew.
+pub fn command_ended() {
+    *RECENT.lock() = Recent::new();
+}
+
+/// What the command that runs now has read and written.
+static RECENT: spin::Mutex<Recent> = spin::Mutex::new(Recent::new());
+
 /// Creates or replaces an object, atomically and durably.
-fn replace(storage: ObjectStorageConstants, id: &[u8], data: &[u8]) -> optee_utee::Result<()> {
+fn replace(
+    storage: ObjectStorageConstants,
+    id: &[u8],
+    data: &[u8],
+) -> optee_utee::Result<PersistentObject> {
     let flags = DataFlag::ACCESS_WRITE | DataFlag::OVERWRITE;
-    PersistentObject::create(storage, id, flags, None, data).map(drop)
+    PersistentObject::create(storage, id, flags, None, data)
 }
 
 fn storage(name: &BlobName, error: &Error) -> PlatformError {

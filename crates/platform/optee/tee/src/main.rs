@@ -11,6 +11,7 @@
 extern crate alloc;
 
 mod machine;
+mod recent;
 
 use alloc::vec::Vec;
 
@@ -41,6 +42,7 @@ fn create() -> Result<()> {
     let core = TeeImage::new(machine, Vec::from([key]), wall::log)
         .map_err(|_| failed("the core cannot start"))?;
     *CORE.lock() = Some(core);
+    machine::command_ended();
     Ok(())
 }
 
@@ -56,7 +58,15 @@ fn invoke(session: &mut Option<Link>, command: u32, params: &mut ParametersAny<'
     let link = session.as_mut().ok_or(ErrorKind::BadState)?;
     let mut core = CORE.lock();
     let core = core.as_mut().ok_or(ErrorKind::BadState)?;
-    wall::command(params, |read, room| core.command(link, command, read, room))
+    let run = || wall::command(params, |read, room| core.command(link, command, read, room));
+    #[cfg(feature = "measure")]
+    let run = || {
+        let clocks = &machine::CLOCKS;
+        wall::measure::command(command, &header::ta_heap, header::STACK, clocks, run)
+    };
+    let done = run();
+    machine::command_ended();
+    done
 }
 
 #[ta_close_session]
@@ -74,4 +84,6 @@ fn destroy() {
 mod header {
     #![allow(unsafe_code)] // Symbols that OP-TEE's loader reads.
     include!(concat!(env!("OUT_DIR"), "/user_ta_header.rs"));
+    #[cfg(feature = "measure")]
+    pub const STACK: usize = TA_STACK_SIZE as usize;
 }

@@ -12,6 +12,9 @@
 
 extern crate alloc;
 
+#[cfg(feature = "measure")]
+pub mod measure;
+
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::str::FromStr;
