@@ -43,10 +43,10 @@ impl Reports {
     pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(Position)) {
         for byte in bytes {
             if *byte == b'\n' {
-                if !self.overlong {
-                    if let Some(fix) = report(&self.line) {
-                        each(fix);
-                    }
+                if !self.overlong
+                    && let Some(fix) = report(&self.line)
+                {
+                    each(fix);
                 }
                 self.line.clear();
                 self.overlong = false;
