@@ -135,3 +135,32 @@ pub fn cmp_body(data: &[u8]) {
         let _ = std::hint::black_box(message.body().decode());
     }
 }
+round_trip!(
+    statement,
+    wire::rats::statement::Statement,
+    "Signed reading."
+);
+
+/// The receiver's two languages, as `teed`'s process reads them; the files themselves, so that no
+/// backend must be built here.
+mod gnss {
+    #[path = "../../../crates/platform/src/software/gnss/gpsd.rs"]
+    pub mod gpsd;
+    #[path = "../../../crates/platform/src/software/gnss/nmea.rs"]
+    pub mod nmea;
+}
+
+/// NMEA as it comes, and each line again with the checksum of what it has become; then gpsd's JSON.
+pub fn receiver(data: &[u8]) {
+    let (mut lines, mut fixes) = (gnss::nmea::Lines::default(), gnss::nmea::Fixes::default());
+    lines.feed(data, |line| {
+        let plausible = fixes.line(line).is_none_or(|fix| fix.is_plausible());
+        assert!(plausible, "a fix is of this planet");
+        let body = line.strip_prefix(b"$").unwrap_or(line);
+        let body = body.split(|byte| *byte == b'*').next().unwrap_or(body);
+        let sum = body.iter().fold(0u8, |sum, byte| sum ^ byte);
+        let right = [b"$", body, format!("*{sum:02X}").as_bytes()].concat();
+        assert!(fixes.line(&right).is_none_or(|fix| fix.is_plausible()));
+    });
+    gnss::gpsd::Reports::default().feed(data, |fix| assert!(fix.is_plausible()));
+}

@@ -270,7 +270,7 @@ fn next_item<R: BufRead>(reader: &mut R) -> io::Result<Option<(Item, u64)>> {
         }
         let Some((major, argument)) = head(reader, &mut item)? else {
             let whole = item.is_empty() && open.len() == 1;
-            return Ok((!whole).then(|| (Err("the last item is cut off, or not CBOR"), 0)));
+            return Ok((!whole).then_some((Err("the last item is cut off, or not CBOR"), 0)));
         };
         let longer = u64::try_from(item.len())
             .unwrap_or(u64::MAX)

@@ -357,11 +357,14 @@ impl NonceBook {
     }
 }
 
+/// What the CA said of a device, and when; nothing if it knows none.
+type Heard = (Instant, Arc<Option<DeviceView>>);
+
 /// The CA, asked for devices.
 struct Ca {
     client: Client,
     base: String,
-    known: Mutex<HashMap<Ueid, (Instant, Arc<Option<DeviceView>>)>>,
+    known: Mutex<HashMap<Ueid, Heard>>,
     keep: Duration,
 }
 
