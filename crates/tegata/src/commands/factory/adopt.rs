@@ -4,7 +4,7 @@
 //! and signs both for the servers (the manifest) and for the device (its record). It sees no
 //! secret of any device. Trusted: whoever brings the reports, to bring those of real devices.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tegata_authority::UnixSecs;
 use tegata_authority::factory::{Anchors as Believed, adopt_devices, sign_manifest};
@@ -32,7 +32,7 @@ pub fn run(args: &FactoryAdopt) -> Outcome<()> {
     let manifest_path = new_manifest(&args.out)?;
     let factory_key = open_factory_key(&config)?;
     let anchors = Anchors::read(&config)?;
-    let reports = args.reports.iter().map(read).collect::<Outcome<Vec<_>>>()?;
+    let reports = args.reports.iter().map(|path| read(path)).collect::<Outcome<Vec<_>>>()?;
     let now = now_secs();
     let model = args.model.as_deref().unwrap_or(&config.factory.model);
     let spec = batch_spec(&config, model, args.batch.as_deref(), SECURITY_LEVEL, now)?;
@@ -68,7 +68,7 @@ pub fn run(args: &FactoryAdopt) -> Outcome<()> {
     tell(&batch, &args.common)
 }
 
-fn read(path: &PathBuf) -> Outcome<VerifiedReport> {
+fn read(path: &Path) -> Outcome<VerifiedReport> {
     let max = u64::try_from(REPORT_LEN_BYTES_MAX).unwrap_or(u64::MAX);
     let bytes = files::read(path, max)?;
     verify_report(&AwsLc, &bytes).map_err(|e| {
