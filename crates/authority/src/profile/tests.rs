@@ -224,7 +224,7 @@ fn a_procedure_says_what_the_profile_says() {
     assert_eq!(procedure.san(&device()).unwrap().len(), 3);
     let mut changed = p.clone();
     changed.extended_key_usage.clear();
-    assert!(!changed.agrees_with(&procedure));
+    assert!(!changed.agrees_with(procedure));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! and signs both for the servers (the manifest) and for the device (its record). It sees no
 //! secret of any device. Trusted: whoever brings the reports, to bring those of real devices.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tegata_authority::UnixSecs;
 use tegata_authority::factory::{Anchors as Believed, adopt_devices, sign_manifest};
