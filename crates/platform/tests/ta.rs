@@ -377,12 +377,13 @@ fn an_endless_ta_is_cancelled_with_its_client() {
 }
 
 #[test]
-fn an_update_reaches_new_sessions() {
+fn an_update_ends_the_old_code_and_reaches_new_sessions() {
     let (world, teed) = World::running(true);
     let old = world.open(&teed);
     keep(&old, b"of version 1").unwrap();
     world.install(&teed, 2, false, None);
-    assert_eq!(echo(&old, b"still here").unwrap(), b"still here");
+    let dead = echo(&old, b"still here").unwrap_err();
+    assert_eq!(dead.code(), codes::TEEC_ERROR_TARGET_DEAD);
     let new = world.open(&teed);
     assert_eq!(kept(&new).unwrap(), b"of version 1");
 }
