@@ -141,18 +141,16 @@ fn invoke(
 ) -> Result<()> {
     wall::listen_for_cancellation();
     let host = session.as_mut().ok_or(ErrorKind::BadState)?;
-    let run = || wall::command(params, |read, room| host.command(command, read, room));
+    #[cfg_attr(feature = "measure", allow(unused_mut))] // Called here, or given away.
+    let mut run = || wall::command(params, |read, room| host.command(command, read, room));
+    #[cfg(not(feature = "measure"))]
+    let done = run();
     #[cfg(feature = "measure")]
-    let run = || {
-        wall::measure::command(
-            command,
-            &header::ta_heap,
-            header::STACK,
-            &[&CORE_CLOCK],
-            run,
-        )
+    let done = {
+        let clocks = &[&CORE_CLOCK];
+        wall::measure::command(command, &header::ta_heap, header::STACK, clocks, run)
     };
-    run()
+    done
 }
 
 #[ta_close_session]

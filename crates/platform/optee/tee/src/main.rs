@@ -58,13 +58,15 @@ fn invoke(session: &mut Option<Link>, command: u32, params: &mut ParametersAny<'
     let link = session.as_mut().ok_or(ErrorKind::BadState)?;
     let mut core = CORE.lock();
     let core = core.as_mut().ok_or(ErrorKind::BadState)?;
-    let run = || wall::command(params, |read, room| core.command(link, command, read, room));
+    #[cfg_attr(feature = "measure", allow(unused_mut))] // Called here, or given away.
+    let mut run = || wall::command(params, |read, room| core.command(link, command, read, room));
+    #[cfg(not(feature = "measure"))]
+    let done = run();
     #[cfg(feature = "measure")]
-    let run = || {
+    let done = {
         let clocks = &machine::CLOCKS;
         wall::measure::command(command, &header::ta_heap, header::STACK, clocks, run)
     };
-    let done = run();
     machine::command_ended();
     done
 }
