@@ -466,14 +466,17 @@ pub fn as_another_user(socket: &str, ta: &str) {
             .open_session(&ta, login, &mut Operation::empty())
             .unwrap();
         for command in [2, 3, 4, 5, 7, 8, 9] {
+            // As its owner would call it: anything else would be refused for its form.
             let mut operation = Operation::new([
                 Parameter::memref_input(b"web"),
-                if command == 4 {
-                    Parameter::None
-                } else {
-                    Parameter::memref_input([7; 32])
+                match command {
+                    2 | 3 | 5 => Parameter::memref_input([7; 32]),
+                    _ => Parameter::None,
                 },
-                Parameter::memref_output(8192),
+                match command {
+                    3 | 7 => Parameter::None,
+                    _ => Parameter::memref_output(8192),
+                },
                 Parameter::None,
             ]);
             let error = session.invoke(command, &mut operation).unwrap_err();
