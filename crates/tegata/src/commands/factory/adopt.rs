@@ -32,7 +32,11 @@ pub fn run(args: &FactoryAdopt) -> Outcome<()> {
     let manifest_path = new_manifest(&args.out)?;
     let factory_key = open_factory_key(&config)?;
     let anchors = Anchors::read(&config)?;
-    let reports = args.reports.iter().map(|path| read(path)).collect::<Outcome<Vec<_>>>()?;
+    let reports = args
+        .reports
+        .iter()
+        .map(|path| read(path))
+        .collect::<Outcome<Vec<_>>>()?;
     let now = now_secs();
     let model = args.model.as_deref().unwrap_or(&config.factory.model);
     let spec = batch_spec(&config, model, args.batch.as_deref(), SECURITY_LEVEL, now)?;
