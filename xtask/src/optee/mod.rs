@@ -31,9 +31,9 @@ pub struct Args {
     /// Where everything is built and kept; default: target/optee.
     #[arg(long)]
     work: Option<PathBuf>,
-    /// Only the tests whose names contain this.
-    #[arg(long)]
-    only: Option<String>,
+    /// Only the tests whose names contain this, or one of these with commas between.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
     /// Use this `tegata` instead of building the release.
     #[arg(long, value_name = "FILE")]
     tegata: Option<PathBuf>,
@@ -102,7 +102,7 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
                 tegata,
                 pki,
             },
-            args.only.as_deref(),
+            &args.only,
             args.keep,
         ),
         _ => {
