@@ -141,14 +141,7 @@ round_trip!(
     "Signed reading."
 );
 
-/// The receiver's two languages, as `teed`'s process reads them; the files themselves, so that no
-/// backend must be built here.
-mod gnss {
-    #[path = "../../../crates/platform/src/software/gnss/gpsd.rs"]
-    pub mod gpsd;
-    #[path = "../../../crates/platform/src/software/gnss/nmea.rs"]
-    pub mod nmea;
-}
+mod gnss;
 
 /// NMEA as it comes, and each line again with the checksum of what it has become; then gpsd's JSON.
 pub fn receiver(data: &[u8]) {
