@@ -292,11 +292,11 @@ impl TamServer {
         package: &[u8],
         now: UnixSecs,
     ) -> Result<ReleaseSummary, RoleError> {
-        self.register(package, &Availability::Nobody, now)
+        self.import_release(package, &Availability::Nobody, now)
     }
 
-    /// Registers a release package that no CA's notice came with, by this TAM's own operator: for
-    /// those whom `availability` names.
+    /// The same by this TAM's own operator: for those whom `availability` names if no CA's notice
+    /// came with the package.
     ///
     /// # Errors
     /// Why it is refused.
@@ -306,19 +306,10 @@ impl TamServer {
         availability: &Availability,
         now: UnixSecs,
     ) -> Result<ReleaseSummary, RoleError> {
-        self.register(package, availability, now)
-    }
-
-    fn register(
-        &self,
-        package: &[u8],
-        unless_told: &Availability,
-        now: UnixSecs,
-    ) -> Result<ReleaseSummary, RoleError> {
         let keys = self.role.trusted(Trust::Release)?;
         let verified = verify_package(self.role.provider.as_ref(), package, &keys)?;
         let told = verified.notice();
-        let rule = encoded(told.map_or(unless_told, |notice| notice.available()))?;
+        let rule = encoded(told.map_or(availability, |notice| notice.available()))?;
         let mut parts = verified.package().clone();
         // The ciphertext has a column of its own; the rest is small.
         let ciphertext = std::mem::take(&mut parts.ta_ciphertext);

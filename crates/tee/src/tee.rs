@@ -1,11 +1,12 @@
 //! [`Tee`]: one device's secure world, as `teed` and the OP-TEE image own it.
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::{CryptoError, PrivateKey, device_keys};
 use tegata_wire::ids::TaUuid;
+use tegata_wire::rpc::{Info, Stats, TrustedApp};
 
 use crate::anchors::TrustAnchors;
 use crate::attest;
@@ -181,6 +182,32 @@ impl<P: Platform> Tee<P> {
     /// [`TeeError`] if a record was tampered with.
     pub fn installed_list(&self) -> Result<Vec<TaRecord>, TeeError> {
         Ok(self.store()?.records()?)
+    }
+
+    /// What this TEE is, with the figures of the process around it.
+    ///
+    /// # Errors
+    /// [`TeeError`] if a record was tampered with.
+    pub fn info(&self, stats: Stats) -> Result<Info, TeeError> {
+        let trusted_apps = self.installed_list()?.into_iter().map(|record| TrustedApp {
+            ta: record.id.uuid,
+            release: record.release.to_string(),
+            sequence_number: record.sequence_number,
+            module_len_bytes: record.module_len_bytes,
+        });
+        let (identity, security) = (self.platform.identity(), self.platform.security());
+        Ok(Info {
+            ueid: identity.ueid.to_string(),
+            serial: identity.serial.clone(),
+            hwmodel: String::from_utf8_lossy(&identity.hwmodel).into_owned(),
+            version: security.version,
+            security_level: security.level.name().into(),
+            storage_root: security.storage_root,
+            anti_rollback_level: security.anti_rollback.level(),
+            missing: security.missing,
+            trusted_apps: trusted_apps.collect(),
+            stats,
+        })
     }
 
     /// The secure storage of a TA. The caller has established that it is that TA.

@@ -14,14 +14,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use tegata_tee::gp::consts::{TEE_ERROR_ACCESS_DENIED, TEE_ERROR_OUT_OF_MEMORY, TEE_SUCCESS};
-use tegata_tee::platform::Platform;
 use tegata_tee::session::{CallControl, Caller, ClientIdentity, Exclusive, SessionManager};
-use tegata_tee::teep::{Payloads, TeepOutcome};
 use tegata_tee::{Tee, TeeError};
-use tegata_wire::ids::{Digest, TaUuid};
+use tegata_wire::ids::TaUuid;
 use tegata_wire::rpc::{
     self, Answer, BROKER_FRAME_LEN_BYTES_MAX, Call, Contact, FRAME_LEN_BYTES_MAX, Info, Login,
-    ORIGIN_TEE, Param, Payload, Processed, RefusalCode, Reply, Request, Stats, TrustedApp, VERSION,
+    ORIGIN_TEE, Param, Payload, Processed, RefusalCode, Reply, Request, Stats, VERSION,
 };
 
 use super::frames::{self, FrameIoError};
@@ -212,64 +210,14 @@ impl Server {
             sessions: number(sessions),
             calls: load(&self.calls),
         };
-        let tee = self.tee.hold();
-        let trusted_apps = tee.installed_list()?.into_iter().map(|record| TrustedApp {
-            ta: record.id.uuid,
-            release: record.release.to_string(),
-            sequence_number: record.sequence_number,
-            module_len_bytes: record.module_len_bytes,
-        });
-        let trusted_apps = trusted_apps.collect();
-        let (identity, security) = (tee.platform().identity(), tee.platform().security());
-        Ok(Info {
-            ueid: identity.ueid.to_string(),
-            serial: identity.serial.clone(),
-            hwmodel: String::from_utf8_lossy(&identity.hwmodel).into_owned(),
-            version: security.version,
-            security_level: security.level.name().into(),
-            storage_root: security.storage_root,
-            anti_rollback_level: security.anti_rollback.level(),
-            missing: security.missing,
-            trusted_apps,
-            stats,
-        })
-    }
-
-    /// Which module each installed TA has.
-    fn measurements(&self) -> Result<HashMap<TaUuid, Digest>, TeeError> {
-        let records = self.tee.hold().installed_list()?;
-        Ok(records
-            .into_iter()
-            .map(|record| (record.id.uuid, record.root_manifest))
-            .collect())
+        self.tee.hold().info(stats)
     }
 
     fn process(&self, message: &[u8], payloads: Vec<Payload>) -> Result<Processed, TeeError> {
-        let before = self.measurements()?;
-        let payloads: Payloads = payloads
-            .into_iter()
-            .map(|payload| (payload.uri, payload.bytes))
-            .collect();
-        let outcome = self.tee.hold().handle_teep(message, &payloads)?;
-        let after = self.measurements()?;
-        // Instances of a release that is no longer the installed one take no new sessions.
-        for (ta, digest) in &before {
-            if after.get(ta) != Some(digest) {
-                tracing::info!(%ta, "a TA was updated or removed");
-                self.sessions.retire(ta);
-            }
-        }
-        for ta in after.keys().filter(|ta| !before.contains_key(ta)) {
-            tracing::info!(%ta, "a TA was installed");
-        }
-        Ok(match outcome {
-            TeepOutcome::Reply(message) => Processed::Reply(message),
-            TeepOutcome::NeedPayload { uri, max_bytes } => Processed::NeedPayload {
-                uri,
-                max_bytes: u64::try_from(max_bytes).unwrap_or(u64::MAX),
-            },
-            _ => Processed::Done,
-        })
+        self.sessions
+            .process_teep(&*self.tee, message, payloads, |ta, change| {
+                tracing::info!(%ta, "{change}");
+            })
     }
 }
 

@@ -22,7 +22,6 @@ mod host;
 mod provision;
 
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -31,8 +30,8 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 use tegata_crypto::PublicKey;
 use tegata_wire::cbor;
-use tegata_wire::ids::{Digest, SignerId, TaUuid, Ueid};
-use tegata_wire::rpc::{self, Answer, Call, Info, Processed, RefusalCode, Reply, Request, Stats};
+use tegata_wire::ids::{SignerId, TaUuid, Ueid};
+use tegata_wire::rpc::{self, Answer, Call, Info, RefusalCode, Reply, Request, Stats};
 use zeroize::Zeroizing;
 
 use crate::gp::consts::*;
@@ -43,7 +42,6 @@ use crate::platform::Platform;
 use crate::session::{
     Attached, ClientIdentity, Elsewhere, SessionLimits, SessionManager, SharedTee,
 };
-use crate::teep::{Payloads, TeepOutcome};
 use crate::{Tee, TeeError};
 
 pub use answers::{Failure, Kept};
@@ -293,7 +291,10 @@ impl<P: Platform + Send + Sync + 'static> TeeImage<P> {
             Request::UnrequestTa { ta } => contact(ready.tee.lock().unrequest_ta(&ta)?),
             Request::PolicyCheck => contact(ready.tee.lock().policy_check()),
             Request::Process { message, payloads } if payloads.len() <= rpc::PAYLOADS_MAX => {
-                Reply::Processed(ready.process(&message, payloads, self.log)?)
+                let log = self.log;
+                let changed = |ta: &TaUuid, change| log(&alloc::format!("TA {ta}: {change}"));
+                let sessions = &ready.sessions;
+                Reply::Processed(sessions.process_teep(&*ready.tee, &message, payloads, changed)?)
             }
             Request::ProcessError => {
                 ready.tee.lock().process_error();
@@ -308,35 +309,13 @@ impl<P: Platform + Send + Sync + 'static> TeeImage<P> {
 
     fn info(&self, ready: &Ready<P>) -> Result<Info, TeeError> {
         let tee = ready.tee.lock();
-        let trusted_apps = tee
-            .installed_list()?
-            .into_iter()
-            .map(|record| rpc::TrustedApp {
-                ta: record.id.uuid,
-                release: record.release.to_string(),
-                sequence_number: record.sequence_number,
-                module_len_bytes: record.module_len_bytes,
-            });
-        let trusted_apps = trusted_apps.collect();
-        let (identity, security) = (tee.platform().identity(), tee.platform().security());
         let hosts = u32::try_from(ready.sessions.counts().1).unwrap_or(u32::MAX);
-        Ok(Info {
-            ueid: identity.ueid.to_string(),
-            serial: identity.serial.clone(),
-            hwmodel: String::from_utf8_lossy(&identity.hwmodel).into_owned(),
-            version: security.version,
-            security_level: security.level.name().to_owned(),
-            storage_root: security.storage_root,
-            anti_rollback_level: security.anti_rollback.level(),
-            missing: security.missing,
-            trusted_apps,
-            stats: Stats {
-                uptime_secs: tee.platform().system_time_ms() / 1000,
-                workers: hosts,
-                sessions: hosts,
-                calls: self.calls,
-                ..Stats::default()
-            },
+        tee.info(Stats {
+            uptime_secs: tee.platform().system_time_ms() / 1000,
+            workers: hosts,
+            sessions: hosts,
+            calls: self.calls,
+            ..Stats::default()
         })
     }
 
@@ -389,50 +368,6 @@ impl<P: Platform + Send + Sync + 'static> TeeImage<P> {
             RefusalCode::Environment,
             "the TEE's machine failed; the log of the secure world says how".to_owned(),
         )
-    }
-}
-
-impl<P: Platform> Ready<P> {
-    /// Which release each installed TA has.
-    fn releases(&self) -> Result<BTreeMap<TaUuid, Digest>, TeeError> {
-        let records = self.tee.lock().installed_list()?;
-        Ok(records
-            .into_iter()
-            .map(|record| (record.id.uuid, record.root_manifest))
-            .collect())
-    }
-
-    fn process(
-        &self,
-        message: &[u8],
-        payloads: Vec<rpc::Payload>,
-        log: Log,
-    ) -> Result<Processed, TeeError> {
-        let before = self.releases()?;
-        let payloads: Payloads = payloads
-            .into_iter()
-            .map(|payload| (payload.uri, payload.bytes))
-            .collect();
-        let outcome = self.tee.lock().handle_teep(message, &payloads)?;
-        let after = self.releases()?;
-        // Instances of a release that is no longer the installed one lose its components.
-        for (ta, release) in &before {
-            if after.get(ta) != Some(release) {
-                log(&alloc::format!("TA {ta} was updated or removed"));
-                self.sessions.retire(ta);
-            }
-        }
-        for ta in after.keys().filter(|ta| !before.contains_key(*ta)) {
-            log(&alloc::format!("TA {ta} was installed"));
-        }
-        Ok(match outcome {
-            TeepOutcome::Reply(message) => Processed::Reply(message),
-            TeepOutcome::NeedPayload { uri, max_bytes } => Processed::NeedPayload {
-                uri,
-                max_bytes: u64::try_from(max_bytes).unwrap_or(u64::MAX),
-            },
-            TeepOutcome::Done => Processed::Done,
-        })
     }
 }
 

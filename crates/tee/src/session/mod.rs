@@ -20,6 +20,7 @@ pub mod launch;
 mod control;
 mod locks;
 mod services;
+mod teep;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -42,6 +43,7 @@ pub use launch::{
 };
 use locks::ObjectLocks;
 use services::{InstanceServices, Running, owner_of};
+pub use teep::TaChange;
 
 /// Who calls, as the backend found out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -146,8 +146,7 @@ pub fn release(args: &TaRelease) -> Outcome<()> {
 /// # Errors
 /// As [`release`]. A release that was cut but not published is published by `tegata ta publish`.
 pub fn cut_and_publish(config: &Config, order: &Order<'_>) -> Outcome<Released> {
-    let (mut released, issuer) = cut(config, order)?;
-    let digest = find(&issuer.role().store, &released.digest)?;
+    let (mut released, issuer, digest) = cut(config, order)?;
     hand_over(config, &issuer, &digest).map_err(|fault| Fault {
         mend: format!(
             "{} The release is cut; hand it over with `tegata ta publish --config {} --release {} \
@@ -163,7 +162,7 @@ pub fn cut_and_publish(config: &Config, order: &Order<'_>) -> Outcome<Released> 
     Ok(released)
 }
 
-fn cut(config: &Config, order: &Order<'_>) -> Outcome<(Released, Issuer)> {
+fn cut(config: &Config, order: &Order<'_>) -> Outcome<(Released, Issuer, ReleaseDigest)> {
     let rule = availability(order.available)?;
     let module = match order.wasm {
         Some(path) => read_module(path)?,
@@ -218,7 +217,7 @@ fn cut(config: &Config, order: &Order<'_>) -> Outcome<(Released, Issuer)> {
         available: rule.to_string(),
         published: false,
     };
-    Ok((released, issuer))
+    Ok((released, issuer, cut.digest))
 }
 
 fn availability(text: &str) -> Outcome<Availability> {
