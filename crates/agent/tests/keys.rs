@@ -13,7 +13,8 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use tegata_agent::enrol::{self, EnrolError, Step, command};
-use tegata_agent::keys::{KeyState, Keys, KeysError};
+use tegata_agent::keys::{KeysError, certificate, sign};
+use tegata_client::keys::{KeyEntry, KeyError, KeyState, Keys};
 use tegata_client::{Context, Error, Login, Origin, TaUuid, codes};
 use tegata_wire::cbor::{self, Value};
 use tegata_wire::rpc::{
@@ -114,7 +115,8 @@ fn ta(request: &Request) -> Reply {
             raw.extend([0x01; 32]);
             operation(0, Some(raw))
         }
-        command::GET_CERTIFICATE => operation(0, Some(b"-----BEGIN CERTIFICATE-----\nx".to_vec())),
+        // Two values in DER: leaf and issuer.
+        command::GET_CERTIFICATE => operation(0, Some(b"\x30\x01a\x30\x01b".to_vec())),
         other => panic!("command {other}"),
     }
 }
@@ -123,8 +125,8 @@ fn ta(request: &Request) -> Reply {
 fn a_key_signs_lists_and_shows_its_certificate() {
     let dir = tempfile::tempdir().unwrap();
     let tee = tee(dir.path(), ta);
-    let keys = Keys::open(&tee, &TA, Login::User).unwrap();
-    let signature = keys.sign("web", b"hello").unwrap();
+    let keys = Keys::new(tee, Some(TA), Login::User, 1);
+    let signature = sign(&keys, "web", b"hello").unwrap();
     assert_eq!(signature.algorithm, "ecdsa-with-SHA256");
     // SEQUENCE of two INTEGERs; the first needs a zero in front.
     let mut der = vec![0x30, 0x45, 0x02, 0x21, 0x00];
@@ -133,13 +135,15 @@ fn a_key_signs_lists_and_shows_its_certificate() {
     der.extend([0x01; 32]);
     assert_eq!(signature.bytes, der);
     let listed = keys.list().unwrap();
-    let expected = [
-        ("web".to_owned(), KeyState::Installed),
-        ("次".to_owned(), KeyState::Requested),
-    ];
+    let expected =
+        [("web", KeyState::Installed), ("次", KeyState::Requested)].map(|(label, state)| {
+            let label = label.to_owned();
+            KeyEntry { label, state }
+        });
     assert_eq!(listed, expected);
-    assert!(keys.certificate("web").unwrap().contains("BEGIN"));
-    let error = keys.sign("other", b"hello").unwrap_err();
+    let pem = certificate(&keys, "web").unwrap();
+    assert_eq!(pem.matches("-----BEGIN CERTIFICATE-----\n").count(), 2);
+    let error = sign(&keys, "other", b"hello").unwrap_err();
     assert!(matches!(error, KeysError::NoKey { .. }), "{error}");
     assert!(error.to_string().contains("another user"));
 }
@@ -154,10 +158,11 @@ fn answers_that_are_not_right_are_refused() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         let tee = tee(dir.path(), move |_| operation(0, Some(answer.clone())));
-        let keys = Keys::open(&tee, &TA, Login::User).unwrap();
-        assert!(matches!(keys.list(), Err(KeysError::Answer(_))));
-        assert!(matches!(keys.sign("web", b"x"), Err(KeysError::Answer(_))));
-        assert!(matches!(keys.certificate("web"), Err(KeysError::Answer(_))));
+        let keys = Keys::new(tee, Some(TA), Login::User, 1);
+        assert!(matches!(keys.list(), Err(KeyError::Answer(_))));
+        let answer = |error| matches!(error, KeysError::Key(KeyError::Answer(_)));
+        assert!(answer(sign(&keys, "web", b"x").unwrap_err()));
+        assert!(answer(certificate(&keys, "web").unwrap_err()));
     }
 }
 

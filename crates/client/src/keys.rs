@@ -37,6 +37,17 @@ pub enum KeyState {
 }
 
 impl KeyState {
+    /// Stable name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Received => "received",
+            Self::Installed => "installed",
+            Self::Renewing => "renewing",
+        }
+    }
+
     /// True if key and certificate can be used.
     #[must_use]
     pub const fn is_usable(self) -> bool {

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
+use tegata_client::keys::{KeyEntry, Keys};
 use tegata_client::{Context, Login};
 
 use super::{Cli, CliError, print_json, read_in, which_ta, write_out};
 use crate::config::{Config, login};
-use crate::keys::Keys;
+use crate::keys::{self, KeysError};
 
 /// Whose keys, and in which TA.
 #[derive(Debug, Args)]
@@ -51,13 +52,14 @@ pub(super) struct Certificate {
 
 fn open(config: &Config, tee: &Context, caller: &Caller) -> Result<Keys, CliError> {
     let ta = which_ta(config, tee, caller.ta.as_ref())?;
-    Ok(Keys::open(tee, &ta, caller.login.unwrap_or(config.login))?)
+    let login = caller.login.unwrap_or(config.login);
+    Ok(Keys::new(tee.clone(), Some(ta), login, 1))
 }
 
 pub(super) fn sign(cli: &Cli, config: &Config, tee: &Context, args: &Sign) -> Result<(), CliError> {
     let content = read_in(&args.input, INPUT_LEN_BYTES_MAX)?;
-    let keys = open(config, tee, &args.caller)?;
-    let signature = keys.sign(&args.label, &content)?;
+    let caller = open(config, tee, &args.caller)?;
+    let signature = keys::sign(&caller, &args.label, &content)?;
     write_out(&args.out, &signature.bytes)?;
     if cli.json {
         print_json(&json!({
@@ -76,7 +78,8 @@ pub(super) fn certificate(
     tee: &Context,
     args: &Certificate,
 ) -> Result<(), CliError> {
-    let pem = open(config, tee, &args.caller)?.certificate(&args.label)?;
+    let caller = open(config, tee, &args.caller)?;
+    let pem = keys::certificate(&caller, &args.label)?;
     if let Some(path) = &args.out {
         write_out(path, pem.as_bytes())?;
     }
@@ -96,15 +99,16 @@ pub(super) fn list(
     tee: &Context,
     args: &Caller,
 ) -> Result<(), CliError> {
-    let labels = open(config, tee, args)?.list()?;
-    for (label, state) in &labels {
+    let entries = open(config, tee, args)?.list();
+    let entries = entries.map_err(KeysError::from)?;
+    for KeyEntry { label, state } in &entries {
         if cli.json {
             print_json(&json!({ "event": "key", "label": label, "state": state.name() }));
         } else {
             println!("{label:<24} {}", state.name());
         }
     }
-    if labels.is_empty() && !cli.json {
+    if entries.is_empty() && !cli.json {
         println!("this caller has no keys");
     }
     Ok(())
