@@ -16,6 +16,9 @@
 //!
 //! Spec: PKCS #11 Cryptographic Token Interface Base Specification 3.1.
 #![warn(missing_docs)]
+// Other people's programs load this library: a fault of it must not end them.
+#[cfg(not(panic = "unwind"))]
+compile_error!("tegata-pkcs11 catches panics at its wall: build it with panic = \"unwind\"");
 
 mod config;
 mod key;

@@ -2,6 +2,7 @@
 //! pointers.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -85,7 +86,8 @@ impl Module {
         }
         let configs = config::load(env).map_err(|error: ConfigError| {
             // The caller learns a number only; whoever set it up wants to know what is wrong.
-            eprintln!("tegata-pkcs11: {error}");
+            // Not `eprintln!`, which panics in a program whose standard error is broken.
+            let _ = writeln!(std::io::stderr(), "tegata-pkcs11: {error}");
             rv!(CKR_GENERAL_ERROR)
         })?;
         let tokens = configs

@@ -5,8 +5,8 @@
 //! crate turns C's structures into calls of [`tegata_client`] and back.
 //!
 //! Invariants: C holds handles, so a structure that was never initialized, or whose object has
-//! ended, is refused and not followed. A panic ends at the boundary (where the build unwinds; a
-//! release aborts the process). Only memory that C names is touched, and only within the call.
+//! ended, is refused and not followed. A panic ends at the boundary. Only memory that C names is
+//! touched, and only within the call.
 //!
 //! Deliberately absent: sharing of memory; extensions of one implementation, such as memory by file
 //! descriptor; TEEs other than those that listen on a socket.
@@ -14,6 +14,9 @@
 //! Not trusted by anybody: this runs in the client. The TEE believes nothing it says.
 #![allow(unsafe_code)] // The wall to C: each use says why it is sound.
 #![warn(missing_docs)]
+// Other people's programs load this library: a fault of it must not end them.
+#[cfg(not(panic = "unwind"))]
+compile_error!("tegata-teec catches panics at its boundary: build it with panic = \"unwind\"");
 
 mod abi;
 mod memory;

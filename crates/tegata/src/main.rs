@@ -35,6 +35,7 @@ use cli::{CaCommand, Cli, Command, Device, FactoryCommand, Ta};
 use fault::Outcome;
 
 fn main() -> ExitCode {
+    end_at_panic();
     // A sandboxed worker of the TEE process is this same file started again: it must do nothing
     // else, not even parse the command line.
     #[cfg(feature = "demo")]
@@ -51,6 +52,16 @@ fn main() -> ExitCode {
             ExitCode::from(fault.exit)
         }
     }
+}
+
+/// A panic is a fault of this program, and ends it: what the thread held is in nobody's hands, and
+/// no other thread may go on with it. Whoever supervises the process starts it anew.
+fn end_at_panic() {
+    let say = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        say(panic);
+        std::process::abort();
+    }));
 }
 
 fn run(command: Command) -> Outcome<ExitCode> {

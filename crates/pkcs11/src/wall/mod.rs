@@ -65,8 +65,8 @@ fn module_to_initialize() -> &'static Module {
 
 /// Runs a function of the library: no panic leaves it.
 ///
-/// In builds with `panic = "abort"` there is nothing to catch; the lints of this workspace keep
-/// panics out of the code.
+/// A fault here is answered and not the end of the program that loaded this library: see the
+/// condition at the top of the crate.
 fn enter(work: impl FnOnce() -> Result<()>) -> ck::CK_RV {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(())) => ck::CKR_OK,
