@@ -14,6 +14,8 @@ use crate::operation::Canceller;
 pub(crate) mod image;
 mod socket;
 
+#[cfg(feature = "optee")]
+pub(crate) use socket::FileId;
 use socket::SocketConnection;
 pub use socket::short_socket_path;
 
@@ -77,11 +79,12 @@ impl Connection {
         }
     }
 
-    /// From now on the connection is another's too: dropping this ends nothing. A socket is closed
-    /// by the kernel when nobody holds it any more, and needs no word.
+    /// From now on the connection is another's too: dropping this ends nothing, and closes no
+    /// descriptor that means another file by now. The TEE hears of it from the kernel when nobody
+    /// holds the connection any more.
     pub(crate) fn let_go(&mut self) {
         match self {
-            Self::Socket(_) => {}
+            Self::Socket(connection) => connection.let_go(),
             #[cfg(feature = "optee")]
             Self::OpTee(connection) => connection.let_go(),
         }

@@ -8,6 +8,7 @@
 //! a pointer to our memory only for the time of one call.
 #![allow(unsafe_code)]
 
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::ptr;
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -17,8 +18,8 @@ use optee_teec_sys as sys;
 use tegata_wire::ids::TaUuid;
 use tegata_wire::rpc::{Login, OPTEE_HOST_UUID, OPTEE_TEE_UUID};
 
-use crate::connection::Purpose;
 use crate::connection::image::{Image, ImageError, mend_open, mend_reach};
+use crate::connection::{FileId, Purpose};
 use crate::error::{Error, Origin};
 use crate::operation::Canceller;
 
@@ -30,6 +31,8 @@ pub(crate) struct TeecSession {
     session: *mut sys::TEEC_Session,
     /// False once it is not ours to close.
     ours: bool,
+    /// Which file the context's descriptor meant when it was made.
+    file: Option<FileId>,
 }
 
 // SAFETY: the library is not bound to threads: both structures are plain data and a file
@@ -89,10 +92,12 @@ impl TeecSession {
                 mend: mend_open(code, &image.to_string()),
             });
         }
+        let file = context.file();
         Ok(Self {
             context: context.keep(),
             session,
             ours: true,
+            file,
         })
     }
 }
@@ -108,7 +113,15 @@ impl Drop for TeecSession {
             }
             drop(Box::from_raw(self.session));
         }
-        drop(Context(self.context));
+        let context = Context(self.context);
+        if self.ours || (self.file.is_some() && context.file() == self.file) {
+            drop(context);
+        } else {
+            // Somebody closed the context's descriptor, as programs do after a fork, and its
+            // number means another file now. To finalize the context would close that one.
+            // SAFETY: it comes from `Box::into_raw`, and nobody uses it any more.
+            drop(unsafe { Box::from_raw(context.keep()) });
+        }
     }
 }
 
@@ -137,6 +150,12 @@ impl Context {
             origin: Origin::Api,
             mend: mend_reach(Path::new(DEVICE)),
         })
+    }
+
+    /// Which file the library's descriptor means; `None` if it is closed.
+    fn file(&self) -> Option<FileId> {
+        // SAFETY: the context was initialized; its descriptor is looked at, no more.
+        FileId::of(unsafe { BorrowedFd::borrow_raw((*self.0).imp.fd) })
     }
 
     /// The pointer, which the caller now has to finalize.

@@ -1,12 +1,15 @@
 //! A connection over the socket of `teed`: frames, numbers of calls, time-outs.
 
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tegata_wire::rpc::{
     self, Answer, BROKER_FRAME_LEN_BYTES_MAX, Call, FRAME_LEN_BYTES_MAX, Reply, Request, VERSION,
 };
@@ -18,6 +21,8 @@ use crate::operation::Canceller;
 /// A connection that has said hello.
 pub(crate) struct SocketConnection {
     stream: Arc<UnixStream>,
+    /// Which file the descriptor meant when it was made.
+    file: Option<FileId>,
     next: u64,
     /// True once bytes may be missing in between: nothing more can be read.
     broken: bool,
@@ -30,8 +35,12 @@ impl SocketConnection {
             source,
         };
         let (short, _dir) = short_socket_path(path).map_err(unreachable)?;
-        let stream = UnixStream::connect(short).map_err(unreachable)?;
+        let stream = connect(&short, timeout).map_err(|errno| match errno {
+            Errno::AGAIN => Error::TimedOut,
+            errno => unreachable(errno.into()),
+        })?;
         let mut connection = Self {
+            file: FileId::of(&stream),
             stream: Arc::new(stream),
             next: 0,
             broken: false,
@@ -39,6 +48,16 @@ impl SocketConnection {
         match connection.call(Request::Hello { version: VERSION }, timeout)? {
             Reply::Hello { version: VERSION } => Ok(connection),
             other => Err(unexpected(other)),
+        }
+    }
+
+    /// The socket is closed when this is dropped, and needs no word; unless somebody closed it
+    /// already, as programs do with all descriptors after a fork, and the number means another
+    /// file now: that one stays open.
+    pub(crate) fn let_go(&mut self) {
+        if self.file.is_none() || FileId::of(&*self.stream) != self.file {
+            // Counted once too often, the stream is never closed.
+            std::mem::forget(Arc::clone(&self.stream));
         }
     }
 
@@ -139,6 +158,39 @@ impl SocketConnection {
     }
 }
 
+/// A file, whatever numbers are its descriptors.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileId(rustix::fs::Dev, u64);
+
+impl FileId {
+    /// `None` if the descriptor is closed.
+    pub(crate) fn of(file: impl AsFd) -> Option<Self> {
+        let stat = rustix::fs::fstat(file).ok()?;
+        Some(Self(stat.st_dev, stat.st_ino))
+    }
+}
+
+/// Connects. `AGAIN` if the TEE takes no connection within `timeout`: its queue is full, and to
+/// wait for a place in it would last as long as the TEE is stuck.
+fn connect(path: &Path, timeout: Duration) -> rustix::io::Result<UnixStream> {
+    let deadline = Instant::now() + timeout;
+    let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
+    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+    let address = SocketAddrUnix::new(path)?;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Errno::AGAIN);
+        }
+        set_socket_timeout(&socket, Timeout::Send, Some(left))?;
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) => return Ok(socket.into()),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
 /// Asks the TEE to cancel a call. Nothing else is sent on this connection before the call has
 /// ended, so the frame cannot fall into another one.
 fn cancel(stream: &UnixStream, call: u64) {
@@ -180,3 +232,6 @@ pub fn short_socket_path(path: &Path) -> std::io::Result<(PathBuf, Option<OwnedF
 
 /// The kernel's limit for the address of a Unix socket, without its final zero.
 const SOCKET_PATH_LEN_MAX: usize = 107;
+
+#[cfg(test)]
+mod tests;
