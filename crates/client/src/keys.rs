@@ -80,12 +80,30 @@ pub enum KeyError {
         /// Number of TAs.
         installed: usize,
     },
+    /// The TEE opens no other session now, and none of this caller's own is about to be free.
+    #[error("the TEE is at a limit of its sessions or workers: try again when others have ended")]
+    NoRoom(#[source] Error),
     /// The TEE or the TA did not do its part.
     #[error(transparent)]
     Tee(#[from] Error),
     /// The TA answered with something that is not what it should be.
     #[error("the TA's answer is not right: {0}")]
     Answer(&'static str),
+}
+
+impl KeyError {
+    /// True if the TA that keeps the keys is not installed: nobody has keys then.
+    #[must_use]
+    pub const fn is_without_ta(&self) -> bool {
+        matches!(
+            self,
+            Self::WhichTa { installed: 0 }
+                | Self::Tee(Error::Returned {
+                    code: codes::TEEC_ERROR_ITEM_NOT_FOUND,
+                    origin: Origin::Tee,
+                })
+        )
+    }
 }
 
 impl From<CborError> for KeyError {
@@ -110,10 +128,30 @@ pub struct Keys {
 #[derive(Default)]
 struct Pool {
     idle: Vec<Session>,
-    /// Sessions that exist, idle or at work.
-    open: usize,
-    /// The TA, once it is known.
+    /// Sessions at work, and those that are being opened.
+    at_work: usize,
+    /// The TA that was found, where none was named.
     ta: Option<TaUuid>,
+}
+
+/// A place among the sessions at work. It is free again however the work ends, by a panic too:
+/// otherwise others would wait for it for ever.
+struct Seat<'a>(&'a Keys);
+
+impl Seat<'_> {
+    /// The session is good for the next call.
+    fn keep(self, session: Session) {
+        self.0.lock().idle.push(session);
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        let mut pool = self.0.lock();
+        pool.at_work = pool.at_work.saturating_sub(1);
+        drop(pool);
+        self.0.returned.notify_one();
+    }
 }
 
 impl Keys {
@@ -201,28 +239,30 @@ impl Keys {
     pub fn ecdh(&self, label: &str, spki_der: &[u8], peer: &[u8]) -> Result<Vec<u8>, KeyError> {
         let peer = Parameter::memref_input(peer);
         self.call(label, |session| {
-            let used = invoke(session, command::AGREE, label, peer.clone())?;
-            // Keys of a label follow each other and never come back: the key that serves now
-            // served a moment ago too.
-            let which = Parameter::ValueInput(CURRENT_KEY, 0);
-            if invoke(session, command::GET_PUBLIC_KEY, label, which)? == spki_der {
-                Ok(used)
-            } else {
-                Err(Error::Returned {
-                    code: codes::TEEC_ERROR_ITEM_NOT_FOUND,
-                    origin: Origin::Api,
-                })
-            }
+            let serves = || {
+                let which = Parameter::ValueInput(CURRENT_KEY, 0);
+                if invoke(session, command::GET_PUBLIC_KEY, label, which)? == spki_der {
+                    Ok(())
+                } else {
+                    Err(Error::Returned {
+                        code: codes::TEEC_ERROR_ITEM_NOT_FOUND,
+                        origin: Origin::Api,
+                    })
+                }
+            };
+            // Keys of a label follow each other and never come back: one that served before and
+            // after served in between. Before alone it may have gone, after alone have come.
+            serves()?;
+            let secret = invoke(session, command::AGREE, label, peer.clone())?;
+            serves()?;
+            Ok(secret)
         })
     }
 
     /// Closes the sessions that nobody uses now.
     pub fn release(&self) {
-        let idle = {
-            let mut pool = self.lock();
-            pool.open = pool.open.saturating_sub(pool.idle.len());
-            std::mem::take(&mut pool.idle)
-        };
+        let idle = std::mem::take(&mut self.lock().idle);
+        // Without the lock: it speaks to the TEE.
         drop(idle);
         self.returned.notify_all();
     }
@@ -236,7 +276,7 @@ impl Keys {
             Err(std::sync::TryLockError::WouldBlock) => None,
         };
         for session in pool.into_iter().flat_map(|mut pool| {
-            pool.open = 0;
+            pool.at_work = 0;
             std::mem::take(&mut pool.idle)
         }) {
             session.abandon();
@@ -250,10 +290,10 @@ impl Keys {
         work: impl Fn(&Session) -> Result<T, Error>,
     ) -> Result<T, KeyError> {
         loop {
-            let (session, was_idle) = self.take()?;
+            let (seat, session, was_idle) = self.take()?;
             let error = match work(&session) {
                 Ok(done) => {
-                    self.put(session);
+                    seat.keep(session);
                     return Ok(done);
                 }
                 Err(error) => error,
@@ -262,11 +302,11 @@ impl Keys {
             let answered = matches!(&error, Error::Returned { code, .. }
                 if *code != codes::TEEC_ERROR_TARGET_DEAD);
             if answered {
-                self.put(session);
+                seat.keep(session);
             } else {
-                self.lost(session);
-                if was_idle {
-                    // The TEE was started anew, or its TA, since the session was last used.
+                session.abandon();
+                drop(seat);
+                if was_idle && was_gone(&error) {
                     continue;
                 }
             }
@@ -279,66 +319,105 @@ impl Keys {
         }
     }
 
-    /// A session, and whether it was used before. Waits while as many as are allowed are at work.
-    fn take(&self) -> Result<(Session, bool), KeyError> {
+    /// A session, and whether it was used before. Waits while as many as are allowed, or as the
+    /// TEE has room for, are at work.
+    fn take(&self) -> Result<(Seat<'_>, Session, bool), KeyError> {
         let mut pool = self.lock();
-        let known = loop {
+        loop {
             if let Some(session) = pool.idle.pop() {
-                return Ok((session, true));
+                pool.at_work += 1;
+                return Ok((Seat(self), session, true));
             }
-            if pool.open < self.sessions_max {
-                pool.open += 1;
-                break pool.ta.or(self.ta);
+            if pool.at_work < self.sessions_max {
+                pool.at_work += 1;
+                let found = pool.ta;
+                drop(pool);
+                let seat = Seat(self);
+                let error = match self.open(found) {
+                    Ok(session) => return Ok((seat, session, false)),
+                    Err(error) => error,
+                };
+                pool = self.lock();
+                let others = pool.at_work > 1 || !pool.idle.is_empty();
+                if matches!(error, KeyError::NoRoom(_)) && others {
+                    // Nothing became free: nobody is woken, who would only try the same.
+                    std::mem::forget(seat);
+                    pool.at_work = pool.at_work.saturating_sub(1);
+                } else {
+                    // The TA that was found may have been removed, and another one installed.
+                    let again = error.is_without_ta() && found.is_some();
+                    if again && pool.ta == found {
+                        pool.ta = None;
+                    }
+                    drop(pool);
+                    drop(seat);
+                    if !again {
+                        return Err(error);
+                    }
+                    pool = self.lock();
+                    continue;
+                }
+                if !pool.idle.is_empty() {
+                    continue;
+                }
             }
             pool = self
                 .returned
                 .wait(pool)
                 .unwrap_or_else(PoisonError::into_inner);
-        };
-        drop(pool);
-        self.open(known)
-            .map(|session| (session, false))
-            .inspect_err(|_| self.gone())
+        }
     }
 
-    fn open(&self, known: Option<TaUuid>) -> Result<Session, KeyError> {
-        let ta = match known {
-            Some(ta) => ta,
-            None => match self.context.info()?.trusted_apps.as_slice() {
-                [only] => only.ta,
+    /// A new session with the TA that was named, or `found` before, or is the only one.
+    fn open(&self, found: Option<TaUuid>) -> Result<Session, KeyError> {
+        let opened = self.ta.or(found).map_or_else(
+            || match self.context.info()?.trusted_apps.as_slice() {
+                [only] => Ok(only.ta),
                 several => {
                     let installed = several.len();
-                    return Err(KeyError::WhichTa { installed });
+                    Err(KeyError::WhichTa { installed })
                 }
             },
-        };
-        let session = self
-            .context
-            .open_session(&ta, self.login, &mut Operation::empty())?;
-        self.lock().ta = Some(ta);
-        Ok(session)
-    }
-
-    fn put(&self, session: Session) {
-        self.lock().idle.push(session);
-        self.returned.notify_one();
-    }
-
-    fn lost(&self, session: Session) {
-        session.abandon();
-        self.gone();
-    }
-
-    fn gone(&self) {
-        let mut pool = self.lock();
-        pool.open = pool.open.saturating_sub(1);
-        drop(pool);
-        self.returned.notify_one();
+            Ok,
+        );
+        let opened = opened.and_then(|ta| {
+            let no_params = &mut Operation::empty();
+            let session = self.context.open_session(&ta, self.login, no_params)?;
+            if self.ta.is_none() {
+                self.lock().ta = Some(ta);
+            }
+            Ok(session)
+        });
+        opened.map_err(|error| match error {
+            KeyError::Tee(error) if is_limit(&error) => KeyError::NoRoom(error),
+            other => other,
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// True if a session that was idle turned out to be gone: the TEE was started anew, or its TA,
+/// since it was last used. A call that timed out is not one of these: it was heard, and may be
+/// running.
+fn was_gone(error: &Error) -> bool {
+    match error {
+        Error::Closed | Error::Socket(_) => true,
+        Error::Returned { code, .. } | Error::OpTee { code, .. } => {
+            *code == codes::TEEC_ERROR_TARGET_DEAD
+        }
+        _ => false,
+    }
+}
+
+/// True if the TEE has no room for a session now.
+const fn is_limit(error: &Error) -> bool {
+    matches!(
+        error.code(),
+        codes::TEEC_ERROR_BUSY | codes::TEEC_ERROR_OUT_OF_MEMORY
+    )
 }
 
 /// One command about a label; what it puts out.
@@ -417,3 +496,6 @@ const KEY_ROOM_LEN_BYTES: u32 = 256;
 const LABELS_MAX: usize = 4096;
 /// Most certificates of one label.
 const CHAIN_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests;

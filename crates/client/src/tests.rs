@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tegata_wire::rpc::{
@@ -12,31 +13,39 @@ use tegata_wire::rpc::{
 
 use super::*;
 
-/// A TEE that answers each call with what `play` makes of it; `None` closes the connection.
-fn tee(play: impl Fn(&Request, &mut UnixStream) -> Option<Reply> + Send + 'static) -> PathBuf {
+/// A TEE that answers each call with what `play` makes of it; `None` closes the connection. Each
+/// connection has a thread.
+pub(crate) fn tee(
+    play: impl Fn(&Request, &mut UnixStream) -> Option<Reply> + Send + Sync + 'static,
+) -> PathBuf {
     let dir = tempfile::tempdir().unwrap().keep();
     let path = dir.join("teed.sock");
     let listener = UnixListener::bind(&path).unwrap();
+    let play = Arc::new(play);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            while let Some(call) = read(&mut stream) {
-                let reply = match &call.request {
-                    Request::Hello { .. } => Some(Reply::Hello {
-                        version: rpc::VERSION,
-                    }),
-                    request => play(request, &mut stream),
-                };
-                let Some(reply) = reply else { break };
-                let answer = Answer { id: call.id, reply };
-                let frame = rpc::frame(&answer, FRAME_LEN_BYTES_MAX).unwrap();
-                if stream.write_all(&frame).is_err() {
-                    break;
-                }
-            }
+            let (stream, play) = (stream.unwrap(), Arc::clone(&play));
+            std::thread::spawn(move || serve(stream, &*play));
         }
     });
     path
+}
+
+fn serve(mut stream: UnixStream, play: &dyn Fn(&Request, &mut UnixStream) -> Option<Reply>) {
+    while let Some(call) = read(&mut stream) {
+        let reply = match &call.request {
+            Request::Hello { .. } => Some(Reply::Hello {
+                version: rpc::VERSION,
+            }),
+            request => play(request, &mut stream),
+        };
+        let Some(reply) = reply else { break };
+        let answer = Answer { id: call.id, reply };
+        let frame = rpc::frame(&answer, FRAME_LEN_BYTES_MAX).unwrap();
+        if stream.write_all(&frame).is_err() {
+            break;
+        }
+    }
 }
 
 fn read(stream: &mut UnixStream) -> Option<Call> {
@@ -47,7 +56,7 @@ fn read(stream: &mut UnixStream) -> Option<Call> {
     rpc::content(&content).ok()
 }
 
-fn returned(code: u32, origin: u32, session: u32) -> Reply {
+pub(crate) fn returned(code: u32, origin: u32, session: u32) -> Reply {
     Reply::Operation {
         code,
         origin,
@@ -56,7 +65,7 @@ fn returned(code: u32, origin: u32, session: u32) -> Reply {
     }
 }
 
-fn opened(request: &Request) -> Option<Reply> {
+pub(crate) fn opened(request: &Request) -> Option<Reply> {
     match request {
         Request::OpenSession { .. } => Some(returned(0, ORIGIN_TRUSTED_APP, 7)),
         Request::CloseSession { .. } => Some(Reply::Done),
@@ -64,7 +73,7 @@ fn opened(request: &Request) -> Option<Reply> {
     }
 }
 
-const TA: TaUuid = TaUuid([1; 16]);
+pub(crate) const TA: TaUuid = TaUuid([1; 16]);
 
 #[test]
 fn parameters_go_in_and_come_back() {
@@ -296,7 +305,7 @@ fn a_program_without_op_tee_says_so() {
     assert!(!error.is_retryable());
 }
 
-fn output(bytes: &[u8]) -> Reply {
+pub(crate) fn output(bytes: &[u8]) -> Reply {
     let mut params: [ParamOut; 4] = Default::default();
     params[2] = ParamOut::Memref {
         buffer: bytes.to_vec(),
