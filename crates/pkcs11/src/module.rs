@@ -9,15 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cryptoki_sys as ck;
 use der::Decode;
 use der::asn1::OctetStringRef;
-use tegata_client::Info;
+use tegata_client::{Info, TeeAddress};
 use zeroize::Zeroizing;
 
 use crate::config::{self, ConfigError};
 use crate::key::Key;
 use crate::object::{Object, Role, Template};
 use crate::operation::{Intake, KeyUse, MECHANISMS, Mechanism, Parameter};
-use crate::rv::{Result, Rv, rv};
-use crate::session::Session;
+use crate::rv::{Result, rv};
+use crate::session::{Session, Work};
 use crate::token::{Token, fresh_handle};
 
 /// The library in one process. A child after a fork has another one, or none.
@@ -27,10 +27,11 @@ pub(crate) struct Module {
     state: Mutex<Option<State>>,
 }
 
-/// Between `C_Initialize` and `C_Finalize`.
+/// Between `C_Initialize` and `C_Finalize`. Its lock is held for moments, never over a call to the
+/// TEE and never while another one is waited for.
 struct State {
     tokens: Vec<Arc<Token>>,
-    sessions: HashMap<ck::CK_SESSION_HANDLE, Arc<Mutex<Session>>>,
+    sessions: HashMap<ck::CK_SESSION_HANDLE, Arc<Session>>,
 }
 
 /// How much room the caller has for a result.
@@ -78,8 +79,12 @@ impl Module {
         }
     }
 
-    /// `C_Initialize`, after its arguments.
-    pub(crate) fn initialize(&self, env: impl Fn(&str) -> Option<String>) -> Result<()> {
+    /// `C_Initialize`, after its arguments. `threads`: whether the library may make some.
+    pub(crate) fn initialize(
+        &self,
+        env: impl Fn(&str) -> Option<String>,
+        threads: bool,
+    ) -> Result<()> {
         let mut state = self.lock();
         if state.is_some() {
             return Err(rv!(CKR_CRYPTOKI_ALREADY_INITIALIZED));
@@ -90,6 +95,10 @@ impl Module {
             let _ = writeln!(std::io::stderr(), "tegata-pkcs11: {error}");
             rv!(CKR_GENERAL_ERROR)
         })?;
+        // A call into OP-TEE is watched by a thread, which ends it in time.
+        if !threads && configs.iter().any(|token| token.tee == TeeAddress::OpTee) {
+            return Err(rv!(CKR_NEED_TO_CREATE_THREADS));
+        }
         let tokens = configs
             .into_iter()
             .zip(0..)
@@ -148,12 +157,8 @@ impl Module {
         let token = self.token(slot)?;
         let info = token.info()?;
         let sessions = self.with(|state| Ok(state.of_slot(slot)))?;
-        let mut counts = [sessions.len(), 0];
-        for (_, session) in sessions {
-            if lock(&session).read_write {
-                counts[1] += 1;
-            }
-        }
+        let writers = sessions.iter().filter(|(_, session)| session.read_write);
+        let counts = [sessions.len(), writers.count()];
         Ok((token, info, counts))
     }
 
@@ -174,7 +179,7 @@ impl Module {
             }
             let handle = fresh_handle();
             let session = Session::new(token, flags & ck::CKF_RW_SESSION != 0);
-            state.sessions.insert(handle, Arc::new(Mutex::new(session)));
+            state.sessions.insert(handle, Arc::new(session));
             Ok(handle)
         })
     }
@@ -184,8 +189,12 @@ impl Module {
         let (token, last) = self.with(|state| {
             let session = state.sessions.remove(&handle);
             let session = session.ok_or(rv!(CKR_SESSION_HANDLE_INVALID))?;
-            let token = Arc::clone(&lock(&session).token);
+            let token = Arc::clone(&session.token);
             let last = state.of_slot(token.slot).is_empty();
+            if last {
+                // Before another thread can open a session and log in.
+                token.logged_in.store(false, Ordering::Relaxed);
+            }
             Ok((token, last))
         })?;
         token.session_closed(handle);
@@ -204,6 +213,7 @@ impl Module {
             for handle in &handles {
                 state.sessions.remove(handle);
             }
+            token.logged_in.store(false, Ordering::Relaxed);
             Ok(handles)
         })?;
         for handle in closed {
@@ -214,16 +224,13 @@ impl Module {
     }
 
     /// The session of a handle.
-    pub(crate) fn session(&self, handle: ck::CK_SESSION_HANDLE) -> Result<Arc<Mutex<Session>>> {
-        self.with(|state| {
-            let found = state.sessions.get(&handle).cloned();
-            found.ok_or(rv!(CKR_SESSION_HANDLE_INVALID))
-        })
+    pub(crate) fn session(&self, handle: ck::CK_SESSION_HANDLE) -> Result<Arc<Session>> {
+        self.with(|state| state.session(handle).cloned())
     }
 
     /// The token of a session.
     pub(crate) fn token_of(&self, handle: ck::CK_SESSION_HANDLE) -> Result<Arc<Token>> {
-        Ok(Arc::clone(&lock(&*self.session(handle)?).token))
+        Ok(Arc::clone(&self.session(handle)?.token))
     }
 
     /// An object, as a session sees it.
@@ -241,29 +248,30 @@ impl Module {
         handle: ck::CK_SESSION_HANDLE,
         user: ck::CK_USER_TYPE,
     ) -> Result<()> {
-        let token = self.token_of(handle)?;
-        match user {
-            ck::CKU_USER => {}
-            ck::CKU_CONTEXT_SPECIFIC => return Err(rv!(CKR_OPERATION_NOT_INITIALIZED)),
-            _ => return Err(rv!(CKR_USER_TYPE_INVALID)),
-        }
-        if token.logged_in.swap(true, Ordering::Relaxed) {
-            return Err(rv!(CKR_USER_ALREADY_LOGGED_IN));
-        }
-        Ok(())
+        self.with(|state| {
+            let token = &state.session(handle)?.token;
+            match user {
+                ck::CKU_USER => {}
+                ck::CKU_CONTEXT_SPECIFIC => return Err(rv!(CKR_OPERATION_NOT_INITIALIZED)),
+                _ => return Err(rv!(CKR_USER_TYPE_INVALID)),
+            }
+            if token.logged_in.swap(true, Ordering::Relaxed) {
+                return Err(rv!(CKR_USER_ALREADY_LOGGED_IN));
+            }
+            Ok(())
+        })
     }
 
     /// `C_Logout`.
     pub(crate) fn logout(&self, handle: ck::CK_SESSION_HANDLE) -> Result<()> {
-        if self
-            .token_of(handle)?
-            .logged_in
-            .swap(false, Ordering::Relaxed)
-        {
-            Ok(())
-        } else {
-            Err(rv!(CKR_USER_NOT_LOGGED_IN))
-        }
+        self.with(|state| {
+            let token = &state.session(handle)?.token;
+            if token.logged_in.swap(false, Ordering::Relaxed) {
+                Ok(())
+            } else {
+                Err(rv!(CKR_USER_NOT_LOGGED_IN))
+            }
+        })
     }
 
     /// `C_FindObjectsInit`.
@@ -273,11 +281,11 @@ impl Module {
         template: &Template,
     ) -> Result<()> {
         let session = self.session(handle)?;
-        let mut session = lock(&session);
-        if session.found.is_some() {
+        let mut work = session.work();
+        if work.found.is_some() {
             return Err(rv!(CKR_OPERATION_ACTIVE));
         }
-        session.found = Some(session.token.find(handle, template)?.into());
+        work.found = Some(session.token.find(handle, template)?.into());
         Ok(())
     }
 
@@ -288,8 +296,8 @@ impl Module {
         max: usize,
     ) -> Result<Vec<ck::CK_OBJECT_HANDLE>> {
         let session = self.session(handle)?;
-        let mut session = lock(&session);
-        let found = session.found.as_mut();
+        let mut work = session.work();
+        let found = work.found.as_mut();
         let found = found.ok_or(rv!(CKR_OPERATION_NOT_INITIALIZED))?;
         let count = found.len().min(max);
         Ok(found.drain(..count).collect())
@@ -297,7 +305,7 @@ impl Module {
 
     /// `C_FindObjectsFinal`.
     pub(crate) fn find_end(&self, handle: ck::CK_SESSION_HANDLE) -> Result<()> {
-        let found = lock(&*self.session(handle)?).found.take();
+        let found = self.session(handle)?.work().found.take();
         found.map(drop).ok_or(rv!(CKR_OPERATION_NOT_INITIALIZED))
     }
 
@@ -308,23 +316,23 @@ impl Module {
         mechanism: Option<&Mechanism>,
     ) -> Result<()> {
         let session = self.session(handle)?;
-        let mut session = lock(&session);
+        let mut work = session.work();
         let Some(mechanism) = mechanism else {
-            session.digest = None;
+            work.digest = None;
             return Ok(());
         };
-        if session.digest.is_some() {
+        if work.digest.is_some() {
             return Err(rv!(CKR_OPERATION_ACTIVE));
         }
-        session.digest = Some((Intake::digest(mechanism)?, false));
+        work.digest = Some((Intake::digest(mechanism)?, false));
         Ok(())
     }
 
     /// `C_DigestUpdate`.
     pub(crate) fn digest_update(&self, handle: ck::CK_SESSION_HANDLE, data: &[u8]) -> Result<()> {
         let session = self.session(handle)?;
-        let mut session = lock(&session);
-        let digest = session.digest.as_mut();
+        let mut work = session.work();
+        let digest = work.digest.as_mut();
         let (intake, in_parts) = digest.ok_or(rv!(CKR_OPERATION_NOT_INITIALIZED))?;
         *in_parts = true;
         intake.update(data)
@@ -338,14 +346,14 @@ impl Module {
         room: Room,
     ) -> Result<Output> {
         let session = self.session(handle)?;
-        let mut session = lock(&session);
-        let digest = session.digest.take();
+        let mut work = session.work();
+        let digest = work.digest.take();
         let (mut intake, in_parts) = digest.ok_or(rv!(CKR_OPERATION_NOT_INITIALIZED))?;
         if data.is_some() && in_parts {
             return Err(rv!(CKR_FUNCTION_FAILED));
         }
         if let Some(short) = room.short_of(intake.len()) {
-            session.digest = Some((intake, in_parts));
+            work.digest = Some((intake, in_parts));
             return Ok(short);
         }
         intake.update(data.unwrap_or_default())?;
@@ -361,12 +369,12 @@ impl Module {
         key: ck::CK_OBJECT_HANDLE,
     ) -> Result<()> {
         let session = self.session(handle)?;
-        let mut session = lock(&session);
+        let mut work = session.work();
         let Some(mechanism) = mechanism else {
-            *session.under_way(doing) = None;
+            *work.under_way(doing) = None;
             return Ok(());
         };
-        if session.under_way(doing).is_some() {
+        if work.under_way(doing).is_some() {
             return Err(rv!(CKR_OPERATION_ACTIVE));
         }
         let flag = match doing {
@@ -385,7 +393,7 @@ impl Module {
             (_, Role::Secret { .. }) => return Err(rv!(CKR_KEY_TYPE_INCONSISTENT)),
             (_, Role::Certificate) => return Err(rv!(CKR_KEY_HANDLE_INVALID)),
         };
-        *session.under_way(doing) = Some(KeyUse::begin(key, mechanism)?);
+        *work.under_way(doing) = Some(KeyUse::begin(key, mechanism)?);
         Ok(())
     }
 
@@ -397,8 +405,8 @@ impl Module {
         data: &[u8],
     ) -> Result<()> {
         let session = self.session(handle)?;
-        let mut session = lock(&session);
-        let slot = session.under_way(doing);
+        let mut work = session.work();
+        let slot = work.under_way(doing);
         let under_way = slot.as_mut().ok_or(rv!(CKR_OPERATION_NOT_INITIALIZED))?;
         under_way.in_parts = true;
         // An error ends the operation.
@@ -413,22 +421,23 @@ impl Module {
         room: Room,
     ) -> Result<Output> {
         let session = self.session(handle)?;
-        let mut session = lock(&session);
-        let mut under_way = session.take(Doing::Sign, data.is_some())?;
+        let mut work = session.work();
+        let mut under_way = work.take(Doing::Sign, data.is_some())?;
         if let Some(short) = room.short_of(under_way.key.kind.signature_len()) {
-            session.sign = Some(under_way);
+            work.sign = Some(under_way);
             return Ok(short);
         }
         under_way.update(data.unwrap_or_default())?;
         let (key, input) = under_way.finish()?;
-        let signature = session.token.keys.sign(&key.label, &input)?;
-        if signature.len() != key.kind.signature_len() {
-            return Err(rv!(CKR_DEVICE_ERROR));
-        }
+        let token = &session.token;
+        let signature = token.keys.sign(&key.label, &input);
+        let signature = signature.map_err(|error| token.refused(error))?;
         // The label may have been renewed: its new key does not sign in the old one's place. To
         // check here costs less than to ask the TEE, and finds a faulty signature too.
-        let checked = key.verify(&input, &signature);
-        checked.map_err(|_| rv!(CKR_FUNCTION_REJECTED))?;
+        if key.verify(&input, &signature).is_err() {
+            token.look_again();
+            return Err(rv!(CKR_FUNCTION_REJECTED));
+        }
         Ok(Output::Bytes(Zeroizing::new(signature)))
     }
 
@@ -440,7 +449,7 @@ impl Module {
         signature: &[u8],
     ) -> Result<()> {
         let session = self.session(handle)?;
-        let mut under_way = lock(&session).take(Doing::Verify, data.is_some())?;
+        let mut under_way = session.work().take(Doing::Verify, data.is_some())?;
         under_way.update(data.unwrap_or_default())?;
         let (key, input) = under_way.finish()?;
         key.verify(&input, signature)
@@ -477,7 +486,7 @@ impl Module {
         let field = Zeroizing::new(vec![0; key.kind.field_len()]);
         Object::secret(handle, field, template, &[])?;
         let shared = token.keys.ecdh(&key.label, &key.spki_der, peer);
-        let shared = shared.map_err(|error| match Rv::from(error) {
+        let shared = shared.map_err(|error| match token.refused(error) {
             rv!(CKR_DATA_INVALID) => rv!(CKR_MECHANISM_PARAM_INVALID),
             other => other,
         })?;
@@ -492,18 +501,18 @@ impl Module {
     /// `C_SessionCancel`. Spec: PKCS #11 3.1 section 5.6.10.
     pub(crate) fn cancel(&self, handle: ck::CK_SESSION_HANDLE, flags: ck::CK_FLAGS) -> Result<()> {
         let session = self.session(handle)?;
-        let mut session = lock(&session);
+        let mut work = session.work();
         if flags & ck::CKF_FIND_OBJECTS != 0 {
-            session.found = None;
+            work.found = None;
         }
         if flags & ck::CKF_DIGEST != 0 {
-            session.digest = None;
+            work.digest = None;
         }
         if flags & ck::CKF_SIGN != 0 {
-            session.sign = None;
+            work.sign = None;
         }
         if flags & ck::CKF_VERIFY != 0 {
-            session.verify = None;
+            work.verify = None;
         }
         Ok(())
     }
@@ -519,16 +528,21 @@ impl Module {
 }
 
 impl State {
-    fn of_slot(&self, slot: ck::CK_SLOT_ID) -> Vec<(ck::CK_SESSION_HANDLE, Arc<Mutex<Session>>)> {
+    fn session(&self, handle: ck::CK_SESSION_HANDLE) -> Result<&Arc<Session>> {
+        let found = self.sessions.get(&handle);
+        found.ok_or(rv!(CKR_SESSION_HANDLE_INVALID))
+    }
+
+    fn of_slot(&self, slot: ck::CK_SLOT_ID) -> Vec<(ck::CK_SESSION_HANDLE, Arc<Session>)> {
         self.sessions
             .iter()
-            .filter(|(_, session)| lock(session).token.slot == slot)
+            .filter(|(_, session)| session.token.slot == slot)
             .map(|(handle, session)| (*handle, Arc::clone(session)))
             .collect()
     }
 }
 
-impl Session {
+impl Work {
     fn under_way(&mut self, doing: Doing) -> &mut Option<KeyUse> {
         match doing {
             Doing::Sign => &mut self.sign,
@@ -565,11 +579,6 @@ fn peer_point<'a>(key: &Key, public: &'a [u8]) -> Option<&'a [u8]> {
     }
     let inner = <&OctetStringRef>::from_der(public).ok()?.as_bytes();
     key.kind.is_point(inner).then_some(inner)
-}
-
-/// Locks a session; a thread that died in here left it usable.
-pub(crate) fn lock(session: &Mutex<Session>) -> MutexGuard<'_, Session> {
-    session.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Most sessions of one process.

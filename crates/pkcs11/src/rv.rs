@@ -21,10 +21,14 @@ pub(crate) use rv;
 
 impl From<KeyError> for Rv {
     fn from(error: KeyError) -> Self {
+        // A key that was there when the operation began, and is no more: deleted, or the TA was.
+        if error.is_without_ta() {
+            return rv!(CKR_FUNCTION_REJECTED);
+        }
         match error {
-            // A key that was there when the operation began, and is no more.
             KeyError::NoKey { .. } => rv!(CKR_FUNCTION_REJECTED),
             KeyError::WhichTa { .. } => rv!(CKR_TOKEN_NOT_RECOGNIZED),
+            KeyError::NoRoom(_) => rv!(CKR_TOKEN_RESOURCE_EXCEEDED),
             KeyError::Answer(_) => rv!(CKR_DEVICE_ERROR),
             KeyError::Tee(error) => match error.code() {
                 codes::TEEC_ERROR_ACCESS_DENIED => rv!(CKR_KEY_FUNCTION_NOT_PERMITTED),

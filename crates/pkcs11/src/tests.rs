@@ -3,6 +3,7 @@
 #![allow(
     unsafe_code,
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic
 )] // Tests call the wall as programs do.
@@ -19,6 +20,8 @@ use crate::object::{Object, Template};
 use crate::operation::{KeyUse, Mechanism, Parameter};
 use crate::rv::{Rv, rv};
 use crate::wall::{C_GetFunctionList, C_GetInterface, C_GetInterfaceList};
+
+mod played;
 
 fn key(kind: Kind, point: Vec<u8>) -> Arc<Key> {
     Arc::new(Key {
@@ -69,6 +72,8 @@ fn interfaces_are_found_by_name_and_version() {
             let mut interface = ptr::null_mut();
             let name = c"PKCS 11".as_ptr().cast_mut().cast();
             assert_eq!(C_GetInterface(name, version, &mut interface, 0), ck::CKR_OK);
+            // A child after a fork has to initialise itself: not what "fork safe" promises.
+            assert_eq!((*interface).flags, 0);
             let list = (*interface).pFunctionList.cast::<ck::CK_VERSION>();
             assert_eq!(((*list).major, (*list).minor), is);
         }

@@ -23,6 +23,10 @@ pub(crate) struct Token {
     pub keys: Keys,
     /// `C_Login` was called. It changes nothing but what `C_GetSessionInfo` says.
     pub logged_in: AtomicBool,
+    /// Held while the objects are read, so that threads that search at once read once. Whoever
+    /// only uses a handle does not wait for it.
+    reading: Mutex<()>,
+    /// Held for moments.
     objects: Mutex<Objects>,
 }
 
@@ -34,8 +38,10 @@ struct Objects {
     present: Vec<ck::CK_OBJECT_HANDLE>,
     /// What was there once: the same object gets the same handle again.
     handles: HashMap<[u8; 32], ck::CK_OBJECT_HANDLE>,
-    /// When they were read.
+    /// When they were read; `None` if they are to be read again.
     read: Option<Instant>,
+    /// How often that was said: a reading that began before does not count.
+    outdated: u64,
 }
 
 /// Handles are never used twice in a process.
@@ -57,6 +63,7 @@ impl Token {
             keys: Keys::new(context, config.ta, config.login, config.sessions),
             config,
             logged_in: AtomicBool::new(false),
+            reading: Mutex::default(),
             objects: Mutex::default(),
         }
     }
@@ -146,21 +153,38 @@ impl Token {
 
     /// Nobody has a session: neither connection nor process is held in the TEE.
     pub(crate) fn idle(&self) {
-        self.logged_in.store(false, Ordering::Relaxed);
         self.keys.release();
-        self.lock().read = None;
+        self.look_again();
+    }
+
+    /// The TEE did not use a key that a program has a handle of. It may have gone or been renewed:
+    /// who looks for the new one finds it at once.
+    pub(crate) fn refused(&self, error: KeyError) -> Rv {
+        self.look_again();
+        error.into()
+    }
+
+    /// The next search reads from the TEE, however short ago that was done.
+    pub(crate) fn look_again(&self) {
+        let mut objects = self.lock();
+        objects.read = None;
+        objects.outdated = objects.outdated.wrapping_add(1);
     }
 
     /// Reads the objects again, unless that was done a moment ago: programs look for many things
     /// in a row.
     fn refresh(&self) -> Result<()> {
-        // Held while reading, so that threads that search at once read once.
-        let mut objects = self.lock();
-        if objects.read.is_some_and(|read| read.elapsed() < FRESH) {
-            return Ok(());
-        }
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let outdated = {
+            let objects = self.lock();
+            if objects.read.is_some_and(|read| read.elapsed() < FRESH) {
+                return Ok(());
+            }
+            objects.outdated
+        };
         let now = Instant::now();
         let read = read(&self.keys)?;
+        let mut objects = self.lock();
         let mut present = Vec::with_capacity(read.len());
         for object in read {
             let known = objects.handles.get(&object.identity).copied();
@@ -175,7 +199,7 @@ impl Token {
             }
         }
         objects.present = present;
-        objects.read = Some(now);
+        objects.read = (objects.outdated == outdated).then_some(now);
         objects.forget();
         Ok(())
     }
@@ -213,7 +237,7 @@ fn read(keys: &Keys) -> Result<Vec<Object>> {
     let labels = match keys.list() {
         Ok(labels) => labels,
         // A device whose enrolment TA is not installed yet has no keys.
-        Err(KeyError::NoKey { .. }) => return Ok(Vec::new()),
+        Err(error) if error.is_without_ta() => return Ok(Vec::new()),
         Err(error) => return Err(absent(error)),
     };
     let mut objects = Vec::new();
@@ -221,8 +245,9 @@ fn read(keys: &Keys) -> Result<Vec<Object>> {
     for entry in labels.iter().filter(|entry| entry.state.is_usable()) {
         let chain = match keys.certificates(&entry.label) {
             Ok(chain) => chain,
-            // Deleted since it was listed.
+            // Deleted since it was listed, alone or with its TA.
             Err(KeyError::NoKey { .. }) => continue,
+            Err(error) if error.is_without_ta() => continue,
             Err(error) => return Err(absent(error)),
         };
         let Some((leaf, rest)) = chain.split_first() else {

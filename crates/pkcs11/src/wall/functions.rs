@@ -8,7 +8,7 @@ use std::ffi::c_void;
 
 use super::memory::{bytes, get, give, list, mechanism, padded, put, room, template};
 use super::{enter, environment, module, module_to_initialize};
-use crate::module::{Doing, SESSIONS_MAX, lock};
+use crate::module::{Doing, Module, SESSIONS_MAX};
 use crate::object::is_unavailable;
 use crate::operation::MECHANISMS;
 use crate::rv::{Result, rv, ulong};
@@ -22,6 +22,7 @@ type Rv = ck::CK_RV;
 
 pub(super) unsafe extern "C" fn C_Initialize(args: *mut c_void) -> Rv {
     enter(|| {
+        let mut threads = true;
         if !args.is_null() {
             // SAFETY: the contract; not null.
             let args = unsafe { get(args.cast::<ck::CK_C_INITIALIZE_ARGS>()) }?;
@@ -39,8 +40,9 @@ pub(super) unsafe extern "C" fn C_Initialize(args: *mut c_void) -> Rv {
             if all && args.flags & ck::CKF_OS_LOCKING_OK == 0 {
                 return Err(rv!(CKR_CANT_LOCK));
             }
+            threads = args.flags & ck::CKF_LIBRARY_CANT_CREATE_OS_THREADS == 0;
         }
-        module_to_initialize().initialize(environment)
+        module_to_initialize().initialize(environment, threads)
     })
 }
 
@@ -210,7 +212,6 @@ pub(super) unsafe extern "C" fn C_GetSessionInfo(
 ) -> Rv {
     enter(|| {
         let session = module()?.session(session)?;
-        let session = lock(&session);
         let user = session
             .token
             .logged_in
@@ -235,11 +236,11 @@ pub(super) unsafe extern "C" fn C_GetSessionInfo(
 pub(super) extern "C" fn C_GetOperationState(session: Session, _: Bytes, _: Count) -> Rv {
     enter(|| {
         let session = module()?.session(session)?;
-        let session = lock(&session);
-        let active = session.found.is_some()
-            || session.digest.is_some()
-            || session.sign.is_some()
-            || session.verify.is_some();
+        let work = session.work();
+        let active = work.found.is_some()
+            || work.digest.is_some()
+            || work.sign.is_some()
+            || work.verify.is_some();
         Err(if active {
             rv!(CKR_STATE_UNSAVEABLE)
         } else {
@@ -436,7 +437,9 @@ pub(super) unsafe extern "C" fn C_DigestUpdate(session: Session, data: Bytes, le
         let module = module()?;
         module.session(session)?;
         // SAFETY: the contract.
-        module.digest_update(session, unsafe { bytes(data, len) }?)
+        let data = unsafe { bytes(data, len) };
+        let data = or_end(module, session, ck::CKF_DIGEST, data)?;
+        module.digest_update(session, data)
     })
 }
 
@@ -455,16 +458,25 @@ unsafe fn digest_end(
 ) -> Result<()> {
     let module = module()?;
     module.session(session)?;
-    let data = match data {
-        // SAFETY: the contract.
-        Some((data, len)) => Some(unsafe { bytes(data, len) }?),
-        None => None,
-    };
     // SAFETY: the contract.
-    let room = unsafe { room(out, out_len) }?;
+    let data = data.map(|(data, len)| unsafe { bytes(data, len) });
+    let data = or_end(module, session, ck::CKF_DIGEST, data.transpose())?;
+    // SAFETY: the contract.
+    let room = or_end(module, session, ck::CKF_DIGEST, unsafe {
+        room(out, out_len)
+    })?;
     let output = module.digest_end(session, data, room)?;
     // SAFETY: the contract.
     unsafe { give(&output, out, out_len) }
+}
+
+/// What the caller handed over for an operation that is under way. If that cannot be right, the
+/// operation ends, as by every error but a buffer that is too small. Spec: PKCS #11 3.1 sections
+/// 5.12, 5.13 and 5.15.
+fn or_end<T>(module: &Module, session: Session, what: Len, given: Result<T>) -> Result<T> {
+    given.inspect_err(|_| {
+        let _ = module.cancel(session, what);
+    })
 }
 
 pub(super) unsafe extern "C" fn C_SignInit(
@@ -526,8 +538,13 @@ pub(super) unsafe extern "C" fn C_SignFinal(session: Session, out: Bytes, out_le
 unsafe fn key_update(doing: Doing, session: Session, data: Bytes, len: Len) -> Result<()> {
     let module = module()?;
     module.session(session)?;
+    let what = match doing {
+        Doing::Sign => ck::CKF_SIGN,
+        Doing::Verify => ck::CKF_VERIFY,
+    };
     // SAFETY: the contract.
-    module.key_update(doing, session, unsafe { bytes(data, len) }?)
+    let data = or_end(module, session, what, unsafe { bytes(data, len) })?;
+    module.key_update(doing, session, data)
 }
 
 /// # Safety
@@ -541,16 +558,17 @@ unsafe fn sign_end(
     let module = module()?;
     module.session(session)?;
     // SAFETY: the contract.
-    let room = unsafe { room(out, out_len) }?;
-    let data = match data {
-        // Who asks for the length may leave the data out.
-        Some((data, len)) if !(data.is_null() && out.is_null()) => {
+    let room = or_end(module, session, ck::CKF_SIGN, unsafe { room(out, out_len) })?;
+    let data = data.map(|(data, len)| {
+        if data.is_null() && out.is_null() {
+            // Who asks for the length may leave the data out.
+            Ok([].as_slice())
+        } else {
             // SAFETY: the contract.
-            Some(unsafe { bytes(data, len) }?)
+            unsafe { bytes(data, len) }
         }
-        Some(_) => Some([].as_slice()),
-        None => None,
-    };
+    });
+    let data = or_end(module, session, ck::CKF_SIGN, data.transpose())?;
     let output = module.sign_end(session, data, room)?;
     // SAFETY: the contract.
     unsafe { give(&output, out, out_len) }
@@ -567,8 +585,9 @@ pub(super) unsafe extern "C" fn C_Verify(
         let module = module()?;
         module.session(session)?;
         // SAFETY: the contract.
-        let (data, signature) =
-            unsafe { (bytes(data, data_len)?, bytes(signature, signature_len)?) };
+        let (data, signature) = unsafe { (bytes(data, data_len), bytes(signature, signature_len)) };
+        let data = or_end(module, session, ck::CKF_VERIFY, data)?;
+        let signature = or_end(module, session, ck::CKF_VERIFY, signature)?;
         module.verify_end(session, Some(data), signature)
     })
 }
@@ -583,7 +602,9 @@ pub(super) unsafe extern "C" fn C_VerifyFinal(session: Session, signature: Bytes
         let module = module()?;
         module.session(session)?;
         // SAFETY: the contract.
-        module.verify_end(session, None, unsafe { bytes(signature, len) }?)
+        let signature = unsafe { bytes(signature, len) };
+        let signature = or_end(module, session, ck::CKF_VERIFY, signature)?;
+        module.verify_end(session, None, signature)
     })
 }
 

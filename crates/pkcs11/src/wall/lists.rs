@@ -77,8 +77,9 @@ const fn interface(functions: *mut std::ffi::c_void) -> ck::CK_INTERFACE {
     ck::CK_INTERFACE {
         pInterfaceName: NAME.as_ptr().cast_mut().cast(),
         pFunctionList: functions,
-        // A child after a fork gets CKR_CRYPTOKI_NOT_INITIALIZED until it initialises itself.
-        flags: ck::CKF_INTERFACE_FORK_SAFE,
+        // Not CKF_INTERFACE_FORK_SAFE: a child after a fork gets CKR_CRYPTOKI_NOT_INITIALIZED
+        // until it initialises itself, and its parent's sessions are not its own.
+        flags: 0,
     }
 }
 

@@ -83,3 +83,18 @@ fn environment(name: &str) -> Option<String> {
     }
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
+
+#[cfg(test)]
+#[allow(clippy::panic)] // Tests.
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_panic_gets_out() {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let rv = enter(|| panic!("a fault of ours"));
+        std::panic::set_hook(hook);
+        assert_eq!(rv, ck::CKR_GENERAL_ERROR);
+    }
+}

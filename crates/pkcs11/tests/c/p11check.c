@@ -9,6 +9,7 @@
  *   p11check MODULE hang LABEL            opens a session, signs once, waits to be killed
  */
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <p11-kit/pkcs11.h>
 #include <pthread.h>
 #include <signal.h>
@@ -227,8 +228,35 @@ static void rules(void)
     want(CKR_SIGNATURE_INVALID, verify_with(s, public, sig, len));
     want(CKR_SIGNATURE_LEN_RANGE, verify_with(s, public, sig, 63));
     ok(p11->C_SignInit(s, &ecdsa, private));
-    want(CKR_ARGUMENTS_BAD, p11->C_Sign(s, NULL, 32, sig, &len));
     ok(p11->C_SignInit(s, NULL, 0)); /* version 3: ends it */
+    want(CKR_OPERATION_NOT_INITIALIZED, p11->C_Sign(s, digest, 32, sig, &len));
+    /* So does every error but a buffer that is too small. */
+    ok(p11->C_SignInit(s, &ecdsa, private));
+    want(CKR_ARGUMENTS_BAD, p11->C_Sign(s, NULL, 32, sig, &len));
+    want(CKR_OPERATION_NOT_INITIALIZED, p11->C_Sign(s, digest, 32, sig, &len));
+    ok(p11->C_SignInit(s, &ecdsa, private));
+    want(CKR_ARGUMENTS_BAD, p11->C_Sign(s, digest, 32, sig, NULL));
+    want(CKR_OPERATION_NOT_INITIALIZED, p11->C_Sign(s, digest, 32, sig, &len));
+    ok(p11->C_SignInit(s, &sha, private));
+    want(CKR_ARGUMENTS_BAD, p11->C_SignUpdate(s, NULL, 1));
+    want(CKR_OPERATION_NOT_INITIALIZED, p11->C_SignFinal(s, sig, &len));
+    ok(p11->C_VerifyInit(s, &ecdsa, public));
+    want(CKR_ARGUMENTS_BAD, p11->C_Verify(s, digest, 32, NULL, 64));
+    want(CKR_OPERATION_NOT_INITIALIZED, p11->C_Verify(s, digest, 32, sig, 64));
+    ok(p11->C_VerifyInit(s, &sha, public));
+    want(CKR_ARGUMENTS_BAD, p11->C_VerifyUpdate(s, NULL, 1));
+    want(CKR_OPERATION_NOT_INITIALIZED, p11->C_VerifyFinal(s, sig, 64));
+    ok(p11->C_VerifyInit(s, &sha, public));
+    want(CKR_ARGUMENTS_BAD, p11->C_VerifyFinal(s, NULL, 64));
+    want(CKR_OPERATION_NOT_INITIALIZED, p11->C_VerifyFinal(s, sig, 64));
+    ok(p11->C_DigestInit(s, &sha256));
+    want(CKR_ARGUMENTS_BAD, p11->C_DigestUpdate(s, NULL, 1));
+    n = sizeof buf;
+    want(CKR_OPERATION_NOT_INITIALIZED, p11->C_DigestFinal(s, buf, &n));
+    ok(p11->C_DigestInit(s, &sha256));
+    want(CKR_ARGUMENTS_BAD, p11->C_Digest(s, buf, 1, buf, NULL));
+    want(CKR_OPERATION_NOT_INITIALIZED, p11->C_DigestFinal(s, buf, &n));
+    len = sizeof sig;
     ok(p11->C_SignInit(s, &ecdsa, private));
     want(CKR_DATA_LEN_RANGE, p11->C_Sign(s, buf, 2000, sig, &len));
     /* In parts, and at once: the same message. */
@@ -298,7 +326,24 @@ static void forks(void)
         fflush(stdout);
         _exit(bad);
     }
+    /* A child that closes what it inherited: the numbers are its own files when it initialises. */
+    pid_t daemon = fork();
+    if (daemon == 0) {
+        int last = dup(0);
+        for (int fd = 3; fd <= last; fd++)
+            close(fd);
+        while (open("/dev/null", O_RDONLY) < last)
+            ;
+        ok(p11->C_Initialize(NULL));
+        for (int fd = 3; fd <= last; fd++)
+            that(fcntl(fd, F_GETFD) != -1);
+        ok(p11->C_Finalize(NULL));
+        fflush(stdout);
+        _exit(bad);
+    }
     int status = 0;
+    waitpid(daemon, &status, 0);
+    that(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     for (int i = 0; i < 20; i++) { /* the parent goes on meanwhile */
         len = sizeof sig;
         ok(sign_with(s, key, sig, &len));
