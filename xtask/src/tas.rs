@@ -121,7 +121,8 @@ fn build(root: &Path, toolchain: &str, package: &str, file: &str) -> Result<Path
 
 fn test(root: &Path, ta: &Ta, built: &Path) -> Result<()> {
     let status = Command::new("cargo")
-        .args(["test", "--package", "tegata-tee"])
+        // With the features of the whole workspace: what is built for other tests serves.
+        .args(["test", "--workspace"])
         .args(ta.tests.iter().flat_map(|test| ["--test", test]))
         .current_dir(root)
         .env(ta.names_rebuilt, built)
