@@ -11,6 +11,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::sync::atomic::AtomicBool;
 
 use tegata_crypto::{CryptoError, Rng, Secret};
 
@@ -101,6 +102,10 @@ pub trait MonotonicCounter {
     /// # Errors
     /// [`PlatformError::Counter`] if the hardware does not answer.
     fn increment(&self) -> Result<u64, PlatformError>;
+
+    /// A note that secure storage keeps while this machine runs: nothing was made for a value
+    /// above the present one. An implementation only holds it; `false` at each start.
+    fn settled(&self) -> &AtomicBool;
 }
 
 /// What kind of wall stands around this TEE.

@@ -4,13 +4,15 @@
 //! value it was made for. It is valid at that value and, after a crash between its write and the
 //! increment, one above it; nothing older ever fits again.
 //!
-//! A change takes two steps of the counter. A crash may have left a ledger for the next value that
-//! nobody was told of; the first step burns that value, so the second, which is answered for, is
-//! the only ledger there will ever be for its value.
+//! A change takes one step of the counter, the first after each start or failure two. A crash may
+//! have left a ledger for the next value that nobody was told of; the extra step burns that value,
+//! so each ledger that is answered for is the only one there will ever be for its value. While the
+//! machine runs it knows that it left none ([`MonotonicCounter::settled`]).
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 use ciborium::Value;
 use tegata_crypto::{Provider, Secret};
@@ -109,10 +111,15 @@ impl<'a, P: Platform + ?Sized> Ledger<'a, P> {
     }
 
     fn store(&self, states: &BTreeMap<String, State>) -> Result<(), StorageError> {
-        // 1. Burn the next value with what stands already.
-        self.advance(&self.load()?)?;
-        // 2. Record the new states at the one after it.
-        self.advance(states)
+        // 1. Unless it is known that no ledger was made for the next value, burn that value with
+        //    what stands already. Not known again until 2 has succeeded.
+        if !self.counter.settled().swap(false, Ordering::Relaxed) {
+            self.advance(&self.load()?)?;
+        }
+        // 2. Record the new states.
+        self.advance(states)?;
+        self.counter.settled().store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     fn advance(&self, states: &BTreeMap<String, State>) -> Result<(), StorageError> {

@@ -10,6 +10,7 @@ use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_wire::ids::{SignerId, TaUuid};
 
 use super::*;
+use crate::platform::MonotonicCounter;
 use crate::testing::{Crash, TestPlatform};
 
 fn ta(n: u8) -> TaId {
@@ -407,4 +408,30 @@ proptest! {
         }
         prop_assert_eq!(contents(&platform).unwrap(), model);
     }
+}
+
+/// On OP-TEE a step is a write to RPMB: what nobody can have used is not burned.
+#[test]
+fn a_change_takes_one_step_of_the_counter_and_the_first_takes_two() {
+    let platform = TestPlatform::new(1).with_counter();
+    let steps = |change: &dyn Fn()| {
+        let before = MonotonicCounter::read(&platform).unwrap();
+        change();
+        MonotonicCounter::read(&platform).unwrap() - before
+    };
+    let write = || {
+        open(&platform)
+            .create(b"k", b"v", b"", Existing::Replace)
+            .unwrap();
+    };
+    assert_eq!((steps(&write), steps(&write), steps(&write)), (2, 1, 1));
+    platform.reboot();
+    assert_eq!((steps(&write), steps(&write)), (2, 1));
+    // A ledger may have been made and then not been counted: the next change burns its value.
+    platform.set_full(true);
+    let full = open(&platform).create(b"k", b"v", b"", Existing::Replace);
+    assert!(full.is_err());
+    platform.set_full(false);
+    assert!((1..=2).contains(&steps(&write)));
+    assert_eq!(steps(&write), 1);
 }

@@ -11,6 +11,7 @@ pub mod release;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -54,6 +55,7 @@ pub struct TestPlatform {
     identity: HardwareIdentity,
     root: [u8; 32],
     has_counter: bool,
+    settled: Arc<AtomicBool>,
 }
 
 impl TestPlatform {
@@ -82,6 +84,7 @@ impl TestPlatform {
             identity,
             root: [seed; 32],
             has_counter: false,
+            settled: Arc::default(),
         }
     }
 
@@ -103,6 +106,7 @@ impl TestPlatform {
         let mut medium = self.lock();
         medium.dead = false;
         medium.crash = None;
+        self.settled.store(false, Ordering::Relaxed);
     }
 
     /// Whether the machine is dead.
@@ -297,5 +301,9 @@ impl MonotonicCounter for TestPlatform {
         })
         .map_err(|_| PlatformError::Counter)?;
         MonotonicCounter::read(self)
+    }
+
+    fn settled(&self) -> &AtomicBool {
+        &self.settled
     }
 }

@@ -11,6 +11,7 @@ use alloc::borrow::ToOwned;
 use alloc::collections::BTreeSet;
 use alloc::string::ToString;
 use alloc::vec::Vec;
+use core::sync::atomic::AtomicBool;
 
 use optee_utee::property::{PropertyKey, TeeTrustedStorageAntiRollbackProtectionLevel};
 use optee_utee::{
@@ -241,7 +242,9 @@ impl Platform for Machine {
 
 /// A counter of two objects in RPMB, which take turns: while one is written the other still holds
 /// the value before. What the REE cannot write, it cannot take back.
-struct RpmbCounter;
+struct RpmbCounter {
+    settled: AtomicBool,
+}
 
 impl RpmbCounter {
     const SLOTS: [&[u8]; 2] = [b"counter 0", b"counter 1"];
@@ -252,8 +255,11 @@ impl RpmbCounter {
         if level < AntiRollback::Hardware.level() {
             return None;
         }
-        match Self.read() {
-            Ok(_) => Some(Self),
+        let counter = Self {
+            settled: AtomicBool::new(false),
+        };
+        match counter.read() {
+            Ok(_) => Some(counter),
             Err(_) => {
                 wall::log("RPMB does not answer: storage can be rolled back by the REE");
                 None
@@ -307,6 +313,10 @@ impl MonotonicCounter for RpmbCounter {
             .map_err(|_| PlatformError::Counter)?;
         RECENT.lock().count(Some(next));
         Ok(next)
+    }
+
+    fn settled(&self) -> &AtomicBool {
+        &self.settled
     }
 }
 
