@@ -196,3 +196,27 @@ fn parameters_go_in_and_out_and_a_lying_size_gives_nothing() {
     params[0] = Param::MemrefOutput { size: u32::MAX };
     assert_eq!(session.invoke(0, params).code, TEE_ERROR_OUT_OF_MEMORY);
 }
+
+#[test]
+fn what_went_in_and_out_is_wiped_before_the_ta_may_use_the_place_again() {
+    let device = Device::empty(1);
+    // The block of the session's opening ends at 1064; the first buffer of the next is at 1104.
+    let body = "(i32.store offset=8 (local.get 3) (i32.load (i32.const 1104))) i32.const 0";
+    let uuid = device.install_module(1, &ta("", "", body));
+    let session = device.open_ta(&uuid, &ALICE).unwrap();
+    let found = |first: Param| {
+        let mut params = Params::default();
+        params[0] = first;
+        params[1] = Param::ValueOutput;
+        match session.invoke(0, params).params[1] {
+            ParamOut::Value { a, .. } => a,
+            _ => panic!("no value"),
+        }
+    };
+    let buffer = b"secret!!".to_vec();
+    assert_eq!(
+        found(Param::MemrefInput { buffer }),
+        u32::from_le_bytes(*b"secr")
+    );
+    assert_eq!(found(Param::None), 0);
+}

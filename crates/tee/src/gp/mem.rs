@@ -73,6 +73,21 @@ impl Mem<'_> {
         }
     }
 
+    /// Overwrites `len` bytes at `ptr`.
+    ///
+    /// # Errors
+    /// The TA panics if they are not its memory.
+    pub fn fill(&mut self, ptr: u32, len: u32, byte: u8) -> Res {
+        let range = self.range(ptr, len)?;
+        match self.0.get_mut(range) {
+            Some(to) => {
+                to.fill(byte);
+                Ok(())
+            }
+            None => panic_with(TEE_ERROR_ACCESS_DENIED),
+        }
+    }
+
     /// Reads a `uint32_t`.
     ///
     /// # Errors

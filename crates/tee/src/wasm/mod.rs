@@ -399,6 +399,8 @@ impl WasmInstance {
                     _ => ParamOut::None,
                 };
             }
+            // What came in and went out may be secret; the TA's allocator hands the place on.
+            mem.fill(block, total, 0)?;
             Ok(out)
         })?;
         self.run::<(u32,), ()>("gp_free", (block,))?;
