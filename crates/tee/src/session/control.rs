@@ -10,8 +10,8 @@ use crate::gp::host::CallSignal;
 #[derive(Clone, Default)]
 pub struct CallControl {
     own: Arc<Flags>,
-    /// The call that made this one, TA to TA: its end is this one's end.
-    outer: Option<Arc<Flags>>,
+    /// The call that made this one, TA to TA, with the one that made that: their end is this one's.
+    outer: Option<Arc<CallControl>>,
 }
 
 struct Flags {
@@ -72,7 +72,7 @@ impl CallControl {
         }
         Self {
             own: Arc::new(own),
-            outer: Some(Arc::clone(&self.own)),
+            outer: Some(Arc::new(self.clone())),
         }
     }
 
@@ -99,5 +99,38 @@ impl CallControl {
             cancel: own.cancel || outer.cancel,
             stop: own.stop || outer.stop,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_ends_with_every_call_that_led_to_it() {
+        let chain = || {
+            let first = CallControl::default();
+            let second = first.nested(0, TEE_TIMEOUT_INFINITE);
+            let third = second.nested(0, TEE_TIMEOUT_INFINITE);
+            (first, second, third)
+        };
+        let quiet = CallSignal::default();
+        let (first, second, third) = chain();
+        assert_eq!((second.signal(5), third.signal(5)), (quiet, quiet));
+        first.cancel();
+        assert!(third.signal(5).cancel && !third.signal(5).stop);
+        let (first, _, third) = chain();
+        first.stop();
+        assert!(third.signal(5).stop);
+        // A limit that is set after the calls were made counts too.
+        let (first, _, third) = chain();
+        let _ = first.limited(10);
+        assert!(!third.signal(9).stop && third.signal(10).stop);
+        // An inner call's own end says nothing about the outer ones.
+        let (first, second, third) = chain();
+        third.stop();
+        assert_eq!((first.signal(5), second.signal(5)), (quiet, quiet));
+        let timed = first.nested(0, 10).nested(0, TEE_TIMEOUT_INFINITE);
+        assert!(!timed.signal(9).cancel && timed.signal(10).cancel);
     }
 }
