@@ -237,10 +237,10 @@ pub fn get_object_info1(c: &mut Ctx<'_>, object: u32, info: u32) -> Res {
 
 /// `TEE_RestrictObjectUsage1`: for a persistent object the restriction is stored.
 pub fn restrict_object_usage1(c: &mut Ctx<'_>, object: u32, usage: u32) -> Res {
-    c.st.objects.get_mut(object)?.usage &= usage;
     if c.st.objects.get(object)?.stored.is_some() {
-        super::persistent::save(c.st, object)?;
+        super::persistent::restrict(c.st, object, usage)?;
     }
+    c.st.objects.get_mut(object)?.usage &= usage;
     Ok(())
 }
 

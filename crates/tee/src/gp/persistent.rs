@@ -71,14 +71,22 @@ fn decode(bytes: &[u8]) -> Option<(Object, Zeroizing<Vec<u8>>)> {
     Some((object, file.data.0))
 }
 
-/// Writes an open object back.
-pub(super) fn save(st: &mut GpState, handle: u32) -> Res {
-    let object = st.objects.get(handle)?;
-    let Some(stored) = &object.stored else {
+/// Takes usages away from an open object, in storage too. What is stored there is the object that
+/// counts: another handle may have restricted or written it since this one was opened.
+pub(super) fn restrict(st: &mut GpState, handle: u32, usage: u32) -> Res {
+    let Some(stored) = &st.objects.get(handle)?.stored else {
         return panic_with(TEE_ERROR_BAD_STATE);
     };
-    let (token, bytes) = (stored.token, encode(object, &stored.data)?);
+    let token = stored.token;
+    let content = Zeroizing::new(st.services.object_read(token)?);
+    let Some((mut kept, data)) = decode(&content) else {
+        return code(TEE_ERROR_CORRUPT_OBJECT);
+    };
+    kept.usage &= usage;
+    let bytes = encode(&kept, &data)?;
     st.services.object_write(token, &bytes)?;
+    let object = st.objects.get_mut(handle)?;
+    object.usage &= kept.usage;
     Ok(())
 }
 

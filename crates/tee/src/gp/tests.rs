@@ -32,6 +32,7 @@ struct Fake {
     now_ms: u64,
     ree_ms: u64,
     clock: Option<PersistentTime>,
+    clock_damaged: bool,
     cancel: bool,
     full: bool,
 }
@@ -60,6 +61,9 @@ impl HostServices for Fake {
         Err(HostError::NoData)
     }
     fn persistent_time(&mut self) -> Result<Option<PersistentTime>, HostError> {
+        if self.clock_damaged {
+            return Err(HostError::CorruptObject);
+        }
         // Each question finds the REE clock an hour earlier than the last setting if it is 0.
         Ok(self.clock)
     }
@@ -1022,6 +1026,45 @@ fn persistent_objects_keep_data_keys_and_rules() {
 }
 
 #[test]
+fn a_restriction_keeps_what_another_handle_stored() {
+    let mut ta = Ta::new();
+    let (id, data) = (ta.put(b"object"), ta.put(b"0123456789"));
+    let flags = TEE_DATA_FLAG_ACCESS_READ
+        | TEE_DATA_FLAG_ACCESS_WRITE
+        | TEE_DATA_FLAG_SHARE_READ
+        | TEE_DATA_FLAG_SHARE_WRITE;
+    let key = ta.secret(TEE_TYPE_AES, &[4; 16]);
+    let one = ta
+        .handle(|c, o| persistent::create_persistent_object(c, 1, id, 6, flags, key, data, 4, o))
+        .unwrap();
+    let two = ta
+        .handle(|c, o| persistent::open_persistent_object(c, 1, id, 6, flags, o))
+        .unwrap();
+    ta.run(|c| persistent::write_object_data(c, one, data, 10))
+        .unwrap();
+    let usage = TEE_USAGE_ENCRYPT | TEE_USAGE_DECRYPT;
+    ta.run(|c| object::restrict_object_usage1(c, one, usage))
+        .unwrap();
+    // The second handle saw neither of both.
+    let usage = TEE_USAGE_ENCRYPT | TEE_USAGE_MAC;
+    ta.run(|c| object::restrict_object_usage1(c, two, usage))
+        .unwrap();
+    let fresh = ta
+        .handle(|c, o| persistent::open_persistent_object(c, 1, id, 6, flags, o))
+        .unwrap();
+    let info = ta.room(28);
+    for handle in [two, fresh] {
+        ta.run(|c| object::get_object_info1(c, handle, info))
+            .unwrap();
+        assert_eq!(ta.word(info + 12), TEE_USAGE_ENCRYPT);
+    }
+    let (buffer, count) = (ta.room(16), ta.room(4));
+    ta.run(|c| persistent::read_object_data(c, fresh, buffer, 16, count))
+        .unwrap();
+    assert_eq!(ta.word(count), 10);
+}
+
+#[test]
 fn a_corrupt_object_is_deleted_and_a_full_store_says_so() {
     let mut fake = Fake::default();
     fake.objects
@@ -1178,6 +1221,15 @@ fn clocks_waiting_and_cancellation() {
         reset,
         code(TEE_ERROR_TIME_NEEDS_RESET),
         "the REE's clock ran backwards"
+    );
+    let mut damaged = Ta::with(Fake {
+        clock_damaged: true,
+        ..Fake::default()
+    });
+    assert_eq!(
+        damaged.run(|c| time::persistent_time(c, time)),
+        code(TEE_ERROR_TIME_NEEDS_RESET),
+        "what was set cannot be known any more"
     );
     let clock = Some(PersistentTime {
         ta_ms: u64::from(u32::MAX) * 1000,

@@ -1,14 +1,14 @@
 //! Time and random numbers.
 //!
 //! Spec: TEE Internal Core API 1.3.1 sections 6.9 and 7. All clocks here have protection level
-//! 100: the REE can influence them. A persistent clock whose REE clock ran backwards says
-//! `TEE_ERROR_TIME_NEEDS_RESET` rather than a wrong time.
+//! 100: the REE can influence them. A persistent clock whose REE clock ran backwards, or whose
+//! record was damaged or rolled back, says `TEE_ERROR_TIME_NEEDS_RESET` rather than a wrong time.
 
 use zeroize::Zeroizing;
 
 use super::consts::*;
 use super::fail::{Fail, Res, code, panic_with};
-use super::host::PersistentTime;
+use super::host::{HostError, PersistentTime};
 use super::state::Ctx;
 
 fn put(c: &mut Ctx<'_>, out: u32, ms: u64) -> Res {
@@ -33,8 +33,12 @@ pub fn ree_time(c: &mut Ctx<'_>, out: u32) -> Res {
 
 /// `TEE_GetTAPersistentTime`.
 pub fn persistent_time(c: &mut Ctx<'_>, out: u32) -> Res {
-    let Some(set) = c.st.services.persistent_time()? else {
-        return code(TEE_ERROR_TIME_NOT_SET);
+    let set = match c.st.services.persistent_time() {
+        Ok(Some(set)) => set,
+        Ok(None) => return code(TEE_ERROR_TIME_NOT_SET),
+        // Damaged or rolled back: there was a time, and which one it was is not known.
+        Err(HostError::CorruptObject) => return code(TEE_ERROR_TIME_NEEDS_RESET),
+        Err(error) => return Err(error.into()),
     };
     let now = c.st.services.ree_time_ms()?;
     let Some(gone) = now.checked_sub(set.ree_ms) else {

@@ -9,7 +9,6 @@ use core::marker::PhantomData;
 
 use tegata_wire::cbor;
 use tegata_wire::ids::{DeviceUuid, Digest, TaUuid};
-use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::gp::host::{ComponentKind, HostError, PersistentTime, TeeInfo};
@@ -162,15 +161,6 @@ impl From<TeeError> for HostError {
     }
 }
 
-/// The clock of a TA lives beside its storage, where no object id of the TA can reach it.
-fn clock_of(ta: &TaId) -> TaId {
-    let uuid = Uuid::new_v5(&ta.uuid.uuid(), b"ta-persistent-time");
-    TaId {
-        signer: ta.signer,
-        uuid: TaUuid(uuid.into_bytes()),
-    }
-}
-
 const CLOCK: &[u8] = b"clock";
 
 impl<P: Platform + 'static, X: Exclusive<Tee<P>>> TeeAccess for SharedTee<P, X> {
@@ -307,7 +297,7 @@ impl<P: Platform + 'static, X: Exclusive<Tee<P>>> TeeAccess for SharedTee<P, X> 
     }
 
     fn clock(&self, ta: &TaId) -> Result<Option<PersistentTime>, HostError> {
-        match self.object_read(&clock_of(ta), CLOCK) {
+        match self.object_read(&ta.clock(), CLOCK) {
             Ok(bytes) => cbor::from_slice(&bytes)
                 .map(Some)
                 .map_err(|_| HostError::CorruptObject),
@@ -318,7 +308,16 @@ impl<P: Platform + 'static, X: Exclusive<Tee<P>>> TeeAccess for SharedTee<P, X> 
 
     fn set_clock(&self, ta: &TaId, time: PersistentTime) -> Result<(), HostError> {
         let bytes = cbor::to_vec(&time).map_err(|_| HostError::Generic)?;
-        self.object_create(&clock_of(ta), CLOCK, &bytes, true)
+        let clock = ta.clock();
+        match self.object_create(&clock, CLOCK, &bytes, true) {
+            // Nothing of it can be read any more: setting the time is what mends it.
+            Err(HostError::CorruptObject) => {
+                self.tee
+                    .with(|tee| -> Result<_, TeeError> { Ok(tee.storage(&clock)?.wipe()?) })?;
+                self.object_create(&clock, CLOCK, &bytes, true)
+            }
+            done => done,
+        }
     }
 
     fn ta_unique_key(&self, ta: &TaId, context: &[u8]) -> Result<Zeroizing<[u8; 32]>, HostError> {

@@ -28,6 +28,7 @@ use core::fmt;
 
 use tegata_crypto::{CryptoError, Provider, Secret};
 use tegata_wire::ids::{SignerId, TaUuid};
+use uuid::Uuid;
 
 use crate::platform::{AntiRollback, Platform, PlatformError};
 
@@ -52,6 +53,16 @@ impl TaId {
             self.uuid.as_bytes().as_slice(),
         ]
         .concat()
+    }
+
+    /// The namespace of the TA's persistent clock: beside its storage, where no object id of the
+    /// TA can reach it.
+    pub(crate) fn clock(&self) -> Self {
+        let uuid = Uuid::new_v5(&self.uuid.uuid(), b"ta-persistent-time");
+        Self {
+            signer: self.signer,
+            uuid: TaUuid(uuid.into_bytes()),
+        }
     }
 }
 

@@ -356,7 +356,9 @@ impl<'a, P: Platform + ?Sized> TaStore<'a, P> {
             let object = self.namespace.read(&id)?;
             let ta = record::id_from_context(object.data.expose_secret())
                 .ok_or(StorageError::Corrupt)?;
-            SecureStorage::new(self.platform, self.provider, &ta)?.wipe()?;
+            for of_ta in [ta, ta.clock()] {
+                SecureStorage::new(self.platform, self.provider, &of_ta)?.wipe()?;
+            }
             self.namespace.commit(&[Change::remove(&id)])?;
         }
         Ok(())

@@ -150,6 +150,19 @@ fn a_removed_ta_leaves_no_storage() {
 }
 
 #[test]
+fn a_removed_ta_leaves_no_clock() {
+    let platform = TestPlatform::new(1);
+    let tas = store(&platform);
+    tas.apply(&[installation(id(1), 1)]).unwrap();
+    let clock = SecureStorage::new(&platform, &RustCrypto, &id(1).clock()).unwrap();
+    clock
+        .create(b"clock", b"1", b"", Existing::Replace)
+        .unwrap();
+    tas.apply(&[TaChange::Uninstall(id(1).uuid)]).unwrap();
+    assert!(clock.list().unwrap().is_empty());
+}
+
+#[test]
 fn a_ta_with_damaged_storage_can_be_removed() {
     let platform = TestPlatform::new(1);
     let tas = store(&platform);
