@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 
 use super::consts::*;
 use super::params::{Params, ParamsOut};
+use super::state::printable;
 use crate::position::{NoPosition, Position};
 
 /// Longest object identifier in bytes (`TEE_OBJECT_ID_MAX_LEN`).
@@ -815,7 +816,8 @@ fn answer(services: &mut dyn HostServices, request: HostRequest) -> Result<HostR
             HostReply::Done
         }
         HostRequest::Log { line } => {
-            services.log(&line);
+            // A worker's word goes into a log: cut and made printable here, whatever it did.
+            services.log(&printable(line.as_bytes(), LOG_LEN_BYTES_MAX));
             HostReply::Done
         }
     })

@@ -88,6 +88,7 @@ impl SessionManager {
                 instance: None,
                 running: Arc::clone(&running),
                 sessions: 1,
+                closing: Vec::new(),
                 retired: false,
             };
             state.instances.insert(number, slot);

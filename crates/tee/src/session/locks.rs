@@ -26,6 +26,9 @@ pub(super) struct ObjectLocks {
     next: u64,
 }
 
+/// Most handles of one instance: its own host lets it have as many objects, stored or not.
+const HANDLES_PER_INSTANCE_MAX: usize = 64;
+
 const RIGHTS: u32 =
     TEE_DATA_FLAG_ACCESS_READ | TEE_DATA_FLAG_ACCESS_WRITE | TEE_DATA_FLAG_ACCESS_WRITE_META;
 
@@ -45,7 +48,14 @@ const fn compatible(a: u32, b: u32) -> bool {
 
 impl ObjectLocks {
     /// Takes a handle on an object.
+    ///
+    /// # Errors
+    /// [`HostError::AccessConflict`], or [`HostError::OutOfMemory`] if its instance holds too many.
     pub(super) fn take(&mut self, object: OpenObject) -> Result<ObjectToken, HostError> {
+        let held = self.open.values().filter(|o| o.instance == object.instance);
+        if held.count() >= HANDLES_PER_INSTANCE_MAX {
+            return Err(HostError::OutOfMemory);
+        }
         let same = |o: &&OpenObject| o.ta == object.ta && o.id == object.id;
         if self
             .open
@@ -99,6 +109,30 @@ impl ObjectLocks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn object(instance: u64, id: u8) -> OpenObject {
+        OpenObject {
+            ta: TaId {
+                signer: tegata_wire::ids::SignerId([1; 32]),
+                uuid: tegata_wire::ids::TaUuid([1; 16]),
+            },
+            id: alloc::vec![id],
+            flags: TEE_DATA_FLAG_ACCESS_READ,
+            instance,
+        }
+    }
+
+    #[test]
+    fn an_instance_holds_so_many_handles_and_its_end_gives_all_back() {
+        let mut locks = ObjectLocks::default();
+        let taken = (0..=u8::MAX).filter(|id| locks.take(object(1, *id)).is_ok());
+        assert_eq!(taken.count(), HANDLES_PER_INSTANCE_MAX);
+        let refused = locks.take(object(1, u8::MAX));
+        assert_eq!(refused, Err(HostError::OutOfMemory));
+        assert!(locks.take(object(2, u8::MAX)).is_ok(), "another has room");
+        locks.release_all(1);
+        assert!(locks.take(object(1, 0)).is_ok());
+    }
 
     #[test]
     fn share_flags_follow_the_standard() {

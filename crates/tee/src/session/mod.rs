@@ -30,8 +30,9 @@ use alloc::vec::Vec;
 use tegata_wire::ids::{Digest, TaUuid};
 
 use crate::gp::consts::*;
-use crate::gp::host::{HostServices, TaReply};
+use crate::gp::host::{HostServices, LOG_LEN_BYTES_MAX, TaReply};
 use crate::gp::params::{Params, ParamsOut, within_limits};
+use crate::gp::state::printable;
 use crate::storage::TaId;
 use crate::wasm::{TaModule, WasmInstance};
 
@@ -42,7 +43,7 @@ pub use launch::{
     ClientIdentity, Entry, LaunchError, LaunchSpec, Launcher, Lifetime, Outcome, Panic, TaInstance,
 };
 use locks::ObjectLocks;
-use services::{InstanceServices, Running, owner_of};
+use services::{InstanceServices, Running, instance_of, owner_of};
 pub use teep::TaChange;
 
 /// Who calls, as the backend found out.
@@ -107,6 +108,9 @@ struct State {
 struct Session {
     owner: u64,
     instance: u64,
+    /// Its `TA_OpenSessionEntryPoint` has not come to its end. Only the call that opens it closes
+    /// it then, for only that call has the instance.
+    opening: bool,
     /// The instance died under it.
     dead: bool,
     /// What its running call listens to.
@@ -121,6 +125,8 @@ struct Slot {
     instance: Option<Box<dyn TaInstance>>,
     running: Arc<spin::Mutex<Running>>,
     sessions: usize,
+    /// Sessions that were closed while it ran: whoever gives it back closes them in it.
+    closing: Vec<u32>,
     /// No new sessions: a newer release is installed, or the TA is gone.
     retired: bool,
 }
@@ -129,6 +135,16 @@ struct Slot {
 struct Taken {
     number: u64,
     instance: Box<dyn TaInstance>,
+}
+
+/// What becomes of a session whose instance is busy for too long.
+enum Later {
+    /// It is closed when the instance is given back.
+    Queued,
+    /// The instance is not busy any more.
+    Free,
+    /// No other session needs the instance.
+    Alone,
 }
 
 /// Why an instance cannot be had now.
@@ -209,18 +225,42 @@ impl SessionManager {
             }
         };
         let Some(found) = found else { return };
-        if found.dead {
+        if found.dead || found.opening {
             return;
         }
-        // A client that leaves does not wait for ever either.
-        let control = self.entry_control(&CallControl::default());
-        match self.take(found.instance, &control, &BTreeSet::new(), true) {
-            Ok(mut taken) => {
-                let outcome = taken.instance.call(Entry::CloseSession { session });
-                self.put_back(taken, &outcome, true);
+        loop {
+            // A client that leaves does not wait for ever either.
+            let control = self.entry_control(&CallControl::default());
+            match self.take(found.instance, &control, &BTreeSet::new(), true) {
+                Ok(mut taken) => {
+                    let outcome = taken.instance.call(Entry::CloseSession { session });
+                    return self.put_back(taken, &outcome, true);
+                }
+                Err(Unavailable::Busy) => match self.close_later(found.instance, session) {
+                    Later::Queued => return,
+                    Later::Free => {}
+                    Later::Alone => return self.kill(found.instance),
+                },
+                Err(Unavailable::Gone) => return,
             }
-            Err(Unavailable::Busy) => self.kill(found.instance),
-            Err(Unavailable::Gone) => {}
+        }
+    }
+
+    /// Leaves the closing of a session to whoever runs its instance now, unless nobody else needs
+    /// that instance.
+    fn close_later(&self, number: u64, session: u32) -> Later {
+        let mut state = self.shared.state.lock();
+        match state.instances.get_mut(&number) {
+            Some(slot) if slot.instance.is_none() => {
+                if slot.sessions > slot.closing.len().saturating_add(1) {
+                    slot.closing.push(session);
+                    Later::Queued
+                } else {
+                    Later::Alone
+                }
+            }
+            // It came back, or is gone: the next attempt to take it says which.
+            _ => Later::Free,
         }
     }
 
@@ -290,6 +330,11 @@ impl SessionManager {
     fn is_current(&self, loaded: &LoadedTa) -> bool {
         let installed = self.shared.tee.installed(&loaded.id.uuid);
         installed == Ok(Some((loaded.id, loaded.measurement)))
+    }
+
+    fn is_retired(&self, number: u64) -> bool {
+        let state = self.shared.state.lock();
+        state.instances.get(&number).is_none_or(|slot| slot.retired)
     }
 
     fn sessions_of(&self, number: u64) -> usize {
@@ -378,6 +423,7 @@ impl SessionManager {
         let wanted = match self.shared.state.lock().sessions.get_mut(&session) {
             Some(open) => {
                 open.running = None;
+                open.opening = false;
                 true
             }
             None => false,
@@ -455,6 +501,10 @@ impl SessionManager {
     fn reserve(&self, caller: &Caller) -> Result<u32, u32> {
         let limits = self.shared.limits;
         let mut state = self.shared.state.lock();
+        // Nobody would close the sessions of an instance that is gone.
+        if instance_of(caller.owner).is_some_and(|number| !state.instances.contains_key(&number)) {
+            return Err(TEE_ERROR_TARGET_DEAD);
+        }
         let own = state
             .sessions
             .values()
@@ -473,6 +523,7 @@ impl SessionManager {
         let session = Session {
             owner: caller.owner,
             instance: 0,
+            opening: true,
             dead: false,
             running: None,
         };
@@ -584,6 +635,7 @@ impl SessionManager {
         let running = Arc::new(spin::Mutex::new(Running {
             control: control.clone(),
             chain,
+            log_lines: 0,
         }));
         let services: Box<dyn HostServices> = Box::new(InstanceServices {
             shared: Arc::downgrade(&self.shared),
@@ -616,6 +668,7 @@ impl SessionManager {
             instance: None,
             running,
             sessions: 0,
+            closing: Vec::new(),
             retired: false,
         };
         self.shared.state.lock().instances.insert(number, slot);
@@ -636,7 +689,7 @@ impl SessionManager {
                 Err(ta_reply(code, 0, ParamsOut::default()))
             }
             Outcome::Panicked(panic) => {
-                self.shared.tee.log(&loaded.id, &alloc::format!("{panic}"));
+                self.log_panic(&loaded.id, &panic);
                 self.forget(number);
                 Err(tee_reply(TEE_ERROR_TARGET_DEAD))
             }
@@ -684,52 +737,73 @@ impl SessionManager {
         *slot.running.lock() = Running {
             control: control.clone(),
             chain,
+            log_lines: 0,
         };
         Ok(Taken { number, instance })
     }
 
+    /// A panic's line in the log. Its text may come from a worker that was taken over.
+    fn log_panic(&self, ta: &TaId, panic: &Panic) {
+        let line = alloc::format!("{panic}");
+        let line = printable(line.as_bytes(), LOG_LEN_BYTES_MAX);
+        self.shared.tee.log(ta, &line);
+    }
+
     /// Gives an instance back after an entry point; `session_ended` says that it has one less.
-    fn put_back(&self, taken: Taken, outcome: &Outcome, session_ended: bool) {
-        if let Outcome::Panicked(panic) = outcome {
-            let ta = self
-                .shared
-                .state
-                .lock()
-                .instances
-                .get(&taken.number)
-                .map(|slot| slot.ta);
-            if let Some(ta) = ta {
-                self.shared.tee.log(&ta, &alloc::format!("{panic}"));
-            }
-            drop(taken.instance);
-            self.kill(taken.number);
-            return;
-        }
+    fn put_back(&self, mut taken: Taken, outcome: &Outcome, session_ended: bool) {
         let number = taken.number;
-        let mut taken = Some(taken);
-        {
-            let mut state = self.shared.state.lock();
-            let Some(slot) = taken
-                .as_ref()
-                .and_then(|t| state.instances.get_mut(&t.number))
-            else {
-                return;
+        let mut ended = usize::from(session_ended);
+        let mut panicked = match outcome {
+            Outcome::Panicked(panic) => Some(panic.clone()),
+            Outcome::Returned { .. } => None,
+        };
+        loop {
+            if let Some(panic) = panicked {
+                let ta = {
+                    let state = self.shared.state.lock();
+                    state.instances.get(&number).map(|slot| slot.ta)
+                };
+                if let Some(ta) = ta {
+                    self.log_panic(&ta, &panic);
+                }
+                drop(taken.instance);
+                return self.kill(number);
+            }
+            let (queued, running) = {
+                let mut state = self.shared.state.lock();
+                let Some(slot) = state.instances.get_mut(&number) else {
+                    return;
+                };
+                slot.sessions = slot.sessions.saturating_sub(ended);
+                if slot.retired && slot.sessions > 0 {
+                    drop(state);
+                    drop(taken.instance);
+                    return self.kill(number);
+                }
+                let queued = core::mem::take(&mut slot.closing);
+                let stays = slot.sessions > 0 || (slot.lifetime.keep_alive && !slot.retired);
+                if queued.is_empty() && stays {
+                    slot.instance = Some(taken.instance);
+                    return;
+                }
+                (queued, Arc::clone(&slot.running))
             };
-            if session_ended {
-                slot.sessions = slot.sessions.saturating_sub(1);
+            if queued.is_empty() {
+                return self.end(taken);
             }
-            if slot.retired && slot.sessions > 0 {
-                drop(state);
-                drop(taken.take());
-                self.kill(number);
-                return;
-            }
-            if slot.sessions > 0 || (slot.lifetime.keep_alive && !slot.retired) {
-                slot.instance = taken.take().map(|taken| taken.instance);
-            }
-        }
-        if let Some(taken) = taken {
-            self.end(taken);
+            // The call that ran has ended, with its signals; these have the time of one together.
+            // Who retires the instance from here on stops them.
+            running.lock().control = self.entry_control(&CallControl::default());
+            ended = queued.len();
+            panicked = queued.into_iter().find_map(|session| {
+                if self.is_retired(number) {
+                    return None;
+                }
+                match taken.instance.call(Entry::CloseSession { session }) {
+                    Outcome::Panicked(panic) => Some(panic),
+                    Outcome::Returned { .. } => None,
+                }
+            });
         }
     }
 

@@ -27,6 +27,8 @@ pub(super) struct Running {
     pub(super) control: CallControl,
     /// Instances that wait for this one, and this one: a call back to any of them is a cycle.
     pub(super) chain: BTreeSet<u64>,
+    /// Lines it has written to the log since.
+    pub(super) log_lines: u32,
 }
 
 /// Services of one instance; bound to its TA for ever.
@@ -42,6 +44,17 @@ pub(super) struct InstanceServices {
 impl InstanceServices {
     fn shared(&self) -> Result<Arc<Shared>, HostError> {
         self.shared.upgrade().ok_or(HostError::Communication)
+    }
+
+    /// The TEE, for an instance that it still knows: what was ended may live on for a while, taken
+    /// over, and gets nothing any more.
+    fn live(&self) -> Result<Arc<Shared>, HostError> {
+        let shared = self.shared()?;
+        if shared.state.lock().instances.contains_key(&self.instance) {
+            Ok(shared)
+        } else {
+            Err(HostError::Communication)
+        }
     }
 
     fn id_of(&self, shared: &Shared, token: ObjectToken) -> Result<Vec<u8>, HostError> {
@@ -62,7 +75,12 @@ impl InstanceServices {
             flags,
             instance,
         };
-        shared.state.lock().locks.take(object)
+        let mut state = shared.state.lock();
+        // Under the same lock as the handles of a dead instance are given back.
+        if !state.instances.contains_key(&instance) {
+            return Err(HostError::Communication);
+        }
+        state.locks.take(object)
     }
 
     /// The manager, for calls to other TAs.
@@ -70,7 +88,7 @@ impl InstanceServices {
         if !self.calls_out {
             return Err(HostError::NotSupported);
         }
-        let shared = self.shared()?;
+        let shared = self.live()?;
         Ok(SessionManager { shared })
     }
 
@@ -92,33 +110,43 @@ pub(super) const fn owner_of(instance: u64) -> u64 {
     instance | (1 << 63)
 }
 
+/// The instance that owner number belongs to, if it is an instance's.
+pub(super) const fn instance_of(owner: u64) -> Option<u64> {
+    if owner & (1 << 63) == 0 {
+        None
+    } else {
+        Some(owner & !(1 << 63))
+    }
+}
+
 impl HostServices for InstanceServices {
     fn info(&mut self) -> Result<TeeInfo, HostError> {
+        // The one question that comes before the instance is listed, while it is launched.
         self.shared()?.tee.info()
     }
 
     fn random(&mut self, out: &mut [u8]) -> Result<(), HostError> {
-        self.shared()?.tee.random(out)
+        self.live()?.tee.random(out)
     }
 
     fn system_time_ms(&mut self) -> Result<u64, HostError> {
-        Ok(self.shared()?.tee.system_time_ms())
+        Ok(self.live()?.tee.system_time_ms())
     }
 
     fn ree_time_ms(&mut self) -> Result<u64, HostError> {
-        Ok(self.shared()?.tee.ree_time_ms())
+        Ok(self.live()?.tee.ree_time_ms())
     }
 
     fn persistent_time(&mut self) -> Result<Option<PersistentTime>, HostError> {
-        self.shared()?.tee.clock(&self.ta)
+        self.live()?.tee.clock(&self.ta)
     }
 
     fn set_persistent_time(&mut self, time: PersistentTime) -> Result<(), HostError> {
-        self.shared()?.tee.set_clock(&self.ta, time)
+        self.live()?.tee.set_clock(&self.ta, time)
     }
 
     fn poll(&mut self) -> CallSignal {
-        match self.shared() {
+        match self.live() {
             Ok(shared) => self
                 .running
                 .lock()
@@ -132,13 +160,13 @@ impl HostServices for InstanceServices {
     }
 
     fn idle(&mut self, ms: u32) {
-        if let Ok(shared) = self.shared() {
+        if let Ok(shared) = self.live() {
             shared.tee.idle(ms);
         }
     }
 
     fn object_open(&mut self, id: &[u8], flags: u32) -> Result<(ObjectToken, Vec<u8>), HostError> {
-        let shared = self.shared()?;
+        let shared = self.live()?;
         // The handle is taken first, so that nobody else can come between.
         let token = self.take(&shared, id, flags)?;
         match shared.tee.object_read(&self.ta, id) {
@@ -156,7 +184,7 @@ impl HostServices for InstanceServices {
         flags: u32,
         content: &[u8],
     ) -> Result<ObjectToken, HostError> {
-        let shared = self.shared()?;
+        let shared = self.live()?;
         if shared.state.lock().locks.in_use(&self.ta, id) {
             return Err(HostError::AccessConflict);
         }
@@ -172,7 +200,7 @@ impl HostServices for InstanceServices {
     }
 
     fn object_read(&mut self, token: ObjectToken) -> Result<Vec<u8>, HostError> {
-        let shared = self.shared()?;
+        let shared = self.live()?;
         let id = self.id_of(&shared, token)?;
         shared
             .tee
@@ -181,13 +209,13 @@ impl HostServices for InstanceServices {
     }
 
     fn object_write(&mut self, token: ObjectToken, content: &[u8]) -> Result<(), HostError> {
-        let shared = self.shared()?;
+        let shared = self.live()?;
         let id = self.id_of(&shared, token)?;
         shared.tee.object_write(&self.ta, &id, content)
     }
 
     fn object_rename(&mut self, token: ObjectToken, new_id: &[u8]) -> Result<(), HostError> {
-        let shared = self.shared()?;
+        let shared = self.live()?;
         let id = self.id_of(&shared, token)?;
         shared.tee.object_rename(&self.ta, &id, new_id)?;
         shared.state.lock().locks.renamed(token, new_id);
@@ -195,7 +223,7 @@ impl HostServices for InstanceServices {
     }
 
     fn object_delete(&mut self, token: ObjectToken) -> Result<(), HostError> {
-        let shared = self.shared()?;
+        let shared = self.live()?;
         let id = self.id_of(&shared, token)?;
         let done = shared.tee.object_delete(&self.ta, &id);
         self.object_close(token);
@@ -209,11 +237,11 @@ impl HostServices for InstanceServices {
     }
 
     fn object_list(&mut self) -> Result<Vec<Vec<u8>>, HostError> {
-        self.shared()?.tee.object_list(&self.ta)
+        self.live()?.tee.object_list(&self.ta)
     }
 
     fn component(&mut self, kind: ComponentKind) -> Result<Option<Zeroizing<Vec<u8>>>, HostError> {
-        let shared = self.shared()?;
+        let shared = self.live()?;
         let content = shared.tee.component(&self.ta, kind)?;
         // A session may outlive an update. What the CA made for the new release is not for the old
         // module: a request under its key would say that the new module made it. Looked at after
@@ -230,15 +258,15 @@ impl HostServices for InstanceServices {
     }
 
     fn ta_unique_key(&mut self, context: &[u8]) -> Result<Zeroizing<[u8; 32]>, HostError> {
-        self.shared()?.tee.ta_unique_key(&self.ta, context)
+        self.live()?.tee.ta_unique_key(&self.ta, context)
     }
 
     fn evidence(&mut self, nonce: &[u8]) -> Result<Vec<u8>, HostError> {
-        self.shared()?.tee.evidence(nonce)
+        self.live()?.tee.evidence(nonce)
     }
 
     fn position(&mut self) -> Result<Position, HostError> {
-        self.shared()?.tee.position()
+        self.live()?.tee.position()
     }
 
     fn ta_open(
@@ -275,8 +303,20 @@ impl HostServices for InstanceServices {
     }
 
     fn log(&mut self, line: &str) {
-        if let Ok(shared) = self.shared() {
-            shared.tee.log(&self.ta, line);
+        let Ok(shared) = self.live() else { return };
+        // An instance that lives elsewhere has one entry point after another unseen; its host
+        // counts the lines.
+        if self.calls_out {
+            let mut running = self.running.lock();
+            if running.log_lines >= LOG_LINES_MAX {
+                return;
+            }
+            running.log_lines = running.log_lines.saturating_add(1);
         }
+        shared.tee.log(&self.ta, line);
     }
 }
+
+/// Most log lines that are taken from an instance between two takings of it: twice what the host
+/// of its code lets through in an entry point, for the first taking has two.
+const LOG_LINES_MAX: u32 = 64;

@@ -6,6 +6,7 @@
 pub mod ca;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tegata_crypto::rustcrypto::RustCrypto;
@@ -15,8 +16,8 @@ use tegata_tee::gp::host::{ComponentKind, HostError, PersistentTime, TaReply, Te
 use tegata_tee::gp::params::{Param, ParamOut, Params};
 use tegata_tee::position::Position;
 use tegata_tee::session::{
-    CallControl, Caller, ClientIdentity, InProcess, LoadedTa, SessionLimits, SessionManager,
-    SharedTee, TeeAccess,
+    CallControl, Caller, ClientIdentity, InProcess, Launcher, LoadedTa, SessionLimits,
+    SessionManager, SharedTee, TeeAccess,
 };
 use tegata_tee::storage::TaId;
 use tegata_tee::testing::TestPlatform;
@@ -77,9 +78,45 @@ pub struct Installed {
     pub config: Option<Vec<u8>>,
 }
 
+/// Something that happens once, at a place that a test chose.
+pub type Hook = Mutex<Option<Box<dyn FnOnce() + Send>>>;
+
+/// What a test lets happen inside the TEE while a TA's call is under way.
+#[derive(Default)]
+pub struct Hooks {
+    /// Before the next object is written; the handle on it is taken already.
+    pub before_write: Hook,
+    /// Before the next object is read; likewise.
+    pub before_read: Hook,
+    /// Times that a TA paused.
+    pub pauses: AtomicU64,
+    /// Pauses take real time too, for tests with threads.
+    pub slow: AtomicBool,
+}
+
+impl Hooks {
+    fn run(hook: &Hook) {
+        let hook = hook.lock().unwrap().take();
+        if let Some(hook) = hook {
+            hook();
+        }
+    }
+
+    /// Returns once a TA has paused some times, or after a second without.
+    pub fn await_pauses(&self) {
+        for _ in 0..1000 {
+            if self.pauses.load(Ordering::Relaxed) > 3 {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+}
+
 /// The TEE of the device, with installations from a map.
 pub struct Access {
     inner: SharedTee<TestPlatform, Lock>,
+    hooks: Arc<Hooks>,
     tas: Arc<Mutex<BTreeMap<TaUuid, Installed>>>,
 }
 
@@ -127,12 +164,15 @@ impl TeeAccess for Access {
         self.inner.idle(ms);
     }
     fn object_read(&self, ta: &TaId, id: &[u8]) -> Result<Zeroizing<Vec<u8>>, HostError> {
+        Hooks::run(&self.hooks.before_read);
         self.inner.object_read(ta, id)
     }
     fn object_create(&self, ta: &TaId, id: &[u8], c: &[u8], r: bool) -> Result<(), HostError> {
+        Hooks::run(&self.hooks.before_write);
         self.inner.object_create(ta, id, c, r)
     }
     fn object_write(&self, ta: &TaId, id: &[u8], content: &[u8]) -> Result<(), HostError> {
+        Hooks::run(&self.hooks.before_write);
         self.inner.object_write(ta, id, content)
     }
     fn object_rename(&self, ta: &TaId, from: &[u8], to: &[u8]) -> Result<(), HostError> {
@@ -166,6 +206,7 @@ pub struct Device {
     pub platform: TestPlatform,
     pub manager: SessionManager,
     pub log: Arc<Mutex<Vec<String>>>,
+    pub hooks: Arc<Hooks>,
     tas: Arc<Mutex<BTreeMap<TaUuid, Installed>>>,
     uuid: TaUuid,
 }
@@ -206,32 +247,49 @@ impl Device {
 
     /// Device `seed` without TAs.
     pub fn empty(seed: u8) -> Self {
-        Self::start(TestPlatform::new(seed), Arc::default(), TaUuid([0; 16]))
+        Self::empty_with(seed, InProcess)
+    }
+
+    /// Device `seed` without TAs, whose instances another launcher starts.
+    pub fn empty_with(seed: u8, launcher: impl Launcher + 'static) -> Self {
+        let platform = TestPlatform::new(seed);
+        Self::start(platform, Arc::default(), TaUuid([0; 16]), launcher)
     }
 
     fn start(
         platform: TestPlatform,
         tas: Arc<Mutex<BTreeMap<TaUuid, Installed>>>,
         uuid: TaUuid,
+        launcher: impl Launcher + 'static,
     ) -> Self {
         let anchors = TrustAnchors::new(Vec::new(), Vec::new()).unwrap();
         let tee = Tee::new(platform.clone(), anchors, None).unwrap();
         let log: Arc<Mutex<Vec<String>>> = Arc::default();
         let (lines, clock) = (Arc::clone(&log), platform.clone());
+        let hooks: Arc<Hooks> = Arc::default();
+        let paused = Arc::clone(&hooks);
         let inner = SharedTee::new(
             Arc::new(spin_lock::Lock(Mutex::new(tee))),
-            move |ms| clock.advance_ms(u64::from(ms)),
+            move |ms| {
+                paused.pauses.fetch_add(1, Ordering::Relaxed);
+                if paused.slow.load(Ordering::Relaxed) {
+                    std::thread::sleep(std::time::Duration::from_millis(u64::from(ms)));
+                }
+                clock.advance_ms(u64::from(ms));
+            },
             move |_, line| lines.lock().unwrap().push(line.to_string()),
         );
         let access = Access {
             inner,
+            hooks: Arc::clone(&hooks),
             tas: Arc::clone(&tas),
         };
-        let manager = SessionManager::new(access, InProcess, SessionLimits::default());
+        let manager = SessionManager::new(access, launcher, SessionLimits::default());
         Self {
             platform,
             manager,
             log,
+            hooks,
             tas,
             uuid,
         }
@@ -240,7 +298,7 @@ impl Device {
     /// The same device after a power cut.
     pub fn rebooted(self) -> Self {
         self.platform.reboot();
-        Self::start(self.platform, self.tas, self.uuid)
+        Self::start(self.platform, self.tas, self.uuid, InProcess)
     }
 
     pub fn install(&self, ta: Installed) {
@@ -314,17 +372,21 @@ impl Session<'_> {
 
     /// Inputs in the first parameters, output in the third.
     pub fn call(&self, command: u32, inputs: &[&[u8]]) -> Result<Vec<u8>, u32> {
-        let mut params = Params::default();
-        for (param, input) in params.iter_mut().zip(inputs) {
-            *param = Param::MemrefInput {
-                buffer: input.to_vec(),
-            };
+        output(self.invoke(command, parameters(command, inputs)))
+    }
+
+    /// The same call for another thread, or for a [`Hook`].
+    pub fn later(
+        &self,
+        command: u32,
+        inputs: &[&[u8]],
+    ) -> impl FnOnce() -> Result<Vec<u8>, u32> + Send + 'static {
+        let params = parameters(command, inputs);
+        let (manager, caller, number) = (self.device.manager.clone(), self.caller, self.number);
+        move || {
+            let control = CallControl::default();
+            output(manager.invoke(&caller, number, command, params, &control))
         }
-        // ENROL_CONFIRM and DELETE put nothing out, and the TA is strict.
-        if !matches!(command, 3 | 7) {
-            params[2] = Param::MemrefOutput { size: 16 * 1024 };
-        }
-        self.finish(command, params)
     }
 
     /// As `call` with a label, and a number as second parameter.
@@ -337,18 +399,31 @@ impl Session<'_> {
         if !matches!(command, 3 | 7) {
             params[2] = Param::MemrefOutput { size: 16 * 1024 };
         }
-        self.finish(command, params)
+        output(self.invoke(command, params))
     }
+}
 
-    fn finish(&self, command: u32, params: Params) -> Result<Vec<u8>, u32> {
-        let reply = self.invoke(command, params);
-        if reply.code != TEE_SUCCESS {
-            return Err(reply.code);
-        }
-        match reply.params.into_iter().nth(2) {
-            Some(ParamOut::Memref { buffer, .. }) => Ok(buffer),
-            _ => Ok(Vec::new()),
-        }
+fn parameters(command: u32, inputs: &[&[u8]]) -> Params {
+    let mut params = Params::default();
+    for (param, input) in params.iter_mut().zip(inputs) {
+        *param = Param::MemrefInput {
+            buffer: input.to_vec(),
+        };
+    }
+    // ENROL_CONFIRM and DELETE put nothing out, and the TA is strict.
+    if !matches!(command, 3 | 7) {
+        params[2] = Param::MemrefOutput { size: 16 * 1024 };
+    }
+    params
+}
+
+fn output(reply: TaReply) -> Result<Vec<u8>, u32> {
+    if reply.code != TEE_SUCCESS {
+        return Err(reply.code);
+    }
+    match reply.params.into_iter().nth(2) {
+        Some(ParamOut::Memref { buffer, .. }) => Ok(buffer),
+        _ => Ok(Vec::new()),
     }
 }
 
