@@ -179,6 +179,22 @@ impl Object {
         out.truncate(usize::try_from(count).unwrap_or(0));
         Ok(out)
     }
+
+    /// Overwrites the data stream from its beginning, in one atomic write.
+    ///
+    /// # Errors
+    /// Storage not available.
+    pub fn write_start(&self, data: &[u8]) -> Result<()> {
+        // SAFETY: the buffer is as long as the size says.
+        unsafe {
+            check(sys::TEE_SeekObjectData(self.0, 0, TEE_DATA_SEEK_SET))?;
+            check(sys::TEE_WriteObjectData(
+                self.0,
+                data.as_ptr(),
+                sys::len(data),
+            ))
+        }
+    }
 }
 
 /// Identifiers of all persistent objects of this TA.

@@ -10,6 +10,7 @@ use support::ca::{Ca, Tamper};
 use support::{ALICE, BOB, Device};
 use tegata_tee::gp::consts::*;
 use tegata_tee::session::{Caller, ClientIdentity};
+use tegata_tee::testing::Crash;
 use tegata_wire::enrolment::{ConfirmMode, KeyKind};
 use tegata_wire::x509::CertView;
 
@@ -176,7 +177,8 @@ fn what_is_not_the_cas_answer_changes_nothing() {
     let device = Device::new(1, &ca);
     let session = device.open(&ALICE).unwrap();
     let request = session.call(BEGIN, &[b"web"]).unwrap();
-    for tamper in Tamper::ALL {
+    // An expired certificate is something else: it ends the request.
+    for tamper in Tamper::ALL.into_iter().filter(|t| *t != Tamper::Expired) {
         let cp = ca.answer(&request, &[tamper]).unwrap();
         let before = device.storage();
         let refused = session.call(FINISH, &[b"web", &cp]);
@@ -306,4 +308,78 @@ fn another_profile_or_label_is_refused() {
     );
     assert_eq!(session.call(99, &[b"web"]), Err(TEE_ERROR_NOT_SUPPORTED));
     assert_eq!(session.call(0, &[b"web"]), Err(TEE_ERROR_NOT_SUPPORTED));
+}
+
+#[test]
+fn a_certificate_that_expired_on_its_way_does_not_block_the_label() {
+    let (ca, device) = enrolled(KeyKind::P256, ConfirmMode::Explicit);
+    let session = device.open(&ALICE).unwrap();
+    let leaf = session.call_format(GET_CERTIFICATE, b"web", 1).unwrap();
+    for label in [&b"web"[..], b"new"] {
+        let request = session.call(BEGIN, &[label]).unwrap();
+        // Not of this device, or not from the CA: that changes nothing.
+        for lies in [
+            [Tamper::Expired, Tamper::OtherKey],
+            [Tamper::Expired, Tamper::ForeignProtection],
+        ] {
+            let cp = ca.answer(&request, &lies).unwrap();
+            let refused = session.call(FINISH, &[label, &cp]);
+            assert_eq!(refused, Err(TEE_ERROR_SECURITY));
+            assert_eq!(session.call(BEGIN, &[label]).unwrap(), request);
+        }
+        let expired = ca.answer(&request, &[Tamper::Expired]).unwrap();
+        let refused = session.call(FINISH, &[label, &expired]);
+        assert_eq!(refused, Err(TEE_ERROR_SECURITY));
+        let anew = session.call(BEGIN, &[label]).unwrap();
+        assert_ne!(anew, request);
+        if label == b"web" {
+            let now = session.call_format(GET_CERTIFICATE, label, 1).unwrap();
+            assert_eq!(now, leaf, "what is in use stays");
+        }
+        let conf = session
+            .call(FINISH, &[label, &ca.answer(&anew, &[]).unwrap()])
+            .unwrap();
+        let conf = ca.confirm(&conf).unwrap();
+        session.call(CONFIRM, &[label, &conf]).unwrap();
+    }
+}
+
+/// After a power cut at any write of an installation the label can go on: either with the request
+/// that is not installed yet, or with a new one, but never again with one that was installed.
+#[test]
+fn a_power_cut_while_it_installs_leaves_a_label_that_can_go_on() {
+    for crash in [Crash::Lost, Crash::Kept] {
+        let mut cuts = 0;
+        for at in 0.. {
+            let (ca, device) = enrolled(KeyKind::P256, ConfirmMode::Explicit);
+            let session = device.open(&ALICE).unwrap();
+            let request = session.call(BEGIN, &[b"web"]).unwrap();
+            let cp = ca.answer(&request, &[]).unwrap();
+            let conf = session.call(FINISH, &[b"web", &cp]).unwrap();
+            let conf = ca.confirm(&conf).unwrap();
+            device.platform.crash_at(at, crash);
+            let confirmed = session.call(CONFIRM, &[b"web", &conf]);
+            let died = device.platform.is_dead();
+            drop(session);
+            let device = device.rebooted();
+            let session = device.open(&ALICE).unwrap();
+            let leaf = session.call_format(GET_CERTIFICATE, b"web", 1).unwrap();
+            let next = session.call(BEGIN, &[b"web"]).unwrap();
+            if leaf == ca.last_issued() {
+                assert_ne!(
+                    next, request,
+                    "{crash:?} at {at}: installed, and asked for again"
+                );
+            } else {
+                assert_eq!(next, request, "{crash:?} at {at}");
+                session.call(CONFIRM, &[b"web", &conf]).unwrap();
+            }
+            if !died {
+                confirmed.unwrap();
+                break;
+            }
+            cuts += 1;
+        }
+        assert!(cuts > 3, "an installation has several writes");
+    }
 }

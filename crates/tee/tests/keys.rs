@@ -7,6 +7,9 @@
 #[path = "support/mod.rs"]
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use support::ca::Ca;
 use support::{ALICE, BOB, Device, Session};
 use tegata_crypto::rustcrypto::RustCrypto;
@@ -14,8 +17,10 @@ use tegata_crypto::{KeyAlg, PrivateKey, Provider, PublicKey, Rng};
 use tegata_tee::gp::consts::*;
 use tegata_tee::gp::params::{Param, ParamOut, Params};
 use tegata_tee::platform::Platform;
+use tegata_tee::session::{Caller, ClientIdentity};
 use tegata_wire::cbor::{self, Value};
 use tegata_wire::enrolment::{ConfirmMode, KeyKind};
+use tegata_wire::ids::Digest;
 use tegata_wire::x509::{CertView, usage};
 
 const BEGIN: u32 = 1;
@@ -470,3 +475,116 @@ fn a_session_that_signs_without_end_is_slowed_down() {
     let waited = device.platform.system_time_ms() - begun;
     assert!((50..=100).contains(&waited), "{waited} ms");
 }
+
+/// One user's programs and groups, each with some labels, as far as they get.
+fn fill(device: &Device, identities: impl Iterator<Item = ClientIdentity>) -> usize {
+    let mut made = 0;
+    for client in identities {
+        let session = device.open(&Caller { owner: 50, client }).unwrap();
+        for n in 0..15 {
+            match session.call(BEGIN, &[format!("{n}").as_bytes()]) {
+                Ok(_) => made += 1,
+                Err(code) => assert_eq!(code, TEE_ERROR_STORAGE_NO_SPACE),
+            }
+        }
+    }
+    made
+}
+
+#[test]
+fn a_user_with_many_programs_and_groups_leaves_room_to_others() {
+    let (_, device) = world(KeyKind::P256);
+    let program = |n: u8| Digest([n; 32]);
+    let programs = (0..9).map(|n| match n % 3 {
+        0 => ClientIdentity::application(&program(n)),
+        1 => ClientIdentity::application_user(&program(n), 1000),
+        _ => ClientIdentity::application_group(&program(n), 1000),
+    });
+    assert_eq!(fill(&device, programs), 60);
+    assert_eq!(fill(&device, (0..3).map(ClientIdentity::group)), 24);
+    // The rest is of users as such.
+    assert_eq!(fill(&device, (0..4).map(ClientIdentity::user)), 36);
+    // A label that is given up makes room for one of its kind, and for no other.
+    let group = Caller {
+        owner: 51,
+        client: ClientIdentity::group(0),
+    };
+    let session = device.open(&group).unwrap();
+    session.call(DELETE, &[b"0"]).unwrap();
+    let other = ClientIdentity::application(&program(100));
+    assert_eq!(fill(&device, core::iter::once(other)), 0);
+    session.call(BEGIN, &[b"again"]).unwrap();
+}
+
+#[test]
+fn two_sessions_that_count_at_the_same_moment_do_not_pass_the_limit() {
+    let (_, device) = world(KeyKind::P256);
+    let user = |uid: u32| Caller {
+        owner: u64::from(uid),
+        client: ClientIdentity::user(uid),
+    };
+    for uid in 0..8 {
+        let session = device.open(&user(5000 + uid)).unwrap();
+        for n in 0..if uid < 7 { 16 } else { 7 } {
+            session.call(BEGIN, &[format!("{n}").as_bytes()]).unwrap();
+        }
+    }
+    let (one, two) = (device.open(&ALICE).unwrap(), device.open(&BOB).unwrap());
+    let begin = two.later(BEGIN, &[b"last"]);
+    let begun = Arc::new(AtomicBool::new(false));
+    let done = Arc::clone(&begun);
+    let hook = Box::new(move || done.store(begin().is_ok(), Ordering::Relaxed));
+    *device.hooks.before_write.lock().unwrap() = Some(hook);
+    let refused = one.call(BEGIN, &[b"one too many"]);
+    assert!(
+        begun.load(Ordering::Relaxed),
+        "the other one has counted and stored"
+    );
+    assert_eq!(refused, Err(TEE_ERROR_STORAGE_NO_SPACE));
+    assert_eq!(one.call(LIST, &[]).unwrap(), [0x80], "nothing stays behind");
+    two.call(BEGIN, &[b"last"]).unwrap();
+    two.call(DELETE, &[b"last"]).unwrap();
+    one.call(BEGIN, &[b"one too many"]).unwrap();
+}
+
+#[test]
+fn sessions_of_one_owner_wait_for_each_other() {
+    let (ca, device) = world(KeyKind::P256);
+    let (one, two) = (device.open(&ALICE).unwrap(), device.open(&ALICE).unwrap());
+    enrol(&ca, &one, b"web", b"");
+    device.hooks.slow.store(true, Ordering::Relaxed);
+    // Starts `other` in a thread of its own while this session holds its handle.
+    let meanwhile = |hook: &support::Hook, other: Call| {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let hooks = Arc::clone(&device.hooks);
+        hooks.pauses.store(0, Ordering::Relaxed);
+        *hook.lock().unwrap() = Some(Box::new(move || {
+            std::thread::spawn(move || sender.send(other()));
+            hooks.await_pauses();
+        }));
+        receiver
+    };
+    // The next request is written, and the other session asks for it.
+    let other = Box::new(two.later(STATUS, &[b"web"]));
+    let answer = meanwhile(&device.hooks.before_write, other);
+    let request = one.call(BEGIN, &[b"web"]).unwrap();
+    answer.recv().unwrap().unwrap();
+    // It is written again, and the other session lists it.
+    let cp = ca.answer(&request, &[]).unwrap();
+    let other = Box::new(two.later(LIST, &[]));
+    let answer = meanwhile(&device.hooks.before_write, other);
+    let conf = one.call(FINISH, &[b"web", &cp]).unwrap();
+    let found = answer.recv().unwrap().unwrap();
+    let row = Value::Array(vec!["web".into(), 4.into()]);
+    assert_eq!(cbor::decode(&found, 3).unwrap(), Value::Array(vec![row]));
+    // A signature is made: what the CA confirmed is installed all the same.
+    let conf = ca.confirm(&conf).unwrap();
+    let confirm = Box::new(two.later(CONFIRM, &[b"web", &conf]));
+    let answer = meanwhile(&device.hooks.before_read, confirm);
+    one.call(SIGN, &[b"web", &[1; 32]]).unwrap();
+    answer.recv().unwrap().unwrap();
+    let leaf = one.call_format(GET_CERTIFICATE, b"web", 1).unwrap();
+    assert_eq!(leaf, ca.last_issued());
+}
+
+type Call = Box<dyn FnOnce() -> Result<Vec<u8>, u32> + Send>;

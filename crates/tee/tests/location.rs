@@ -7,6 +7,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use support::ca::{Ca, RELEASE};
 use support::{ALICE, BOB, Device, Installed, Session};
@@ -14,6 +15,7 @@ use tegata_crypto::PublicKey;
 use tegata_crypto::cose::{unverified_headers, verify_sign1};
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_tee::gp::consts::*;
+use tegata_tee::platform::Platform;
 use tegata_tee::position::Position;
 use tegata_tee::storage::TaId;
 use tegata_wire::enrolment::{ConfirmMode, KeyKind, PersonalizationData};
@@ -192,4 +194,66 @@ fn a_device_without_a_receiver_says_so() {
         session.call(LOCATE, &[b"gnss", NONCE]),
         Err(TEE_ERROR_NOT_SUPPORTED)
     );
+}
+
+#[test]
+fn two_sessions_never_make_the_same_number() {
+    let ca = Ca::new(KeyKind::P256, ConfirmMode::Explicit);
+    let device = device(&ca);
+    device.platform.set_position(Some(TOKYO));
+    let (one, two) = (
+        device.open_ta(&TA, &ALICE).unwrap(),
+        device.open_ta(&TA, &ALICE).unwrap(),
+    );
+    enrol(&ca, &one);
+    let first = read(&one.call(LOCATE, &[b"gnss", NONCE]).unwrap());
+    // The other session asks between reading the number and writing the next. Here it waits in
+    // vain: time goes on only while it waits.
+    let locate = two.later(LOCATE, &[b"gnss", NONCE]);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    *device.hooks.before_write.lock().unwrap() = Some(Box::new(move || {
+        sender.send(locate()).unwrap();
+    }));
+    let second = read(&one.call(LOCATE, &[b"gnss", NONCE]).unwrap());
+    assert_eq!((first.number, second.number), (1, 2));
+    assert_eq!(receiver.recv().unwrap(), Err(TEE_ERROR_ACCESS_CONFLICT));
+    let third = read(&two.call(LOCATE, &[b"gnss", NONCE]).unwrap());
+    assert_eq!(third.number, 3);
+}
+
+#[test]
+fn sessions_that_ask_at_once_get_numbers_of_their_own() {
+    let ca = Ca::new(KeyKind::P256, ConfirmMode::Explicit);
+    let device = device(&ca);
+    device.platform.set_position(Some(TOKYO));
+    device.hooks.slow.store(true, Ordering::Relaxed);
+    let session = device.open_ta(&TA, &ALICE).unwrap();
+    enrol(&ca, &session);
+    let mut numbers: Vec<u64> = std::thread::scope(|scope| {
+        let ask = || {
+            let session = device.open_ta(&TA, &ALICE).unwrap();
+            let locate = || session.call(LOCATE, &[b"gnss", NONCE]).unwrap();
+            (0..20).map(|_| read(&locate()).number).collect::<Vec<_>>()
+        };
+        let askers: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+        let answers = askers.into_iter().map(|asker| asker.join().unwrap());
+        answers.flatten().collect()
+    });
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=80).collect::<Vec<_>>());
+}
+
+#[test]
+fn statements_count_among_the_uses_of_a_key() {
+    let ca = Ca::new(KeyKind::Ed25519, ConfirmMode::Explicit);
+    let device = device(&ca);
+    device.platform.set_position(Some(TOKYO));
+    let session = device.open_ta(&TA, &ALICE).unwrap();
+    enrol(&ca, &session);
+    let begun = device.platform.system_time_ms();
+    for _ in 0..2040 {
+        session.call(LOCATE, &[b"gnss", NONCE]).unwrap();
+    }
+    let waited = device.platform.system_time_ms() - begun;
+    assert!((20..=40).contains(&waited), "{waited} ms");
 }

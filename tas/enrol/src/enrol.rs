@@ -83,13 +83,29 @@ pub fn begin(name: &Name, profile: Option<&str>, budget: &mut Budget) -> Result<
     if has.is_some_and(|has| has != order.profile) {
         return Err(Error(TEE_ERROR_ACCESS_CONFLICT));
     }
+    let is_new = installed.is_none() && pending.is_none();
+    let done = |pending: &Record| {
+        let installed = installed.as_ref();
+        installed.is_some_and(|installed| installed.transaction_id == pending.transaction_id)
+    };
+    let pending = match pending {
+        // Installed, and power was lost before the request went: asking again would bring the
+        // certificate that is there already.
+        Some(pending) if done(&pending) => {
+            Record::delete(name, Slot::Pending)?;
+            None
+        }
+        other => other,
+    };
     if let Some(pending) = pending {
         // A newer release has other secrets and perhaps other orders: begin anew.
         if pending.sender_kid == sender_kid {
             return Ok((pending.request, order.cmp_path.clone()));
         }
     }
-    name.check_room()?;
+    if is_new {
+        name.check_room()?;
+    }
     budget.new_key()?;
     let alg = keys::signature_alg(order.key_kind)?;
     let key = keys::generate(alg)?;
@@ -123,6 +139,12 @@ pub fn begin(name: &Name, profile: Option<&str>, budget: &mut Budget) -> Result<
     record.request = protect(&orders, &head, &RawBody::p10cr(&csr).map_err(bug)?)?;
     // 1. Key and request are durable before anyone sees the request.
     record.store(name, Slot::Pending, &key)?;
+    // 2. Other sessions may have counted as many labels at the same moment. Who finds too many now
+    //    that its own is among them takes it back; a crash before that leaves one more than may be.
+    if is_new && let Err(error) = name.check_room() {
+        Record::delete(name, Slot::Pending)?;
+        return Err(error);
+    }
     Ok((record.request, order.cmp_path.clone()))
 }
 
@@ -205,7 +227,8 @@ fn cert_hash(view: &CertView<'_>) -> Result<(Vec<u8>, Option<HashAlg>)> {
 /// # Errors
 /// `TEE_ERROR_ACCESS_DENIED` if the CA authentically refuses; `TEE_ERROR_BAD_FORMAT` and
 /// `TEE_ERROR_SECURITY` for anything that is not the CA's answer with our certificate. The state
-/// is the same as before then.
+/// is the same as before then, but for one case: a certificate of ours that the CA itself says has
+/// expired ends the request, for the same request would get the same certificate for ever.
 pub fn finish(name: &Name, cp: &[u8]) -> Result<Vec<u8>> {
     let orders = Orders::load()?;
     let response_digest = crypto::digest(TEE_ALG_SHA256, cp)?;
@@ -255,6 +278,11 @@ pub fn finish(name: &Name, cp: &[u8]) -> Result<Vec<u8>> {
     }
     let alg = alg_of(&record)?;
     let own_spki = keys::spki_der(alg, &key)?;
+    if leaf.spki_der == own_spki && leaf.not_after_secs <= answer.now_secs {
+        system::log("certificate refused: expired; the request is given up");
+        Record::delete(name, Slot::Pending)?;
+        return Err(Error(TEE_ERROR_SECURITY));
+    }
     let issuers = cert::check(
         &leaf,
         &orders.identity,
@@ -285,7 +313,7 @@ pub fn finish(name: &Name, cp: &[u8]) -> Result<Vec<u8>> {
     }
     let body = RawBody::cert_conf(P10CR_CERT_REQ_ID, &hash, named).map_err(bug)?;
     record.confirm = protect(&orders, &head, &body)?;
-    // 2. The accepted certificate is durable before it is confirmed.
+    // 3. The accepted certificate is durable before it is confirmed.
     record.store(name, Slot::Pending, &key)?;
     Ok(record.confirm)
 }
@@ -318,17 +346,18 @@ pub fn confirm(name: &Name, pki_conf: &[u8]) -> Result<()> {
     install(name, &key, &record)
 }
 
-/// Puts key and certificate into place in one write, reads them back and proves that they fit.
+/// Proves that key and certificate fit, and puts them into place in one write.
 fn install(name: &Name, key: &Object, record: &Record) -> Result<()> {
-    // 3. One atomic write replaces the old certificate; a crash before it leaves the old one and
-    //    the request, a crash after it leaves both records, and confirming again mends that.
-    record.store(name, Slot::Installed, key)?;
-    let (stored, read) = Record::load(name, Slot::Installed)?;
-    let leaf = read.chain.first().ok_or(Error(TEE_ERROR_CORRUPT_OBJECT))?;
+    // 4. Proved before the old certificate goes: what fails here leaves it as it was.
+    let leaf = record.chain.first();
+    let leaf = leaf.ok_or(Error(TEE_ERROR_CORRUPT_OBJECT))?;
     let leaf = CertView::from_der(leaf).map_err(|_| Error(TEE_ERROR_CORRUPT_OBJECT))?;
-    keys::prove(alg_of(&read)?, &stored, read.key_usage, leaf.spki_der)?;
-    drop(stored);
-    // 4. The request has done its work.
+    keys::prove(alg_of(record)?, key, record.key_usage, leaf.spki_der)?;
+    // 5. One atomic write replaces the old certificate; a crash before it leaves the old one and
+    //    the request, a crash after it leaves both records, and confirming again, or beginning
+    //    anew, mends that.
+    record.store(name, Slot::Installed, key)?;
+    // 6. The request has done its work.
     Record::delete(name, Slot::Pending).map(drop)
 }
 

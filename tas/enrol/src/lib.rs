@@ -218,6 +218,11 @@ fn profiles(params: &mut Parameters) -> Result<()> {
 }
 
 impl Enrol {
+    /// What the session may still ask for: a TA built on this one has no other limits.
+    pub fn budget(&mut self) -> &mut Budget {
+        &mut self.budget
+    }
+
     fn begin(&mut self, name: &Name, params: &mut Parameters) -> Result<()> {
         // A key that belongs to everybody belongs to nobody.
         if self.owner.login == TEE_LOGIN_PUBLIC {

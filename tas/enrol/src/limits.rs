@@ -1,8 +1,9 @@
 //! How much one session may ask for, and one owner keep.
 //!
 //! A session has a budget that time refills. Who uses keys faster is made to wait, which costs the
-//! TEE nothing; who wants new keys faster is told to come later. The limits hold for a session:
-//! how many of those a client may have is the TEE's affair.
+//! TEE nothing; who wants new keys faster is told to come later. The budget is the session's and
+//! ends with it: how many sessions a client may have, and how often it opens one, is the TEE's
+//! affair.
 
 use tegata_ta_sdk::consts::TEE_ERROR_BUSY;
 use tegata_ta_sdk::{Error, Result, system};
@@ -20,6 +21,11 @@ const NEW_KEY_MS: u64 = 10_000;
 pub const LABELS_PER_OWNER: usize = 16;
 /// Labels of all owners: two objects each fit into the 256 that the TEE stores for a TA.
 pub const LABELS: usize = 120;
+/// Labels of all owners that are programs. One user makes as many programs as it likes, each of
+/// them an owner: together they leave the rest to groups and users.
+pub const LABELS_OF_PROGRAMS: usize = 60;
+/// Labels of all owners that are groups. A user may be in many.
+pub const LABELS_OF_GROUPS: usize = 24;
 /// Longest message for an Ed25519 key in bytes: it comes into the TEE whole.
 pub const MESSAGE_BYTES: usize = 256 * 1024;
 /// Longest name of a profile in bytes, as in a procedure.

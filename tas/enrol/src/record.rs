@@ -4,6 +4,9 @@
 //! write. The object's identifier is made of digests of the owner and of owner and label, so another
 //! owner's label names nothing, in the same time as one that never was; owner and label are compared
 //! again after reading. No owner's objects are opened for another one's call.
+//!
+//! Each session is an instance of its own, so two of one owner may want one object at once: the
+//! later one waits a little.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -11,7 +14,7 @@ use alloc::vec::Vec;
 use minicbor::{Decoder, Encoder};
 use tegata_ta_sdk::consts::*;
 use tegata_ta_sdk::object::Object;
-use tegata_ta_sdk::{Error, Identity, Result, crypto};
+use tegata_ta_sdk::{Error, Identity, Result, crypto, system};
 
 use crate::limits;
 
@@ -61,9 +64,65 @@ pub struct Record {
 /// Longest label in bytes.
 const LABEL_LEN_MAX: usize = 64;
 const FORMAT: u64 = 2;
-/// Bytes of the owner's digest in an object's identifier: with a slot's two and a label's 32 it
-/// stays below GP's 64.
+/// Bytes of the owner's digest in an object's identifier: with the two of slot and class and a
+/// label's 32 it stays below GP's 64.
 const OWNER_TAG_BYTES: usize = 16;
+/// Bytes of an identifier: slot, class, owner, label.
+const ID_BYTES: usize = 2 + OWNER_TAG_BYTES + 32;
+/// How long a session waits for another one's handle, in milliseconds: a write takes some.
+const CONFLICT_WAIT_MS: u64 = 2_000;
+/// Longest pause between two attempts.
+const PAUSE_MS_MAX: u32 = 10;
+
+/// Which share of the store an owner's labels count against.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Class {
+    /// In an object's identifier.
+    letter: u8,
+    labels_max: usize,
+}
+
+impl Class {
+    const fn of(owner: &Identity) -> Self {
+        match owner.login {
+            // One user has as many programs as it cares to make, and may be in many groups.
+            TEE_LOGIN_APPLICATION | TEE_LOGIN_APPLICATION_USER | TEE_LOGIN_APPLICATION_GROUP => {
+                Self {
+                    letter: b'a',
+                    labels_max: limits::LABELS_OF_PROGRAMS,
+                }
+            }
+            TEE_LOGIN_GROUP => Self {
+                letter: b'g',
+                labels_max: limits::LABELS_OF_GROUPS,
+            },
+            _ => Self {
+                letter: b'u',
+                labels_max: limits::LABELS,
+            },
+        }
+    }
+}
+
+/// Does what needs a handle that another session may hold, again and again for a while.
+///
+/// # Errors
+/// Of `what`; `TEE_ERROR_CANCEL` if the client gave up waiting.
+pub fn patiently<T>(mut what: impl FnMut() -> Result<T>) -> Result<T> {
+    let begun = system::time_ms();
+    let mut pause_ms = 1;
+    loop {
+        match what() {
+            Err(Error(TEE_ERROR_ACCESS_CONFLICT))
+                if system::time_ms().saturating_sub(begun) < CONFLICT_WAIT_MS =>
+            {
+                system::wait(pause_ms)?;
+                pause_ms = pause_ms.saturating_mul(2).min(PAUSE_MS_MAX);
+            }
+            done => return done,
+        }
+    }
+}
 
 impl Name {
     /// A name, if the label is one: 1 to 64 bytes of printable text.
@@ -93,29 +152,28 @@ impl Name {
         Ok(id)
     }
 
-    /// Checks that one more label has room: this owner's, and among all.
+    /// Checks that this label has room: among this owner's, those of its class, and all. It counts
+    /// too, whether it is there already or not.
     ///
     /// # Errors
     /// `TEE_ERROR_STORAGE_NO_SPACE` if it has not.
     pub fn check_room(&self) -> Result<()> {
-        let own = [
-            self.object_id(Slot::Pending)?,
-            self.object_id(Slot::Installed)?,
-        ];
+        let own = self.object_id(Slot::Pending)?;
         let ids = tegata_ta_sdk::object::list()?;
-        if ids.iter().any(|id| own.contains(id)) {
-            return Ok(());
-        }
         // What follows the slot is the same of both objects of a label.
-        let mut labels: Vec<&[u8]> = ids.iter().filter_map(|id| id.get(2..)).collect();
+        let labels = ids.iter().filter(|id| is_id(id));
+        let mut labels: Vec<&[u8]> = labels.chain([&own]).filter_map(|id| id.get(1..)).collect();
         labels.sort_unstable();
         labels.dedup();
-        let tag = own.iter().find_map(|id| id.get(2..2 + OWNER_TAG_BYTES));
-        let of_owner = labels
-            .iter()
-            .filter(|label| label.get(..OWNER_TAG_BYTES) == tag)
-            .count();
-        if of_owner < limits::LABELS_PER_OWNER && labels.len() < limits::LABELS {
+        let like_own = |bytes: usize| {
+            let start = own.get(1..1 + bytes);
+            let like = labels.iter().filter(|label| label.get(..bytes) == start);
+            like.count()
+        };
+        let fits = like_own(1 + OWNER_TAG_BYTES) <= limits::LABELS_PER_OWNER
+            && like_own(1) <= Class::of(&self.owner).labels_max
+            && labels.len() <= limits::LABELS;
+        if fits {
             Ok(())
         } else {
             Err(Error(TEE_ERROR_STORAGE_NO_SPACE))
@@ -124,10 +182,10 @@ impl Name {
 }
 
 impl Slot {
-    const fn prefix(self) -> &'static [u8] {
+    const fn letter(self) -> u8 {
         match self {
-            Self::Pending => b"p.",
-            Self::Installed => b"c.",
+            Self::Pending => b'p',
+            Self::Installed => b'c',
         }
     }
 
@@ -135,7 +193,7 @@ impl Slot {
     fn prefix_of(self, owner: &Identity) -> Result<Vec<u8>> {
         let mut input = b"tegata enrol v2 owner".to_vec();
         input.extend_from_slice(&owner.to_bytes());
-        let mut id = self.prefix().to_vec();
+        let mut id = Vec::from([self.letter(), Class::of(owner).letter]);
         let digest = crypto::digest(TEE_ALG_SHA256, &input)?;
         id.extend_from_slice(digest.get(..OWNER_TAG_BYTES).unwrap_or_default());
         Ok(id)
@@ -204,13 +262,8 @@ impl Record {
     /// No space, or storage not available; then the old object stands.
     pub fn store(&self, name: &Name, slot: Slot, key: &Object) -> Result<()> {
         let flags = TEE_DATA_FLAG_ACCESS_READ | TEE_DATA_FLAG_OVERWRITE;
-        Object::create(
-            &name.object_id(slot)?,
-            flags,
-            Some(key),
-            &self.encode(name)?,
-        )
-        .map(drop)
+        let (id, record) = (name.object_id(slot)?, self.encode(name)?);
+        patiently(|| Object::create(&id, flags, Some(key), &record)).map(drop)
     }
 
     /// Reads a record and its key; the key comes as a copy, so that no handle on the stored object
@@ -247,7 +300,8 @@ impl Record {
     /// # Errors
     /// Storage not available.
     pub fn delete(name: &Name, slot: Slot) -> Result<bool> {
-        match Object::open(&name.object_id(slot)?, TEE_DATA_FLAG_ACCESS_WRITE_META) {
+        let id = name.object_id(slot)?;
+        match patiently(|| Object::open(&id, TEE_DATA_FLAG_ACCESS_WRITE_META)) {
             Ok(object) => object.delete().map(|()| true),
             Err(Error(TEE_ERROR_ITEM_NOT_FOUND)) => Ok(false),
             Err(error) => Err(error),
@@ -265,7 +319,12 @@ impl Record {
             if !id.starts_with(&prefix) {
                 continue;
             }
-            let Ok(object) = open(&id) else { continue };
+            let object = match open(&id) {
+                Ok(object) => object,
+                // Deleted since it was listed; one that is damaged counts as none.
+                Err(Error(TEE_ERROR_ITEM_NOT_FOUND | TEE_ERROR_CORRUPT_OBJECT)) => continue,
+                Err(error) => return Err(error),
+            };
             if let Some((by, label, record)) = Self::decode(&object.read_all()?)
                 && by == owner.to_bytes()
             {
@@ -276,6 +335,13 @@ impl Record {
     }
 }
 
+/// True if that is the identifier of a record, and not of what another TA keeps beside them.
+fn is_id(id: &[u8]) -> bool {
+    let slots = [Slot::Pending.letter(), Slot::Installed.letter()];
+    id.len() == ID_BYTES && id.first().is_some_and(|letter| slots.contains(letter))
+}
+
 fn open(id: &[u8]) -> Result<Object> {
-    Object::open(id, TEE_DATA_FLAG_ACCESS_READ | TEE_DATA_FLAG_SHARE_READ)
+    let flags = TEE_DATA_FLAG_ACCESS_READ | TEE_DATA_FLAG_SHARE_READ;
+    patiently(|| Object::open(id, flags))
 }

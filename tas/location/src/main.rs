@@ -47,7 +47,8 @@ impl TrustedApp for Location {
     fn invoke(&mut self, command: u32, params: &mut Parameters) -> Result<()> {
         if command == LOCATE {
             let name = Name::new(self.owner, params.input(0)?)?;
-            let statement = statement::make(&name, params.input(1)?, params.room(2)?)?;
+            let (nonce, room) = (params.input(1)?, params.room(2)?);
+            let statement = statement::make(&name, nonce, room, self.enrol.budget())?;
             params.set_output(2, &statement)
         } else if ENROLMENT.contains(&command) {
             self.enrol.invoke(command, params)

@@ -6,7 +6,8 @@
 use alloc::vec::Vec;
 
 use minicbor::Encoder;
-use tegata_ta_enrol::record::{Name, Record, Slot};
+use tegata_ta_enrol::limits::Budget;
+use tegata_ta_enrol::record::{Name, Record, Slot, patiently};
 use tegata_ta_enrol::{enrol, keys};
 use tegata_ta_sdk::consts::*;
 use tegata_ta_sdk::object::Object;
@@ -71,20 +72,23 @@ fn location(e: &mut Encoder<Vec<u8>>, at: &Position) -> Encoded {
 
 /// The next number, durable before it is used: two statements never share one, and one that was
 /// made and lost leaves a gap.
+///
+/// One handle that nobody shares is held from reading to writing: each session is an instance of
+/// its own, and two could otherwise read the same number.
 fn next_number() -> Result<u64> {
-    let flags = TEE_DATA_FLAG_ACCESS_READ | TEE_DATA_FLAG_SHARE_READ;
-    let last = match Object::open(COUNTER_ID, flags) {
-        Ok(object) => {
-            let bytes = object.read_all()?;
-            let bytes = <[u8; 8]>::try_from(bytes.as_slice());
-            u64::from_be_bytes(bytes.map_err(|_| Error(TEE_ERROR_CORRUPT_OBJECT))?)
+    let flags = TEE_DATA_FLAG_ACCESS_READ | TEE_DATA_FLAG_ACCESS_WRITE;
+    let counter = patiently(|| match Object::open(COUNTER_ID, flags) {
+        Err(Error(TEE_ERROR_ITEM_NOT_FOUND)) => {
+            // Refused, and so tried again, if another session makes it at this moment.
+            Object::create(COUNTER_ID, flags, None, &0u64.to_be_bytes())
         }
-        Err(Error(TEE_ERROR_ITEM_NOT_FOUND)) => 0,
-        Err(error) => return Err(error),
-    };
+        found => found,
+    })?;
+    let bytes = counter.read_all()?;
+    let last = <[u8; 8]>::try_from(bytes.as_slice());
+    let last = u64::from_be_bytes(last.map_err(|_| Error(TEE_ERROR_CORRUPT_OBJECT))?);
     let next = last.checked_add(1).ok_or(Error(TEE_ERROR_OVERFLOW))?;
-    let flags = TEE_DATA_FLAG_ACCESS_READ | TEE_DATA_FLAG_OVERWRITE;
-    Object::create(COUNTER_ID, flags, None, &next.to_be_bytes())?;
+    counter.write_start(&next.to_be_bytes())?;
     Ok(next)
 }
 
@@ -94,8 +98,9 @@ fn next_number() -> Result<u64> {
 /// `TEE_ERROR_BAD_PARAMETERS` for a nonce of another length than 8 to 64 bytes;
 /// `TEE_ERROR_ITEM_NOT_FOUND` if this owner has no certificate of that label;
 /// `TEE_ERROR_NOT_SUPPORTED` without a receiver, `TEE_ERROR_NO_DATA` without a fix;
+/// `TEE_ERROR_CANCEL` if the client gave up while it had to wait;
 /// `TEE_ERROR_SHORT_BUFFER` if `room` is certainly too small, so that no number is used up.
-pub fn make(name: &Name, nonce: &[u8], room: usize) -> Result<Vec<u8>> {
+pub fn make(name: &Name, nonce: &[u8], room: usize, budget: &mut Budget) -> Result<Vec<u8>> {
     if !NONCE_LEN.contains(&nonce.len()) {
         return Err(Error(TEE_ERROR_BAD_PARAMETERS));
     }
@@ -108,6 +113,7 @@ pub fn make(name: &Name, nonce: &[u8], room: usize) -> Result<Vec<u8>> {
     }
     let at = system::position()?;
     let ueid = property::binary(TEE_PROPSET_TEE_IMPLEMENTATION, "dev.tegata.ueid")?;
+    budget.use_key()?;
     let number = next_number()?;
     let made_at = at.time_ms.saturating_add(at.age_ms.into()) / 1_000;
     let claims = encode(|e| {
