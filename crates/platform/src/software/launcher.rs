@@ -404,9 +404,16 @@ impl RemoteInstance {
         if let Err(error) = worker.send(&ToWorker::Enter(entry)) {
             return lost(worker, &error);
         }
+        let mut stopping = Stopping::default();
         loop {
             match worker.receive() {
                 Ok(FromWorker::Ask(request)) => {
+                    // A host of Wasm ends at its next look at the signal; one that was taken over
+                    // goes on asking.
+                    if stopping.is_due(Instant::now(), || self.services.poll().stop) {
+                        tracing::warn!(pid = worker.pid(), "a worker was told to stop and did not");
+                        return dead("stopped");
+                    }
                     let answer = serve(self.services.as_mut(), request);
                     if let Err(error) = worker.send(&ToWorker::Answer(answer)) {
                         return lost(worker, &error);
@@ -419,6 +426,35 @@ impl RemoteInstance {
         }
     }
 }
+
+/// How long the order to stop has stood while a worker went on asking.
+#[derive(Default)]
+struct Stopping {
+    looked_at: Option<Instant>,
+    since: Option<Instant>,
+}
+
+impl Stopping {
+    /// True once `stop` has been true for [`STOP_GRACE`]. It is asked now and then only.
+    fn is_due(&mut self, now: Instant, stop: impl FnOnce() -> bool) -> bool {
+        let recent = |at: Instant| now.saturating_duration_since(at) < STOP_LOOK;
+        if self.looked_at.is_some_and(recent) {
+            return false;
+        }
+        self.looked_at = Some(now);
+        if !stop() {
+            self.since = None;
+            return false;
+        }
+        let since = *self.since.get_or_insert(now);
+        now.saturating_duration_since(since) >= STOP_GRACE
+    }
+}
+
+/// Time between two looks at whether a worker should have stopped.
+const STOP_LOOK: Duration = Duration::from_millis(500);
+/// Time in which a worker that is told to stop must do so: its host looks many times a second.
+const STOP_GRACE: Duration = Duration::from_secs(5);
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -434,4 +470,28 @@ fn dead(function: &str) -> Outcome {
         code: TEE_ERROR_TARGET_DEAD,
         function: function.into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_does_not_stop_has_so_much_time() {
+        let begun = Instant::now();
+        let at = |ms| begun + Duration::from_millis(ms);
+        let mut stopping = Stopping::default();
+        assert!(!stopping.is_due(at(0), || false));
+        // Between two looks the signal is not asked for.
+        assert!(!stopping.is_due(at(100), || unreachable!()));
+        for ms in [1_000, 3_000, 5_900] {
+            assert!(!stopping.is_due(at(ms), || true), "after {ms} ms");
+        }
+        assert!(stopping.is_due(at(6_500), || true));
+        // The order was taken back: the time begins anew.
+        assert!(!stopping.is_due(at(7_500), || false));
+        assert!(!stopping.is_due(at(8_500), || true));
+        assert!(!stopping.is_due(at(13_000), || true));
+        assert!(stopping.is_due(at(13_600), || true));
+    }
 }

@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use tegata_tee::gp::consts::{TEE_ERROR_ACCESS_DENIED, TEE_ERROR_OUT_OF_MEMORY, TEE_SUCCESS};
+use tegata_tee::gp::consts::{
+    TEE_ERROR_ACCESS_DENIED, TEE_ERROR_BUSY, TEE_ERROR_OUT_OF_MEMORY, TEE_SUCCESS,
+};
 use tegata_tee::session::{CallControl, Caller, ClientIdentity, Exclusive, SessionManager};
 use tegata_tee::{Tee, TeeError};
 use tegata_wire::ids::TaUuid;
@@ -74,6 +76,8 @@ pub struct Server {
     open: Mutex<HashMap<u32, u32>>,
     /// Sessions, by user.
     seated: Mutex<HashMap<u32, u32>>,
+    /// How many a user may open now, for users that opened some of late.
+    openings: Mutex<HashMap<u32, Openings>>,
     next_owner: AtomicU64,
     calls: AtomicU64,
     started: Instant,
@@ -99,6 +103,7 @@ impl Server {
             workers,
             open: Mutex::default(),
             seated: Mutex::default(),
+            openings: Mutex::default(),
             next_owner: AtomicU64::new(1),
             calls: AtomicU64::new(0),
             started: Instant::now(),
@@ -164,6 +169,30 @@ impl Server {
             server: Arc::clone(self),
             uid,
         })
+    }
+
+    /// Waits until that user may open one more session, which is at once for who opens a few.
+    ///
+    /// A TA's limits (so many new keys, so many signatures a second) are of a session: without
+    /// this, who opens session after session has none.
+    fn pace(&self, uid: u32) -> bool {
+        let now = Instant::now();
+        let wait = {
+            let mut openings = lock(&self.openings);
+            // Whoever has all of its room back needs no entry.
+            openings.retain(|_, own| !own.is_full(now));
+            openings
+                .entry(uid)
+                .or_insert_with(|| Openings::full(now))
+                .take(now)
+        };
+        match wait {
+            Some(wait) => {
+                std::thread::sleep(wait);
+                true
+            }
+            None => false,
+        }
     }
 
     /// Room for one more session of that user.
@@ -240,6 +269,33 @@ impl Drop for Place {
                 open.remove(&self.uid);
             }
         }
+    }
+}
+
+/// When a user may open its next session: so many at once, and then one after each pause.
+struct Openings {
+    /// When all of the room is there again.
+    full_at: Instant,
+}
+
+impl Openings {
+    fn full(now: Instant) -> Self {
+        Self { full_at: now }
+    }
+
+    fn is_full(&self, now: Instant) -> bool {
+        self.full_at <= now
+    }
+
+    /// Takes one; how long to wait for it. `None` if that is too long.
+    fn take(&mut self, now: Instant) -> Option<Duration> {
+        let full_at = self.full_at.max(now) + OPENING_EACH;
+        let wait = full_at.saturating_duration_since(now + OPENING_EACH * OPENINGS_AT_ONCE);
+        if wait > OPENING_WAIT_MAX {
+            return None;
+        }
+        self.full_at = full_at;
+        Some(wait)
     }
 }
 
@@ -416,6 +472,11 @@ impl<'a> Connection<'a> {
             Request::OpenSession { ta, login, params } => {
                 return match self.identity(login, own) {
                     Ok(client) => {
+                        if !self.server.pace(self.peer.uid) {
+                            tracing::info!(peer = ?self.peer, "sessions opened too fast");
+                            let reply = returned(TEE_ERROR_BUSY);
+                            return self.send(&Answer { id, reply });
+                        }
                         let Some(seat) = self.server.seat(self.peer.uid) else {
                             tracing::info!(peer = ?self.peer, "too many sessions of this user");
                             let reply = returned(TEE_ERROR_OUT_OF_MEMORY);
@@ -625,7 +686,39 @@ fn environment(error: &TeeError) -> Reply {
     }
 }
 
+/// Sessions that a user opens without a wait: a start of many PKCS#11 programs at once.
+const OPENINGS_AT_ONCE: u32 = 256;
+/// Then one in this time. Each is a process of its own and costs more than this pause anyway.
+const OPENING_EACH: Duration = Duration::from_millis(50);
+/// Who would have to wait longer is told that the TEE is busy.
+const OPENING_WAIT_MAX: Duration = Duration::from_secs(5);
 /// A new connection says hello within this time.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// A frame that has begun ends within this time, and an answer is taken within it.
 const WHOLE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_are_opened_at_once_and_then_at_a_pace() {
+        let begun = Instant::now();
+        let mut openings = Openings::full(begun);
+        for n in 0..OPENINGS_AT_ONCE {
+            assert_eq!(openings.take(begun), Some(Duration::ZERO), "{n}");
+        }
+        // From here on each waits for its turn, and at the end nobody does.
+        let waits: Vec<_> = std::iter::from_fn(|| openings.take(begun)).collect();
+        assert_eq!(waits.len(), 100);
+        let turns: Vec<_> = (1..=100).map(|n| OPENING_EACH * n).collect();
+        assert_eq!(waits, turns);
+        // Time brings it back, and no more than there was.
+        let later = begun + Duration::from_secs(3600);
+        assert!(openings.is_full(later));
+        for _ in 0..OPENINGS_AT_ONCE {
+            assert_eq!(openings.take(later), Some(Duration::ZERO));
+        }
+        assert_eq!(openings.take(later), Some(OPENING_EACH));
+    }
+}
