@@ -86,6 +86,11 @@ impl TrustAnchor {
     pub fn public_key(&self) -> &PublicKey {
         &self.public_key
     }
+
+    /// First and last second of its validity, since 1970.
+    pub const fn validity_secs(&self) -> (u64, u64) {
+        (self.not_before_secs, self.not_after_secs)
+    }
 }
 
 impl VerifiedChain {
