@@ -110,6 +110,8 @@ pub struct PositionSource {
     pub speed: Option<u32>,
     /// Address of a gpsd of this machine, as IP:port.
     pub gpsd: Option<std::net::SocketAddr>,
+    /// Account that gpsd runs as, by name or number; `gpsd` when absent. Root may be it in any case.
+    pub gpsd_user: Option<String>,
 }
 
 /// Why the configuration cannot be used.
@@ -219,6 +221,9 @@ impl Config {
                     "gpsd has no authentication: only one of this machine, as 127.0.0.1:2947",
                 ));
             }
+            if source.gpsd.is_none() && source.gpsd_user.is_some() {
+                return Err(wrong("position.gpsd_user", "there is no `gpsd` beside it"));
+            }
         }
         let base = path.parent().unwrap_or(Path::new(""));
         let receiver = config.position.as_mut().and_then(|p| p.device.as_mut());
@@ -272,5 +277,8 @@ mod tests {
         );
         assert!(say("workers_max = \"x\"").contains("line 1"));
         assert!(say("socket_mode = \"999\"").contains("octal"));
+        let text = say("[position]\ndevice = \"/dev/x\"\ngpsd_user = \"gpsd\"");
+        assert!(text.contains("gpsd_user"), "{text}");
+        assert!(say("[position]\ngpsd = \"10.0.0.1:2947\"").contains("of this machine"));
     }
 }

@@ -9,8 +9,6 @@ use time::format_description::well_known::Rfc3339;
 
 use super::nmea::{degrees_e7, heading, millimetres, whole};
 
-/// What makes gpsd send reports.
-pub const WATCH: &[u8] = b"?WATCH={\"enable\":true,\"json\":true};\n";
 /// Longest line in bytes; reports on satellites are the longest, with some 10 KiB.
 const LINE_LEN_MAX: usize = 32 * 1024;
 
@@ -20,6 +18,8 @@ struct Report {
     class: String,
     #[serde(default)]
     mode: u8,
+    #[serde(default)]
+    status: u8,
     time: Option<String>,
     lat: Option<f64>,
     lon: Option<f64>,
@@ -63,7 +63,7 @@ impl Reports {
 fn report(line: &[u8]) -> Option<Position> {
     let report: Report = serde_json::from_slice(line).ok()?;
     // 2: position, 3: position and height.
-    if report.class != "TPV" || report.mode < 2 {
+    if report.class != "TPV" || !matches!(report.mode, 2 | 3) || !received(report.status) {
         return None;
     }
     let time = OffsetDateTime::parse(report.time.as_deref()?, &Rfc3339).ok()?;
@@ -83,6 +83,15 @@ fn report(line: &[u8]) -> Option<Position> {
         time_ms: u64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()?,
         age_ms: 0,
     })
+}
+
+/// Whether a position of this `status` was received: of satellites, corrected or not, alone or with
+/// other sensors. Not what was reckoned without them (5), surveyed or typed in (7), or simulated (8).
+///
+/// Spec: gpsd_json(5), TPV
+const fn received(status: u8) -> bool {
+    // 0 is unknown, and is meant where the member is absent: `mode` has the word.
+    matches!(status, 0..=4 | 6 | 9)
 }
 
 #[cfg(test)]
@@ -121,6 +130,12 @@ mod tests {
     fn what_is_no_fix_is_none() {
         for (from, to) in [
             ("\"mode\":3", "\"mode\":1"),
+            ("\"mode\":3", "\"mode\":4"),
+            ("\"status\":2", "\"status\":5"),
+            ("\"status\":2", "\"status\":7"),
+            ("\"status\":2", "\"status\":8"),
+            ("\"status\":2", "\"status\":10"),
+            ("\"status\":2", "\"status\":\"GPS\""),
             ("35.68", "95.68"),
             ("TPV", "SKY"),
             ("2026-11-22T", "2026-13-22T"),
@@ -130,6 +145,10 @@ mod tests {
                 run(&format!("{}\n", TPV.replace(from, to))).is_empty(),
                 "{to}"
             );
+        }
+        for status in ["", "\"status\":1,", "\"status\":6,", "\"status\":9,"] {
+            let text = TPV.replace("\"status\":2,", status);
+            assert_eq!(run(&format!("{text}\n")).len(), 1, "{status}");
         }
         let long = format!("{}\n{TPV}\n", "[".repeat(200_000));
         assert_eq!(run(&long).len(), 1, "what follows garbage is read");

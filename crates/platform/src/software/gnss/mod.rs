@@ -4,47 +4,72 @@
 //! of its own, which opens it, confines itself as a worker does, and then only reads, parses and
 //! writes fixes of 44 bytes. `teed` checks each and stamps it with its own clock.
 //!
-//! Invariants: no byte of the receiver is parsed in `teed`; a fix older than [`AGE_MAX`] is given to
-//! nobody; the REE has no way to hand one in.
+//! Invariants: no byte of the receiver is parsed in `teed`; a fix older than [`AGE_MAX`], sleep of the
+//! machine included, is given to nobody; a gpsd is heard only if its process is root's or of the
+//! account that is configured; the REE has no other way to hand one in.
 //!
 //! What the software backend cannot protect: root can write to the device file, pose as gpsd, or
-//! change teed.toml. Evidence says `software`, and so does what a statement is worth.
+//! change teed.toml; so can the account of gpsd, for its part. Evidence says `software`, and so does
+//! what a statement is worth.
 //!
 //! Trusted: the process could say another position. Not trusted: the radio.
 
 pub mod gpsd;
 pub mod nmea;
+mod owner;
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use rustix::termios::{self, OptionalActions};
+use rustix::time::{ClockId, clock_gettime};
 use tegata_tee::position::{NoPosition, Position, WORDS};
 
 use super::config::PositionSource;
 use super::sandbox::{self, WorkerWalls};
 use super::sys;
+use owner::Owner;
 
 /// First argument of the process's command line.
 pub const MARKER: &str = "__tegata-position";
 
-/// The last fix, and when it came.
-type Last = Arc<Mutex<Option<(Position, Instant)>>>;
+/// The last fix, and when it came: time since the machine started.
+type Last = Arc<Mutex<Option<(Position, Duration)>>>;
 
 /// `teed`'s end of the receiver.
 pub struct Receiver {
     source: PositionSource,
-    channel: Option<(UnixStream, sys::Child)>,
+    owner: Option<Owner>,
+    process: Option<Process>,
     last: Last,
     /// Walls that the process could not put up.
     pub missing: Vec<String>,
+}
+
+/// The process that reads the receiver; ended when this is dropped.
+struct Process {
+    channel: UnixStream,
+    child: sys::Child,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself; what is not waited for stays in the kernel's list.
+        let _ = pidfd_send_signal(&self.child.pidfd, Signal::KILL);
+        let _ = waitid(
+            WaitId::PidFd(self.child.pidfd.as_fd()),
+            WaitIdOptions::EXITED,
+        );
+    }
 }
 
 impl Receiver {
@@ -53,10 +78,15 @@ impl Receiver {
     /// # Errors
     /// A sentence: the device or gpsd cannot be used.
     pub fn start(source: &PositionSource) -> Result<Self, String> {
-        let (channel, missing) = spawn(source)?;
+        let owner = match source.gpsd {
+            None => None,
+            Some(_) => Some(Owner::new(source.gpsd_user.as_deref())?),
+        };
+        let (process, missing) = spawn(source, owner.as_ref())?;
         Ok(Self {
             source: source.clone(),
-            channel: Some(channel),
+            owner,
+            process: Some(process),
             last: Arc::default(),
             missing,
         })
@@ -66,18 +96,18 @@ impl Receiver {
     #[must_use]
     pub fn listen(mut self) -> Self {
         let (last, source) = (Arc::clone(&self.last), self.source.clone());
-        let mut channel = self.channel.take();
+        let (owner, mut process) = (self.owner.take(), self.process.take());
         std::thread::spawn(move || {
             loop {
-                if let Some((socket, _child)) = channel.take() {
-                    take_all(&socket, &last);
+                if let Some(process) = process.take() {
+                    take_all(&process.channel, &last);
                     tracing::warn!("the receiver's process ended: no position until it is back");
                 }
                 std::thread::sleep(RESTART_AFTER);
-                match spawn(&source) {
+                match spawn(&source, owner.as_ref()) {
                     Ok((again, _)) => {
                         tracing::info!("the receiver is back");
-                        channel = Some(again);
+                        process = Some(again);
                     }
                     Err(error) => tracing::debug!(error, "the receiver is not back"),
                 }
@@ -93,15 +123,27 @@ impl Receiver {
     pub fn position(&self) -> Result<Position, NoPosition> {
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let (fix, came) = last.ok_or(NoPosition::NoFix)?;
-        let age = came.elapsed();
-        if age > AGE_MAX {
-            return Err(NoPosition::NoFix);
-        }
-        Ok(Position {
-            age_ms: u32::try_from(age.as_millis()).unwrap_or(u32::MAX),
-            ..fix
-        })
+        aged(fix, came, since_boot())
     }
+}
+
+/// Time since the machine started, the time it slept included: a fix of before is not of now.
+fn since_boot() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    let secs = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(secs, u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// A fix that came at `came`, as of `now`; only while it is fresh.
+fn aged(fix: Position, came: Duration, now: Duration) -> Result<Position, NoPosition> {
+    let age = now.checked_sub(came).ok_or(NoPosition::NoFix)?;
+    if age > AGE_MAX {
+        return Err(NoPosition::NoFix);
+    }
+    Ok(Position {
+        age_ms: u32::try_from(age.as_millis()).unwrap_or(u32::MAX),
+        ..fix
+    })
 }
 
 /// Takes fixes until the process is gone.
@@ -114,13 +156,14 @@ fn take_all(mut socket: &UnixStream, last: &Last) {
         }
         let fix = Position::from_words(&words);
         if fix.is_plausible() {
-            *last.lock().unwrap_or_else(PoisonError::into_inner) = Some((fix, Instant::now()));
+            *last.lock().unwrap_or_else(PoisonError::into_inner) = Some((fix, since_boot()));
         }
     }
 }
 
-/// Starts the process and waits until it has opened its source and confined itself.
-fn spawn(source: &PositionSource) -> Result<((UnixStream, sys::Child), Vec<String>), String> {
+/// Starts the process, waits until it has opened its source and confined itself, and looks whose
+/// gpsd it has reached. It has read nothing yet.
+fn spawn(source: &PositionSource, owner: Option<&Owner>) -> Result<(Process, Vec<String>), String> {
     let failed = |e: io::Error| format!("its process cannot be started: {e}");
     let (ours, theirs) = UnixStream::pair().map_err(failed)?;
     let text = |bytes: Vec<u8>| CString::new(bytes).map_err(|e| e.to_string());
@@ -134,20 +177,34 @@ fn spawn(source: &PositionSource) -> Result<((UnixStream, sys::Child), Vec<Strin
     let speed = text(source.speed.unwrap_or(0).to_string().into_bytes())?;
     let args = [c"tegata-position", &marker, &kind, &place, &speed];
     let child = sys::spawn_self(&args, 0, &theirs.into()).map_err(failed)?;
-    ours.set_read_timeout(Some(OPEN_TIMEOUT)).map_err(failed)?;
+    let process = Process {
+        channel: ours,
+        child,
+    };
+    let mut channel = &process.channel;
+    channel
+        .set_read_timeout(Some(OPEN_TIMEOUT))
+        .map_err(failed)?;
     let mut answer = [0u8; 2];
-    (&ours).read_exact(&mut answer).map_err(failed)?;
+    channel.read_exact(&mut answer).map_err(failed)?;
     let [state, len] = answer;
     let mut words = vec![0; len.into()];
-    (&ours).read_exact(&mut words).map_err(failed)?;
+    channel.read_exact(&mut words).map_err(failed)?;
     let words = String::from_utf8_lossy(&words).into_owned();
     if state != READY {
         return Err(words);
     }
-    ours.set_read_timeout(None).map_err(failed)?;
-    let missing = words.split(',').filter(|word| !word.is_empty());
+    let (missing, local) = words.split_once(' ').unwrap_or((&words, ""));
+    if let Some(gpsd) = source.gpsd {
+        let local = local.parse().map_err(|_| "it did not connect")?;
+        owner
+            .ok_or("nobody says whose gpsd it is")?
+            .check(gpsd, local)?;
+    }
+    channel.set_read_timeout(None).map_err(failed)?;
+    let missing = missing.split(',').filter(|word| !word.is_empty());
     let missing = missing.map(|word| format!("{word}-position")).collect();
-    Ok(((ours, child), missing))
+    Ok((process, missing))
 }
 
 /// Runs the process until its source or its parent is gone.
@@ -169,6 +226,12 @@ pub fn main(args: &[OsString]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    // Where its connection is, for `teed` to look whose the other end is.
+    let local = match &source {
+        Source::Gpsd(socket, _) => socket.local_addr().map(|local| local.to_string()),
+        Source::Nmea(..) => Ok(String::new()),
+    };
+    let local = local.unwrap_or_default();
     // From here on it can read what it holds, and write to its parent.
     let walls = WorkerWalls {
         account: None,
@@ -182,7 +245,8 @@ pub fn main(args: &[OsString]) -> ExitCode {
         .into_iter()
         .filter(|wall| matches!(*wall, "seccomp" | "landlock"))
         .collect();
-    if !say(READY, &missing.join(",")) {
+    let words = format!("{} {local}", missing.join(","));
+    if !say(READY, &words) {
         return ExitCode::from(70);
     }
     source.read_all(&channel);
@@ -203,8 +267,16 @@ fn open(args: &[OsString]) -> Result<Source, String> {
     let failed = |e: io::Error| format!("{shown}: {e}");
     if kind == "gpsd" {
         let address: SocketAddr = shown.parse().map_err(|_| shown.clone())?;
-        let mut socket = TcpStream::connect_timeout(&address, OPEN_TIMEOUT / 2).map_err(failed)?;
-        socket.write_all(gpsd::WATCH).map_err(failed)?;
+        let mut socket = TcpStream::connect_timeout(&address, OPEN_TIMEOUT / 3).map_err(failed)?;
+        socket.write_all(WATCH).map_err(failed)?;
+        // gpsd speaks first. Whoever does has accepted the connection; nothing is read of it yet.
+        socket
+            .set_read_timeout(Some(OPEN_TIMEOUT / 3))
+            .map_err(failed)?;
+        if socket.peek(&mut [0]).map_err(failed)? == 0 {
+            return Err(format!("{shown}: closed at once"));
+        }
+        socket.set_read_timeout(None).map_err(failed)?;
         return Ok(Source::Gpsd(socket, gpsd::Reports::default()));
     }
     use std::os::unix::fs::OpenOptionsExt as _;
@@ -271,6 +343,8 @@ impl Source {
     }
 }
 
+/// What makes gpsd send reports.
+const WATCH: &[u8] = b"?WATCH={\"enable\":true,\"json\":true};\n";
 /// What the process says first.
 const READY: u8 = 1;
 const FAILED: u8 = 2;
@@ -280,3 +354,30 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 pub const AGE_MAX: Duration = Duration::from_secs(10);
 /// A receiver that was unplugged needs a moment.
 const RESTART_AFTER: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fix_is_given_out_while_it_is_fresh() {
+        let fix = Position::default();
+        let came = Duration::from_secs(1_000);
+        let after = |ms: u64| aged(fix, came, came + Duration::from_millis(ms));
+        assert_eq!(after(0).unwrap().age_ms, 0);
+        assert_eq!(after(10_000).unwrap().age_ms, 10_000);
+        assert_eq!(after(10_001), Err(NoPosition::NoFix));
+        assert_eq!(
+            aged(fix, came, came - Duration::from_millis(1)),
+            Err(NoPosition::NoFix)
+        );
+    }
+
+    #[test]
+    fn the_clock_is_the_one_that_runs_while_the_machine_sleeps() {
+        // As /proc/uptime does; a machine that never slept tells nothing more than that.
+        let text = std::fs::read_to_string("/proc/uptime").unwrap();
+        let up: f64 = text.split(' ').next().unwrap().parse().unwrap();
+        assert!((since_boot().as_secs_f64() - up).abs() < 10.0);
+    }
+}

@@ -1,7 +1,7 @@
 //! NMEA 0183 as receivers speak it: bytes to lines to fixes.
 //!
-//! Invariants: memory is bounded whatever comes; a line that is not a valid sentence is dropped; no
-//! input panics.
+//! Invariants: memory is bounded whatever comes; a line that is not a valid sentence is dropped; what
+//! the receiver says it estimated, was told or simulated is no fix; no input panics.
 //!
 //! Not trusted: every byte. A wrong checksum drops a line, a right one proves nothing.
 
@@ -56,6 +56,8 @@ impl Lines {
 #[derive(Clone, Copy, Debug)]
 struct Quality {
     second: i64,
+    /// Whether satellites were received for it.
+    received: bool,
     altitude_m: Option<f64>,
     accuracy_m: Option<f64>,
 }
@@ -97,15 +99,15 @@ impl Fixes {
     pub fn line(&mut self, line: &[u8]) -> Option<Position> {
         match parse_bytes(line).ok()? {
             ParseResult::GGA(gga) => {
-                let time = gga.fix_time?;
-                let fixed = !matches!(gga.fix_type, None | Some(FixType::Invalid));
+                let received = gga.fix_type.is_some_and(FixType::is_valid);
                 let uere = match gga.fix_type {
                     Some(FixType::DGps | FixType::Rtk | FixType::FloatRtk) => UERE_M / 4.0,
                     _ => UERE_M,
                 };
                 let height = gga.altitude.zip(gga.geoid_separation);
-                self.quality = fixed.then(|| Quality {
+                self.quality = gga.fix_time.map(|time| Quality {
                     second: second_of_day(&time),
+                    received,
                     altitude_m: height.map(|(sea, geoid)| f64::from(sea) + f64::from(geoid)),
                     accuracy_m: gga.hdop.map(|hdop| f64::from(hdop) * uere),
                 });
@@ -123,13 +125,16 @@ impl Fixes {
                 None
             }
             ParseResult::RMC(rmc) => {
-                if rmc.status_of_fix == RmcStatusOfFix::Invalid {
+                if rmc.status_of_fix == RmcStatusOfFix::Invalid || !received(line) {
                     return None;
                 }
                 let time = rmc.fix_time?;
                 let moment = rmc.fix_date?.and_time(time).and_utc().timestamp_millis();
                 let second = second_of_day(&time);
                 let quality = self.quality.filter(|q| near(q.second, second));
+                if quality.is_some_and(|q| !q.received) {
+                    return None;
+                }
                 let errors = self.errors.filter(|e| near(e.second, second));
                 let accuracy_m = errors
                     .and_then(|e| e.horizontal_m)
@@ -155,6 +160,27 @@ impl Fixes {
             _ => None,
         }
     }
+}
+
+/// Whether the last two fields of an RMC sentence, where it has them, say that the position was
+/// received from satellites: not estimated (E), typed in (M), simulated (S), or not valid (N); what
+/// is not known is refused. Read here because the parser takes an unknown mark for none.
+///
+/// Spec: NMEA 0183, RMC: mode indicator since 2.3, navigational status since 4.1
+fn received(line: &[u8]) -> bool {
+    let sentence = line.split(|byte| *byte == b'*').next().unwrap_or_default();
+    let mut fields = sentence.split(|byte| *byte == b',').skip(12);
+    let (mode, status) = (fields.next(), fields.next());
+    let (mode, status) = (mode.unwrap_or_default(), status.unwrap_or_default());
+    let mode_ok = matches!(mode, b"" | b"A" | b"D" | b"F" | b"P" | b"R");
+    // V is what receivers write that have no such status. S is "safe" beside a mode, which would
+    // itself tell a simulator; alone it may be one.
+    let status_ok = match status {
+        b"" | b"A" | b"D" | b"V" => true,
+        b"S" => !mode.is_empty(),
+        _ => false,
+    };
+    mode_ok && status_ok
 }
 
 /// A course in 10^-3 degrees, below 360 degrees.
@@ -235,6 +261,43 @@ mod tests {
         long.extend(b"\r\n");
         long.extend(EXAMPLE);
         assert_eq!(run(&long).len(), 1, "what follows garbage is read");
+    }
+
+    /// A sentence with its checksum.
+    fn sentence(body: &str) -> String {
+        let sum = body.bytes().fold(0u8, |sum, byte| sum ^ byte);
+        format!("${body}*{sum:02X}\r\n")
+    }
+
+    #[test]
+    fn what_the_receiver_made_up_is_no_fix() {
+        const RMC: &str = "GPRMC,123519,A,4807.038,N,01131.000,E,022.4,084.4,230394,003.1,W";
+        let fixes = |end: &str| run(sentence(&format!("{RMC}{end}")).as_bytes()).len();
+        for end in [
+            "", ",", ",A", ",D", ",F", ",P", ",R", ",A,V", ",D,A", ",A,S", ",,V",
+        ] {
+            assert_eq!(fixes(end), 1, "{end}");
+        }
+        for end in [
+            ",E", ",M", ",N", ",S", ",C", ",U", ",X", ",A,E", ",A,M", ",A,N", ",A,U", ",A,C",
+            ",,S", ",S,V",
+        ] {
+            assert_eq!(fixes(end), 0, "{end}");
+        }
+        let with = |quality: u8, second: u8| {
+            let gga = format!(
+                "GPGGA,1235{second},4807.038,N,01131.000,E,{quality},08,0.9,545.4,M,46.9,M,,"
+            );
+            let text = [sentence(&gga), sentence(RMC)].concat();
+            run(text.as_bytes()).len()
+        };
+        for quality in 1..=5 {
+            assert_eq!(with(quality, 19), 1, "{quality}");
+        }
+        for quality in [0, 6, 7, 8] {
+            assert_eq!(with(quality, 19), 0, "{quality}");
+            assert_eq!(with(quality, 30), 1, "of another moment");
+        }
     }
 
     #[test]
