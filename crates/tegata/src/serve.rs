@@ -31,7 +31,12 @@ pub struct Addresses {
     pub verifier: Option<SocketAddr>,
     /// The verify role.
     pub verify: Option<SocketAddr>,
+    /// The CA's port for services, `[ca.devices]`.
+    pub devices: Option<SocketAddr>,
 }
+
+/// Name of the CA's port for services in logs and files.
+const DEVICES: &str = "devices";
 
 /// Name of a role in logs and files.
 #[must_use]
@@ -48,6 +53,12 @@ pub fn role_name(role: Role) -> &'static str {
 #[must_use]
 pub fn ca_listen(config: &Config) -> Option<String> {
     fixed(config.ca.as_ref()?.listen)
+}
+
+/// Base URL of the CA's port for services, if this configuration has one and fixes it.
+#[must_use]
+pub fn devices_listen(config: &Config) -> Option<String> {
+    fixed(config.ca.as_ref()?.devices?)
 }
 
 /// Base URL of the CA, if the configuration fixes it.
@@ -111,6 +122,12 @@ async fn serve(config: &Config, args: &Serve) -> Outcome<()> {
         if !listeners.contains_key(name) {
             listeners.insert(name, listen(config, *role).await?);
         }
+        let devices = config.ca.as_ref().and_then(|ca| ca.devices);
+        if let (Role::Ca, Some(address)) = (role, devices)
+            && !listeners.contains_key(DEVICES)
+        {
+            listeners.insert(DEVICES, bind(config, "ca.devices", address).await?);
+        }
     }
     let bound = |name| listeners.get(name).and_then(|l| l.local_addr().ok());
     let addresses = Addresses {
@@ -118,12 +135,21 @@ async fn serve(config: &Config, args: &Serve) -> Outcome<()> {
         tam: bound("tam"),
         verifier: bound("verifier"),
         verify: bound("verify"),
+        devices: bound(DEVICES),
     };
     // 2. Stores, keys, profiles, policy.
     let mut routers: Vec<(&'static str, TcpListener, Router)> = Vec::new();
+    let mut devices = listeners.remove(DEVICES);
     for (name, listener) in listeners {
         let router = match name {
-            "ca" => roles::ca::open(config)?,
+            "ca" => {
+                let ports = roles::ca::open(config)?;
+                if let Some(listener) = devices.take() {
+                    let router = frame::guard(ports.devices, DEVICES, &config.limits);
+                    routers.push((DEVICES, listener, router));
+                }
+                ports.ca
+            }
             "tam" => roles::tam::open(config, &addresses)?,
             "verify" => roles::verify::open(config, &addresses)?,
             _ => roles::verifier::open(config)?,
@@ -171,6 +197,11 @@ async fn listen(config: &Config, role: Role) -> Outcome<TcpListener> {
             format!("Add [{name}] with `listen = \"IP:port\"`, or leave {name} out of --roles."),
         ));
     };
+    bind(config, name, address).await
+}
+
+/// Listens on what section `[name]` says.
+async fn bind(config: &Config, name: &str, address: SocketAddr) -> Outcome<TcpListener> {
     TcpListener::bind(address).await.map_err(|e| {
         let port = address.port();
         match e.kind() {
@@ -209,6 +240,7 @@ fn announce(path: &Path, addresses: &Addresses) -> Outcome<()> {
         ("tam", addresses.tam),
         ("verifier", addresses.verifier),
         ("verify", addresses.verify),
+        (DEVICES, addresses.devices),
     ];
     let text: String = rows
         .iter()

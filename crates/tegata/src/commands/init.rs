@@ -108,7 +108,7 @@ pub fn run(args: &Init) -> Outcome<()> {
     lines.push(String::new());
     lines.push("Next:".to_owned());
     lines.push(format!(
-        "    tegata serve --roles ca,tam,verifier --config {}",
+        "    tegata serve --roles ca,tam,verifier,verify --config {}",
         config_path.display()
     ));
     show::lines(lines);

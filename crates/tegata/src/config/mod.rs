@@ -98,6 +98,8 @@ pub struct Ca {
     pub listen: SocketAddr,
     /// File with the certificate profiles.
     pub profiles: PathBuf,
+    /// Address at which services may ask for devices and their certificates; none when absent.
+    pub devices: Option<SocketAddr>,
 }
 
 /// The TAM role.
@@ -195,6 +197,13 @@ struct RawLog {
 struct RawCa {
     listen: Spanned<String>,
     profiles: Option<PathBuf>,
+    devices: Option<RawDevices>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawDevices {
+    listen: Spanned<String>,
 }
 
 #[derive(Deserialize)]
@@ -291,6 +300,10 @@ pub fn parse(path: &Path, text: &str) -> Outcome<Config> {
         Some(ca) => Some(Ca {
             listen: check.address(&ca.listen)?,
             profiles: file(ca.profiles, "profiles.toml"),
+            devices: ca
+                .devices
+                .map(|devices| check.address(&devices.listen))
+                .transpose()?,
         }),
     };
     let tam = match raw.tam {
@@ -501,6 +514,14 @@ mod tests {
             assert!(fault.what.contains(says), "{text:?} gave {}", fault.what);
             assert!(!fault.mend.is_empty());
         }
+    }
+
+    #[test]
+    fn nobody_asks_for_devices_unless_a_port_is_named() {
+        let ca = |text: &str| parse(Path::new("t"), text).unwrap().ca.unwrap();
+        assert_eq!(ca("[ca]\nlisten = \"127.0.0.1:1\"").devices, None);
+        let named = ca("[ca]\nlisten = \"127.0.0.1:1\"\n[ca.devices]\nlisten = \"127.0.0.1:2\"");
+        assert_eq!(named.devices.unwrap().port(), 2);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The CA's port: CMP for devices, deliveries for the TAM.
+//! The CA's port: CMP for devices, deliveries for the TAM. And its other one, for services: see
+//! [`super::devices`].
 
 use std::sync::Arc;
 
@@ -49,11 +50,19 @@ pub fn issuer(config: &Config) -> Outcome<Issuer> {
     Issuer::open(role, profiles, MacPolicy::default()).map_err(|e| role_fault(&e))
 }
 
+/// Routes of the CA's two ports.
+pub struct Ports {
+    /// What devices and the TAM reach.
+    pub ca: Router,
+    /// What services reach that verify what devices sign, where `[ca.devices]` names a port.
+    pub devices: Router,
+}
+
 /// Opens the role and gives its routes.
 ///
 /// # Errors
 /// As [`issuer`].
-pub fn open(config: &Config) -> Outcome<Router> {
+pub fn open(config: &Config) -> Outcome<Ports> {
     let issuer = Arc::new(issuer(config)?);
     let cmp = Accepts {
         content_type: PKIXCMP,
@@ -78,12 +87,13 @@ pub fn open(config: &Config) -> Outcome<Router> {
             .map(|_| Reply::nothing())
             .map_err(|e| role_problem(&e))
     });
-    Ok(Router::new()
+    let ca = Router::new()
         .route("/.well-known/cmp", posted(cmp, Arc::clone(&answer_cmp)))
         .route("/.well-known/cmp/p/{profile}", posted(cmp, answer_cmp))
         .route("/ca/v1/delivery", posted(delivery, answer_delivery))
-        .route("/v1/devices/{name}", super::devices::resource(for_devices))
-        .merge(health("ca", check)))
+        .merge(health("ca", Arc::clone(&check)));
+    let devices = super::devices::routes(for_devices, check);
+    Ok(Ports { ca, devices })
 }
 
 /// A CMP message gets a CMP answer, whatever it is.

@@ -1,12 +1,16 @@
 //! A device's public keys, certificates and status, for services that verify what devices sign.
 //!
 //! `GET /v1/devices/{ueid or serial number}` at the CA, because the CA's store is the only one that
-//! knows both devices and certificates. Read-only; everything in the answer is public.
+//! knows both devices and certificates. Read-only, and without any secret; but serial numbers can be
+//! counted, and who asks learns what was made, where it went and what is enrolled. So it is not on
+//! the port that devices reach: `[ca.devices]` names a port for the services that may ask, and
+//! without that section there is none.
 //!
-//! Trusted: as the CA's store. Who asks learns which certificates a device has.
+//! Trusted: as the CA's store; whoever reaches the port is let in.
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
@@ -22,7 +26,7 @@ use tegata_store::role::{Registered, RoleError};
 use tegata_wire::ids::Ueid;
 use tegata_wire::x509::CertView;
 
-use super::role_problem;
+use super::{Work, health, role_problem};
 use crate::certificate::{serial_text, to_pem};
 use crate::http::problem::Problem;
 use crate::trust;
@@ -76,8 +80,15 @@ pub struct CertificateView {
     pub chain: Vec<String>,
 }
 
+/// The routes of the port: the resource, and `check` for its health.
+pub fn routes(issuer: Arc<Issuer>, check: Work) -> Router {
+    Router::new()
+        .route("/v1/devices/{name}", resource(issuer))
+        .merge(health("devices", check))
+}
+
 /// The resource.
-pub fn resource(issuer: Arc<Issuer>) -> MethodRouter {
+fn resource(issuer: Arc<Issuer>) -> MethodRouter {
     any(move |Path(name): Path<String>, request: Request| {
         let issuer = Arc::clone(&issuer);
         async move {
@@ -168,14 +179,10 @@ fn look_up(issuer: &Issuer, name: &str) -> Result<DeviceView, Problem> {
     }
     let role = issuer.role();
     let failed = |e: RoleError| role_problem(&e);
+    // What is a UEID is never taken for a serial number: nobody is answered for another device.
     let found = match name.parse::<Ueid>() {
-        Ok(ueid) => role.device(&ueid).map_err(failed)?,
-        Err(_) => None,
-    };
-    // A serial number may look like a UEID; the UEID is the stronger name.
-    let found = match found {
-        Some(found) => found,
-        None => {
+        Ok(ueid) => role.device(&ueid).map_err(failed)?.ok_or_else(unknown)?,
+        Err(_) => {
             let named = role.store.read("device by serial", |tx| {
                 device::find_by_serial(tx, name).map_err(RoleError::from)
             });
