@@ -248,7 +248,8 @@ impl<'a> Authenticator<'a> {
             return Err(NotAuthentic::Purpose);
         }
         let device = view.san().map_err(malformed)?.into_iter().find_map(named);
-        let (mut from, mut to) = (0, u64::MAX);
+        // As long as every certificate of the path counts, the anchor's included.
+        let (mut from, mut to) = chain.anchor().validity_secs();
         for der in chain.path_der() {
             let view = CertView::from_der(der).map_err(malformed)?;
             from = from.max(view.not_before_secs);
@@ -286,20 +287,58 @@ pub enum NonceFinding {
     Unknown,
 }
 
-/// How freshness is judged.
+/// How freshness is judged; `now` is this moment, in seconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
     /// By the nonce.
-    Nonce(NonceFinding),
+    Nonce {
+        /// What is known of it.
+        finding: NonceFinding,
+        /// This moment.
+        now: u64,
+        /// How many seconds a nonce lives.
+        secs: u64,
+    },
     /// By the time of the statement: at most so many seconds before or after `now`.
     Window {
-        /// This moment, seconds since 1970.
+        /// This moment.
         now: u64,
         /// Seconds either way.
         secs: u64,
     },
     /// Not at all: an archive is read.
-    Archive,
+    Archive {
+        /// This moment.
+        now: u64,
+    },
+}
+
+impl Freshness {
+    const fn now(self) -> u64 {
+        match self {
+            Self::Nonce { now, .. } | Self::Window { now, .. } | Self::Archive { now } => now,
+        }
+    }
+
+    /// How far a statement's time may lie ahead of ours, in seconds. A receiver that counts weeks
+    /// wrong is behind, not ahead, so this holds for old receivers too.
+    fn ahead_secs_max(self) -> i64 {
+        match self {
+            Self::Window { secs, .. } => i64::try_from(secs).unwrap_or(i64::MAX),
+            Self::Nonce { .. } | Self::Archive { .. } => AHEAD_SECS_MAX,
+        }
+    }
+
+    /// How long before it was seen here a fresh statement's place can have been true, in seconds;
+    /// nothing where statements of any age are read.
+    fn delay_secs_max(self) -> Option<u64> {
+        match self {
+            Self::Nonce { secs, .. } | Self::Window { secs, .. } => {
+                Some(secs.saturating_add(FIX_AGE_SECS_MAX))
+            }
+            Self::Archive { .. } => None,
+        }
+    }
 }
 
 /// What the CA says of the certificate.
@@ -317,27 +356,63 @@ pub enum Standing {
     Offline,
 }
 
-/// The statement before this one of the same device.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Last {
+/// The last statement of one certificate that passed: its TA counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
     /// Its number.
     pub number: u64,
-    /// When it was where it was, seconds since 1970: the time of the fix, where there is one.
+    /// When it was made, seconds since 1970: the time of the fix, where there is one.
     pub made_at: i64,
-    /// Where it was: latitude, longitude, accuracy in metres.
-    pub place: Option<(f64, f64, f64)>,
+    /// When it passed here, seconds since 1970 by our clock.
+    pub seen_at: u64,
 }
 
-impl Last {
-    /// What is remembered of a statement.
+/// Where a device was last, whichever of its keys said so.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Place {
+    /// Degrees, north positive.
+    pub latitude: f64,
+    /// Degrees, east positive.
+    pub longitude: f64,
+    /// Radius in metres.
+    pub accuracy: f64,
+    /// When it was there, seconds since 1970: the time of the fix.
+    pub made_at: i64,
+    /// When the statement passed here, seconds since 1970 by our clock.
+    pub seen_at: u64,
+}
+
+/// What is remembered to compare the next statement with; nothing of what is seen for the first
+/// time.
+///
+/// Numbers belong to a certificate: a TA that is installed anew counts from 1, with a new key. A
+/// place belongs to the device.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Before {
+    /// The last statement of the same certificate.
+    pub counted: Option<Counted>,
+    /// Where the device was last.
+    pub place: Option<Place>,
+}
+
+impl Before {
+    /// What is to be remembered of a statement that passed at `now` (seconds since 1970). One
+    /// without a place leaves the last place as it is.
     #[must_use]
-    pub fn of(statement: &Statement) -> Self {
+    pub fn after(statement: &Statement, now: u64) -> Self {
+        let made_at = moment(statement);
         Self {
-            number: statement.number,
-            made_at: moment(statement),
-            place: statement.location.as_ref().map(|at| {
-                let accuracy = at.accuracy.unwrap_or(0.0);
-                (at.latitude, at.longitude, accuracy)
+            counted: Some(Counted {
+                number: statement.number,
+                made_at,
+                seen_at: now,
+            }),
+            place: statement.location.as_ref().map(|at| Place {
+                latitude: at.latitude,
+                longitude: at.longitude,
+                accuracy: at.accuracy.unwrap_or(0.0),
+                made_at,
+                seen_at: now,
             }),
         }
     }
@@ -446,35 +521,29 @@ pub fn judge(
     policy: &StatementPolicy,
     freshness: Freshness,
     standing: Standing,
-    last: Option<&Last>,
+    before: &Before,
 ) -> Vec<Finding> {
     let statement = authentic.statement();
     let mut findings = Vec::new();
     if !matches!(standing, Standing::Good | Standing::Offline) {
         findings.push(Finding::Standing(standing));
     }
-    match freshness {
-        Freshness::Nonce(NonceFinding::Fresh) | Freshness::Archive => {}
-        Freshness::Nonce(finding) => findings.push(Finding::Nonce(finding)),
-        Freshness::Window { now, secs } => {
-            let now = i64::try_from(now).unwrap_or(i64::MAX);
-            let age_secs = now.saturating_sub(statement.made_at);
-            if age_secs.unsigned_abs() > secs {
-                findings.push(Finding::Time { age_secs });
-            }
-        }
+    if let Freshness::Nonce { finding, .. } = freshness
+        && finding != NonceFinding::Fresh
+    {
+        findings.push(Finding::Nonce(finding));
     }
+    findings.extend(time(statement, freshness));
     let age = statement.location.as_ref().and_then(|at| at.age);
     if let Some(age_secs) = age.filter(|age| *age > FIX_AGE_SECS_MAX) {
         findings.push(Finding::Stale { age_secs });
     }
-    if let Some(last) = last {
-        if statement.number <= last.number {
-            // Out of order: nothing to compare its place with.
+    match before.counted {
+        // Out of order: nothing to compare its place with.
+        Some(last) if statement.number <= last.number => {
             findings.push(Finding::Number { last: last.number });
-        } else {
-            findings.extend(movement(statement, policy, last));
         }
+        _ => findings.extend(movement(statement, policy, freshness, before)),
     }
     findings
 }
@@ -486,18 +555,59 @@ fn moment(statement: &Statement) -> i64 {
     fix.unwrap_or(statement.made_at)
 }
 
-/// Whether the device can have come here from its last place.
-fn movement(statement: &Statement, policy: &StatementPolicy, last: &Last) -> Option<Finding> {
-    let secs = moment(statement).saturating_sub(last.made_at);
-    if secs < 0 {
-        return Some(Finding::TimeWentBack {
-            secs: secs.saturating_neg(),
-        });
+/// Whether the statement's time can be by our clock. What lies ahead is false whatever freshness
+/// is judged by, and as a device's last it would bar the true ones that follow.
+fn time(statement: &Statement, freshness: Freshness) -> Option<Finding> {
+    let now = i64::try_from(freshness.now()).unwrap_or(i64::MAX);
+    let latest = now.saturating_sub(statement.made_at.max(moment(statement)));
+    if latest.saturating_neg() > freshness.ahead_secs_max() {
+        return Some(Finding::Time { age_secs: latest });
     }
-    let (latitude, longitude, accuracy) = last.place?;
-    let here = statement.location.as_ref()?;
-    let between = distance_m((latitude, longitude), (here.latitude, here.longitude));
-    let metres = between - accuracy - here.accuracy.unwrap_or(0.0);
+    let age_secs = now.saturating_sub(statement.made_at);
+    let Freshness::Window { secs, .. } = freshness else {
+        return None;
+    };
+    (age_secs > i64::try_from(secs).unwrap_or(i64::MAX)).then_some(Finding::Time { age_secs })
+}
+
+/// Whether this can come after what is remembered: in time, and in place.
+fn movement(
+    statement: &Statement,
+    policy: &StatementPolicy,
+    freshness: Freshness,
+    before: &Before,
+) -> Option<Finding> {
+    // A moment that lies ahead of the clock it was seen by tells nothing; that clock does.
+    let credible = |made_at: i64, seen_at: u64| {
+        let seen_at = i64::try_from(seen_at).unwrap_or(i64::MAX);
+        if made_at.saturating_sub(seen_at) > freshness.ahead_secs_max() {
+            seen_at
+        } else {
+            made_at
+        }
+    };
+    let here = statement.location.as_ref();
+    // Only a place has the receiver's clock: what else a device's TAs measure has their own.
+    let place = before.place.filter(|_| here.is_some());
+    let counted_at = before.counted.map(|it| credible(it.made_at, it.seen_at));
+    let place_at = place.map(|it| credible(it.made_at, it.seen_at));
+    let back = counted_at.max(place_at)?.saturating_sub(moment(statement));
+    if back > 0 {
+        return Some(Finding::TimeWentBack { secs: back });
+    }
+    let (here, place) = here.zip(place)?;
+    let told = moment(statement).saturating_sub(place_at?);
+    // The receiver says how much time went by; more than went by here it cannot be.
+    let secs = match freshness.delay_secs_max() {
+        Some(delay) => {
+            let since = freshness.now().saturating_sub(place.seen_at);
+            told.min(i64::try_from(since.saturating_add(delay)).unwrap_or(i64::MAX))
+        }
+        None => told,
+    };
+    let from = (place.latitude, place.longitude);
+    let between = distance_m(from, (here.latitude, here.longitude));
+    let metres = between - place.accuracy - here.accuracy.unwrap_or(0.0);
     // Times are whole seconds: the true difference may be up to one more.
     let secs_at_most = i32::try_from(secs.saturating_add(1)).map_or(f64::MAX, f64::from);
     (metres > policy.speed_max_m_s * secs_at_most).then_some(Finding::Speed { metres, secs })
@@ -527,6 +637,8 @@ pub fn place(location: &Location) -> String {
 
 /// A TA signs the fix it has; one older than this says nothing of now.
 const FIX_AGE_SECS_MAX: u64 = 30;
+/// Clocks of servers and of satellites that are right differ by less than this.
+const AHEAD_SECS_MAX: i64 = 300;
 /// Most chains remembered: as many devices as one file or one service sees in a while.
 const KNOWN_MAX: usize = 65_536;
 

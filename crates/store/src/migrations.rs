@@ -55,6 +55,23 @@ const STEPS: &[(&str, &str)] = &[
            latitude REAL, longitude REAL, accuracy REAL, seen_at INTEGER NOT NULL\
          ) STRICT, WITHOUT ROWID;",
     ),
+    (
+        "statements are counted by certificate: a TA that is installed anew counts from 1",
+        // Whose the numbers were is not known, so they go. The times move on by the second that
+        // keeps the last statement itself from passing again.
+        "CREATE TABLE statement_counted(\
+           ueid BLOB NOT NULL, certificate BLOB NOT NULL, number INTEGER NOT NULL, \
+           made_at INTEGER NOT NULL, seen_at INTEGER NOT NULL, PRIMARY KEY(ueid, certificate)\
+         ) STRICT, WITHOUT ROWID; \
+         CREATE TABLE statement_place(\
+           ueid BLOB PRIMARY KEY, latitude REAL NOT NULL, longitude REAL NOT NULL, \
+           accuracy REAL NOT NULL, made_at INTEGER NOT NULL, seen_at INTEGER NOT NULL\
+         ) STRICT, WITHOUT ROWID; \
+         INSERT INTO statement_place SELECT ueid, latitude, longitude, accuracy, made_at + 1, \
+           seen_at FROM statement_last \
+           WHERE latitude IS NOT NULL AND longitude IS NOT NULL AND accuracy IS NOT NULL; \
+         DROP TABLE statement_last;",
+    ),
 ];
 
 /// Times are seconds since 1970 UTC unless the name says `_ms`.

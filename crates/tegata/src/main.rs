@@ -81,6 +81,7 @@ fn run(command: Command) -> Outcome<ExitCode> {
         Command::Device(Device::Enrol(args)) => commands::enrol::run(&args)?,
         Command::Device(Device::List(common)) => commands::device::list(&common)?,
         Command::Device(Device::Show(args)) => commands::device::show_one(&args)?,
+        Command::Device(Device::Forget(args)) => commands::device::forget(&args)?,
         Command::Ca(command @ (CaCommand::List(_) | CaCommand::Show(_))) => {
             commands::ca::run(&command)?;
         }

@@ -63,3 +63,13 @@ pub fn now_ms() -> u64 {
             u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
         })
 }
+
+/// Milliseconds since the machine started, the time it slept included. It never goes back, whatever
+/// is done to the time of day.
+#[must_use]
+pub fn since_boot_ms() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let secs = u64::try_from(time.tv_sec).unwrap_or(0);
+    let ms = u64::try_from(time.tv_nsec / 1_000_000).unwrap_or(0);
+    secs.saturating_mul(1_000).saturating_add(ms)
+}

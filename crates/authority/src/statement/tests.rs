@@ -30,14 +30,24 @@ fn name(common: &str) -> DistinguishedName {
 }
 
 fn certificate(issuer: &PrivateKey, subject: (&str, &PrivateKey), set: ExtensionSet) -> Vec<u8> {
+    certificate_for(1_000, issuer, subject, set)
+}
+
+/// Good from so many seconds before [`NOW`] to as many after.
+fn certificate_for(
+    secs: u64,
+    issuer: &PrivateKey,
+    subject: (&str, &PrivateKey),
+    set: ExtensionSet,
+) -> Vec<u8> {
     let alg = issuer.alg().signature_alg();
     let tbs = CertBuilder {
         serial: SerialNumber::from_random(&[9; 16]),
         signature_alg: alg,
         issuer: name("根"),
         validity: Validity {
-            not_before_secs: NOW - 1_000,
-            not_after_secs: Some(NOW + 1_000),
+            not_before_secs: NOW - secs,
+            not_after_secs: Some(NOW + secs),
         },
         subject: name(subject.0),
         spki_der: subject.1.public_key().to_spki_der().unwrap(),
@@ -56,13 +66,18 @@ struct World {
 
 impl World {
     fn with(seed: u8, purposes: &[ObjectIdentifier], device: [u8; 16]) -> Self {
+        Self::rooted(1_000, seed, purposes, device)
+    }
+
+    /// With a root that is good for so many seconds either way.
+    fn rooted(secs: u64, seed: u8, purposes: &[ObjectIdentifier], device: [u8; 16]) -> Self {
         let mut rng = Seeded(seed);
         let root = PrivateKey::generate(KeyAlg::P256, &mut rng).unwrap();
         let key = PrivateKey::generate(KeyAlg::P256, &mut rng).unwrap();
         let mut set = ExtensionSet::new();
         set.basic_constraints(true, None).unwrap();
         set.key_usage_bits(usage::KEY_CERT_SIGN).unwrap();
-        let root_der = certificate(&root, ("根", &root), set);
+        let root_der = certificate_for(secs, &root, ("根", &root), set);
         let mut set = ExtensionSet::new();
         set.key_usage_bits(usage::DIGITAL_SIGNATURE).unwrap();
         set.ext_key_usage(purposes).unwrap();
@@ -129,12 +144,42 @@ fn statement() -> Statement {
 
 const HERE: ValidAt = ValidAt::Time(NOW);
 
-fn codes(statement: &Statement, freshness: Freshness, last: Option<&Last>) -> Vec<&'static str> {
+const NOTHING: Before = Before {
+    counted: None,
+    place: None,
+};
+
+fn codes(statement: &Statement, freshness: Freshness, before: &Before) -> Vec<&'static str> {
     let world = World::new();
     let authentic = world.check(&world.sign(statement), HERE).unwrap();
     let policy = StatementPolicy::location();
-    let found = judge(&authentic, &policy, freshness, Standing::Good, last);
+    let found = judge(&authentic, &policy, freshness, Standing::Good, before);
     found.iter().map(Finding::code).collect()
+}
+
+fn nonce(finding: NonceFinding, now: u64) -> Freshness {
+    let secs = 120;
+    Freshness::Nonce { finding, now, secs }
+}
+
+/// What was seen of a device a while ago, at a place in Osaka, 400 km from [`statement`]'s: as the
+/// receiver told the time, and as it was here.
+fn in_osaka(made_ago: i64, seen_ago: u64) -> Before {
+    let (made_at, seen_at) = (MADE - made_ago, NOW - seen_ago);
+    Before {
+        counted: Some(Counted {
+            number: 9,
+            made_at,
+            seen_at,
+        }),
+        place: Some(Place {
+            latitude: 34.702_485,
+            longitude: 135.495_951,
+            accuracy: 5.0,
+            made_at,
+            seen_at,
+        }),
+    }
 }
 
 #[test]
@@ -204,38 +249,120 @@ fn certificates_count_in_their_time_remembered_or_not() {
 }
 
 #[test]
+fn a_remembered_chain_ends_with_its_anchor() {
+    let purposes = [StatementPolicy::location().purpose];
+    let world = World::rooted(10, 1, &purposes, DEVICE);
+    let policy = StatementPolicy::location();
+    let mut all = Authenticator::new(&RustCrypto, &world.anchors, &policy);
+    let message = world.sign(&statement());
+    assert!(all.authenticate(&message, HERE).is_ok());
+    // The leaf goes on for a while; the root does not.
+    let later = all.authenticate(&message, ValidAt::Time(NOW + 500));
+    assert_eq!(later.unwrap_err().code(), "chain");
+}
+
+#[test]
 fn freshness_order_and_movement() {
-    let fresh = Freshness::Nonce(NonceFinding::Fresh);
+    let fresh = nonce(NonceFinding::Fresh, NOW);
     let said = statement();
-    assert!(codes(&said, fresh, None).is_empty());
+    assert!(codes(&said, fresh, &NOTHING).is_empty());
     for (finding, code) in [
         (NonceFinding::Used, "nonce-used"),
         (NonceFinding::Expired, "nonce-expired"),
         (NonceFinding::Unknown, "nonce-unknown"),
     ] {
-        assert_eq!(codes(&said, Freshness::Nonce(finding), None), [code]);
+        assert_eq!(codes(&said, nonce(finding, NOW), &NOTHING), [code]);
     }
     let window = |now| Freshness::Window { now, secs: 60 };
-    assert!(codes(&said, window(NOW + 60), None).is_empty());
-    assert_eq!(codes(&said, window(NOW + 61), None), ["too-old"]);
-    assert_eq!(codes(&said, window(NOW - 61), None), ["from-the-future"]);
+    assert!(codes(&said, window(NOW + 60), &NOTHING).is_empty());
+    assert_eq!(codes(&said, window(NOW + 61), &NOTHING), ["too-old"]);
+    assert_eq!(
+        codes(&said, window(NOW - 61), &NOTHING),
+        ["from-the-future"]
+    );
 
-    let mut last = Last::of(&said);
-    assert_eq!(codes(&said, fresh, Some(&last)), ["number-not-above-last"]);
-    last.number = 9;
-    assert!(codes(&said, fresh, Some(&last)).is_empty());
-    // A minute ago in Osaka, 400 km away.
-    last.place = Some((34.702_485, 135.495_951, 5.0));
-    last.made_at = MADE - 60;
-    assert_eq!(codes(&said, fresh, Some(&last)), ["too-fast"]);
-    // Half an hour by air.
-    last.made_at = MADE - 1_800;
-    assert!(codes(&said, fresh, Some(&last)).is_empty());
-    last.made_at = MADE + 1;
-    assert_eq!(codes(&said, fresh, Some(&last)), ["time-went-back"]);
+    let mut before = Before::after(&said, NOW);
+    let again = codes(&said, fresh, &before);
+    assert_eq!(again, ["number-not-above-last"]);
+    before.counted.as_mut().unwrap().number = 9;
+    assert!(codes(&said, fresh, &before).is_empty());
+    // A minute ago in Osaka; half an hour by air.
+    assert_eq!(codes(&said, fresh, &in_osaka(60, 60)), ["too-fast"]);
+    assert!(codes(&said, fresh, &in_osaka(1_800, 1_800)).is_empty());
+    assert_eq!(codes(&said, fresh, &in_osaka(-1, 0)), ["time-went-back"]);
     let mut stale = said.clone();
     stale.location.as_mut().unwrap().age = Some(31);
-    assert_eq!(codes(&stale, fresh, None), ["fix-too-old"]);
+    assert_eq!(codes(&stale, fresh, &NOTHING), ["fix-too-old"]);
+}
+
+#[test]
+fn the_receiver_does_not_say_alone_how_much_time_went_by() {
+    let said = statement();
+    // It says half an hour; here it was a minute, and at most a nonce's life more.
+    let fresh = nonce(NonceFinding::Fresh, NOW);
+    assert_eq!(codes(&said, fresh, &in_osaka(1_800, 60)), ["too-fast"]);
+    let window = Freshness::Window { now: NOW, secs: 60 };
+    assert_eq!(codes(&said, window, &in_osaka(1_800, 60)), ["too-fast"]);
+    // Of an archive nothing says when it was seen.
+    let archive = Freshness::Archive { now: NOW };
+    assert!(codes(&said, archive, &in_osaka(1_800, 60)).is_empty());
+    // Nor does our clock: the receiver says less went by.
+    assert_eq!(codes(&said, fresh, &in_osaka(60, 300)), ["too-fast"]);
+}
+
+#[test]
+fn a_date_that_lies_ahead_neither_passes_nor_bars_those_that_follow() {
+    let ahead = |secs: i64| {
+        let mut said = statement();
+        said.made_at += secs;
+        said.location.as_mut().unwrap().timestamp = Some(MADE + secs);
+        said
+    };
+    let fresh = nonce(NonceFinding::Fresh, NOW);
+    let archive = Freshness::Archive { now: NOW };
+    for freshness in [fresh, archive] {
+        assert!(codes(&ahead(300), freshness, &NOTHING).is_empty());
+        assert_eq!(
+            codes(&ahead(86_400), freshness, &NOTHING),
+            ["from-the-future"]
+        );
+    }
+    // The fix alone.
+    let mut said = ahead(86_400);
+    said.made_at = MADE;
+    assert_eq!(codes(&said, fresh, &NOTHING), ["from-the-future"]);
+    // A receiver that counts weeks wrong is 1024 of them behind: it may.
+    assert!(codes(&ahead(-619_315_200), fresh, &NOTHING).is_empty());
+
+    // One of 2099 was taken once, an hour ago: the true ones pass, and not from anywhere.
+    let mut before = in_osaka(-2_300_000_000, 3_600);
+    assert!(codes(&statement(), fresh, &before).is_empty());
+    before = in_osaka(-2_300_000_000, 60);
+    assert_eq!(codes(&statement(), fresh, &before), ["too-fast"]);
+}
+
+#[test]
+fn numbers_are_of_a_certificate_places_of_a_device() {
+    let fresh = nonce(NonceFinding::Fresh, NOW);
+    // Another key of the device, or its TA installed anew: counted from 1, and where it was counts.
+    let mut said = statement();
+    said.number = 1;
+    let mut before = in_osaka(1_800, 1_800);
+    before.counted = None;
+    assert!(codes(&said, fresh, &before).is_empty());
+    before = in_osaka(60, 60);
+    before.counted = None;
+    assert_eq!(codes(&said, fresh, &before), ["too-fast"]);
+
+    // Another sensor's statement has no place: it leaves the last one, and its clock is its own.
+    let mut warm = statement();
+    warm.location = None;
+    warm.profile = "tag:example.com,2026:temperature".into();
+    assert!(Before::after(&warm, NOW).place.is_none());
+    let policy = StatementPolicy::location();
+    before = in_osaka(-60, 0);
+    before.counted = None;
+    assert_eq!(movement(&warm, &policy, fresh, &before), None);
 }
 
 #[test]
@@ -243,13 +370,13 @@ fn what_the_ca_says_counts() {
     let world = World::new();
     let authentic = world.check(&world.sign(&statement()), HERE).unwrap();
     let policy = StatementPolicy::location();
-    let fresh = Freshness::Nonce(NonceFinding::Fresh);
+    let fresh = nonce(NonceFinding::Fresh, NOW);
     for (standing, code) in [
         (Standing::NoDevice, "device-unknown"),
         (Standing::NotIssued, "certificate-unknown"),
         (Standing::Rejected, "certificate-rejected"),
     ] {
-        let found = judge(&authentic, &policy, fresh, standing, None);
+        let found = judge(&authentic, &policy, fresh, standing, &NOTHING);
         assert_eq!(found.first().map(Finding::code), Some(code));
     }
 }

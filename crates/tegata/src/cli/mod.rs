@@ -63,7 +63,7 @@ in TEGATA_SEALING_KEY when that is set; then no sealing key is written.")]
     /// Run server roles until told to stop
     #[command(after_long_help = "\
 Examples:
-    tegata serve --roles ca,tam,verifier --config pki/tegata.toml
+    tegata serve --roles ca,tam,verifier,verify --config pki/tegata.toml
     tegata serve --roles ca --config /etc/tegata/tegata.toml       # one machine per role
     curl -s http://127.0.0.1:8440/healthz
 
@@ -470,6 +470,29 @@ is there; a new label gives a new key and a new certificate.")]
     Show(ShowOne),
     /// Import a factory manifest (the same as `tegata factory import`)
     Import(Import),
+    /// Have the verify role forget where and when a device was last
+    #[command(after_long_help = "\
+Examples:
+    tegata device forget 01a4…                # its next statement is compared with no place or time
+    tegata device forget 01a4… --numbers      # nor with a number
+
+For a device whose true statements fail with time-went-back or too-fast because one with a wrong
+time or place passed before. With --numbers also when its numbers went back, as after a TEE's
+storage was restored; then a statement that was sent already may pass once more while it is fresh.
+The UEID is given whole. The role may run meanwhile.")]
+    Forget(DeviceForget),
+}
+
+#[derive(Debug, Args)]
+pub struct DeviceForget {
+    #[command(flatten)]
+    pub common: Common,
+    /// The device: its whole UEID
+    #[arg(value_name = "UEID")]
+    pub ueid: String,
+    /// Forget the numbers of its statements too
+    #[arg(long)]
+    pub numbers: bool,
 }
 
 #[cfg(feature = "demo")]
@@ -561,6 +584,7 @@ impl Command {
             #[cfg(feature = "demo")]
             Self::Device(Device::Enrol(args)) => args.json,
             Self::Device(Device::List(common)) | Self::Ca(CaCommand::List(common)) => common.json,
+            Self::Device(Device::Forget(args)) => args.common.json,
             Self::Device(Device::Show(args)) | Self::Ca(CaCommand::Show(args)) => args.common.json,
             // The demo reports its own failure as an event of the story.
             #[cfg(feature = "demo")]

@@ -1,11 +1,12 @@
-//! `tegata device list` and `show`: what the roles of this machine know of devices.
+//! `tegata device list`, `show` and `forget`: what the roles of this machine know of devices.
 
 use serde::Serialize;
 use tegata_store::device::{self, Device, DeviceId};
-use tegata_store::{Store, StoreError, certificate, teep};
+use tegata_store::{Store, StoreError, certificate, statement, teep};
+use tegata_wire::ids::Ueid;
 
 use crate::certificate::serial_text;
-use crate::cli::{Common, Role, ShowOne, show};
+use crate::cli::{Common, DeviceForget, Role, ShowOne, show};
 use crate::commands::ca;
 use crate::config::{self, Config};
 use crate::fault::{Fault, Outcome};
@@ -216,6 +217,46 @@ pub fn show_one(args: &ShowOne) -> Outcome<()> {
         ));
     }
     show::record(&record);
+    Ok(())
+}
+
+/// `tegata device forget`: what the verify role remembers of a device.
+///
+/// # Errors
+/// The configuration or the store; nothing remembered.
+pub fn forget(args: &DeviceForget) -> Outcome<()> {
+    let config = config::load(&args.common.config)?;
+    let ueid: Ueid = args.ueid.parse().map_err(|_| {
+        Fault::usage(
+            "bad-ueid",
+            format!("`{}` is not a UEID", args.ueid),
+            "Give the whole UEID, as `tegata device list` shows it.",
+        )
+    })?;
+    let store = stores::open(&config, Role::Verify)?;
+    let forgotten = store
+        .run_tx("forget a device", |tx| {
+            statement::forget(tx, &ueid, args.numbers)
+        })
+        .map_err(|e: StoreError| store_fault(&e))?;
+    if !forgotten {
+        return Err(Fault::failed(
+            "nothing-remembered",
+            format!("the verify role remembers nothing of {ueid}"),
+            "Check the UEID, and that this is the machine where the verify role runs.",
+        ));
+    }
+    if args.common.json {
+        return show::json(&serde_json::json!({
+            "ueid": ueid.to_string(), "forgotten": true, "numbers": args.numbers,
+        }));
+    }
+    let what = if args.numbers {
+        "place, time and numbers"
+    } else {
+        "place and time"
+    };
+    show::lines([format!("forgot {what} of {ueid}")]);
     Ok(())
 }
 

@@ -2,11 +2,15 @@
 //!
 //! A CBOR sequence of COSE_Sign1, or NDJSON with base64, is cut into batches; signatures and
 //! certificates are checked by all cores, then the batch is judged in its order, so that replay,
-//! reordering and leaps of a device show wherever they stand.
+//! reordering and leaps of a device show wherever they stand. What comes from a pipe is judged as of
+//! the moment it came, and at once: a batch does not wait for what is not there yet.
+//!
+//! Not trusted: the input. Each item is bounded before it is held.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal as _, Read, Write as _};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -15,11 +19,10 @@ use base64ct::{Base64, Encoding as _};
 use const_oid::ObjectIdentifier;
 use indicatif::{ProgressBar, ProgressStyle};
 use tegata_authority::statement::{
-    Authentic, Authenticator, Finding, Freshness, Last, NonceFinding, NotAuthentic, Standing,
-    StatementPolicy, ValidAt, judge, place,
+    Authentic, Authenticator, Before, Counted, Finding, Freshness, NonceFinding, NotAuthentic,
+    Place, Standing, StatementPolicy, ValidAt, judge, place,
 };
 use tegata_crypto::aws_lc::AwsLc;
-use tegata_crypto::chain::TrustAnchor;
 use tegata_wire::ids::Ueid;
 use tegata_wire::rats::statement::MAX_STATEMENT_LEN;
 
@@ -33,19 +36,33 @@ use crate::verdict;
 const BATCH: usize = 2_048;
 /// Longest line of NDJSON in bytes: a statement as base64 and some room.
 const LINE_LEN_MAX: u64 = 32 * 1024;
-/// Devices whose last statement is held.
+/// Devices, and certificates, of which the last statement is held.
 const DEVICES_MAX: usize = 4_000_000;
+/// Longest life that the service gives a nonce, seconds.
+const NONCE_SECS_MAX: u64 = 3_600;
 
 /// How the input is written.
-enum Input<R> {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
     /// COSE_Sign1 one after another. Spec: RFC 8742
-    Sequence(R),
+    Sequence,
     /// One JSON value a line: a base64 text, or an object with it under `statement`.
-    Lines(R),
+    Lines,
+}
+
+/// What is read.
+struct Input<R> {
+    reader: BufReader<R>,
+    form: Form,
+    /// Whether reading may wait for a writer, as it does on a pipe.
+    waits: bool,
 }
 
 /// One item of the input, or why it is none.
 type Item = Result<Vec<u8>, &'static str>;
+
+/// An item, and when it was there: seconds since 1970.
+type Arrived = (Item, u64);
 
 /// What came of one item.
 enum Judged {
@@ -85,15 +102,19 @@ pub fn run(args: &VerifyArgs) -> Outcome<ExitCode> {
         let what = "the nonce is not hexadecimal".to_owned();
         Fault::usage("bad-nonce", what, "Give it as the verifier gave it out.")
     })?;
-    let (reader, len) = open(&args.file)?;
-    let mut input = Input::detect(reader).map_err(|e| broken(&args.file, &e))?;
+    let (file, len) = open(&args.file)?;
+    let waits = len.is_none();
+    let mut input = Input::detect(file, waits).map_err(|e| broken(&args.file, &e))?;
     let bar = progress(len, args.json);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut session = Session {
         args,
-        roots: &roots,
         policy: &policy,
+        authenticators: (0..cores)
+            .map(|_| Authenticator::new(&AwsLc, &roots, &policy))
+            .collect(),
         nonce,
-        last: HashMap::new(),
+        memory: Memory::new(DEVICES_MAX),
         nonce_used: false,
         counts: Counts::default(),
         at: 0,
@@ -114,20 +135,17 @@ pub fn run(args: &VerifyArgs) -> Outcome<ExitCode> {
     session.summary(begun.elapsed())
 }
 
-fn open(path: &Path) -> Outcome<(Box<dyn BufRead>, Option<u64>)> {
-    if path.as_os_str() == "-" {
-        return Ok((
-            Box::new(BufReader::with_capacity(1 << 16, io::stdin())),
-            None,
-        ));
-    }
-    let file = File::open(path).map_err(|e| Fault::io("read the statements", path, &e))?;
-    let len = file
-        .metadata()
-        .ok()
-        .map(|meta| meta.len())
-        .filter(|len| *len > 0);
-    Ok((Box::new(BufReader::with_capacity(1 << 16, file)), len))
+/// The input, and its length if it is a file that lies there whole.
+fn open(path: &Path) -> Outcome<(File, Option<u64>)> {
+    let file = if path.as_os_str() == "-" {
+        let own = io::stdin().as_fd().try_clone_to_owned();
+        File::from(own.map_err(|e| broken(path, &e))?)
+    } else {
+        File::open(path).map_err(|e| Fault::io("read the statements", path, &e))?
+    };
+    let meta = file.metadata().ok();
+    let len = meta.filter(std::fs::Metadata::is_file);
+    Ok((file, len.map(|meta| meta.len())))
 }
 
 fn broken(path: &Path, error: &io::Error) -> Fault {
@@ -155,39 +173,55 @@ fn progress(len: Option<u64>, json: bool) -> ProgressBar {
     bar
 }
 
-impl<R: BufRead> Input<R> {
+impl<R: Read> Input<R> {
     /// By its first byte that is no white space: JSON begins with `"` or `{`.
-    fn detect(mut reader: R) -> io::Result<Self> {
-        loop {
-            let buffer = reader.fill_buf()?;
-            match buffer.first() {
+    fn detect(file: R, waits: bool) -> io::Result<Self> {
+        let mut reader = BufReader::with_capacity(1 << 16, file);
+        let form = loop {
+            match reader.fill_buf()?.first() {
                 Some(b' ' | b'\n' | b'\r' | b'\t') => reader.consume(1),
-                Some(b'"' | b'{') => return Ok(Self::Lines(reader)),
-                _ => return Ok(Self::Sequence(reader)),
+                Some(b'"' | b'{') => break Form::Lines,
+                _ => break Form::Sequence,
             }
-        }
+        };
+        Ok(Self {
+            reader,
+            form,
+            waits,
+        })
     }
 
-    /// Up to [`BATCH`] items, the bytes they took, and whether the input has ended.
-    fn batch(&mut self) -> io::Result<(Vec<Item>, u64, bool)> {
+    /// Up to [`BATCH`] items, the bytes they took, and whether the input has ended. With an item in
+    /// hand it does not wait for another.
+    fn batch(&mut self) -> io::Result<(Vec<Arrived>, u64, bool)> {
         let (mut items, mut read) = (Vec::new(), 0u64);
-        while items.len() < BATCH {
-            let next = match self {
-                Self::Sequence(reader) => next_item(reader)?,
-                Self::Lines(reader) => next_line(reader)?,
+        while items.len() < BATCH && (items.is_empty() || self.has_next()) {
+            let next = match self.form {
+                Form::Sequence => next_item(&mut self.reader)?,
+                Form::Lines => next_line(&mut self.reader)?,
             };
             let Some((item, len)) = next else {
                 return Ok((items, read, true));
             };
             read = read.saturating_add(len);
             // After what is no CBOR, nothing says where the next item begins.
-            let lost = matches!((&*self, &item), (Self::Sequence(_), Err(_)));
-            items.push(item);
+            let lost = self.form == Form::Sequence && item.is_err();
+            items.push((item, now_secs()));
             if lost {
                 return Ok((items, read, true));
             }
         }
         Ok((items, read, false))
+    }
+
+    /// Whether the next item can be had without waiting for its writer.
+    fn has_next(&self) -> bool {
+        let mut here = self.reader.buffer();
+        !self.waits
+            || match self.form {
+                Form::Sequence => matches!(next_item(&mut here), Ok(Some((Ok(_), _)))),
+                Form::Lines => here.contains(&b'\n'),
+            }
     }
 }
 
@@ -272,15 +306,16 @@ fn next_item<R: BufRead>(reader: &mut R) -> io::Result<Option<(Item, u64)>> {
             let whole = item.is_empty() && open.len() == 1;
             return Ok((!whole).then_some((Err("the last item is cut off, or not CBOR"), 0)));
         };
+        // Heads add up too: an array may announce any number of items.
+        let body = if matches!(major, 2 | 3) { argument } else { 0 };
         let longer = u64::try_from(item.len())
             .unwrap_or(u64::MAX)
-            .saturating_add(argument);
-        let limit = u64::try_from(MAX_STATEMENT_LEN).unwrap_or(0);
+            .saturating_add(body);
+        if longer > u64::try_from(MAX_STATEMENT_LEN).unwrap_or(0) {
+            return Ok(Some((Err("longer than a statement"), 0)));
+        }
         match major {
             2 | 3 => {
-                if longer > limit {
-                    return Ok(Some((Err("longer than a statement"), 0)));
-                }
                 let got = reader.by_ref().take(argument).read_to_end(&mut item)?;
                 if u64::try_from(got).unwrap_or(0) != argument {
                     return Ok(Some((Err("the last item is cut off"), 0)));
@@ -321,14 +356,59 @@ fn head<R: BufRead>(reader: &mut R, item: &mut Vec<u8>) -> io::Result<Option<(u8
     Ok(Some((byte >> 5, u64::from_be_bytes(argument))))
 }
 
+/// The last statements that passed: of each certificate its number, of each device its place.
+struct Memory {
+    counted: HashMap<(Ueid, [u8; 32]), Counted>,
+    places: HashMap<Ueid, Place>,
+    most: usize,
+}
+
+impl Memory {
+    fn new(most: usize) -> Self {
+        Self {
+            counted: HashMap::new(),
+            places: HashMap::new(),
+            most,
+        }
+    }
+
+    fn before(&self, ueid: Ueid, certificate: &[u8; 32]) -> Before {
+        Before {
+            counted: self.counted.get(&(ueid, *certificate)).copied(),
+            place: self.places.get(&ueid).copied(),
+        }
+    }
+
+    /// # Errors
+    /// No room. Nothing is forgotten instead: what was forgotten could be replayed and pass.
+    fn keep(&mut self, ueid: Ueid, certificate: &[u8; 32], after: &Before) -> Outcome<()> {
+        let key = (ueid, *certificate);
+        if !self.counted.contains_key(&key) && self.counted.len() >= self.most {
+            return Err(Fault::failed(
+                "too-many-devices",
+                format!("there are statements of more than {} keys", self.most),
+                "Split the input by device: those of one device belong together.",
+            ));
+        }
+        if let Some(counted) = after.counted {
+            self.counted.insert(key, counted);
+        }
+        if let Some(place) = after.place {
+            self.places.insert(ueid, place);
+        }
+        Ok(())
+    }
+}
+
 /// What is remembered from batch to batch.
 struct Session<'a> {
     args: &'a VerifyArgs,
-    roots: &'a [TrustAnchor],
     policy: &'a StatementPolicy,
+    /// One for each core; each remembers the chains it has checked.
+    authenticators: Vec<Authenticator<'a>>,
     nonce: Option<Vec<u8>>,
     nonce_used: bool,
-    last: HashMap<Ueid, Last>,
+    memory: Memory,
     counts: Counts,
     at: u64,
     rows: Vec<[String; 6]>,
@@ -336,51 +416,59 @@ struct Session<'a> {
 
 impl Session<'_> {
     /// Signatures by all cores, then order.
-    fn batch(&mut self, items: Vec<Item>) -> Outcome<()> {
-        let checked = self.authenticate(items);
-        let mut out = Vec::new();
-        for result in checked {
+    fn batch(&mut self, items: Vec<Arrived>) -> Outcome<()> {
+        let checked = self.authenticate(&items);
+        let (mut out, mut done) = (Vec::new(), Ok(()));
+        for (result, (_, arrived)) in checked.into_iter().zip(items) {
             let judged = match result {
-                Ok(Ok(authentic)) => {
-                    let findings = self.judge(&authentic);
-                    Judged::Said(Box::new(authentic), findings)
-                }
+                Ok(Ok(authentic)) => match self.judge(&authentic, arrived) {
+                    Ok(findings) => Judged::Said(Box::new(authentic), findings),
+                    Err(fault) => {
+                        done = Err(fault);
+                        break;
+                    }
+                },
                 Ok(Err(reason)) => Judged::Stranger(reason),
                 Err(reason) => Judged::Unreadable(reason),
             };
             self.at = self.at.saturating_add(1);
             self.count(&judged, &mut out);
         }
+        // What was judged before there was no more room is told all the same.
         io::stdout().write_all(&out).map_err(|e| {
             Fault::environment(
                 "output",
                 e.to_string(),
                 "The reader of the output went away.",
             )
-        })
+        })?;
+        done
     }
 
     fn authenticate(
-        &self,
-        items: Vec<Item>,
+        &mut self,
+        items: &[Arrived],
     ) -> Vec<Result<Result<Authentic, NotAuthentic>, &'static str>> {
-        let at = if self.args.any_age {
-            ValidAt::Made
-        } else {
-            ValidAt::Time(now_secs())
+        let any_age = self.args.any_age;
+        let at = move |arrived: u64| {
+            if any_age {
+                ValidAt::Made
+            } else {
+                ValidAt::Time(arrived)
+            }
         };
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let share = items.len().div_ceil(cores).max(1);
-        let (roots, policy) = (self.roots, self.policy);
+        let share = items.len().div_ceil(self.authenticators.len()).max(1);
         std::thread::scope(|scope| {
             let parts: Vec<_> = items
                 .chunks(share)
-                .map(|part| {
+                .zip(&mut self.authenticators)
+                .map(|(part, authenticator)| {
                     scope.spawn(move || {
-                        let mut authenticator = Authenticator::new(&AwsLc, roots, policy);
                         part.iter()
-                            .map(|item| match item {
-                                Ok(message) => Ok(authenticator.authenticate(message, at)),
+                            .map(|(item, arrived)| match item {
+                                Ok(message) => {
+                                    Ok(authenticator.authenticate(message, at(*arrived)))
+                                }
                                 Err(reason) => Err(*reason),
                             })
                             .collect::<Vec<_>>()
@@ -394,30 +482,34 @@ impl Session<'_> {
         })
     }
 
-    fn judge(&mut self, authentic: &Authentic) -> Vec<Finding> {
+    /// # Errors
+    /// No room to remember another device.
+    fn judge(&mut self, authentic: &Authentic, now: u64) -> Outcome<Vec<Finding>> {
         let said = authentic.statement();
+        let by_nonce = |finding| Freshness::Nonce {
+            finding,
+            now,
+            secs: NONCE_SECS_MAX,
+        };
         let freshness = match (&self.nonce, self.args.max_age) {
-            (Some(nonce), _) if *nonce != said.nonce => Freshness::Nonce(NonceFinding::Unknown),
-            (Some(_), _) if self.nonce_used => Freshness::Nonce(NonceFinding::Used),
+            (Some(nonce), _) if *nonce != said.nonce => by_nonce(NonceFinding::Unknown),
+            (Some(_), _) if self.nonce_used => by_nonce(NonceFinding::Used),
             (Some(_), _) => {
                 self.nonce_used = true;
-                Freshness::Nonce(NonceFinding::Fresh)
+                by_nonce(NonceFinding::Fresh)
             }
-            (None, Some(secs)) => Freshness::Window {
-                now: now_secs(),
-                secs,
-            },
-            (None, None) => Freshness::Archive,
+            (None, Some(secs)) => Freshness::Window { now, secs },
+            (None, None) => Freshness::Archive { now },
         };
-        let last = self.last.get(&said.ueid);
-        let findings = judge(authentic, self.policy, freshness, Standing::Offline, last);
+        let certificate = authentic.certificate_digest();
+        let before = self.memory.before(said.ueid, certificate);
+        let standing = Standing::Offline;
+        let findings = judge(authentic, self.policy, freshness, standing, &before);
         if findings.is_empty() {
-            if self.last.len() >= DEVICES_MAX {
-                self.last.clear();
-            }
-            self.last.insert(said.ueid, Last::of(said));
+            let after = Before::after(said, now);
+            self.memory.keep(said.ueid, certificate, &after)?;
         }
-        findings
+        Ok(findings)
     }
 
     fn count(&mut self, judged: &Judged, out: &mut Vec<u8>) {
@@ -520,8 +612,9 @@ mod tests {
     use super::*;
 
     fn items(bytes: &[u8]) -> Vec<Item> {
-        let mut input = Input::detect(bytes).unwrap();
-        input.batch().unwrap().0
+        let mut input = Input::detect(bytes, false).unwrap();
+        let items = input.batch().unwrap().0;
+        items.into_iter().map(|(item, _)| item).collect()
     }
 
     #[test]
@@ -537,6 +630,76 @@ mod tests {
         assert!(items(&[0x9f, 0x01, 0xff])[0].is_err(), "no end said");
         assert!(items(&[0x5b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff])[0].is_err());
         assert!(items(&[0x81; 40])[0].is_err(), "nested");
+    }
+
+    #[test]
+    fn an_item_without_end_is_not_held() {
+        for head in [0x9b, 0xbb] {
+            let announced = [head, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
+            for filler in [0x00, 0x40, 0x60, 0x80, 0xa0, 0xf6] {
+                let endless = announced.as_slice().chain(io::repeat(filler));
+                let mut input = Input::detect(endless, true).unwrap();
+                let (items, _, end) = input.batch().unwrap();
+                assert!(items.len() == 1 && items[0].0.is_err() && end, "{filler:x}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_there_is_not_kept_waiting_for_what_is_not() {
+        let one = [0x82, 0x41, 9, 0x41, 8];
+        for (whole, begun) in [
+            (one.as_slice(), one.get(..3).unwrap()),
+            (b"\"AAAA\"\n", b"\"AA"),
+        ] {
+            let (mut writer, reader) = std::os::unix::net::UnixStream::pair().unwrap();
+            let limit = Some(Duration::from_secs(20));
+            reader.set_read_timeout(limit).unwrap();
+            writer.write_all(&[whole, whole, begun].concat()).unwrap();
+            let mut input = Input::detect(reader, true).unwrap();
+            let (items, _, end) = input.batch().unwrap();
+            assert!(items.len() == 2 && !end, "{}", items.len());
+            assert!(items.iter().all(|(item, _)| item.is_ok()));
+            writer.write_all(whole.get(begun.len()..).unwrap()).unwrap();
+            assert_eq!(input.batch().unwrap().0.len(), 1);
+            drop(writer);
+            let (items, _, end) = input.batch().unwrap();
+            assert!(items.is_empty() && end);
+        }
+        // A file is read in large batches.
+        assert_eq!(items(&one.repeat(20_000)).len(), BATCH);
+    }
+
+    #[test]
+    fn nothing_is_forgotten_when_there_is_no_room() {
+        let device = |n: u8| Ueid::from_random([n; 16]);
+        let made_at = 1_000;
+        let seen_at = 1_000;
+        let after = |number| Before {
+            counted: Some(Counted {
+                number,
+                made_at,
+                seen_at,
+            }),
+            place: Some(Place {
+                latitude: 35.0,
+                longitude: 139.0,
+                accuracy: 5.0,
+                made_at,
+                seen_at,
+            }),
+        };
+        let mut memory = Memory::new(2);
+        memory.keep(device(1), &[1; 32], &after(1)).unwrap();
+        // Another key of the same device has numbers of its own.
+        memory.keep(device(1), &[2; 32], &after(7)).unwrap();
+        memory.keep(device(1), &[1; 32], &after(2)).unwrap();
+        let full = memory.keep(device(2), &[3; 32], &after(1)).unwrap_err();
+        assert_eq!(full.code, "too-many-devices");
+        assert_eq!(memory.before(device(1), &[1; 32]), after(2));
+        assert_eq!(memory.before(device(1), &[2; 32]).counted, after(7).counted);
+        assert_eq!(memory.before(device(1), &[3; 32]).counted, None);
+        assert_eq!(memory.before(device(2), &[3; 32]), Before::default());
     }
 
     #[test]
