@@ -36,7 +36,7 @@ impl Owner {
         let passwd = std::fs::read("/etc/passwd").unwrap_or_default();
         let accounts = accounts(user, &String::from_utf8_lossy(&passwd))?;
         let mut tables = Vec::new();
-        for path in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        for path in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
             match File::open(path) {
                 Ok(table) => tables.push(table),
                 // A kernel without IPv6.
