@@ -44,7 +44,8 @@ impl TeecSession {
     /// Opens a session with the image that serves this purpose.
     pub(crate) fn open(purpose: Purpose) -> Result<Self, Error> {
         let (image, login, gid) = match purpose {
-            Purpose::Control => (OPTEE_TEE_UUID, Login::Public, None),
+            // As who we are: what is for the TEEP Broker alone, the core answers to root alone.
+            Purpose::Control => (OPTEE_TEE_UUID, Login::User, None),
             Purpose::Session(login @ (Login::Public | Login::User)) => {
                 (OPTEE_HOST_UUID, login, None)
             }

@@ -57,6 +57,7 @@ fn record() -> DeviceRecord {
         release_keys: vec![cose(&p256(5))],
         tam_keys: vec![cose(&p256(6))],
         tam_uri: Some("http://tam".into()),
+        made_at_secs: 1_760_000_000,
     }
 }
 

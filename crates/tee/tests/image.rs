@@ -22,12 +22,12 @@ use tegata_tee::gp::host::{
 };
 use tegata_tee::gp::params::{Param, ParamOut, Params};
 use tegata_tee::image::{
-    AttachReply, Failure, HostWorld, Link, TaHost, TeeImage, blob_id, blob_name,
+    AttachReply, Failure, HostWorld, Link, TaHost, TeeImage, blob_id, blob_name, counter_at,
 };
 use tegata_tee::platform::{BlobName, Platform};
 use tegata_tee::session::ClientIdentity;
-use tegata_tee::testing::TestPlatform;
 use tegata_tee::testing::release::{Delivery, DeviceInfo, ReleaseSpec, TestCa, TestTam, key};
+use tegata_tee::testing::{Crash, TestPlatform};
 use tegata_wire::cbor;
 use tegata_wire::device::DeviceRecord;
 use tegata_wire::ids::{TaUuid, Ueid};
@@ -52,6 +52,11 @@ struct Bench {
 
 fn public() -> Link {
     Link::of(&ClientIdentity::public()).unwrap()
+}
+
+/// The TEEP Broker.
+fn root() -> Link {
+    Link::of(&ClientIdentity::user(0)).unwrap()
 }
 
 fn host_link() -> Link {
@@ -79,7 +84,7 @@ impl Bench {
             tam: TestTam::new(103),
             own: platform.identity().ueid,
             delivery: key(1).public_key().clone(),
-            client: public(),
+            client: root(),
         };
         let Reply::DeviceReport(report) = bench.ask(Request::DeviceReport) else {
             panic!("no report");
@@ -102,6 +107,16 @@ impl Bench {
     }
 
     fn record_by(&self, factory: &PrivateKey, ueid: Ueid, tam_uri: &str) -> Vec<u8> {
+        self.record_at(factory, ueid, tam_uri, 1000)
+    }
+
+    fn record_at(
+        &self,
+        factory: &PrivateKey,
+        ueid: Ueid,
+        tam_uri: &str,
+        made_at_secs: u64,
+    ) -> Vec<u8> {
         let mut identity = self.platform.identity().clone();
         identity.ueid = ueid;
         let record = DeviceRecord {
@@ -109,6 +124,7 @@ impl Bench {
             release_keys: vec![self.ca.key.public_key().to_cose_key().unwrap()],
             tam_keys: vec![self.tam.key.public_key().to_cose_key().unwrap()],
             tam_uri: Some(tam_uri.into()),
+            made_at_secs,
         };
         sign_record(&record, factory).unwrap()
     }
@@ -126,9 +142,14 @@ impl Bench {
 
     fn ask(&mut self, request: Request) -> Reply {
         let mut link = std::mem::replace(&mut self.client, public());
-        let call = cbor::to_vec(&Call { id: 7, request }).unwrap();
-        let answer = self.command(&mut link, rpc::OPTEE_CMD_RPC, &call, 1 << 20);
+        let reply = self.ask_as(&mut link, request);
         self.client = link;
+        reply
+    }
+
+    fn ask_as(&self, link: &mut Link, request: Request) -> Reply {
+        let call = cbor::to_vec(&Call { id: 7, request }).unwrap();
+        let answer = self.command(link, rpc::OPTEE_CMD_RPC, &call, 1 << 20);
         let answer: Answer = rpc::content(&answer.unwrap()).unwrap();
         assert_eq!(answer.id, 7);
         answer.reply
@@ -436,6 +457,176 @@ fn the_factory_may_change_its_word_and_storage_may_not() {
 }
 
 #[test]
+fn only_root_speaks_for_the_device() {
+    let mut bench = Bench::provisioned();
+    let ta = bench.install(1, "ta", &module(""));
+    let newer = bench.record("http://other");
+    let denied = [
+        Request::RequestTa { ta },
+        Request::UnrequestTa { ta },
+        Request::PolicyCheck,
+        Request::Process {
+            message: vec![0xd2],
+            payloads: vec![],
+        },
+        Request::ProcessError,
+        Request::Provision { record: newer },
+    ];
+    // The same number in another role, another user, and nobody in particular.
+    let group = ClientIdentity::group(0);
+    let pretender = ClientIdentity {
+        login: TEE_LOGIN_GROUP,
+        uuid: ClientIdentity::user(0).uuid,
+    };
+    let program = ClientIdentity {
+        login: TEE_LOGIN_APPLICATION_USER,
+        uuid: ClientIdentity::user(0).uuid,
+    };
+    let public = ClientIdentity::public();
+    let changes = bench.platform.changes();
+    for opener in [
+        public,
+        ClientIdentity::user(1000),
+        group,
+        pretender,
+        program,
+    ] {
+        let mut link = Link::of(&opener).unwrap();
+        for request in &denied {
+            let reply = bench.ask_as(&mut link, request.clone());
+            let code = RefusalCode::AccessDenied;
+            assert!(
+                matches!(&reply, Reply::Refused { code: got, .. } if *got == code),
+                "{reply:?}"
+            );
+        }
+        // What the device is, it tells anybody.
+        let info = bench.ask_as(&mut link, Request::Info);
+        assert!(matches!(info, Reply::Info(info) if info.trusted_apps.len() == 1));
+        let report = bench.ask_as(&mut link, Request::DeviceReport);
+        assert!(matches!(report, Reply::DeviceReport(_)));
+    }
+    assert_eq!(bench.platform.changes(), changes, "nothing was changed");
+    for request in denied {
+        let reply = bench.ask(request);
+        let code = RefusalCode::AccessDenied;
+        assert!(!matches!(&reply, Reply::Refused { code: got, .. } if *got == code));
+    }
+}
+
+#[test]
+fn a_word_older_than_one_that_counted_counts_no_more() {
+    let mut bench = Bench::over(TestPlatform::new(1).with_counter());
+    let record = |bench: &Bench, made_at| {
+        bench.record_at(
+            &bench.factory,
+            bench.own,
+            &format!("http://{made_at}"),
+            made_at,
+        )
+    };
+    let [old, new] = [1000, 1001].map(|made_at| record(&bench, made_at));
+    let provision = |record: &Vec<u8>| Request::Provision {
+        record: record.clone(),
+    };
+    assert_eq!(bench.ask(provision(&old)), Reply::Done);
+    let before = bench.platform.snapshot();
+    assert_eq!(bench.ask(provision(&new)), Reply::Done);
+    let told = bench.refused(provision(&old), RefusalCode::BadRequest);
+    assert!(told.contains("1000") && told.contains("1001"), "{told}");
+    assert_eq!(bench.ask(provision(&new)), Reply::Done);
+
+    // Nor after the REE deleted the newer one, with or without a new start.
+    let mut gone = bench.platform.snapshot();
+    gone.remove("factory.record");
+    for restart in [false, true] {
+        bench.platform.restore(gone.clone());
+        if restart {
+            bench = Bench::over(bench.platform.clone());
+        }
+        bench.refused(Request::Info, RefusalCode::Environment);
+        bench.refused(provision(&old), RefusalCode::BadRequest);
+        assert_eq!(bench.ask(provision(&new)), Reply::Done);
+        assert!(matches!(bench.ask(Request::Info), Reply::Info(_)));
+    }
+
+    // Nor from storage itself: the record alone, or everything as it was.
+    let now = bench.platform.snapshot();
+    let mut swapped = now.clone();
+    swapped.insert("factory.record".into(), before["factory.record"].clone());
+    for storage in [swapped, before] {
+        bench.platform.restore(storage);
+        bench = Bench::over(bench.platform.clone());
+        bench.refused(Request::Info, RefusalCode::Environment);
+        bench.platform.restore(now.clone());
+        assert!(matches!(bench.ask(Request::Info), Reply::Info(_)));
+    }
+}
+
+#[test]
+fn a_crash_while_the_word_changes_leaves_one_of_them_and_never_an_older_one() {
+    let made = |bench: &Bench, made_at| {
+        let uri = format!("http://{made_at}");
+        bench.record_at(&bench.factory, bench.own, &uri, made_at)
+    };
+    for crash in [Crash::Lost, Crash::Kept] {
+        for at in 0.. {
+            let mut bench = Bench::over(TestPlatform::new(1).with_counter());
+            let [old, new] = [1000, 1001].map(|made_at| made(&bench, made_at));
+            let record = old.clone();
+            assert_eq!(bench.ask(Request::Provision { record }), Reply::Done);
+            bench.platform.crash_at(at, crash);
+            let record = new.clone();
+            let answered = bench.ask(Request::Provision { record }) == Reply::Done;
+            let died = bench.platform.is_dead();
+            assert!(died || answered);
+            bench.platform.reboot();
+            bench = Bench::over(bench.platform.clone());
+            let ta = TaUuid([1; 16]);
+            let Reply::Contact(Some(contact)) = bench.ask(Request::RequestTa { ta }) else {
+                panic!("no word after a crash at {at}");
+            };
+            // Whom it obeyed once, it obeys on.
+            let is_new = contact.tam_uri == "http://1001";
+            assert!(is_new || (contact.tam_uri == "http://1000" && !answered));
+            if is_new {
+                let record = old;
+                bench.refused(Request::Provision { record }, RefusalCode::BadRequest);
+            }
+            let record = new;
+            assert_eq!(bench.ask(Request::Provision { record }), Reply::Done);
+            if !died {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_counter_that_must_be_there_is_not_done_without() {
+    use tegata_tee::platform::PlatformError;
+    let failed = |got: Result<Option<TestPlatform>, PlatformError>| {
+        matches!(got, Err(PlatformError::Counter))
+    };
+    let counter = || TestPlatform::new(1).with_counter();
+    let silent = || {
+        let platform = counter();
+        platform.crash_at(0, Crash::Lost);
+        platform
+            .blob_remove(&BlobName::new("x").unwrap())
+            .unwrap_err();
+        platform
+    };
+    for level in [0, 100, 999] {
+        assert!(counter_at(Ok::<_, ()>(level), counter()).unwrap().is_none());
+        assert!(counter_at(Ok::<_, ()>(level), silent()).unwrap().is_none());
+    }
+    assert!(counter_at(Ok::<_, ()>(1000), counter()).unwrap().is_some());
+    assert!(failed(counter_at(Ok::<_, ()>(1000), silent())));
+    assert!(failed(counter_at(Err(()), counter())));
+}
+
+#[test]
 fn an_answer_waits_for_room_and_nothing_runs_twice() {
     let mut bench = Bench::provisioned();
     bench.install(1, "ta", &module(""));
@@ -720,7 +911,7 @@ fn bytes_of_every_kind_get_an_answer() {
             }
             for mutant in mutants {
                 let mut link = match command {
-                    rpc::OPTEE_CMD_RPC => public(),
+                    rpc::OPTEE_CMD_RPC => root(),
                     _ => host_link(),
                 };
                 if command == rpc::OPTEE_CMD_HOST {

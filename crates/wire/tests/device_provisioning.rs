@@ -54,6 +54,7 @@ fn record() -> DeviceRecord {
         release_keys: vec![vec![0xa1]],
         tam_keys: vec![vec![0xa2]],
         tam_uri: None,
+        made_at_secs: 1_760_000_000,
     }
 }
 
@@ -189,8 +190,9 @@ proptest! {
         release_keys in keys(),
         tam_keys in keys(),
         tam_uri in option::of("[ -~]{0,200}"),
+        made_at_secs: u64,
     ) {
-        let record = DeviceRecord { identity, release_keys, tam_keys, tam_uri };
+        let record = DeviceRecord { identity, release_keys, tam_keys, tam_uri, made_at_secs };
         let bytes = record.encode().unwrap();
         prop_assert_eq!(DeviceRecord::decode(&bytes).unwrap(), record);
     }

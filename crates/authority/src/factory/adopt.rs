@@ -71,6 +71,7 @@ pub fn adopt_devices(
             release_keys: anchors.release_keys.clone(),
             tam_keys: anchors.tam_keys.clone(),
             tam_uri: anchors.tam_uri.clone(),
+            made_at_secs: now.0,
         };
         let record = sign_record(&record, factory)
             .map_err(|source| FactoryError::Record { ueid, source })?;

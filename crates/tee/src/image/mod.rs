@@ -18,6 +18,7 @@
 
 mod answers;
 mod blob_id;
+mod counter;
 mod host;
 mod provision;
 
@@ -46,6 +47,7 @@ use crate::{Tee, TeeError};
 
 pub use answers::{Failure, Kept};
 pub use blob_id::{OBJECT_ID_LEN_BYTES_MAX, blob_id, blob_name};
+pub use counter::counter_at;
 pub use host::{HostWorld, TaHost};
 pub use provision::{Provisioned, own_ueid, unprovisioned_identity};
 
@@ -79,7 +81,7 @@ pub struct Link {
 }
 
 enum Peer {
-    Client,
+    Client { is_broker: bool },
     Host(Option<Attached>),
 }
 
@@ -91,7 +93,11 @@ impl Link {
         let peer = match opener.login {
             TEE_LOGIN_TRUSTED_APP if opener.uuid == rpc::OPTEE_HOST_UUID.0 => Peer::Host(None),
             TEE_LOGIN_TRUSTED_APP => return None,
-            _ => Peer::Client,
+            // The system names a user only where the kernel of the REE does. Nobody else speaks
+            // for the device: a contact for the TAM can take a TA and all its keys away.
+            _ => Peer::Client {
+                is_broker: *opener == ClientIdentity::user(0),
+            },
         };
         Some(Self {
             kept: Kept::default(),
@@ -155,10 +161,12 @@ impl<P: Platform + Send + Sync + 'static> TeeImage<P> {
         room: usize,
     ) -> Result<Zeroizing<Vec<u8>>, Failure> {
         match (command, &mut link.peer) {
-            (rpc::OPTEE_CMD_RPC, Peer::Client) => {
+            (rpc::OPTEE_CMD_RPC, Peer::Client { is_broker }) => {
                 let call = read(rpc::OPTEE_CALL_LEN_BYTES_MAX)?;
                 self.calls = self.calls.saturating_add(1);
-                link.kept.put(answer(&call, |request| self.reply(request)));
+                let is_broker = *is_broker;
+                link.kept
+                    .put(answer(&call, |request| self.reply(request, is_broker)));
             }
             (rpc::OPTEE_CMD_ATTACH, Peer::Host(attached)) => {
                 let ta = read(ATTACH_LEN_BYTES_MAX)?;
@@ -174,7 +182,7 @@ impl<P: Platform + Send + Sync + 'static> TeeImage<P> {
         link.kept.take(room)
     }
 
-    fn reply(&mut self, request: Request) -> Reply {
+    fn reply(&mut self, request: Request, is_broker: bool) -> Reply {
         match request {
             Request::Hello {
                 version: rpc::VERSION,
@@ -189,7 +197,6 @@ impl<P: Platform + Send + Sync + 'static> TeeImage<P> {
                 Ok(report) => Reply::DeviceReport(report),
                 Err(error) => self.environment(&error),
             },
-            Request::Provision { record } => self.provision(&record),
             Request::OpenSession { .. }
             | Request::Invoke { .. }
             | Request::CloseSession { .. }
@@ -197,6 +204,20 @@ impl<P: Platform + Send + Sync + 'static> TeeImage<P> {
                 RefusalCode::BadRequest,
                 "sessions with TAs are opened with the image that hosts them".to_owned(),
             ),
+            Request::RequestTa { .. }
+            | Request::UnrequestTa { .. }
+            | Request::PolicyCheck
+            | Request::Process { .. }
+            | Request::ProcessError
+            | Request::Provision { .. }
+                if !is_broker =>
+            {
+                refused(
+                    RefusalCode::AccessDenied,
+                    "only root carries TEEP messages and device records to this TEE".to_owned(),
+                )
+            }
+            Request::Provision { record } => self.provision(&record),
             request => {
                 if let Err(why) = self.wake() {
                     return self.not_ready(why);
@@ -231,6 +252,9 @@ impl<P: Platform + Send + Sync + 'static> TeeImage<P> {
         // One that does not verify is of another image's factory, or was tampered with.
         let word = provision::judge(&record, &self.factory_keys, &self.own)
             .map_err(|error| failed(&error))?;
+        let newest = provision::newest(&*self.machine).map_err(|error| failed(&error))?;
+        word.not_before(newest).map_err(|error| failed(&error))?;
+        word.count(&*self.machine).map_err(|error| failed(&error))?;
         let platform = Provisioned::new(Arc::clone(&self.machine), word.identity);
         let tee = Tee::new(platform, word.anchors, word.tam_uri).map_err(|error| failed(&error))?;
         let tee = Arc::new(spin::Mutex::new(tee));
@@ -251,8 +275,14 @@ impl<P: Platform + Send + Sync + 'static> TeeImage<P> {
 
     fn provision(&mut self, record: &[u8]) -> Reply {
         // 1. Judge it whole: nothing of a record that cannot be used is kept.
-        if let Err(error) = provision::judge(record, &self.factory_keys, &self.own) {
-            return refused(RefusalCode::BadRequest, error.to_string());
+        let word = match provision::judge(record, &self.factory_keys, &self.own) {
+            Ok(word) => word,
+            Err(error) => return refused(RefusalCode::BadRequest, error.to_string()),
+        };
+        match provision::newest(&*self.machine).map(|newest| word.not_before(newest)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return refused(RefusalCode::BadRequest, error.to_string()),
+            Err(error) => return self.environment(&error),
         }
         match provision::stored(&*self.machine) {
             Ok(Some(stored)) if stored.as_slice() == record => return Reply::Done,
@@ -264,11 +294,12 @@ impl<P: Platform + Send + Sync + 'static> TeeImage<P> {
             let text = "TAs are running under the present record; end them first";
             return refused(RefusalCode::Busy, text.to_owned());
         }
-        // 2. Keep it. A crash here leaves the device with the old record or the new one.
+        // 2. Keep it. A crash here leaves the device with the old record or the new one, and the
+        //    time of the old one: 3 catches up with it.
         if let Err(error) = provision::store(&*self.machine, record) {
             return self.environment(&error);
         }
-        // 3. Believe it from now on.
+        // 3. Believe it from now on, and nothing older.
         match self.wake() {
             Ok(()) => Reply::Done,
             Err(why) => self.not_ready(why),
@@ -350,13 +381,14 @@ impl<P: Platform + Send + Sync + 'static> TeeImage<P> {
 
     fn not_ready(&self, why: NotReady) -> Reply {
         match why {
-            NotReady::Unprovisioned => refused(
-                RefusalCode::Environment,
-                alloc::format!(
+            NotReady::Unprovisioned => {
+                let text = alloc::format!(
                     "device {} is not provisioned: tegata-agent provision --record FILE",
                     self.own
-                ),
-            ),
+                );
+                (self.log)(&text);
+                refused(RefusalCode::Environment, text)
+            }
             NotReady::Failed(error) => self.environment(&error),
         }
     }

@@ -2,7 +2,9 @@
 //!
 //! Invariants: the device's id and keys come from its root key alone and exist before any record;
 //! a record counts only with a factory's signature and for this very device, each time it is read;
-//! a record in storage that is lost leaves the device unprovisioned, never differently provisioned.
+//! none counts that was made before one that counted, as far as storage is protected from being put
+//! back; a record in storage that is lost leaves the device unprovisioned, never differently
+//! provisioned.
 //!
 //! Not trusted: the storage the record lies in, and whoever brings one.
 
@@ -21,10 +23,18 @@ use crate::platform::{
     BlobName, HardwareIdentity, MonotonicCounter, NoPosition, OemId, Platform, PlatformError,
     Position, SecurityDescription,
 };
+use crate::storage::{Change, Limits, Namespace, StorageError};
 use crate::{DeviceKeys, TeeError, TrustAnchors};
 
 const UEID_LABEL: &str = "tegata ueid v1";
 const RECORD_NAME: &str = "factory.record";
+const FLOOR_LABEL: &str = "tegata device record v1";
+const FLOOR_ID: &[u8] = b"newest";
+const FLOOR_LIMITS: Limits = Limits {
+    max_object_bytes: 8,
+    max_objects: 1,
+    max_total_bytes: 8,
+};
 
 /// The device's id: type RAND over 16 bytes that its root key gives.
 ///
@@ -71,6 +81,7 @@ pub(super) struct Word {
     pub(super) identity: HardwareIdentity,
     pub(super) anchors: TrustAnchors,
     pub(super) tam_uri: Option<String>,
+    made_at_secs: u64,
 }
 
 /// Why a record is not obeyed.
@@ -80,6 +91,8 @@ pub(super) enum RecordError {
     Record(#[from] ProvisioningError),
     #[error("device record refused: {0}")]
     Anchors(#[from] AnchorError),
+    #[error("device record refused: made at {got}, and one made at {newest} was taken before")]
+    Older { newest: u64, got: u64 },
 }
 
 /// Verifies a record for the device `own`.
@@ -93,7 +106,48 @@ pub(super) fn judge(
         anchors: TrustAnchors::from_cose_keys(&record.release_keys, &record.tam_keys)?,
         identity: record.identity,
         tam_uri: record.tam_uri,
+        made_at_secs: record.made_at_secs,
     })
+}
+
+/// When the newest record that ever counted was made, in seconds since 1970; 0 if none did.
+pub(super) fn newest<P: Platform + ?Sized>(machine: &P) -> Result<u64, TeeError> {
+    match floor(machine)?.read(FLOOR_ID) {
+        Ok(object) => {
+            let bytes = <[u8; 8]>::try_from(object.data.expose_secret().as_slice());
+            Ok(u64::from_be_bytes(
+                bytes.map_err(|_| StorageError::Corrupt)?,
+            ))
+        }
+        Err(StorageError::NotFound) => Ok(0),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Word {
+    /// Refuses a word that is older than `newest`.
+    pub(super) fn not_before(&self, newest: u64) -> Result<(), RecordError> {
+        let got = self.made_at_secs;
+        if got < newest {
+            return Err(RecordError::Older { newest, got });
+        }
+        Ok(())
+    }
+
+    /// From now on nothing older than this word counts. No change if that is so already.
+    pub(super) fn count<P: Platform + ?Sized>(&self, machine: &P) -> Result<(), TeeError> {
+        if self.made_at_secs <= newest(machine)? {
+            return Ok(());
+        }
+        let bytes = self.made_at_secs.to_be_bytes();
+        Ok(floor(machine)?.commit(&[Change::put(FLOOR_ID, &bytes, b"")])?)
+    }
+}
+
+/// Where the time of the newest record is kept, beside the record: what deletes the record, or puts
+/// an older one in its place, does not bring this back to an older time.
+fn floor<P: Platform + ?Sized>(machine: &P) -> Result<Namespace<'_, P>, StorageError> {
+    Namespace::new(machine, &RustCrypto, FLOOR_LABEL, b"", FLOOR_LIMITS)
 }
 
 /// The record that was kept, not judged yet.

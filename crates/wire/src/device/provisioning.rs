@@ -50,7 +50,8 @@ pub struct DeviceReport {
 /// What the factory tells a device: who it is, and whom to believe.
 ///
 /// A CBOR map with the labels of `device.cbor`, without the root key: `1` format (1), `3`
-/// identity, `4` release keys, `5` TAM keys, `6` URI of the TAM (optional).
+/// identity, `4` release keys, `5` TAM keys, `6` URI of the TAM (optional); and `7` the time at
+/// which it was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceRecord {
     /// Who the device is.
@@ -61,6 +62,9 @@ pub struct DeviceRecord {
     pub tam_keys: Vec<Vec<u8>>,
     /// The TAM that the device contacts unless a broker knows better.
     pub tam_uri: Option<String>,
+    /// When the factory made it, in seconds since 1970: a device takes none that is older than one
+    /// it has taken.
+    pub made_at_secs: u64,
 }
 
 impl DeviceReport {
@@ -124,6 +128,7 @@ impl DeviceRecord {
         if let Some(uri) = &self.tam_uri {
             record.push(entry(6, Value::Text(uri.clone())));
         }
+        record.push(entry(7, Value::from(self.made_at_secs)));
         let bytes = cbor::encode(&Value::Map(record))?;
         Self::decode(&bytes)?;
         Ok(bytes)
@@ -147,12 +152,14 @@ impl DeviceRecord {
             .take(6)
             .map(|uri| cbor::into_text(uri, "TAM URI", crate::rpc::URI_LEN_MAX))
             .transpose()?;
+        let made_at_secs = cbor::uint(&fields.need(7, "time")?, "time")?;
         fields.end()?;
         Ok(Self {
             identity,
             release_keys,
             tam_keys,
             tam_uri,
+            made_at_secs,
         })
     }
 }
