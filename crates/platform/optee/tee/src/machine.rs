@@ -23,7 +23,7 @@ use tegata_crypto::device_keys::software_derive;
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_optee_wall as wall;
 use tegata_tee::image::{
-    OBJECT_ID_LEN_BYTES_MAX, blob_id, blob_name, own_ueid, unprovisioned_identity,
+    OBJECT_ID_LEN_BYTES_MAX, blob_id, blob_name, counter_at, own_ueid, unprovisioned_identity,
 };
 use tegata_tee::platform::{
     AntiRollback, BlobName, HardwareIdentity, MAX_BLOB_BYTES, MonotonicCounter, Platform,
@@ -84,7 +84,8 @@ impl Machine {
     /// Asks OP-TEE for the root key, and whether there is a counter.
     ///
     /// # Errors
-    /// [`PlatformError::RootKey`].
+    /// [`PlatformError::RootKey`]; [`PlatformError::Counter`] if there must be a counter and it does
+    /// not answer now.
     pub fn new() -> Result<Self, PlatformError> {
         let root_key = root_key().map_err(|error| {
             wall::log(&alloc::format!("no root key: {error}"));
@@ -98,7 +99,8 @@ impl Machine {
         };
         let own = own_ueid(&machine).map_err(|_| PlatformError::RootKey)?;
         machine.identity = unprovisioned_identity(own);
-        machine.counter = RpmbCounter::probe();
+        let level = TeeTrustedStorageAntiRollbackProtectionLevel.get();
+        machine.counter = counter_at(level, RpmbCounter::new())?;
         Ok(machine)
     }
 }
@@ -249,21 +251,31 @@ struct RpmbCounter {
 impl RpmbCounter {
     const SLOTS: [&[u8]; 2] = [b"counter 0", b"counter 1"];
 
-    /// The counter, if OP-TEE says that its storage cannot be rolled back and RPMB answers.
-    fn probe() -> Option<Self> {
-        let level = TeeTrustedStorageAntiRollbackProtectionLevel.get().ok()?;
-        if level < AntiRollback::Hardware.level() {
-            return None;
-        }
-        let counter = Self {
+    const fn new() -> Self {
+        Self {
             settled: AtomicBool::new(false),
-        };
-        match counter.read() {
-            Ok(_) => Some(counter),
-            Err(_) => {
-                wall::log("RPMB does not answer: storage can be rolled back by the REE");
-                None
+        }
+    }
+
+    /// Writes a slot. Once it is there its eight bytes are replaced where they lie: they are within
+    /// one block of the RPMB, which is written whole or not at all, and a new object would take six
+    /// writes.
+    fn put(id: &[u8], bytes: &[u8; 8]) -> optee_utee::Result<()> {
+        match PersistentObject::open(COUNTER, id, DataFlag::ACCESS_WRITE) {
+            Ok(mut object) if object.info()?.data_size() == bytes.len() => object.write(bytes),
+            Ok(object) => {
+                drop(object);
+                replace(COUNTER, id, bytes).map(drop)
             }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::ItemNotFound | ErrorKind::CorruptObject
+                ) =>
+            {
+                replace(COUNTER, id, bytes).map(drop)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -309,8 +321,7 @@ impl MonotonicCounter for RpmbCounter {
         RECENT.lock().count(None);
         let [even, odd] = Self::SLOTS;
         let slot = if next % 2 == 0 { even } else { odd };
-        clocked!(STEP, replace(COUNTER, slot, &next.to_be_bytes()))
-            .map_err(|_| PlatformError::Counter)?;
+        clocked!(STEP, Self::put(slot, &next.to_be_bytes())).map_err(|_| PlatformError::Counter)?;
         RECENT.lock().count(Some(next));
         Ok(next)
     }

@@ -34,20 +34,30 @@ fn failed(reason: &str) -> Error {
     ErrorKind::Generic.into()
 }
 
-#[ta_create]
-fn create() -> Result<()> {
+/// Makes the core.
+fn start() -> Result<TeeImage<Machine>> {
     let key = PublicKey::from_cose_key(FACTORY_KEY)
         .map_err(|_| failed("the factory key in this image is no key"))?;
-    let machine = Machine::new().map_err(|_| failed("no root key"))?;
+    let machine = Machine::new().map_err(|error| failed(&alloc::format!("no machine: {error}")))?;
     let core = TeeImage::new(machine, Vec::from([key]), wall::log)
         .map_err(|_| failed("the core cannot start"))?;
-    *CORE.lock() = Some(core);
     machine::command_ended();
+    Ok(core)
+}
+
+#[ta_create]
+fn create() -> Result<()> {
     Ok(())
 }
 
 #[ta_open_session]
 fn open_session(_params: &mut ParametersNone, session: &mut Option<Link>) -> Result<()> {
+    // Here and not at creation: an instance that stays is created once, and what its start needs
+    // from the REE may be there only when the next session is opened.
+    let mut core = CORE.lock();
+    if core.is_none() {
+        *core = Some(start()?);
+    }
     let link = Link::of(&wall::client()?).ok_or(ErrorKind::AccessDenied)?;
     *session = Some(link);
     Ok(())
