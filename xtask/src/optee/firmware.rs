@@ -42,6 +42,8 @@ const OPTEE_OPTIONS: &[&str] = &[
     "CFG_BUILD_IN_TREE_TA=n",
     // Rollback of the storage in the REE is noticed by its hash in the RPMB.
     "CFG_RPMB_FS=y",
+    // Its table is read once for each start and not for each access.
+    "CFG_RPMB_FS_CACHE_ENTRIES=16",
     // The emulated RPMB sits behind the supplicant, not in the kernel.
     "CFG_RPMB_ANNOUNCE_PROBE_CAP=n",
     // Only here: a product's RPMB key is written in the factory.

@@ -1,18 +1,25 @@
 //! `probe trap TA OTHER`: traps one of several instances of a TA and sees what becomes of the others.
 //!
 //! Purpose: a client of the TEE for the suite; `probe alter` is in `alter`. TA is the one that traps (its module is in the
-//! suite): command 1 counts and gives the count, command 2 traps. OTHER is the enrolment TA, whose
+//! suite): command 1 counts and gives the count, command 2 traps, command 3 waits until it is cancelled. OTHER is the enrolment TA, whose
 //! command 6 lists keys. Exit code 0 and a line for each thing seen when all is as it must be.
 
 mod alter;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use tegata_client::{Context, Error, Login, Operation, Parameter, Session, TaUuid, TeeAddress};
 
 /// GlobalPlatform's code for an instance that is dead.
 const TARGET_DEAD: u32 = 0xffff_3024;
+/// And for a call that was cancelled.
+const CANCELLED: u32 = 0xffff_0002;
+/// How long command 3 waits if nobody cancels it; the client would give up after 90 s.
+const WAIT: Duration = Duration::from_secs(80);
+/// When it is cancelled: not before it has begun to wait.
+const CANCELLED_AFTER: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     match run() {
@@ -65,7 +72,30 @@ fn trap(ta: &TaUuid, other: &TaUuid) -> Result<(), String> {
     victim.abandon();
     let again = open(ta)?;
     expect("a new instance begins anew", count(&again)?, 1)?;
-    Ok(())
+
+    cancel(&witness)?;
+    expect("and its instance lives on", count(&witness)?, 4)
+}
+
+/// A call that waits returns when another thread cancels it.
+fn cancel(session: &Session) -> Result<(), String> {
+    let mut operation = Operation::empty();
+    let canceller = operation.canceller();
+    let started = Instant::now();
+    let thread = std::thread::spawn(move || {
+        std::thread::sleep(CANCELLED_AFTER);
+        canceller.cancel();
+    });
+    let ended = session.invoke(3, &mut operation);
+    let _ = thread.join();
+    let waited = started.elapsed();
+    match ended {
+        Err(error) if error.code() == CANCELLED && waited < WAIT => {
+            println!("a call that waits is cancelled: it ends");
+            Ok(())
+        }
+        other => Err(format!("cancelled after {waited:?}: {other:?}")),
+    }
 }
 
 /// Room for the count.

@@ -9,8 +9,11 @@ use tegata_wire::rpc::OPTEE_HOST_UUID;
 use super::world::{ALICE, World};
 use crate::optee::programs::{OLDER, image_name};
 
-/// A TA that counts (command 1) and traps (command 2); each session is an instance.
+/// A TA that counts (command 1), traps (command 2), and waits five minutes or until the call is
+/// cancelled (command 3); each session is an instance.
 const TRAPPING: &str = r#"(module
+  (import "gp_tee_1" "TEE_UnmaskCancellation" (func $unmask (result i32)))
+  (import "gp_tee_1" "TEE_Wait" (func $wait (param i32) (result i32)))
   (memory (export "memory") 1)
   (global $count (mut i32) (i32.const 0))
   (func (export "TA_CreateEntryPoint") (result i32) (i32.const 0))
@@ -19,6 +22,8 @@ const TRAPPING: &str = r#"(module
   (func (export "TA_CloseSessionEntryPoint") (param i32))
   (func (export "TA_InvokeCommandEntryPoint") (param i32 i32 i32 i32) (result i32)
     (if (i32.eq (local.get 1) (i32.const 2)) (then unreachable))
+    (if (i32.eq (local.get 1) (i32.const 3))
+      (then (drop (call $unmask)) (return (call $wait (i32.const 300000)))))
     (global.set $count (i32.add (global.get $count) (i32.const 1)))
     (i32.store (local.get 3) (global.get $count))
     (i32.const 0))
@@ -32,7 +37,8 @@ pub fn trapping_module(world: &World) -> Result<PathBuf> {
     Ok(module)
 }
 
-/// Of three instances that run at once, one traps; the others go on as if nothing were.
+/// Of three instances that run at once, one traps; the others go on as if nothing were. A call that
+/// waits is cancelled, and its instance lives on.
 pub fn trap(world: &mut World) -> Result<String> {
     world.enrolled()?;
     let module = trapping_module(world)?;

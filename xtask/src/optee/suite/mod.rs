@@ -95,7 +95,8 @@ pub fn run(bench: &Bench, only: &[String], keep: bool) -> Result<()> {
                 passed += 1;
             }
             Err(error) => {
-                println!("test {name} ... FAILED ({took})\n{error:?}\n");
+                let said = world.last_words();
+                println!("test {name} ... FAILED ({took})\n{error:?}\n\n{said}");
                 failed.push(*name);
             }
         }

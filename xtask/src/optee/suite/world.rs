@@ -78,6 +78,15 @@ impl<'a> World<'a> {
         }
     }
 
+    /// The last that the secure worlds of all devices said.
+    pub fn last_words(&self) -> String {
+        let said = self.devices.iter().map(|(name, device)| {
+            let words = device.machine.last_words();
+            format!("secure world of device {name}:\n{words}\n")
+        });
+        said.collect()
+    }
+
     /// A device that is on; the factory need not know it.
     ///
     /// # Errors
