@@ -1,8 +1,9 @@
 //! `probe trap TA OTHER`: traps one of several instances of a TA and sees what becomes of the others.
 //!
-//! Purpose: a client of the TEE for the suite; `probe alter` is in `alter`. TA is the one that traps (its module is in the
-//! suite): command 1 counts and gives the count, command 2 traps, command 3 waits until it is cancelled. OTHER is the enrolment TA, whose
-//! command 6 lists keys. Exit code 0 and a line for each thing seen when all is as it must be.
+//! Purpose: a client of the TEE for the suite; `probe alter` is in `alter`. TA is the one that traps
+//! (its module is in the suite): command 1 counts and gives the count, command 2 traps, command 3
+//! waits until it is cancelled. OTHER is the enrolment TA, whose command 6 lists keys. Exit code 0
+//! and a line for each thing seen when all is as it must be.
 
 mod alter;
 
