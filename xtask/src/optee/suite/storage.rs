@@ -19,7 +19,8 @@ pub fn rollback(world: &mut World) -> Result<String> {
     world
         .agent("A", ALICE, "enrol --label second --out /tmp/second.pem")?
         .ok()?;
-    let put_back = |from: &str| format!("rm -rf {STORAGE}/* && cp -a {from}/. {STORAGE}/");
+    // Synced: the next test cuts the power.
+    let put_back = |from: &str| format!("rm -rf {STORAGE}/* && cp -a {from}/. {STORAGE}/ && sync");
     machine
         .run(
             0,
