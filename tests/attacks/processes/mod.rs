@@ -141,6 +141,8 @@ impl Installation {
         for (port, address) in ["8440", "8441", "8442"].iter().zip(&addresses) {
             config = config.replacen(&format!("127.0.0.1:{port}"), &address.to_string(), 1);
         }
+        // No attack is on it; any port does.
+        config = config.replacen("127.0.0.1:8444", "127.0.0.1:0", 1);
         let url = proxy.url();
         config = config.replacen(
             "[tam]\n",
