@@ -30,6 +30,7 @@ pub mod device_keys;
 pub mod ecdsa_sig;
 mod error;
 mod key;
+pub mod ocsp;
 mod private_key;
 #[cfg(doctest)]
 mod proofs;

@@ -89,7 +89,7 @@ struct ValiditySeq {
 }
 
 /// UTCTime until 2049, GeneralizedTime from 2050. Spec: RFC 5280 section 4.1.2.5.
-fn time(unix_secs: u64) -> Result<Time, X509Error> {
+pub(super) fn time(unix_secs: u64) -> Result<Time, X509Error> {
     let at = DateTime::from_unix_duration(Duration::from_secs(unix_secs))
         .map_err(|_| X509Error::Validity)?;
     Ok(if unix_secs < YEAR_2050 {

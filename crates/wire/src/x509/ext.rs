@@ -263,19 +263,7 @@ impl ExtensionSet {
         if uris.is_empty() {
             return Ok(());
         }
-        let points = uris
-            .iter()
-            .map(|uri| {
-                Ok(DistributionPoint {
-                    distribution_point: Some(DistributionPointName::FullName(alloc::vec![
-                        uri_name(uri)?
-                    ])),
-                    reasons: None,
-                    crl_issuer: None,
-                })
-            })
-            .collect::<Result<Vec<_>, X509Error>>()?;
-        let value = CrlDistributionPoints(points).to_der()?;
+        let value = CrlDistributionPoints(points(uris)?).to_der()?;
         self.push(Extension {
             oid: oid::CRL_DISTRIBUTION_POINTS,
             critical: false,
@@ -319,8 +307,20 @@ impl ExtensionSet {
     }
 }
 
+/// One distribution point for each URI.
+pub(super) fn points(uris: &[String]) -> Result<Vec<DistributionPoint>, X509Error> {
+    let point = |uri: &String| {
+        Ok(DistributionPoint {
+            distribution_point: Some(DistributionPointName::FullName(alloc::vec![uri_name(uri)?])),
+            reasons: None,
+            crl_issuer: None,
+        })
+    };
+    uris.iter().map(point).collect()
+}
+
 /// A URI as a GeneralName.
-fn uri_name(uri: &str) -> Result<GeneralName, X509Error> {
+pub(super) fn uri_name(uri: &str) -> Result<GeneralName, X509Error> {
     if uri.is_empty() || !uri.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(X509Error::Text { what: "URI" });
     }

@@ -1,4 +1,4 @@
-//! Certificates and certification requests (RFC 5280, RFC 2986): bytes only.
+//! Certificates, certification requests and revocation lists (RFC 5280, RFC 2986): bytes only.
 //!
 //! Purpose: build what will be signed, put a signature on it, and read what a peer sent. Signing,
 //! verifying and path building are done by others over the bytes this module keeps.
@@ -13,6 +13,7 @@
 
 mod alg;
 mod cert;
+mod crl;
 mod csr;
 mod ext;
 mod list;
@@ -26,6 +27,7 @@ pub(crate) mod walk;
 
 pub use alg::{SignatureAlg, ecdsa_from_der, ecdsa_to_der};
 pub use cert::{CertBuilder, MAX_SERIAL_BYTES, SerialNumber, Validity, assemble_certificate};
+pub use crl::{CrlBuilder, CrlEntry, CrlKind, MAX_CRL_ENTRIES, RevocationReason, assemble_crl};
 pub use csr::{AllegedCsr, CsrAttribute, CsrBuilder, assemble_csr};
 pub use ext::{Extension, ExtensionSet, KeyUsages, usage};
 pub use list::List;

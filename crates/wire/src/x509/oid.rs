@@ -43,8 +43,29 @@ pub const CERTIFICATE_POLICIES: ObjectIdentifier = oid("2.5.29.32");
 pub const AUTHORITY_KEY_IDENTIFIER: ObjectIdentifier = oid("2.5.29.35");
 /// extKeyUsage extension.
 pub const EXT_KEY_USAGE: ObjectIdentifier = oid("2.5.29.37");
+/// cRLNumber extension of a CRL.
+pub const CRL_NUMBER: ObjectIdentifier = oid("2.5.29.20");
+/// reasonCode extension of a CRL entry.
+pub const CRL_REASON: ObjectIdentifier = oid("2.5.29.21");
+/// deltaCRLIndicator extension of a CRL.
+pub const DELTA_CRL_INDICATOR: ObjectIdentifier = oid("2.5.29.27");
+/// issuingDistributionPoint extension of a CRL.
+pub const ISSUING_DISTRIBUTION_POINT: ObjectIdentifier = oid("2.5.29.28");
+/// freshestCRL extension of a CRL.
+pub const FRESHEST_CRL: ObjectIdentifier = oid("2.5.29.46");
 /// authorityInfoAccess extension.
 pub const AUTHORITY_INFO_ACCESS: ObjectIdentifier = oid("1.3.6.1.5.5.7.1.1");
+
+/// id-pkix-ocsp-basic. Spec: RFC 6960 section 4.2.1.
+pub const OCSP_BASIC: ObjectIdentifier = oid("1.3.6.1.5.5.7.48.1.1");
+/// id-pkix-ocsp-nonce. Spec: RFC 9654 section 2.1.
+pub const OCSP_NONCE: ObjectIdentifier = oid("1.3.6.1.5.5.7.48.1.2");
+/// id-pkix-ocsp-nocheck. Spec: RFC 6960 section 4.2.2.2.1.
+pub const OCSP_NO_CHECK: ObjectIdentifier = oid("1.3.6.1.5.5.7.48.1.5");
+/// SHA-1, which names issuers in OCSP. Spec: RFC 3370 section 2.1.
+pub const SHA1: ObjectIdentifier = oid("1.3.14.3.2.26");
+/// SHA-256. Spec: RFC 5754 section 2.2.
+pub const SHA256: ObjectIdentifier = oid("2.16.840.1.101.3.4.2.1");
 
 /// Access method OCSP of authorityInfoAccess.
 pub const AD_OCSP: ObjectIdentifier = oid("1.3.6.1.5.5.7.48.1");
