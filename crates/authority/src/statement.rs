@@ -352,6 +352,8 @@ pub enum Standing {
     NotIssued,
     /// The device refused it.
     Rejected,
+    /// The CA revoked it, or put it on hold.
+    Revoked,
     /// The CA was not asked: certificates are checked without it.
     Offline,
 }
@@ -471,6 +473,7 @@ impl Finding {
             Self::Stale { .. } => "fix-too-old",
             Self::Standing(Standing::NoDevice) => "device-unknown",
             Self::Standing(Standing::NotIssued) => "certificate-unknown",
+            Self::Standing(Standing::Revoked) => "certificate-revoked",
             Self::Standing(_) => "certificate-rejected",
         }
     }
@@ -508,6 +511,9 @@ impl std::fmt::Display for Finding {
             Self::Standing(Standing::NoDevice) => f.write_str("the CA knows no such device"),
             Self::Standing(Standing::NotIssued) => {
                 f.write_str("the CA issued no such certificate to this device")
+            }
+            Self::Standing(Standing::Revoked) => {
+                f.write_str("the CA revoked this certificate, or put it on hold")
             }
             Self::Standing(_) => f.write_str("the device refused this certificate"),
         }

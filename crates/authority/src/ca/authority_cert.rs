@@ -182,7 +182,8 @@ fn sign(builder: &CertBuilder, signer: &dyn Signer) -> Result<Vec<u8>, CaCertErr
     Ok(assemble_certificate(&tbs, builder.signature_alg, &raw)?)
 }
 
-fn random_serial(rng: &mut dyn Rng) -> Result<SerialNumber, CaCertError> {
+/// A serial number for a certificate of the CA itself.
+pub(crate) fn random_serial(rng: &mut dyn Rng) -> Result<SerialNumber, CaCertError> {
     let mut random = [0; 16];
     rng.fill(&mut random)?;
     Ok(SerialNumber::from_random(&random))

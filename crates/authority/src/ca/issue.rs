@@ -16,6 +16,7 @@ use tegata_wire::x509::{
 use super::authority_cert::{BACKDATE_SECS, Issuer};
 use super::cmp::{Authenticated, RequestBody};
 use super::signature_alg;
+use super::status::StatusUrls;
 use tegata_wire::enrolment::{CertificateOrder, EnrolmentError, Identity};
 
 use crate::profile::{KeyUsage, Profile, Validity, is_forbidden};
@@ -90,6 +91,12 @@ pub enum IssueDenied {
     /// The key is one of the device's own infrastructure keys.
     #[error("the key is already used for another purpose")]
     KeyReuse,
+    /// The device is revoked or on hold.
+    #[error("the device is revoked or on hold")]
+    DeviceRevoked,
+    /// The certificate of this request is revoked or on hold.
+    #[error("the certificate of this request is revoked or on hold")]
+    Revoked,
     /// The bytes to be signed are not what they must be.
     #[error("the certificate to be signed fails the check \"{0}\"")]
     Lint(&'static str),
@@ -115,6 +122,8 @@ impl IssueDenied {
             Self::Identity(_) => "the profile is not for this device",
             Self::ProfileChanged(_) => "the CA's profile changed; the device needs a new release",
             Self::KeyReuse => "the key is used for another purpose",
+            Self::DeviceRevoked => "this device gets no certificates",
+            Self::Revoked => "the certificate of this request is revoked",
             Self::Lint(_) | Self::Build(_) | Self::Crypto(_) => "the CA failed; try again later",
         }
     }
@@ -132,6 +141,8 @@ impl IssueDenied {
             Self::Identity(_) => "identity",
             Self::ProfileChanged(_) => "profile-changed",
             Self::KeyReuse => "key-reuse",
+            Self::DeviceRevoked => "device-revoked",
+            Self::Revoked => "revoked",
             Self::Lint(_) => "lint",
             Self::Build(_) => "build",
             Self::Crypto(_) => "crypto",
@@ -243,7 +254,8 @@ fn check_requested_extensions(
     names: &ExpectedNames,
     profile: &Profile,
 ) -> Result<(), IssueDenied> {
-    let given = profile_extensions(names, profile).map_err(IssueDenied::Build)?;
+    // Where its status will be found is the CA's to say: no request can ask for it.
+    let given = profile_extensions(names, profile, None).map_err(IssueDenied::Build)?;
     let asked = csr.extensions.find(&oid::SUBJECT_ALT_NAME);
     if asked.map(|e| &e.value) != given.find(&oid::SUBJECT_ALT_NAME).map(|e| &e.value) {
         return Err(IssueDenied::AltNames);
@@ -257,7 +269,11 @@ fn check_requested_extensions(
 }
 
 /// The extensions that depend on profile and device alone, in the order of the certificate.
-fn profile_extensions(names: &ExpectedNames, profile: &Profile) -> Result<ExtensionSet, X509Error> {
+fn profile_extensions(
+    names: &ExpectedNames,
+    profile: &Profile,
+    status: Option<&StatusUrls>,
+) -> Result<ExtensionSet, X509Error> {
     let mut set = ExtensionSet::new();
     let usages = profile
         .key_usage
@@ -273,8 +289,15 @@ fn profile_extensions(names: &ExpectedNames, profile: &Profile) -> Result<Extens
     set.ext_key_usage(&profile.extended_key_usage)?;
     set.subject_alt_name(&names.san, names.subject.is_empty())?;
     set.certificate_policies(&profile.policies)?;
-    set.crl_distribution_points(&profile.crl_urls)?;
-    set.authority_info_access(&profile.ocsp_urls, &profile.ca_issuers_urls)?;
+    let with = |given: &[String], own: fn(&StatusUrls) -> &String| {
+        let own = status.map(own).filter(|own| !given.contains(own));
+        given.iter().chain(own).cloned().collect::<Vec<_>>()
+    };
+    set.crl_distribution_points(&with(&profile.crl_urls, |s| &s.crl))?;
+    set.authority_info_access(
+        &with(&profile.ocsp_urls, |s| &s.ocsp),
+        &with(&profile.ca_issuers_urls, |s| &s.ca_issuers),
+    )?;
     Ok(set)
 }
 
@@ -289,13 +312,15 @@ pub struct Draft {
     pub not_after_secs: u64,
 }
 
-/// Fixes serial number, validity and the bytes to sign.
+/// Fixes serial number, validity and the bytes to sign; `status` is where its status will be found,
+/// beside the places that the profile names.
 ///
 /// # Errors
 /// A name or lifetime that cannot be in a certificate; a failing generator.
 pub fn draft(
     token: &IssuanceToken,
     issuer: &Issuer,
+    status: Option<&StatusUrls>,
     rng: &mut dyn Rng,
     now: UnixMs,
 ) -> Result<Draft, IssueDenied> {
@@ -316,7 +341,7 @@ pub fn draft(
     extensions
         .subject_key_id(&token.public_key.x509_key_id())
         .map_err(build)?;
-    for e in profile_extensions(&token.names, &token.profile)
+    for e in profile_extensions(&token.names, &token.profile, status)
         .map_err(build)?
         .as_slice()
     {
@@ -363,14 +388,15 @@ impl LintedTbs {
 
 /// Looks at the bytes as they will be signed, and checks each part anew.
 ///
-/// `recorded` is the moment at which the draft was recorded: for a draft that a crash left behind
-/// it lies before now.
+/// `status` and `recorded` are the places and the moment that the draft was recorded with: for a
+/// draft that a crash left behind they are not those of now.
 ///
 /// # Errors
 /// `Lint` with the name of the check that failed.
 pub fn lint(
     token: IssuanceToken,
     issuer: &Issuer,
+    status: Option<&StatusUrls>,
     draft: Draft,
     recorded: UnixSecs,
 ) -> Result<LintedTbs, IssueDenied> {
@@ -434,7 +460,7 @@ pub fn lint(
         let length = view.not_after_secs - view.not_before_secs;
         check(length <= secs + BACKDATE_SECS, "lifetime of the profile")?;
     }
-    lint_extensions(&view, &token, issuer)?;
+    lint_extensions(&view, &token, issuer, status)?;
     Ok(LintedTbs {
         tbs: draft.tbs,
         serial: draft.serial,
@@ -446,6 +472,7 @@ fn lint_extensions(
     view: &CertView<'_>,
     token: &IssuanceToken,
     issuer: &Issuer,
+    status: Option<&StatusUrls>,
 ) -> Result<(), IssueDenied> {
     let build = IssueDenied::Build;
     let mut expected = ExtensionSet::new();
@@ -453,7 +480,7 @@ fn lint_extensions(
     expected
         .subject_key_id(&token.public_key.x509_key_id())
         .map_err(build)?;
-    for e in profile_extensions(&token.names, &token.profile)
+    for e in profile_extensions(&token.names, &token.profile, status)
         .map_err(build)?
         .as_slice()
     {

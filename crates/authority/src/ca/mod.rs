@@ -1,4 +1,4 @@
-//! The CA's decisions: its own certificates, releases of the enrolment TA, deliveries, issuance.
+//! The CA's decisions: its own certificates, releases of the enrolment TA, deliveries, issuance, status.
 //!
 //! Invariants: a certificate is signed only over a [`issue::LintedTbs`], which exists only for an
 //! [`issue::IssuanceToken`], which exists only for a request whose MAC, own signature, identity and
@@ -11,6 +11,8 @@ pub mod cmp;
 pub mod delivery;
 pub mod issue;
 pub mod release;
+pub mod revocation;
+pub mod status;
 
 use tegata_crypto::{CryptoError, KeyAlg};
 use tegata_wire::x509::{SignatureAlg, X509Error};

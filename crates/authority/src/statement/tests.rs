@@ -375,6 +375,7 @@ fn what_the_ca_says_counts() {
         (Standing::NoDevice, "device-unknown"),
         (Standing::NotIssued, "certificate-unknown"),
         (Standing::Rejected, "certificate-rejected"),
+        (Standing::Revoked, "certificate-revoked"),
     ] {
         let found = judge(&authentic, &policy, fresh, standing, &NOTHING);
         assert_eq!(found.first().map(Finding::code), Some(code));
