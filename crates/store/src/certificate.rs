@@ -5,8 +5,10 @@
 
 use rusqlite::{Row, params};
 
+use tegata_authority::ca::revocation::Standing;
+
 use crate::device::{DeviceId, LIST_MAX};
-use crate::{StoreError, Tx};
+use crate::{StoreError, Tx, revocation};
 
 /// What is fixed before the CA key signs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +29,10 @@ pub struct Intent {
     pub tbs: Vec<u8>,
     /// End of validity, seconds since 1970.
     pub not_after: i64,
+    /// Number of its shard: its status is in the list of that shard.
+    pub shard: u64,
+    /// Base URL of the status service that it names, if it names ours.
+    pub status_base: Option<String>,
 }
 
 /// One row.
@@ -42,13 +48,16 @@ pub struct Certificate {
     pub confirmed_at: Option<i64>,
     /// When the device refused it.
     pub rejected_at: Option<i64>,
+    /// What the CA says of it.
+    pub standing: Standing,
 }
 
 /// Fixes an intent, or returns the one that this request already has.
 pub fn intend(tx: &Tx<'_>, intent: &Intent, now_secs: i64) -> Result<Certificate, StoreError> {
     tx.execute(
         "INSERT INTO certificate(serial, device_id, csr_digest, profile, release, issuer, tbs, \
-         not_after, intended_at) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9) \
+         not_after, intended_at, shard, status_base) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10, \
+         (SELECT id FROM status_base WHERE url = ?11)) \
          ON CONFLICT(device_id, csr_digest) DO NOTHING",
         params![
             intent.serial,
@@ -59,7 +68,9 @@ pub fn intend(tx: &Tx<'_>, intent: &Intent, now_secs: i64) -> Result<Certificate
             intent.issuer,
             intent.tbs,
             intent.not_after,
-            now_secs
+            now_secs,
+            revocation::signed(intent.shard),
+            intent.status_base
         ],
     )?;
     find_by_request(tx, intent.device, &intent.csr_digest)?.ok_or(StoreError::Unreadable {
@@ -106,13 +117,17 @@ pub fn find_by_request(
     device: DeviceId,
     csr_digest: &[u8; 32],
 ) -> Result<Option<Certificate>, StoreError> {
-    let sql = format!("{SELECT} WHERE device_id = ?1 AND csr_digest = ?2");
+    let sql = format!("{SELECT} WHERE c.device_id = ?1 AND c.csr_digest = ?2");
     tx.query_opt(&sql, params![device.0, csr_digest], row)
 }
 
 /// The row of a serial number.
 pub fn find(tx: &Tx<'_>, serial: &[u8]) -> Result<Option<Certificate>, StoreError> {
-    tx.query_opt(&format!("{SELECT} WHERE serial = ?1"), params![serial], row)
+    tx.query_opt(
+        &format!("{SELECT} WHERE c.serial = ?1"),
+        params![serial],
+        row,
+    )
 }
 
 /// Certificates of a device, newest first, at most `limit`.
@@ -122,21 +137,22 @@ pub fn of_device(
     limit: u32,
 ) -> Result<Vec<Certificate>, StoreError> {
     let sql = format!(
-        "{SELECT} WHERE device_id = ?1 AND der IS NOT NULL ORDER BY intended_at DESC, serial DESC LIMIT ?2"
+        "{SELECT} WHERE c.device_id = ?1 AND c.der IS NOT NULL \
+         ORDER BY c.intended_at DESC, c.serial DESC LIMIT ?2"
     );
     tx.query_all(&sql, params![device.0, limit.min(LIST_MAX)], row)
 }
 
 /// Rows after a serial, oldest first, at most `limit` (up to 1,000).
 pub fn list(tx: &Tx<'_>, after: &[u8], limit: u32) -> Result<Vec<Certificate>, StoreError> {
-    let sql = format!("{SELECT} WHERE serial > ?1 ORDER BY serial LIMIT ?2");
+    let sql = format!("{SELECT} WHERE c.serial > ?1 ORDER BY c.serial LIMIT ?2");
     tx.query_all(&sql, params![after, limit.min(LIST_MAX)], row)
 }
 
 /// Intents that no certificate followed, oldest first, at most 1,000.
 pub fn unfinished(tx: &Tx<'_>) -> Result<Vec<Certificate>, StoreError> {
     tx.query_all(
-        &format!("{SELECT} WHERE der IS NULL ORDER BY serial LIMIT 1000"),
+        &format!("{SELECT} WHERE c.der IS NULL ORDER BY c.serial LIMIT 1000"),
         [],
         row,
     )
@@ -213,16 +229,21 @@ fn row(r: &Row<'_>) -> rusqlite::Result<Certificate> {
             issuer: r.get(5)?,
             tbs: r.get(6)?,
             not_after: r.get(7)?,
+            shard: r.get::<_, i64>(12)?.try_into().unwrap_or(0),
+            status_base: r.get(13)?,
         },
         intended_at: r.get(8)?,
         der: r.get(9)?,
         confirmed_at: r.get(10)?,
         rejected_at: r.get(11)?,
+        standing: revocation::standing(r.get(14)?, r.get(15)?),
     })
 }
 
-const SELECT: &str = "SELECT serial, device_id, csr_digest, profile, release, issuer, tbs, \
-    not_after, intended_at, der, confirmed_at, rejected_at FROM certificate";
+const SELECT: &str = "SELECT c.serial, c.device_id, c.csr_digest, c.profile, c.release, c.issuer, \
+    c.tbs, c.not_after, c.intended_at, c.der, c.confirmed_at, c.rejected_at, c.shard, b.url, r.at, \
+    r.reason FROM certificate AS c LEFT JOIN revocation AS r ON r.serial = c.serial \
+    LEFT JOIN status_base AS b ON b.id = c.status_base";
 
 /// How long an unconfirmed transaction is remembered: a device that lost power for a day may still
 /// confirm; its certificate is the same either way.

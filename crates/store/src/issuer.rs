@@ -13,10 +13,11 @@ use tegata_authority::ca::cmp::{
     RequestBody, Verdict, authenticate, check_confirmation, decode,
 };
 use tegata_authority::ca::delivery::{ReleaseView, deliver, verify_request};
-use tegata_authority::ca::issue::{self, Draft, IssuanceToken};
+use tegata_authority::ca::issue::{self, Draft, IssuanceToken, IssueDenied};
 use tegata_authority::ca::release::{
     ReleaseDraft, ReleaseRecord, ReleaseSecrets, cut, procedure_of,
 };
+use tegata_authority::ca::status::StatusUrls;
 use tegata_authority::profile::Profiles;
 use tegata_authority::tam::availability::Availability;
 use tegata_authority::tam::notice::sign_notice;
@@ -29,7 +30,8 @@ use tegata_wire::ids::{ReleaseDigest, SignerId, TaUuid, Ueid};
 
 use crate::certificate::{self, Certificate, CmpTransaction, Intent};
 use crate::role::{Registered, Role, RoleError, Trust, device_in, secs};
-use crate::{StoreError, Tx, keys, release};
+use crate::status::StatusSettings;
+use crate::{StoreError, Tx, keys, release, revocation};
 
 /// Algorithms and names of a new CA.
 #[derive(Debug, Clone)]
@@ -109,12 +111,13 @@ pub enum CmpOutcome {
 
 /// The CA.
 pub struct Issuer {
-    role: Role,
+    pub(crate) role: Role,
     profiles: Profiles,
     mac_policy: MacPolicy,
+    pub(crate) status: StatusSettings,
     root_cert: Vec<u8>,
-    issuer: authority_cert::Issuer,
-    issuing_key: Box<dyn Signer>,
+    pub(crate) issuer: authority_cert::Issuer,
+    pub(crate) issuing_key: Box<dyn Signer>,
     release_key: Box<dyn Signer>,
     // Releases never change; their secrets are unsealed once.
     opened: Mutex<HashMap<[u8; 16], Arc<OpenRelease>>>,
@@ -194,12 +197,19 @@ impl Issuer {
             role,
             profiles,
             mac_policy,
+            status: StatusSettings::default(),
             root_cert,
             issuer,
             issuing_key,
             release_key,
             opened: Mutex::new(HashMap::new()),
         })
+    }
+
+    /// The same CA, with this for the status of its certificates.
+    #[must_use]
+    pub fn with_status(self, status: StatusSettings) -> Self {
+        Self { status, ..self }
     }
 
     /// Store, provider and sealing key; also for imports and trusted keys.
@@ -554,8 +564,9 @@ impl Issuer {
                     tbs: row.intent.tbs,
                     not_after_secs: u64::try_from(row.intent.not_after).unwrap_or(0),
                 };
-                let linted =
-                    issue::lint(token, &self.issuer, draft, recorded).map_err(CmpDenial::Issue)?;
+                let urls = self.urls(row.intent.status_base.as_deref(), row.intent.shard);
+                let linted = issue::lint(token, &self.issuer, urls.as_ref(), draft, recorded)
+                    .map_err(CmpDenial::Issue)?;
                 issue::sign(provider, linted, self.issuing_key.as_ref())
                     .map_err(CmpDenial::Issue)?
             }
@@ -610,9 +621,42 @@ impl Issuer {
             })
             .map_err(|e: StoreError| environment(e.into()))?;
         if let Some(row) = found {
+            return unrevoked(row);
+        }
+        let intended = store.run_tx("intend certificate", |tx| {
+            self.intend_in(tx, token, device, rng, now)
+        });
+        let row = intended.map_err(|e| match e {
+            NotIntended::Store(e) => environment(e.into()),
+            NotIntended::Denied(denied) => CmpDenial::Issue(denied),
+        })?;
+        unrevoked(row)
+    }
+
+    /// Deals the certificate to a shard and fixes it, in one transaction with the question whether
+    /// its device may have one: a revocation of the device is before it, or covers it.
+    fn intend_in(
+        &self,
+        tx: &Tx<'_>,
+        token: &IssuanceToken,
+        device: &Registered,
+        rng: &mut dyn Rng,
+        now: UnixMs,
+    ) -> Result<Certificate, NotIntended> {
+        // Two requests at once: the first one's row stands.
+        if let Some(row) = certificate::find_by_request(tx, device.row.id, token.csr_digest())? {
             return Ok(row);
         }
-        let draft = issue::draft(token, &self.issuer, rng, now).map_err(CmpDenial::Issue)?;
+        if !revocation::device_standing(tx, device.row.id)?.is_good() {
+            return Err(NotIntended::Denied(IssueDenied::DeviceRevoked));
+        }
+        let shard = revocation::next_shard(tx, self.status.shard_size)?;
+        if let Some(base) = &self.status.base_url {
+            revocation::put_base(tx, base)?;
+        }
+        let urls = self.urls(self.status.base_url.as_deref(), shard);
+        let draft = issue::draft(token, &self.issuer, urls.as_ref(), rng, now)
+            .map_err(NotIntended::Denied)?;
         let intent = Intent {
             serial: draft.serial,
             device: device.row.id,
@@ -622,12 +666,15 @@ impl Issuer {
             issuer: hex::encode(&self.issuer.key_id),
             tbs: draft.tbs,
             not_after: i64::try_from(draft.not_after_secs).unwrap_or(i64::MAX),
+            shard,
+            status_base: self.status.base_url.clone(),
         };
-        store
-            .run_tx("intend certificate", |tx| {
-                certificate::intend(tx, &intent, secs(now.secs()))
-            })
-            .map_err(|e: StoreError| environment(e.into()))
+        Ok(certificate::intend(tx, &intent, secs(now.secs()))?)
+    }
+
+    /// Where the status of a certificate of that shard is found.
+    fn urls(&self, base: Option<&str>, shard: u64) -> Option<StatusUrls> {
+        base.map(|base| StatusUrls::of(base, &self.issuer.key_id, shard))
     }
 
     fn confirm(
@@ -671,6 +718,27 @@ impl Issuer {
             serial,
             accepted,
         })
+    }
+}
+
+/// Why nothing was intended.
+enum NotIntended {
+    Store(StoreError),
+    Denied(IssueDenied),
+}
+
+impl From<StoreError> for NotIntended {
+    fn from(e: StoreError) -> Self {
+        Self::Store(e)
+    }
+}
+
+/// The row, unless the CA has taken its certificate back.
+fn unrevoked(row: Certificate) -> Result<Certificate, CmpDenial> {
+    if row.standing.is_good() {
+        Ok(row)
+    } else {
+        Err(CmpDenial::Issue(IssueDenied::Revoked))
     }
 }
 

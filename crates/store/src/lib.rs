@@ -4,10 +4,10 @@
 //! services ([`issuer`], [`tam`], [`verifier`]) take the decision functions of `tegata-authority`
 //! and do their effects in the numbered order that makes a crash at any point harmless.
 //!
-//! Invariants: a commit is on the disk when `run_tx` returns (WAL, `synchronous=FULL`). No counter is
-//! shared by requests: certificates are keyed by a time-ordered serial, devices by row id, so writes
-//! of one moment fall on the same pages, and no random hash is the key of a hot table. A file of a
-//! newer schema is refused, never guessed at.
+//! Invariants: a commit is on the disk when `run_tx` returns (WAL, `synchronous=FULL`). The one
+//! row that requests share counts certificates, to deal them to shards: certificates are keyed by a
+//! time-ordered serial, devices by row id, so writes of one moment fall on the same pages, and no
+//! random hash is the key of a hot table. A file of a newer schema is refused, never guessed at.
 //!
 //! Trusted: who can change the file can hide or replay records; keys in it are sealed, and a
 //! certificate cannot be forged by changing rows.
@@ -21,8 +21,10 @@ pub mod keys;
 mod migrations;
 pub mod reference;
 pub mod release;
+pub mod revocation;
 pub mod role;
 pub mod statement;
+pub mod status;
 pub mod tam;
 pub mod teep;
 pub mod verifier;

@@ -72,6 +72,10 @@ const STEPS: &[(&str, &str)] = &[
            WHERE latitude IS NOT NULL AND longitude IS NOT NULL AND accuracy IS NOT NULL; \
          DROP TABLE statement_last;",
     ),
+    (
+        "revocation: what changed by number, shards of certificates, where their status is found",
+        REVOCATION,
+    ),
 ];
 
 /// Times are seconds since 1970 UTC unless the name says `_ms`.
@@ -155,4 +159,34 @@ CREATE TABLE appraisal(
   at_ms INTEGER NOT NULL, device_id INTEGER NOT NULL, status TEXT NOT NULL, ear BLOB NOT NULL,
   evidence_digest BLOB NOT NULL, PRIMARY KEY(device_id, at_ms, evidence_digest)
 ) STRICT, WITHOUT ROWID;
+";
+
+/// Certificates that were there are dealt to shards in the order of their numbers, 65,536 each.
+const REVOCATION: &str = "
+ALTER TABLE certificate ADD COLUMN shard INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE certificate ADD COLUMN status_base INTEGER;
+UPDATE certificate SET shard = dealt.shard FROM (
+  SELECT serial, (row_number() OVER (ORDER BY serial) - 1) / 65536 AS shard FROM certificate
+) AS dealt WHERE dealt.serial = certificate.serial;
+
+CREATE TABLE status_base(id INTEGER PRIMARY KEY, url TEXT NOT NULL UNIQUE) STRICT;
+
+CREATE TABLE status_counter(
+  id INTEGER PRIMARY KEY CHECK (id = 1), shard INTEGER NOT NULL, in_shard INTEGER NOT NULL,
+  change INTEGER NOT NULL
+) STRICT;
+INSERT INTO status_counter SELECT 1, coalesce(max(shard), 0), (
+  SELECT count(*) FROM certificate WHERE shard = (SELECT max(shard) FROM certificate)
+), 0 FROM certificate;
+
+CREATE TABLE revocation(
+  serial BLOB PRIMARY KEY, change INTEGER NOT NULL UNIQUE, shard INTEGER NOT NULL,
+  at INTEGER NOT NULL, reason INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX revocation_by_shard ON revocation(shard, change);
+
+CREATE TABLE revoked_device(
+  device_id INTEGER PRIMARY KEY REFERENCES device(id), at INTEGER NOT NULL,
+  reason INTEGER NOT NULL
+) STRICT;
 ";

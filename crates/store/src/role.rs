@@ -112,6 +112,9 @@ pub enum RoleError {
     /// A delivery key file that cannot be read.
     #[error("the delivery key file is malformed")]
     DeliveryKeks,
+    /// A list or response of status cannot be made.
+    #[error(transparent)]
+    Status(#[from] tegata_authority::ca::status::StatusError),
     /// A key, a ciphertext or the random generator failed.
     #[error("a key or the random generator failed: {0}")]
     Crypto(#[from] CryptoError),
@@ -138,6 +141,7 @@ impl RoleError {
             Self::NoRelease => "no-release",
             Self::NoDevice(_) => "no-device",
             Self::DeliveryKeks => "delivery-keys",
+            Self::Status(_) => "status",
             Self::Crypto(_) => "crypto",
         }
     }

@@ -98,6 +98,9 @@ fn places_of_an_older_store_stay() {
     let sql = rusqlite::Connection::open(&path).unwrap();
     sql.execute_batch(
         "DROP TABLE statement_counted; DROP TABLE statement_place; \
+         DROP TABLE revocation; DROP TABLE revoked_device; DROP TABLE status_counter; \
+         DROP TABLE status_base; ALTER TABLE certificate DROP COLUMN shard; \
+         ALTER TABLE certificate DROP COLUMN status_base; \
          DELETE FROM migration WHERE version >= 4; \
          CREATE TABLE statement_last(\
            ueid BLOB PRIMARY KEY, number INTEGER NOT NULL, made_at INTEGER NOT NULL, \

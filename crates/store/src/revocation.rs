@@ -1,0 +1,353 @@
+//! Revocation: the standing of certificates and devices, and the operator's word that changes it.
+//!
+//! A row is kept for each certificate that anything was ever said of; each change gives its row a new
+//! number, above all before. So what changed since a list is what has a number above that list's, a
+//! hold that was lifted included. Rows are never removed.
+
+use rusqlite::{Row, params};
+
+use tegata_authority::UnixSecs;
+use tegata_authority::ca::revocation::{RevocationDenied, Standing, Word, decide};
+use tegata_authority::ca::status::crl::Change;
+use tegata_wire::ids::Ueid;
+use tegata_wire::x509::RevocationReason;
+
+use crate::device::{self, DeviceId};
+use crate::role::secs;
+use crate::{Store, StoreError, Tx};
+
+/// What an operator's word is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Target {
+    /// The certificate of this serial number, big-endian.
+    Certificate(Vec<u8>),
+    /// Every certificate of this device that has not ended, and the device itself: while it is
+    /// revoked or on hold it gets no other.
+    Device(Ueid),
+}
+
+/// A certificate before and after a word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// Serial number.
+    pub serial: Vec<u8>,
+    /// What the CA said of it.
+    pub before: Standing,
+    /// What it says now.
+    pub after: Standing,
+}
+
+/// What a word did, or would do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    /// Certificates whose standing changed.
+    pub changed: Vec<Changed>,
+    /// Certificates that the word was about and did not change.
+    pub unchanged: Vec<Changed>,
+    /// The device, where the word was about one.
+    pub device: Option<(Standing, Standing)>,
+}
+
+/// Why nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RevokeError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No such certificate.
+    #[error("the CA has no certificate with this serial number")]
+    NoCertificate,
+    /// No such device.
+    #[error("there is no device {0}")]
+    NoDevice(Ueid),
+    /// The word is refused.
+    #[error("{0}")]
+    Denied(#[from] RevocationDenied),
+}
+
+/// Does what the operator says, all of it or nothing. It is durable when this returns.
+///
+/// # Errors
+/// Why nothing was changed.
+pub fn say(
+    store: &Store,
+    target: &Target,
+    word: Word,
+    now: UnixSecs,
+) -> Result<Report, RevokeError> {
+    store.run_tx("revoke", |tx| {
+        let plan = plan(tx, target, word, now)?;
+        for (changed, shard) in &plan.changes {
+            put(tx, &changed.serial, *shard, changed.after)?;
+        }
+        if let Some((id, _, after)) = plan.device {
+            put_device(tx, id, after)?;
+        }
+        Ok(plan.report())
+    })
+}
+
+/// What [`say`] would do now.
+///
+/// # Errors
+/// As [`say`].
+pub fn would_do(
+    store: &Store,
+    target: &Target,
+    word: Word,
+    now: UnixSecs,
+) -> Result<Report, RevokeError> {
+    store.read("plan revocation", |tx| {
+        Ok(plan(tx, target, word, now)?.report())
+    })
+}
+
+/// What is to be written.
+struct Plan {
+    changes: Vec<(Changed, i64)>,
+    unchanged: Vec<Changed>,
+    device: Option<(DeviceId, Standing, Standing)>,
+}
+
+impl Plan {
+    fn report(self) -> Report {
+        Report {
+            changed: self
+                .changes
+                .into_iter()
+                .map(|(changed, _)| changed)
+                .collect(),
+            unchanged: self.unchanged,
+            device: self.device.map(|(_, before, after)| (before, after)),
+        }
+    }
+}
+
+fn plan(tx: &Tx<'_>, target: &Target, word: Word, now: UnixSecs) -> Result<Plan, RevokeError> {
+    let mut plan = Plan {
+        changes: Vec::new(),
+        unchanged: Vec::new(),
+        device: None,
+    };
+    let rows = match target {
+        Target::Certificate(serial) => {
+            let row = known(tx, serial)?.ok_or(RevokeError::NoCertificate)?;
+            // About one certificate the answer is the decision's own.
+            decide(row.standing, word, now)?;
+            vec![row]
+        }
+        Target::Device(ueid) => {
+            let device = device::find(tx, ueid)?.ok_or(RevokeError::NoDevice(*ueid))?;
+            let before = device_standing(tx, device.id)?;
+            let after = decide(before, word, now)?.unwrap_or(before);
+            plan.device = Some((device.id, before, after));
+            of_device(tx, device.id, now)?
+        }
+    };
+    for row in rows {
+        // Among the certificates of a device a word passes over those that it cannot change.
+        let after = decide(row.standing, word, now).unwrap_or(None);
+        let changed = Changed {
+            serial: row.serial,
+            before: row.standing,
+            after: after.unwrap_or(row.standing),
+        };
+        match after {
+            Some(_) => plan.changes.push((changed, row.shard)),
+            None => plan.unchanged.push(changed),
+        }
+    }
+    Ok(plan)
+}
+
+/// A certificate as revocation sees it.
+struct Known {
+    serial: Vec<u8>,
+    shard: i64,
+    standing: Standing,
+}
+
+const KNOWN: &str = "SELECT c.serial, c.shard, r.at, r.reason FROM certificate AS c \
+    LEFT JOIN revocation AS r ON r.serial = c.serial";
+
+fn known_row(r: &Row<'_>) -> rusqlite::Result<Known> {
+    Ok(Known {
+        serial: r.get(0)?,
+        shard: r.get(1)?,
+        standing: standing(r.get(2)?, r.get(3)?),
+    })
+}
+
+fn known(tx: &Tx<'_>, serial: &[u8]) -> Result<Option<Known>, StoreError> {
+    let sql = format!("{KNOWN} WHERE c.serial = ?1");
+    tx.query_opt(&sql, params![serial], known_row)
+}
+
+fn of_device(tx: &Tx<'_>, id: DeviceId, now: UnixSecs) -> Result<Vec<Known>, StoreError> {
+    let sql = format!("{KNOWN} WHERE c.device_id = ?1 AND c.not_after >= ?2");
+    tx.query_all(&sql, params![id.0, secs(now)], known_row)
+}
+
+/// Records a standing under the next number.
+fn put(tx: &Tx<'_>, serial: &[u8], shard: i64, standing: Standing) -> Result<(), StoreError> {
+    let Some((at, reason)) = standing.to_entry() else {
+        return Ok(());
+    };
+    let change: Option<i64> = tx.query_opt(
+        "UPDATE status_counter SET change = change + 1 WHERE id = 1 RETURNING change",
+        [],
+        |r| r.get(0),
+    )?;
+    let change = change.ok_or(StoreError::Unreadable {
+        record: "status counter",
+    })?;
+    tx.execute(
+        "INSERT INTO revocation(serial, change, shard, at, reason) VALUES (?1, ?2, ?3, ?4, ?5) \
+         ON CONFLICT(serial) DO UPDATE SET change = excluded.change, at = excluded.at, \
+         reason = excluded.reason",
+        params![serial, change, shard, secs(at), reason.code()],
+    )?;
+    Ok(())
+}
+
+fn put_device(tx: &Tx<'_>, id: DeviceId, standing: Standing) -> Result<(), StoreError> {
+    let Some((at, reason)) = standing.to_entry() else {
+        return Ok(());
+    };
+    tx.execute(
+        "INSERT INTO revoked_device(device_id, at, reason) VALUES (?1, ?2, ?3) \
+         ON CONFLICT(device_id) DO UPDATE SET at = excluded.at, reason = excluded.reason",
+        params![id.0, secs(at), reason.code()],
+    )?;
+    Ok(())
+}
+
+/// What the CA says of a device.
+pub fn device_standing(tx: &Tx<'_>, id: DeviceId) -> Result<Standing, StoreError> {
+    let found = tx.query_opt(
+        "SELECT at, reason FROM revoked_device WHERE device_id = ?1",
+        [id.0],
+        |r| Ok(standing(r.get(0)?, r.get(1)?)),
+    )?;
+    Ok(found.unwrap_or_default())
+}
+
+/// What the CA says of a certificate that it issued under this key; `None` if it issued none.
+pub fn of_issued(tx: &Tx<'_>, serial: &[u8], issuer: &str) -> Result<Option<Standing>, StoreError> {
+    let sql = format!("{KNOWN} WHERE c.serial = ?1 AND c.issuer = ?2 AND c.der IS NOT NULL");
+    let found = tx.query_opt(&sql, params![serial, issuer], known_row)?;
+    Ok(found.map(|row| row.standing))
+}
+
+/// Number of the last change in a shard, or anywhere; 0 if there was none.
+pub fn last_change(tx: &Tx<'_>, shard: Option<u64>) -> Result<u64, StoreError> {
+    let last: Option<Option<i64>> = match shard {
+        Some(shard) => tx.query_opt(
+            "SELECT max(change) FROM revocation WHERE shard = ?1",
+            [signed(shard)],
+            |r| r.get(0),
+        )?,
+        None => tx.query_opt("SELECT max(change) FROM revocation", [], |r| r.get(0))?,
+    };
+    Ok(unsigned(last.flatten().unwrap_or(0)))
+}
+
+/// Changes after a number in a shard, or anywhere, in their order, at most `limit`.
+pub fn changes(
+    tx: &Tx<'_>,
+    shard: Option<u64>,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<Change>, StoreError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    match shard {
+        Some(shard) => tx.query_all(
+            "SELECT serial, change, at, reason FROM revocation WHERE shard = ?1 AND change > ?2 \
+             ORDER BY change LIMIT ?3",
+            params![signed(shard), signed(after), limit],
+            change_row,
+        ),
+        None => tx.query_all(
+            "SELECT serial, change, at, reason FROM revocation WHERE change > ?1 \
+             ORDER BY change LIMIT ?2",
+            params![signed(after), limit],
+            change_row,
+        ),
+    }
+}
+
+fn change_row(r: &Row<'_>) -> rusqlite::Result<Change> {
+    Ok(Change {
+        serial: r.get(0)?,
+        number: unsigned(r.get(1)?),
+        standing: standing(r.get(2)?, r.get(3)?),
+    })
+}
+
+/// The shard of the next certificate: the current one while it has room, else a new one.
+///
+/// The size may change at any time; no shard ever gets more than the size that was set then.
+pub fn next_shard(tx: &Tx<'_>, size: u32) -> Result<u64, StoreError> {
+    let shard: Option<i64> = tx.query_opt(
+        "UPDATE status_counter SET shard = shard + (in_shard >= ?1), \
+         in_shard = CASE WHEN in_shard >= ?1 THEN 1 ELSE in_shard + 1 END \
+         WHERE id = 1 RETURNING shard",
+        [size.max(1)],
+        |r| r.get(0),
+    )?;
+    shard.map(unsigned).ok_or(StoreError::Unreadable {
+        record: "status counter",
+    })
+}
+
+/// The last shard that has certificates.
+pub fn last_shard(tx: &Tx<'_>) -> Result<u64, StoreError> {
+    let shard = tx.query_opt("SELECT shard FROM status_counter WHERE id = 1", [], |r| {
+        r.get(0)
+    })?;
+    Ok(unsigned(shard.unwrap_or(0)))
+}
+
+/// Remembers a base URL that certificates name; again changes nothing.
+pub fn put_base(tx: &Tx<'_>, url: &str) -> Result<(), StoreError> {
+    tx.execute(
+        "INSERT INTO status_base(url) SELECT ?1 WHERE NOT EXISTS \
+         (SELECT 1 FROM status_base WHERE url = ?1)",
+        [url],
+    )?;
+    Ok(())
+}
+
+/// The base URLs that certificates name, oldest first, at most 16.
+pub fn bases(tx: &Tx<'_>) -> Result<Vec<String>, StoreError> {
+    tx.query_all(
+        "SELECT url FROM status_base ORDER BY id LIMIT 16",
+        [],
+        |r| r.get(0),
+    )
+}
+
+/// The standing in a row; the columns are null where nothing was ever said.
+///
+/// A reason that this program does not know is one for good: it fails safe.
+pub(crate) fn standing(at: Option<i64>, reason: Option<u8>) -> Standing {
+    match (at, reason) {
+        (Some(at), Some(reason)) => {
+            let reason = RevocationReason::from_code(reason);
+            let reason = reason.unwrap_or(RevocationReason::Unspecified);
+            Standing::from_entry(UnixSecs(unsigned(at)), reason)
+        }
+        _ => Standing::Good,
+    }
+}
+
+/// A number as the store keeps it.
+pub(crate) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
