@@ -146,7 +146,12 @@ fn extension_text(
         text("alternative names", names.join("; "))
     } else {
         let len = cert.extension(id).map_or(0, |e| e.value.len());
-        text(&id.to_string(), format!("{len} bytes"))
+        let name = match *id {
+            oid::CRL_DISTRIBUTION_POINTS => "CRL distribution points".to_owned(),
+            oid::AUTHORITY_INFO_ACCESS => "authority info access".to_owned(),
+            _ => id.to_string(),
+        };
+        text(&name, format!("{len} bytes"))
     }
 }
 

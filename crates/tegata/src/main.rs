@@ -31,7 +31,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use cli::{CaCommand, Cli, Command, Device, FactoryCommand, Ta};
+use cli::{Cli, Command, Device, FactoryCommand, Ta};
 use fault::Outcome;
 
 fn main() -> ExitCode {
@@ -82,9 +82,7 @@ fn run(command: Command) -> Outcome<ExitCode> {
         Command::Device(Device::List(common)) => commands::device::list(&common)?,
         Command::Device(Device::Show(args)) => commands::device::show_one(&args)?,
         Command::Device(Device::Forget(args)) => commands::device::forget(&args)?,
-        Command::Ca(command @ (CaCommand::List(_) | CaCommand::Show(_))) => {
-            commands::ca::run(&command)?;
-        }
+        Command::Ca(command) => commands::ca::run(&command)?,
         Command::Verify(args) => return commands::verify::run(&args),
         #[cfg(feature = "demo")]
         Command::Demo(args) => return Ok(demo::run(&args)),

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use common::{Installation, post, succeed, talk};
 
 /// Role, path, media type, longest body.
-const RESOURCES: [(&str, &str, &str, usize); 7] = [
+const RESOURCES: [(&str, &str, &str, usize); 8] = [
     ("ca", "/.well-known/cmp", "application/pkixcmp", 64 * 1024),
     (
         "ca",
@@ -26,6 +26,7 @@ const RESOURCES: [(&str, &str, &str, usize); 7] = [
         64 * 1024,
     ),
     ("ca", "/ca/v1/delivery", "application/cose", 4 * 1024),
+    ("ca", "/ocsp", "application/ocsp-request", 4 * 1024),
     ("tam", "/tam", "application/teep+cbor", 256 * 1024),
     (
         "tam",
@@ -76,9 +77,9 @@ fn garbage_to_every_resource_gets_an_error_and_changes_nothing() {
         for (what, body) in garbage() {
             let answer = post(server.address(role), path, media_type, &body);
             let status = answer.split(' ').nth(1).unwrap_or("");
-            let cmp = path.contains("/cmp");
-            // CMP answers in its own words, which may come with 200 (RFC 9811 section 3).
-            let ok = status.starts_with('4') || (cmp && answer.contains("application/pkixcmp"));
+            // CMP and OCSP answer in their own words, which may come with 200 (RFC 9811 section 3).
+            let own = ["application/pkixcmp", "application/ocsp-response"];
+            let ok = status.starts_with('4') || own.iter().any(|own| answer.contains(own));
             assert!(ok, "{path}, {what}: {answer}");
             assert!(!status.starts_with('5'), "{path}, {what}: {answer}");
         }

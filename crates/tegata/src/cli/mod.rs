@@ -80,7 +80,7 @@ roles on different machines; docs/ops/limits.md lists every limit.")]
     /// Devices: enrol one, list and show those that are known
     #[command(subcommand)]
     Device(Device),
-    /// The CA: list and show certificates
+    /// The CA: list, show and revoke certificates
     #[command(subcommand)]
     Ca(CaCommand),
     /// Verify statements that devices signed, such as their location, without any server
@@ -529,6 +529,88 @@ pub enum CaCommand {
     /// Show one certificate, by its serial number or the beginning of it
     #[command(after_long_help = "Example:\n    tegata ca show 01:8f")]
     Show(ShowOne),
+    /// Revoke a certificate or a device, or put it on hold
+    #[command(after_long_help = "\
+Examples:
+    tegata ca revoke --serial 01:8f:… --reason key-compromise
+    tegata ca revoke --device 01a4… --reason cessation-of-operation --dry-run
+    tegata ca revoke --device 01a4… --hold
+
+With --device: every certificate of the device that has not ended, and it gets no other. It is durable
+when the command returns, and the server's next answer has it; docs/ops/status.md says how long others
+may still believe an older one. Again is the same as once. Only a hold can be lifted: `tegata ca unhold`.")]
+    Revoke(CaRevoke),
+    /// Lift a hold
+    #[command(after_long_help = "\
+Examples:
+    tegata ca unhold --serial 01:8f:…
+    tegata ca unhold --device 01a4…
+
+With --device every certificate of the device that is on hold is lifted, and it may have others again.")]
+    Unhold(CaUnhold),
+}
+
+/// Which certificates a word is about, and whether it is meant.
+#[derive(Debug, Args)]
+pub struct RevokeWhat {
+    /// The certificate: its whole serial number, hexadecimal
+    #[arg(
+        long,
+        value_name = "HEX",
+        required_unless_present = "device",
+        conflicts_with = "device"
+    )]
+    pub serial: Option<String>,
+    /// The device: its whole UEID
+    #[arg(long, value_name = "UEID")]
+    pub device: Option<String>,
+    /// Change nothing; show what would be
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Why a certificate is revoked. Spec: RFC 5280 section 5.3.1
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RevokeReason {
+    /// No reason is told
+    Unspecified,
+    /// The key may be known to others
+    KeyCompromise,
+    /// Names in the certificate are no longer right
+    AffiliationChanged,
+    /// Another certificate took its place
+    Superseded,
+    /// The device is out of service
+    CessationOfOperation,
+    /// A privilege was withdrawn
+    PrivilegeWithdrawn,
+}
+
+#[derive(Debug, Args)]
+pub struct CaRevoke {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub what: RevokeWhat,
+    /// Why
+    #[arg(
+        long,
+        value_enum,
+        default_value = "unspecified",
+        conflicts_with = "hold"
+    )]
+    pub reason: RevokeReason,
+    /// Until further notice, not for good
+    #[arg(long)]
+    pub hold: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CaUnhold {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub what: RevokeWhat,
 }
 
 /// Key profile of the demo.
@@ -586,6 +668,8 @@ impl Command {
             Self::Device(Device::List(common)) | Self::Ca(CaCommand::List(common)) => common.json,
             Self::Device(Device::Forget(args)) => args.common.json,
             Self::Device(Device::Show(args)) | Self::Ca(CaCommand::Show(args)) => args.common.json,
+            Self::Ca(CaCommand::Revoke(args)) => args.common.json,
+            Self::Ca(CaCommand::Unhold(args)) => args.common.json,
             // The demo reports its own failure as an event of the story.
             #[cfg(feature = "demo")]
             Self::Demo(args) => args.json,

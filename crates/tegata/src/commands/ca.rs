@@ -1,4 +1,6 @@
-//! `tegata ca`: the certificates that were issued.
+//! `tegata ca`: the certificates that were issued, and taking them back.
+
+mod revoke;
 
 use std::collections::HashMap;
 
@@ -27,12 +29,20 @@ pub struct Listed {
     pub device_serial: String,
     /// Profile.
     pub profile: String,
-    /// `intended`, `issued`, `confirmed` or `rejected`.
+    /// `revoked`, `held`, `intended`, `issued`, `confirmed` or `rejected`.
     pub state: &'static str,
     /// Issued (or intended) at, seconds since 1970.
     pub at: u64,
     /// End of validity, seconds since 1970.
     pub not_after: u64,
+    /// Number of its shard.
+    pub shard: u64,
+    /// Why it is revoked, as in RFC 5280.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    /// Since when it is revoked or on hold, seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<u64>,
 }
 
 /// Runs the command.
@@ -43,6 +53,8 @@ pub fn run(command: &CaCommand) -> Outcome<()> {
     match command {
         CaCommand::List(common) => list(common),
         CaCommand::Show(args) => show_one(args),
+        CaCommand::Revoke(args) => revoke::revoke(args),
+        CaCommand::Unhold(args) => revoke::unhold(args),
     }
 }
 
@@ -50,6 +62,7 @@ pub fn run(command: &CaCommand) -> Outcome<()> {
 #[must_use]
 pub fn state(row: &Certificate) -> &'static str {
     match row {
+        row if !row.standing.is_good() => row.standing.name(),
         Certificate {
             rejected_at: Some(_),
             ..
@@ -103,12 +116,15 @@ fn devices_of(
     })
 }
 
-fn listed(rows: &[Certificate], names: &HashMap<i64, (String, String)>) -> Vec<Listed> {
+/// The certificates as lists show them.
+#[must_use]
+pub fn listed(rows: &[Certificate], names: &HashMap<i64, (String, String)>) -> Vec<Listed> {
     let seconds = |secs: i64| u64::try_from(secs).unwrap_or(0);
     rows.iter()
         .map(|row| {
             let (ueid, device_serial) =
                 names.get(&row.intent.device.0).cloned().unwrap_or_default();
+            let revoked = row.standing.to_entry().filter(|_| !row.standing.is_good());
             Listed {
                 serial: serial_text(&row.intent.serial),
                 ueid,
@@ -117,6 +133,9 @@ fn listed(rows: &[Certificate], names: &HashMap<i64, (String, String)>) -> Vec<L
                 state: state(row),
                 at: seconds(row.intended_at),
                 not_after: seconds(row.intent.not_after),
+                shard: row.intent.shard,
+                reason: revoked.map(|(_, reason)| reason.name()),
+                revoked_at: revoked.map(|(at, _)| at.0),
             }
         })
         .collect()
@@ -196,7 +215,13 @@ fn show_one(args: &ShowOne) -> Outcome<()> {
     if let Some(row) = summary.first() {
         record.push(("device", format!("{}  ({})", row.device_serial, row.ueid)));
         record.push(("profile", row.profile.clone()));
-        record.push(("state", row.state.to_owned()));
+        let since = row.revoked_at.zip(row.reason);
+        let since = since.map(|(at, why)| format!(" since {} ({why})", show::time(at)));
+        record.push((
+            "state",
+            format!("{}{}", row.state, since.unwrap_or_default()),
+        ));
+        record.push(("shard", row.shard.to_string()));
     }
     record.extend(
         fields

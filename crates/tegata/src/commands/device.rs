@@ -1,11 +1,12 @@
 //! `tegata device list`, `show` and `forget`: what the roles of this machine know of devices.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 use tegata_store::device::{self, Device, DeviceId};
 use tegata_store::{Store, StoreError, certificate, statement, teep};
 use tegata_wire::ids::Ueid;
 
-use crate::certificate::serial_text;
 use crate::cli::{Common, DeviceForget, Role, ShowOne, show};
 use crate::commands::ca;
 use crate::config::{self, Config};
@@ -271,19 +272,8 @@ fn of_ca(store: &Store, device: &Device) -> Result<Vec<ca::Listed>, StoreError> 
         .into_iter()
         .filter(|row| row.intent.device == device.id)
         .collect();
-    let seconds = |secs: i64| u64::try_from(secs).unwrap_or(0);
-    Ok(rows
-        .iter()
-        .map(|row| ca::Listed {
-            serial: serial_text(&row.intent.serial),
-            ueid: device.ueid.to_string(),
-            device_serial: device.serial.clone(),
-            profile: row.intent.profile.clone(),
-            state: ca::state(row),
-            at: seconds(row.intended_at),
-            not_after: seconds(row.intent.not_after),
-        })
-        .collect())
+    let name = (device.ueid.to_string(), device.serial.clone());
+    Ok(ca::listed(&rows, &HashMap::from([(device.id.0, name)])))
 }
 
 fn of_tam(store: &Store, device: &Device) -> Result<(Vec<Installed>, Vec<Update>), StoreError> {

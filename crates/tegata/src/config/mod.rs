@@ -6,6 +6,7 @@
 //! Trusted: whoever changes this file chooses keys, stores and policy of the roles.
 
 pub mod diagnostic;
+mod status;
 mod verify;
 
 use std::fs;
@@ -20,6 +21,8 @@ use toml::Spanned;
 
 use crate::fault::{Fault, Outcome};
 
+use status::RawStatus;
+pub use status::Status;
 use verify::RawVerify;
 pub use verify::{FreshnessRule, Verify};
 
@@ -100,6 +103,8 @@ pub struct Ca {
     pub profiles: PathBuf,
     /// Address at which services may ask for devices and their certificates; none when absent.
     pub devices: Option<SocketAddr>,
+    /// How the status of certificates is published.
+    pub status: Status,
 }
 
 /// The TAM role.
@@ -198,6 +203,9 @@ struct RawCa {
     listen: Spanned<String>,
     profiles: Option<PathBuf>,
     devices: Option<RawDevices>,
+    status_url: Option<Spanned<String>>,
+    #[serde(default)]
+    status: RawStatus,
 }
 
 #[derive(Deserialize)]
@@ -304,6 +312,7 @@ pub fn parse(path: &Path, text: &str) -> Outcome<Config> {
                 .devices
                 .map(|devices| check.address(&devices.listen))
                 .transpose()?,
+            status: ca.status.checked(&check, ca.status_url.as_ref())?,
         }),
     };
     let tam = match raw.tam {

@@ -211,6 +211,7 @@ pub fn configure(place: &Place, ports: Ports, relay: &Relay) -> Outcome<Config> 
 
 [ca]
 listen = \"127.0.0.1:{}\"
+status_url = \"http://127.0.0.1:{}\"
 
 [tam]
 listen = \"127.0.0.1:{}\"
@@ -225,7 +226,7 @@ listen = \"127.0.0.1:{}\"
 format = \"json\"
 filter = \"info\"
 ",
-        ports.ca, ports.tam, ports.verifier
+        ports.ca, ports.ca, ports.tam, ports.verifier
     );
     let path = place.path("tegata.toml");
     if path.exists() && !config::read_text(&path, "read")?.starts_with(OURS) {

@@ -1,5 +1,5 @@
-//! The CA's port: CMP for devices, deliveries for the TAM. And its other one, for services: see
-//! [`super::devices`].
+//! The CA's port: CMP for devices, deliveries for the TAM, status of certificates for everybody. And
+//! its other one, for services: see [`super::devices`].
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::OsRng;
 use tegata_store::issuer::{CmpOutcome, Issuer};
 use tegata_store::role::RoleError;
+use tegata_store::status::StatusServer;
 use tegata_wire::cmp::UnverifiedPkiMessage;
 use tracing::{info, warn};
 
@@ -47,7 +48,8 @@ pub fn issuer(config: &Config) -> Outcome<Issuer> {
     let profiles =
         Profiles::parse(&text).map_err(|e| diagnostic::of_mistakes(&ca.profiles, &text, &e))?;
     let role = role_store(config, Role::Ca)?;
-    Issuer::open(role, profiles, MacPolicy::default()).map_err(|e| role_fault(&e))
+    let issuer = Issuer::open(role, profiles, MacPolicy::default()).map_err(|e| role_fault(&e))?;
+    Ok(issuer.with_status(ca.status.settings.clone()))
 }
 
 /// Routes of the CA's two ports.
@@ -78,6 +80,8 @@ pub fn open(config: &Config) -> Outcome<Ports> {
     };
     let (for_cmp, for_delivery) = (Arc::clone(&issuer), Arc::clone(&issuer));
     let for_devices = Arc::clone(&issuer);
+    let status = Arc::new(StatusServer::new(Arc::clone(&issuer)));
+    let max_age = config.ca.as_ref().map_or(0, |ca| ca.status.max_age_secs);
     let answer_cmp: Work = Arc::new(move |profile, body| Ok(answer_cmp(&for_cmp, profile, body)));
     let answer_delivery: Work = Arc::new(move |_, body| answer_delivery(&for_delivery, body));
     let check: Work = Arc::new(move |_, _| {
@@ -91,6 +95,7 @@ pub fn open(config: &Config) -> Outcome<Ports> {
         .route("/.well-known/cmp", posted(cmp, Arc::clone(&answer_cmp)))
         .route("/.well-known/cmp/p/{profile}", posted(cmp, answer_cmp))
         .route("/ca/v1/delivery", posted(delivery, answer_delivery))
+        .merge(super::status::routes(status, max_age, &config.limits))
         .merge(health("ca", Arc::clone(&check)));
     let devices = super::devices::routes(for_devices, check);
     Ok(Ports { ca, devices })

@@ -17,11 +17,13 @@ use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use axum::response::IntoResponse as _;
 use axum::routing::{MethodRouter, any};
 use serde::{Deserialize, Serialize};
+use tegata_authority::ca::revocation::Standing;
 use tegata_crypto::aws_lc::AwsLc;
 use tegata_crypto::{Provider as _, PublicKey};
 use tegata_store::certificate::{self, Certificate};
 use tegata_store::device;
 use tegata_store::issuer::Issuer;
+use tegata_store::revocation;
 use tegata_store::role::{Registered, RoleError};
 use tegata_wire::ids::Ueid;
 use tegata_wire::x509::CertView;
@@ -49,7 +51,7 @@ pub struct DeviceView {
     pub model: String,
     /// The maker's name of the batch.
     pub batch: String,
-    /// `registered`: the factory endorsed it.
+    /// `registered`: the factory endorsed it; `revoked` or `held`: it gets no certificates.
     pub status: String,
     /// Its attestation key, PEM.
     pub attestation_key: String,
@@ -66,7 +68,8 @@ pub struct CertificateView {
     pub profile: String,
     /// Release of the TA that made the key: its digest.
     pub release: String,
-    /// `issued` (not yet confirmed), `confirmed` or `rejected` by the device.
+    /// `issued` (not yet confirmed), `confirmed` or `rejected` by the device; `revoked` or `held` by
+    /// the CA, whatever the device said.
     pub status: String,
     /// Start of validity, seconds since 1970.
     pub not_before: u64,
@@ -130,7 +133,8 @@ fn answer(issuer: &Issuer, name: &str, headers: &HeaderMap) -> Result<Response<B
     }
     let view = look_up(issuer, name)?;
     let (content_type, body) = if pem {
-        let chains = view.certificates.iter().filter(|c| c.status != "rejected");
+        let offered = |c: &&CertificateView| matches!(&*c.status, "issued" | "confirmed");
+        let chains = view.certificates.iter().filter(offered);
         (PEM_CHAIN, chains.map(|c| c.chain.concat()).collect())
     } else {
         let json = serde_json::to_string(&view).map_err(|_| Problem::internal("bug"))?;
@@ -202,16 +206,23 @@ fn look_up(issuer: &Issuer, name: &str) -> Result<DeviceView, Problem> {
             }
         }
     };
-    let rows = role
+    let (standing, rows) = role
         .store
         .read("certificates of a device", |tx| {
-            certificate::of_device(tx, found.row.id, CERTIFICATES_MAX).map_err(RoleError::from)
+            let standing = revocation::device_standing(tx, found.row.id)?;
+            let rows = certificate::of_device(tx, found.row.id, CERTIFICATES_MAX)?;
+            Ok::<_, RoleError>((standing, rows))
         })
         .map_err(failed)?;
-    view(issuer, &found, &rows).ok_or_else(|| Problem::internal("unreadable"))
+    view(issuer, &found, standing, &rows).ok_or_else(|| Problem::internal("unreadable"))
 }
 
-fn view(issuer: &Issuer, found: &Registered, rows: &[Certificate]) -> Option<DeviceView> {
+fn view(
+    issuer: &Issuer,
+    found: &Registered,
+    standing: Standing,
+    rows: &[Certificate],
+) -> Option<DeviceView> {
     let certificates = rows
         .iter()
         .map(|row| certificate_view(issuer, row))
@@ -221,7 +232,10 @@ fn view(issuer: &Issuer, found: &Registered, rows: &[Certificate]) -> Option<Dev
         serial: found.row.serial.clone(),
         model: found.row.model.clone(),
         batch: found.row.batch.clone(),
-        status: "registered".to_owned(),
+        status: match standing.is_good() {
+            true => "registered".to_owned(),
+            false => standing.name().to_owned(),
+        },
         attestation_key: trust::to_pem(found.endorsed.attestation_key()).ok()?,
         certificates,
     })
@@ -236,6 +250,7 @@ fn certificate_view(issuer: &Issuer, row: &Certificate) -> Option<CertificateVie
         chain.push(to_pem(issuing).ok()?);
     }
     let status = match (row.rejected_at, row.confirmed_at) {
+        _ if !row.standing.is_good() => row.standing.name(),
         (Some(_), _) => "rejected",
         (None, Some(_)) => "confirmed",
         (None, None) => "issued",

@@ -498,8 +498,12 @@ fn standing_in(view: Option<&DeviceView>, certificate: &[u8; 32]) -> Standing {
     let wanted = hex::encode(certificate);
     match view.certificates.iter().find(|c| c.sha256 == wanted) {
         None => Standing::NotIssued,
-        Some(found) if found.status == "rejected" => Standing::Rejected,
-        Some(_) => Standing::Good,
+        Some(found) => match found.status.as_str() {
+            "issued" | "confirmed" => Standing::Good,
+            "revoked" | "held" => Standing::Revoked,
+            // A word that this program does not know is no good word.
+            _ => Standing::Rejected,
+        },
     }
 }
 
@@ -673,10 +677,15 @@ mod tests {
 
     #[test]
     fn what_the_ca_says_of_a_certificate() {
-        let view = view();
+        let known = view();
         assert_eq!(standing_in(None, &[1; 32]), Standing::NoDevice);
-        assert_eq!(standing_in(Some(&view), &[1; 32]), Standing::Good);
-        assert_eq!(standing_in(Some(&view), &[2; 32]), Standing::Rejected);
-        assert_eq!(standing_in(Some(&view), &[3; 32]), Standing::NotIssued);
+        assert_eq!(standing_in(Some(&known), &[1; 32]), Standing::Good);
+        assert_eq!(standing_in(Some(&known), &[2; 32]), Standing::Rejected);
+        assert_eq!(standing_in(Some(&known), &[3; 32]), Standing::NotIssued);
+        for status in ["revoked", "held"] {
+            let mut view = view();
+            view.certificates[0].status = status.to_owned();
+            assert_eq!(standing_in(Some(&view), &[1; 32]), Standing::Revoked);
+        }
     }
 }
