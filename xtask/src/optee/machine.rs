@@ -193,6 +193,11 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
+    /// Whether it is switched on.
+    pub fn is_on(&self) -> bool {
+        self.running.is_some()
+    }
+
     /// Cuts the power: nothing in the device gets to run another instruction.
     pub fn cut_power(&mut self) {
         self.running = None;

@@ -1,11 +1,12 @@
 //! A device of the demo: its TEE and its agent, each a process of its own.
 
 use std::ffi::OsString;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tegata_client::Context;
+use tegata_client::{Context, short_socket_path};
 
 use crate::commands::factory::Made;
 use crate::fault::Outcome;
@@ -69,8 +70,11 @@ impl Device {
             ],
             log: &log,
         })?;
+        // The file is there a moment before anybody listens on it.
         let socket = self.made.dir.join("agent.sock");
-        agent.wait_until(READY_LIMIT, || socket.exists())?;
+        agent.wait_until(READY_LIMIT, || {
+            short_socket_path(&socket).is_ok_and(|(path, _dir)| UnixStream::connect(path).is_ok())
+        })?;
         self.agent = Some(agent);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The main job, and who may use what came of it.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -160,7 +161,7 @@ fn software_refused(world: &World, ta: &str) -> Result<()> {
         .context("starting the software TEE")?;
     let result = (|| {
         let started = Instant::now();
-        while !dir.join("teed.sock").exists() {
+        while UnixStream::connect(dir.join("teed.sock")).is_err() {
             ensure!(
                 started.elapsed() < Duration::from_secs(60) && teed.try_wait()?.is_none(),
                 "the software TEE does not start; see teed.log"

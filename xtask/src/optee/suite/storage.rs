@@ -41,11 +41,16 @@ pub fn rollback(world: &mut World) -> Result<String> {
     Ok(format!("told: {}", info.all()))
 }
 
-/// One byte in each region of each file: an error, or the same answer as ever.
+/// One byte in each region of each file: an error, or the same answer as ever. On device B, which
+/// stores what one enrolment needs and nothing that no question reads.
 pub fn altered(world: &mut World) -> Result<String> {
-    world.enrolled()?;
     let ta = world.ta("enrol")?;
-    let machine = world.machine("A")?;
+    world.off("A");
+    world.adopted("B")?;
+    world.agent("B", 0, &format!("sync --ta {ta}"))?.ok()?;
+    let enrol = format!("enrol --label {LABEL} --out /tmp/{LABEL}.pem");
+    world.agent("B", ALICE, &enrol)?.ok()?;
+    let machine = world.machine("B")?;
     let alter = format!("probe alter {STORAGE} {RPMB} {ta} {LABEL} {ALICE}");
     let seen = machine.run(0, &alter)?.ok()?;
     let totals = seen.lines().last().unwrap_or_default();

@@ -103,6 +103,9 @@ impl<'a> World<'a> {
             self.devices.insert(name, device);
         }
         let device = self.devices.get_mut(name).context("the device is there")?;
+        if !device.machine.is_on() {
+            device.machine.boot()?;
+        }
         Ok(&mut device.machine)
     }
 
