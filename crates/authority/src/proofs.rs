@@ -34,8 +34,8 @@
 //! use tegata_authority::ca::authority_cert::Issuer;
 //! use tegata_authority::ca::issue::{Draft, IssuanceToken, lint};
 //! fn twice(token: IssuanceToken, issuer: &Issuer, draft: Draft) {
-//!     let _ = lint(token, issuer, draft.clone(), UnixSecs(0));
-//!     let _ = lint(token, issuer, draft, UnixSecs(0));
+//!     let _ = lint(token, issuer, None, draft.clone(), UnixSecs(0));
+//!     let _ = lint(token, issuer, None, draft, UnixSecs(0));
 //! }
 //! ```
 //! Once, it compiles:
@@ -44,7 +44,7 @@
 //! use tegata_authority::ca::authority_cert::Issuer;
 //! use tegata_authority::ca::issue::{Draft, IssuanceToken, lint};
 //! fn once(token: IssuanceToken, issuer: &Issuer, draft: Draft) {
-//!     let _ = lint(token, issuer, draft, UnixSecs(0));
+//!     let _ = lint(token, issuer, None, draft, UnixSecs(0));
 //! }
 //! ```
 //! Not done without:
