@@ -650,6 +650,10 @@ impl Issuer {
         if !revocation::device_standing(tx, device.row.id)?.is_good() {
             return Err(NotIntended::Denied(IssueDenied::DeviceRevoked));
         }
+        let (release, profile) = (&token.release().0, &token.profile().name);
+        if let Some(stop) = revocation::stop::covering(tx, release, device.row.id, profile)? {
+            return Err(NotIntended::Denied(IssueDenied::Stopped(stop)));
+        }
         let shard = revocation::next_shard(tx, self.status.shard_size)?;
         if let Some(base) = &self.status.base_url {
             revocation::put_base(tx, base)?;

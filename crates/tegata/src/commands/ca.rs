@@ -1,6 +1,7 @@
 //! `tegata ca`: the certificates that were issued, and taking them back.
 
 mod revoke;
+mod scoped;
 
 use std::collections::HashMap;
 
@@ -55,6 +56,7 @@ pub fn run(command: &CaCommand) -> Outcome<()> {
         CaCommand::Show(args) => show_one(args),
         CaCommand::Revoke(args) => revoke::revoke(args),
         CaCommand::Unhold(args) => revoke::unhold(args),
+        CaCommand::Stops(args) => scoped::stops(args),
     }
 }
 
