@@ -122,7 +122,7 @@ fn agreed(how: &RevokeHow, would: Progress, word: Word) -> Outcome<()> {
     let told = verb(word, true);
     let n = would.changed;
     match how.at_most {
-        _ if how.yes => Ok(()),
+        _ if how.yes || n == 0 => Ok(()),
         Some(most) if n <= most => Ok(()),
         Some(most) => Err(Fault::failed(
             "too-many",
