@@ -798,7 +798,7 @@ fn octets(o: &Option<der::asn1::OctetString>) -> Vec<u8> {
 }
 
 /// Name and sealing purpose of the root key.
-const ROOT_KEY: &str = "ca root key";
+pub(crate) const ROOT_KEY: &str = "ca root key";
 /// Name and sealing purpose of the issuing key.
 const ISSUING_KEY: &str = "ca issuing key";
 /// Name and sealing purpose of the release key.
@@ -806,6 +806,6 @@ const RELEASE_KEY: &str = "ca release key";
 /// Sealing purpose of release secrets.
 const RELEASE_SECRETS: &str = "ca release secrets";
 /// Name of the root certificate.
-const ROOT_CERT: &str = "ca root certificate";
+pub(crate) const ROOT_CERT: &str = "ca root certificate";
 /// Name of the issuing certificate.
 const ISSUING_CERT: &str = "ca issuing certificate";

@@ -5,7 +5,6 @@
     clippy::panic,
     clippy::indexing_slicing
 )] // Tests.
-
 #![cfg(feature = "demo")]
 
 mod common;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Style, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use revoke::{CaRevoke, CaStops, CaUnhold, RevokeHow, RevokeReason, RevokeWhat};
+pub use revoke::{CaRevoke, CaRootList, CaStops, CaUnhold, RevokeHow, RevokeReason, RevokeWhat};
 
 /// Colours of `--help`; clap drops them where no terminal shows them.
 const STYLES: Styles = Styles::styled()
@@ -568,6 +568,16 @@ Examples:
 
 A stop is made by `tegata ca revoke … --stop-issuing` and stays until it is lifted, also when a hold is.")]
     Stops(CaStops),
+    /// Sign a revocation list of the root, for relying parties that want one of every CA
+    #[command(after_long_help = "\
+Examples:
+    tegata ca root-list --out root.crl
+    tegata ca root-list --days 30 --out root.crl
+
+NGINX (ssl_crl) asks for a list of every CA in a chain, the root too. It says that no issuing CA is
+revoked. It is written as PEM, and the server hands it out at /crl/ROOT/full.crl. Sign the next one
+before it ends: who has it configured refuses everybody afterwards.")]
+    RootList(CaRootList),
 }
 
 /// Key profile of the demo.
@@ -628,6 +638,7 @@ impl Command {
             Self::Ca(CaCommand::Revoke(args)) => args.common.json,
             Self::Ca(CaCommand::Unhold(args)) => args.common.json,
             Self::Ca(CaCommand::Stops(args)) => args.common.json,
+            Self::Ca(CaCommand::RootList(args)) => args.common.json,
             // The demo reports its own failure as an event of the story.
             #[cfg(feature = "demo")]
             Self::Demo(args) => args.json,

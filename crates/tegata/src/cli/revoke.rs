@@ -1,4 +1,4 @@
-//! The command line of `tegata ca revoke`, `unhold` and `stops`.
+//! The command line of `tegata ca revoke`, `unhold`, `stops` and `root-list`.
 
 use std::path::PathBuf;
 
@@ -125,4 +125,16 @@ pub struct CaStops {
     /// Number of the stop that ends
     #[arg(long, value_name = "N")]
     pub lift: Option<i64>,
+}
+
+#[derive(Debug, Args)]
+pub struct CaRootList {
+    #[command(flatten)]
+    pub common: Common,
+    /// Where the list goes, PEM
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// How long it is good for
+    #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u64).range(1..=3_650))]
+    pub days: u64,
 }
