@@ -23,6 +23,7 @@ pub mod reference;
 pub mod release;
 pub mod revocation;
 pub mod role;
+pub mod root_list;
 pub mod statement;
 pub mod status;
 pub mod tam;

@@ -80,6 +80,17 @@ const STEPS: &[(&str, &str)] = &[
         "renewal: what a certificate replaces, and who may confirm it",
         RENEWAL,
     ),
+    (
+        "stops: whom the CA gives no certificate until the operator says otherwise",
+        "CREATE TABLE issuance_stop(\
+           id INTEGER PRIMARY KEY AUTOINCREMENT, release BLOB, ta TEXT, below INTEGER, \
+           model TEXT, batch TEXT, profile TEXT, device_id INTEGER REFERENCES device(id), \
+           at INTEGER NOT NULL\
+         ) STRICT;\
+         -- What predicates ask for, in the order of issuance: a run must not read the certificates.
+         CREATE INDEX certificate_scope ON certificate(\
+           serial, not_after, device_id, shard, intended_at, release, profile);",
+    ),
 ];
 
 /// Times are seconds since 1970 UTC unless the name says `_ms`.

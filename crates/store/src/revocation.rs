@@ -4,6 +4,9 @@
 //! number, above all before. So what changed since a list is what has a number above that list's, a
 //! hold that was lifted included. Rows are never removed.
 
+pub mod scoped;
+pub mod stop;
+
 use rusqlite::{Row, params};
 
 use tegata_authority::UnixSecs;
@@ -208,17 +211,35 @@ fn of_device(tx: &Tx<'_>, id: DeviceId, now: UnixSecs) -> Result<Vec<Known>, Sto
 
 /// Records a standing under the next number.
 fn put(tx: &Tx<'_>, serial: &[u8], shard: i64, standing: Standing) -> Result<(), StoreError> {
+    let change = next_changes(tx, 1)?;
+    put_at(tx, change, serial, shard, standing)
+}
+
+/// Takes the next `n` numbers of changes, and gives the first of them.
+fn next_changes(tx: &Tx<'_>, n: usize) -> Result<i64, StoreError> {
+    let n = i64::try_from(n).unwrap_or(i64::MAX);
+    let last: Option<i64> = tx.query_opt(
+        "UPDATE status_counter SET change = change + ?1 WHERE id = 1 RETURNING change",
+        [n],
+        |r| r.get(0),
+    )?;
+    let last = last.ok_or(StoreError::Unreadable {
+        record: "status counter",
+    })?;
+    Ok(last.saturating_sub(n).saturating_add(1))
+}
+
+/// Records a standing under a number that [`next_changes`] gave.
+fn put_at(
+    tx: &Tx<'_>,
+    change: i64,
+    serial: &[u8],
+    shard: i64,
+    standing: Standing,
+) -> Result<(), StoreError> {
     let Some((at, reason)) = standing.to_entry() else {
         return Ok(());
     };
-    let change: Option<i64> = tx.query_opt(
-        "UPDATE status_counter SET change = change + 1 WHERE id = 1 RETURNING change",
-        [],
-        |r| r.get(0),
-    )?;
-    let change = change.ok_or(StoreError::Unreadable {
-        record: "status counter",
-    })?;
     tx.execute(
         "INSERT INTO revocation(serial, change, shard, at, reason) VALUES (?1, ?2, ?3, ?4, ?5) \
          ON CONFLICT(serial) DO UPDATE SET change = excluded.change, at = excluded.at, \

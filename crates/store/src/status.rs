@@ -24,6 +24,7 @@ use tegata_wire::x509::MAX_CRL_ENTRIES;
 
 use crate::issuer::Issuer;
 use crate::role::{RoleError, secs};
+use crate::root_list::{self, RootList};
 use crate::{StoreError, keys, revocation};
 
 /// How the status of certificates is published.
@@ -196,6 +197,14 @@ impl StatusServer {
     #[must_use]
     pub fn issuer_certificate(&self) -> &[u8] {
         &self.issuer.issuer.cert_der
+    }
+
+    /// The root's own list, if the operator made one.
+    ///
+    /// # Errors
+    /// The store's failure.
+    pub fn root_list(&self) -> Result<Option<RootList>, RoleError> {
+        root_list::last(&self.issuer.role.store)
     }
 
     /// The list of a scope, with everything that was durable before this was called.

@@ -20,7 +20,6 @@ use tegata_crypto::{KeyAlg, PrivateKey, Provider as _};
 use tegata_store::issuer::Issuer;
 use tegata_store::revocation::{self, RevokeError, Target, say, would_do};
 use tegata_store::status::{NoList, Scope, StatusServer, StatusSettings};
-use tegata_store::tam::TeepAnswer;
 use tegata_store::{NoFaults, Store, certificate};
 use tegata_wire::x509::{CertView, oid};
 
@@ -32,24 +31,7 @@ fn ready(count: usize) -> (World, Vec<Device>) {
     let mut world = World::new();
     let mut devices = world.batch("B1", count);
     let cut = world.release(MODULE, false, Availability::Everybody);
-    for device in &mut devices {
-        let peers = Direct {
-            ca: &world.ca,
-            verifier: &world.verifier,
-            now: NOW.secs(),
-        };
-        let (answer, _) = world.tam.teep(b"", &peers, &mut world.rng, NOW).unwrap();
-        let TeepAnswer::Message(query) = answer else {
-            panic!()
-        };
-        let response = device.query_response(&query, world.tam.public_key(), &[cut.ta]);
-        let answered = world.tam.teep(&response, &peers, &mut world.rng, NOW);
-        let TeepAnswer::Message(update) = answered.unwrap().0 else {
-            panic!()
-        };
-        let tam = world.tam.public_key().clone();
-        device.process(&update, &tam, world.ca.release_public_key());
-    }
+    fleet::install(&mut world, &mut devices, cut.ta);
     world.ca = open(&world);
     (world, devices)
 }
@@ -434,9 +416,9 @@ fn certificates_of_an_older_store_are_dealt_to_shards() {
     world.ca.role().store.backup(&path).unwrap();
     let sql = rusqlite::Connection::open(&path).unwrap();
     sql.execute_batch(
-        "DROP TABLE revocation; DROP TABLE revoked_device; DROP TABLE status_counter; \
+        "DROP INDEX certificate_scope; DROP TABLE revocation; DROP TABLE revoked_device; DROP TABLE status_counter; \
          DROP TABLE status_base; ALTER TABLE certificate DROP COLUMN shard; \
-         ALTER TABLE certificate DROP COLUMN status_base; \
+         ALTER TABLE certificate DROP COLUMN status_base; DROP TABLE issuance_stop; \
          ALTER TABLE certificate DROP COLUMN replaces; \
          ALTER TABLE cmp_transaction DROP COLUMN asker; \
          DELETE FROM migration WHERE version >= 5;",

@@ -178,6 +178,11 @@ impl Issuer {
         if !revocation::device_standing(tx, device.row.id)?.is_good() {
             return Err(NotIntended::Denied(IssueDenied::DeviceRevoked));
         }
+        let release = token.release().map_or(&[][..], |release| &release.0);
+        let profile = &token.profile().name;
+        if let Some(stop) = revocation::stop::covering(tx, release, device.row.id, profile)? {
+            return Err(NotIntended::Denied(IssueDenied::Stopped(stop)));
+        }
         if let Some(old) = token.replaces()
             && certificate::find(tx, old)?.is_none_or(|row| !row.standing.is_good())
         {

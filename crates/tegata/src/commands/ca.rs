@@ -1,6 +1,8 @@
 //! `tegata ca`: the certificates that were issued, and taking them back.
 
 mod revoke;
+mod root_list;
+mod scoped;
 
 use std::collections::HashMap;
 
@@ -55,6 +57,8 @@ pub fn run(command: &CaCommand) -> Outcome<()> {
         CaCommand::Show(args) => show_one(args),
         CaCommand::Revoke(args) => revoke::revoke(args),
         CaCommand::Unhold(args) => revoke::unhold(args),
+        CaCommand::RootList(args) => root_list::run(args),
+        CaCommand::Stops(args) => scoped::stops(args),
     }
 }
 
