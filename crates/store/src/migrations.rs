@@ -76,6 +76,7 @@ const STEPS: &[(&str, &str)] = &[
         "revocation: what changed by number, shards of certificates, where their status is found",
         REVOCATION,
     ),
+    ("when the Verifier last affirmed each device", ATTESTED),
 ];
 
 /// Times are seconds since 1970 UTC unless the name says `_ms`.
@@ -188,5 +189,11 @@ CREATE UNIQUE INDEX revocation_by_shard ON revocation(shard, change);
 CREATE TABLE revoked_device(
   device_id INTEGER PRIMARY KEY REFERENCES device(id), at INTEGER NOT NULL,
   reason INTEGER NOT NULL
+) STRICT;
+";
+
+const ATTESTED: &str = "
+CREATE TABLE attested(
+  device_id INTEGER PRIMARY KEY REFERENCES device(id), at INTEGER NOT NULL
 ) STRICT;
 ";
