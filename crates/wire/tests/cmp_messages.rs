@@ -19,7 +19,7 @@ use tegata_wire::{
         BodyKind, CERT_REQ_ID, CertId, CmpError, HashAlg, KeyUpdate, MAX_EXTRA_CERTS,
         MAX_MESSAGE_BYTES, MessageToProtect, P10CR_CERT_REQ_ID, PbmParameter, Pbmac1Parameter,
         PkiBody, PkiFailureInfo, PkiHeader, PkiStatus, ProtectionAlg, RawBody,
-        UnverifiedPkiMessage, null_dn, oid,
+        UnverifiedPkiMessage, null_dn,
     },
     x509::{AllegedCsr, CertView, DistinguishedName, RawDer, SanEntry, SignatureAlg},
 };
@@ -324,6 +324,7 @@ fn a_key_update_is_read_as_it_was_written() {
             subject: DistinguishedName::from_der(old.subject_der).unwrap(),
             san: san.clone(),
             spki_der: old.spki_der,
+            reg_token: "00.ff",
             old: &old,
         };
         let asked = update.to_request().unwrap();
@@ -342,15 +343,16 @@ fn a_key_update_is_read_as_it_was_written() {
         let request = message.request().unwrap();
         assert_eq!(request.to_der().unwrap(), asked);
         assert_eq!(request.cert_req_id, CERT_REQ_ID);
-        let template = request.cert_template;
-        let key = template.public_key.unwrap().to_der().unwrap();
+        let template = &request.cert_template;
+        let key = template.public_key.as_ref().unwrap().to_der().unwrap();
         assert_eq!(key, old.spki_der);
-        assert_eq!(template.subject.unwrap().to_der().unwrap(), old.subject_der);
+        let subject = template.subject.as_ref().unwrap();
+        assert_eq!(subject.to_der().unwrap(), old.subject_der);
         assert_eq!(template.extensions.is_some(), !san.is_empty());
-        let controls = request.controls.unwrap().into_vec();
-        assert_eq!(controls[0].oid, oid::REG_CTRL_OLD_CERT_ID);
-        let id: CertId = controls[0].value.decode_as().unwrap();
-        assert_eq!(id.serial_number.as_bytes(), old.serial);
+        assert_eq!(request.reg_token().unwrap().unwrap(), "00.ff");
+        let id: CertId = request.old_cert_id().unwrap().unwrap();
+        assert_eq!(id.serial(), old.serial);
+        assert_eq!(id.issuer_der().unwrap(), old.issuer_der);
     }
 }
 

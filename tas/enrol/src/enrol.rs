@@ -12,7 +12,7 @@ use tegata_ta_sdk::consts::*;
 use tegata_ta_sdk::object::Object;
 use tegata_ta_sdk::{Error, Result, crypto, system};
 use tegata_wire::cmp::{CERT_REQ_ID, HashAlg, KeyUpdate, NONCE_BYTES, P10CR_CERT_REQ_ID, RawBody};
-use tegata_wire::enrolment::{CertificateOrder, ConfirmMode};
+use tegata_wire::enrolment::{CertificateOrder, ConfirmMode, RenewalToken, SenderKid, token_input};
 use tegata_wire::x509::{CertView, CsrBuilder, SignatureAlg, assemble_csr};
 
 use crate::device::Orders;
@@ -196,10 +196,12 @@ fn ask_as_holder(
     key: &Object,
 ) -> Result<()> {
     let alg = alg_of(record)?;
+    let spki_der = keys::spki_der(alg, key)?;
     let update = KeyUpdate {
         subject: order.subject(&orders.identity).map_err(bug)?,
         san: order.san(&orders.identity).map_err(bug)?,
-        spki_der: &keys::spki_der(alg, key)?,
+        reg_token: &renewal_token(orders, &spki_der, &holder.leaf)?,
+        spki_der: &spki_der,
         old: &CertView::from_der(&holder.leaf).map_err(bug)?,
     };
     let request = update.to_request().map_err(bug)?;
@@ -208,6 +210,20 @@ fn ask_as_holder(
     record.sender_kid.clone_from(&holder.key_id);
     let body = RawBody::kur(&request, alg, &bits).map_err(bug)?;
     ask(record, &Sender::Holder(holder), orders, order, &body)
+}
+
+/// The release's word that the new key is in the TEE: the key that serves signs what its
+/// application asks for, so its signature alone does not say that.
+fn renewal_token(orders: &Orders, spki_der: &[u8], leaf: &[u8]) -> Result<String> {
+    let sha256 = |bytes: &[u8]| -> Result<[u8; 32]> {
+        let digest = crypto::digest(TEE_ALG_SHA256, bytes)?;
+        digest.try_into().map_err(bug)
+    };
+    let input = token_input(&sha256(spki_der)?, &sha256(leaf)?);
+    let mac = orders.mac(&input)?;
+    let kid = SenderKid::parse(&orders.sender_kid()?).map_err(bug)?;
+    let mac = mac.try_into().map_err(bug)?;
+    Ok(RenewalToken { kid, mac }.to_text())
 }
 
 /// Puts a request of a new transaction into the record.

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use tegata_ta_sdk::consts::*;
 use tegata_ta_sdk::object::Object;
-use tegata_ta_sdk::{Error, Result, crypto};
+use tegata_ta_sdk::{Error, Result};
 use tegata_wire::cmp::{
     MessageToProtect, PkiHeader, ProtectionAlg, RawBody, directory_name_der, null_dn,
 };
@@ -108,9 +108,7 @@ impl Sender<'_> {
         let part = message.protected_part().map_err(bug)?;
         match self {
             Self::Release(orders) => {
-                let secret = &orders.personalization.csr_auth_key;
-                let key = Object::secret(TEE_TYPE_HMAC_SHA256, secret.as_slice())?;
-                let mac = crypto::mac(TEE_ALG_HMAC_SHA256, &key, &part)?;
+                let mac = orders.mac(&part)?;
                 message.into_der(Some(&mac), &[]).map_err(bug)
             }
             Self::Holder(holder) => {

@@ -6,12 +6,12 @@ use der::Encode;
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::{KeyAlg, PrivateKey, Provider, Rng, Secret, Signer, csr_auth};
 use tegata_wire::cmp::{
-    BodyKind, CertId, MessageToProtect, P10CR_CERT_REQ_ID, PkiBody, PkiFailureInfo, PkiHeader,
+    BodyKind, MessageToProtect, P10CR_CERT_REQ_ID, PkiBody, PkiFailureInfo, PkiHeader,
     ProofOfPossession, ProtectionAlg, RawBody, UnverifiedPkiMessage, directory_name,
 };
 use tegata_wire::enrolment::{
     CertificateOrder, ConfirmMode, Identity, IdentityAttribute, KeyKind, Procedure,
-    ProtocolProfile, SanTemplate, Template,
+    ProtocolProfile, RenewalToken, SanTemplate, Template, token_input,
 };
 use tegata_wire::ids::{ReleaseDigest, Ueid};
 use tegata_wire::x509::{
@@ -371,8 +371,8 @@ impl Ca {
                     panic!("one request")
                 };
                 let request = asked.request().unwrap();
-                let template = request.cert_template;
-                let spki_der = template.public_key.unwrap().to_der().unwrap();
+                let public_key = request.cert_template.public_key.as_ref();
+                let spki_der = public_key.unwrap().to_der().unwrap();
                 let Some(ProofOfPossession::Signature(popo)) = &asked.popo else {
                     panic!("a signature proves possession")
                 };
@@ -381,16 +381,19 @@ impl Ca {
                 verify_bits(&spki_der, asked.cert_req.as_bytes(), signature);
                 // It names the very certificate that protects it.
                 let old = CertView::from_der(message.extra_certs()[0].as_bytes()).unwrap();
-                let [control] = &request.controls.unwrap().into_vec()[..] else {
-                    panic!("one control")
-                };
-                assert_eq!(control.oid.to_string(), "1.3.6.1.5.5.7.5.1.5");
-                let id: CertId = control.value.decode_as().unwrap();
-                let issuer = id.issuer.to_der().unwrap();
-                let expected = DistinguishedName::from_der(old.issuer_der).unwrap();
-                let expected = directory_name(&expected).unwrap();
-                assert_eq!(issuer, expected.as_der());
-                assert_eq!(id.serial_number.as_bytes(), old.serial);
+                let id = request.old_cert_id().unwrap().unwrap();
+                assert_eq!(id.issuer_der().unwrap(), old.issuer_der);
+                assert_eq!(id.serial(), old.serial);
+                // The TA vouches for the new key, by the secret that it has with the CA.
+                let token = request.reg_token().unwrap().unwrap();
+                let token = RenewalToken::parse(&token).unwrap();
+                let sha256 = |bytes: &[u8]| RustCrypto.sha256(bytes);
+                let input = token_input(&sha256(&spki_der), &sha256(old.der));
+                if token.kid.release_prefix == RELEASE.prefix() {
+                    let key = self.csr_auth_key(&token.kid.ueid);
+                    assert_eq!(RustCrypto.hmac_sha256(&key, &input), token.mac);
+                }
+                let template = request.cert_template;
                 let extensions = template.extensions.unwrap().into_vec();
                 let [san] = &extensions[..] else {
                     panic!("one extension")

@@ -3,11 +3,11 @@
 //! Written element by element, as everything is that a device sends; a CA reads it as
 //! [`super::CertReqMsg`].
 //!
-//! Spec: RFC 9483 section 4.1.3, RFC 4211 sections 3, 4.1 and 6.5.
+//! Spec: RFC 9483 section 4.1.3, RFC 4211 sections 3, 4.1, 6.1 and 6.5.
 
 use alloc::vec::Vec;
 
-use der::{Encode, Tag};
+use der::{Encode, Tag, asn1::ObjectIdentifier};
 
 use super::{BodyKind, CmpError, RawBody, directory_name_der, oid};
 use crate::x509::{
@@ -29,6 +29,8 @@ pub struct KeyUpdate<'a> {
     pub san: Vec<SanEntry>,
     /// DER of the new key's SubjectPublicKeyInfo.
     pub spki_der: &'a [u8],
+    /// Who vouches for the new key: the control regToken.
+    pub reg_token: &'a str,
     /// The certificate that is to be followed.
     pub old: &'a CertView<'a>,
 }
@@ -51,20 +53,39 @@ impl KeyUpdate<'_> {
         let mut request = Vec::new();
         CERT_REQ_ID.encode_to_vec(&mut request)?;
         put_sequence(&mut request, &template)?;
-        put_sequence(&mut request, &self.old_cert_id()?)?;
-        Ok(wrap(Tag::Sequence, &request)?)
-    }
-
-    /// The control that names the certificate to be followed.
-    fn old_cert_id(&self) -> Result<Vec<u8>, CmpError> {
         let issuer = directory_name_der(self.old.issuer_der)?;
         let mut id = issuer.as_der().to_vec();
         put(&mut id, Tag::Integer, self.old.serial)?;
-        let mut control = Vec::new();
-        put_oid(&mut control, &oid::REG_CTRL_OLD_CERT_ID)?;
-        put_sequence(&mut control, &id)?;
-        Ok(wrap(Tag::Sequence, &control)?)
+        let mut controls = Vec::new();
+        let token = self.reg_token.as_bytes();
+        put_control(
+            &mut controls,
+            &oid::REG_CTRL_OLD_CERT_ID,
+            Tag::Sequence,
+            &id,
+        )?;
+        put_control(
+            &mut controls,
+            &oid::REG_CTRL_REG_TOKEN,
+            Tag::Utf8String,
+            token,
+        )?;
+        put_sequence(&mut request, &controls)?;
+        Ok(wrap(Tag::Sequence, &request)?)
     }
+}
+
+/// Appends a control.
+fn put_control(
+    out: &mut Vec<u8>,
+    oid: &ObjectIdentifier,
+    tag: Tag,
+    contents: &[u8],
+) -> Result<(), Flaw> {
+    let mut control = Vec::new();
+    put_oid(&mut control, oid)?;
+    put(&mut control, tag, contents)?;
+    put_sequence(out, &control)
 }
 
 /// DER of CertReqMessages with one request, and the new key's signature over it as proof.
