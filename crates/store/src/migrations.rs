@@ -91,6 +91,7 @@ const STEPS: &[(&str, &str)] = &[
          CREATE INDEX certificate_scope ON certificate(\
            serial, not_after, device_id, shard, intended_at, release, profile);",
     ),
+    ("when the Verifier last affirmed each device", ATTESTED),
 ];
 
 /// Times are seconds since 1970 UTC unless the name says `_ms`.
@@ -210,4 +211,10 @@ CREATE TABLE revoked_device(
 const RENEWAL: &str = "
 ALTER TABLE certificate ADD COLUMN replaces BLOB;
 ALTER TABLE cmp_transaction ADD COLUMN asker TEXT NOT NULL DEFAULT 'ta';
+";
+
+const ATTESTED: &str = "
+CREATE TABLE attested(
+  device_id INTEGER PRIMARY KEY REFERENCES device(id), at INTEGER NOT NULL
+) STRICT;
 ";

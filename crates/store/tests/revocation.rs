@@ -418,7 +418,7 @@ fn certificates_of_an_older_store_are_dealt_to_shards() {
     sql.execute_batch(
         "DROP INDEX certificate_scope; DROP TABLE revocation; DROP TABLE revoked_device; DROP TABLE status_counter; \
          DROP TABLE status_base; ALTER TABLE certificate DROP COLUMN shard; \
-         ALTER TABLE certificate DROP COLUMN status_base; DROP TABLE issuance_stop; \
+         ALTER TABLE certificate DROP COLUMN status_base; DROP TABLE issuance_stop; DROP TABLE attested; \
          ALTER TABLE certificate DROP COLUMN replaces; \
          ALTER TABLE cmp_transaction DROP COLUMN asker; \
          DELETE FROM migration WHERE version >= 5;",

@@ -2,7 +2,7 @@
 
 use tegata_authority::ca::cmp::{Authenticated, CmpDenial, RequestBody};
 use tegata_authority::ca::issue::{self, Against, Draft, IssuanceToken, IssueDenied};
-use tegata_authority::ca::means::HeldCertificate;
+use tegata_authority::ca::means::{HeldCertificate, Means};
 use tegata_authority::ca::status::StatusUrls;
 use tegata_authority::profile::Profile;
 use tegata_authority::{UnixMs, UnixSecs};
@@ -14,7 +14,7 @@ use super::cmp::{Asking, CmpOutcome, environment};
 use super::requester::held_certificate;
 use crate::certificate::{self, Certificate, CmpTransaction, Intent};
 use crate::role::{Registered, secs};
-use crate::{StoreError, Tx, revocation};
+use crate::{StoreError, Tx, attested, revocation};
 
 impl Issuer {
     /// The certificate of an authenticated request: the one it has, or a new one. Also says whether
@@ -188,6 +188,12 @@ impl Issuer {
         {
             let revoked = IssueDenied::OldCertificate("it is revoked or on hold");
             return Err(NotIntended::Denied(revoked));
+        }
+        // By the `CsrAuthKey` alone a device comes for the first time, or for what it has beside one
+        // that serves; once the last has ended, its TEE must have been looked at.
+        if let Means::Ta(_) = token.means() {
+            attested::returning(tx, device.row.id, token.profile(), now.secs())?
+                .map_err(|denied| NotIntended::Denied(IssueDenied::Return(denied)))?;
         }
         let shard = revocation::next_shard(tx, self.status.shard_size)?;
         if let Some(base) = &self.status.base_url {

@@ -11,7 +11,7 @@ use tegata_store::role::{Role as RoleStore, RoleError};
 use tegata_store::tam::{PeerFailure, Peers, TamServer, TeepAnswer, TeepFault, TeepOutcome};
 use tegata_wire::ids::ReleaseDigest;
 use tegata_wire::teep::MEDIA_TYPE as TEEP;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{Reply, Work, fetched, health, posted, role_problem};
 use crate::cli::Role;
@@ -105,6 +105,24 @@ impl Peers for HttpPeers {
             ("application/cose", "application/cbor"),
             request,
         )
+    }
+
+    fn attested(&self, word: &[u8]) -> Result<(), PeerFailure> {
+        let url = format!("{}/ca/v1/appraisal", self.ca);
+        let told = match self.client.post(&url, "application/cose", "*/*", word) {
+            Ok(answer) if answer.status == 204 => return Ok(()),
+            Ok(answer) => answer.complaint(),
+            Err(error) => error.to_string(),
+        };
+        warn!(
+            role = "tam",
+            cause = told,
+            "the CA did not take note of an attestation"
+        );
+        Err(PeerFailure {
+            who: "CA",
+            why: told,
+        })
     }
 }
 
