@@ -20,7 +20,7 @@ use tegata_crypto::{KeyAlg, PrivateKey, Provider as _};
 use tegata_store::issuer::Issuer;
 use tegata_store::revocation::{self, RevokeError, Target, say, would_do};
 use tegata_store::status::{NoList, Scope, StatusServer, StatusSettings};
-use tegata_store::{NoFaults, Store, certificate};
+use tegata_store::{NoFaults, Store, certificate, root_list};
 use tegata_wire::x509::{CertView, oid};
 
 const COMPROMISED: Word = Word::Revoke(FinalReason::KeyCompromise);
@@ -387,6 +387,57 @@ fn what_the_responder_cannot_answer_it_says_so() {
 }
 
 #[test]
+fn a_responder_that_cannot_look_says_when_to_ask_again() {
+    let (mut world, devices) = ready(1);
+    let serial = enrol(&mut world, &devices[0], 1);
+    let asked = request(&cert_id(&world, &serial, true));
+    let path = world.dir.path().join("ca.db");
+    let sql = rusqlite::Connection::open(&path).unwrap();
+    let said = |server: &StatusServer| {
+        let answer = server.ocsp(&asked, &mut Seeded(5), at(1));
+        assert!(!answer.cacheable);
+        (hex::encode(&answer.published.der), answer.reason)
+    };
+    // Another process writes, and the responder has no certificate yet.
+    let server = status(&world);
+    sql.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let locked = said(&server);
+    assert_eq!(locked, ("30030a0103".to_owned(), "store-locked"));
+    sql.execute_batch("COMMIT").unwrap();
+    assert_eq!(server.ocsp(&asked, &mut Seeded(5), at(1)).reason, "ok");
+    // Who has one only reads, and that does not wait for who writes.
+    sql.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert_eq!(server.ocsp(&asked, &mut Seeded(5), at(1)).reason, "ok");
+    sql.execute_batch("COMMIT").unwrap();
+    // The responder's key is another one than was sealed.
+    sql.execute_batch("UPDATE sealed_key SET public = X'00' WHERE name = 'ca ocsp key'")
+        .unwrap();
+    let broken = said(&status(&world));
+    assert_eq!(broken, ("30030a0102".to_owned(), "wrong-sealing-key"));
+}
+
+#[test]
+fn the_root_says_that_no_issuer_is_revoked() {
+    let (world, _) = ready(1);
+    assert_eq!(root_list::last(&world.ca.role().store).unwrap(), None);
+    let made = root_list::renew(world.ca.role(), 86_400, at(1)).unwrap();
+    assert_eq!((made.made, made.next_update), (at(1), at(86_401)));
+    let server = status(&world);
+    assert_eq!(server.root_list().unwrap().as_ref(), Some(&made));
+    let root = CertView::from_der(world.ca.root_certificate()).unwrap();
+    assert!(
+        made.der
+            .windows(root.subject_der.len())
+            .any(|part| part == root.subject_der)
+    );
+    assert_ne!(made.root_id, server.issuer_id());
+    // No longer than the root itself.
+    let long = root_list::renew(world.ca.role(), u64::MAX, at(2)).unwrap();
+    assert_eq!(long.next_update, UnixSecs(root.not_after_secs));
+    assert_eq!(server.root_list().unwrap(), Some(long));
+}
+
+#[test]
 fn an_intent_keeps_the_places_that_it_was_fixed_with() {
     let (mut world, devices) = ready(1);
     let serial = enrol(&mut world, &devices[0], 1);
@@ -416,7 +467,8 @@ fn certificates_of_an_older_store_are_dealt_to_shards() {
     world.ca.role().store.backup(&path).unwrap();
     let sql = rusqlite::Connection::open(&path).unwrap();
     sql.execute_batch(
-        "DROP INDEX certificate_scope; DROP TABLE revocation; DROP TABLE revoked_device; DROP TABLE status_counter; \
+        "DROP INDEX certificate_scope; DROP INDEX certificate_by_end; DROP INDEX delivery_by_time; \
+         DROP TABLE archive; DROP TABLE archive_kind; DROP TABLE revocation; DROP TABLE revoked_device; DROP TABLE status_counter; \
          DROP TABLE status_base; ALTER TABLE certificate DROP COLUMN shard; \
          ALTER TABLE certificate DROP COLUMN status_base; DROP TABLE issuance_stop; \
          DELETE FROM migration WHERE version >= 5;",
