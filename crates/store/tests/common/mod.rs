@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod fleet;
+pub mod ocsp;
 
 use std::path::Path;
 use std::sync::Arc;
