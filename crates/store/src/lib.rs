@@ -13,6 +13,7 @@
 //! certificate cannot be forged by changing rows.
 #![warn(missing_docs)]
 
+pub mod archive;
 pub mod attested;
 pub mod certificate;
 pub mod device;

@@ -123,16 +123,19 @@ pub fn say_to_all(
     check(store, predicate)?;
     let mut progress = Progress::default();
     let mut walk = Walk::of(predicate);
-    while let Some(rows) = walk.next(store, predicate, now)? {
+    while let Some(mut rows) = walk.next(store, predicate, now)? {
+        progress.matched = progress.matched.saturating_add(count(rows.len()));
+        // What needs no change needs no transaction: a command that is repeated is soon there.
+        rows.retain(|row| matches!(decide(row.known.standing, word, now), Ok(Some(_))));
         for part in rows.chunks(WRITTEN_MAX) {
             let changed =
                 store.run_tx("revoke by predicate", |tx| say_part(tx, part, word, now))?;
-            progress.matched = progress.matched.saturating_add(count(part.len()));
             progress.changed = progress.changed.saturating_add(changed);
             told(progress);
             // The engine gives the writer to whoever asks at the right moment: leave some.
             std::thread::sleep(GAP);
         }
+        told(progress);
     }
     Ok(progress)
 }

@@ -3,6 +3,7 @@
 
 pub mod fleet;
 pub mod kur;
+pub mod ocsp;
 
 use std::path::Path;
 use std::sync::Arc;

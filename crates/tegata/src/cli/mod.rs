@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Style, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use revoke::{CaRevoke, CaRootList, CaStops, CaUnhold, RevokeHow, RevokeReason, RevokeWhat};
+pub use revoke::{
+    CaPrune, CaRevoke, CaRootList, CaStops, CaUnhold, RevokeHow, RevokeReason, RevokeWhat,
+};
 
 /// Colours of `--help`; clap drops them where no terminal shows them.
 const STYLES: Styles = Styles::styled()
@@ -568,6 +570,15 @@ Examples:
 
 A stop is made by `tegata ca revoke … --stop-issuing` and stays until it is lifted, also when a hold is.")]
     Stops(CaStops),
+    /// Move certificates that ended long ago into the archive
+    #[command(after_long_help = "\
+Examples:
+    tegata ca prune --dry-run
+    tegata ca prune
+
+The server does it by itself each hour; [ca.retention] keep_days says how long is long ago. `ca show`
+and `device show` find what is archived, OCSP still answers for it, and lists leave it out.")]
+    Prune(CaPrune),
     /// Sign a revocation list of the root, for relying parties that want one of every CA
     #[command(after_long_help = "\
 Examples:
@@ -638,6 +649,7 @@ impl Command {
             Self::Ca(CaCommand::Revoke(args)) => args.common.json,
             Self::Ca(CaCommand::Unhold(args)) => args.common.json,
             Self::Ca(CaCommand::Stops(args)) => args.common.json,
+            Self::Ca(CaCommand::Prune(args)) => args.common.json,
             Self::Ca(CaCommand::RootList(args)) => args.common.json,
             // The demo reports its own failure as an event of the story.
             #[cfg(feature = "demo")]

@@ -1,4 +1,4 @@
-//! The command line of `tegata ca revoke`, `unhold`, `stops` and `root-list`.
+//! The command line of `tegata ca revoke`, `unhold`, `stops`, `prune` and `root-list`.
 
 use std::path::PathBuf;
 
@@ -137,4 +137,13 @@ pub struct CaRootList {
     /// How long it is good for
     #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u64).range(1..=3_650))]
     pub days: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct CaPrune {
+    #[command(flatten)]
+    pub common: Common,
+    /// Move nothing; show how many it would be
+    #[arg(long)]
+    pub dry_run: bool,
 }

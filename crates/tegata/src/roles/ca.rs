@@ -10,6 +10,7 @@ use tegata_authority::ca::cmp::MacPolicy;
 use tegata_authority::profile::Profiles;
 use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::OsRng;
+use tegata_store::archive;
 use tegata_store::issuer::{CmpOutcome, Issuer};
 use tegata_store::role::RoleError;
 use tegata_store::status::StatusServer;
@@ -25,6 +26,7 @@ use crate::fault::{Fault, Outcome};
 use crate::http::body::Accepts;
 use crate::http::problem::Problem;
 use crate::stores::{now_ms, now_secs};
+use crate::sweep;
 
 /// Media type of CMP over HTTP. Spec: RFC 9811 section 3.
 const PKIXCMP: &str = "application/pkixcmp";
@@ -85,6 +87,10 @@ pub fn open(config: &Config) -> Outcome<Ports> {
         len_bytes_max: attested::LEN_BYTES_MAX,
         timeout: config.limits.body_timeout,
     };
+    let keep_secs = config.ca.as_ref().map_or(u64::MAX, |ca| ca.keep_secs);
+    sweep::start("ca", Arc::clone(&issuer.role().store), move |store, now| {
+        archive::sweep_some(store, keep_secs, now).map(archive::Swept::rows)
+    });
     let (for_cmp, for_delivery) = (Arc::clone(&issuer), Arc::clone(&issuer));
     let for_appraisal = Arc::clone(&issuer);
     let for_devices = Arc::clone(&issuer);

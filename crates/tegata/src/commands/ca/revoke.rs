@@ -126,6 +126,7 @@ fn revoke_fault(error: &RevokeError) -> Fault {
     match error {
         RevokeError::Store(error) => store_fault(error),
         RevokeError::NoCertificate => failed("not-one", "`tegata ca list` shows all."),
+        RevokeError::Archived => failed("archived", "`tegata ca show` shows it."),
         RevokeError::NoDevice(_) => failed("no-device", "`tegata device list` shows all."),
         RevokeError::Denied(denied) => failed(
             denied.code(),

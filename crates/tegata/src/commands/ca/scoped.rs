@@ -290,7 +290,8 @@ fn moment(text: &str) -> Outcome<UnixSecs> {
         })
 }
 
-fn progress(len: Option<u64>, json: bool) -> ProgressBar {
+/// A bar, or a spinner where the length is not known; nothing where nobody looks.
+pub fn progress(len: Option<u64>, json: bool) -> ProgressBar {
     if json || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
