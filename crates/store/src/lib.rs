@@ -16,6 +16,7 @@
 pub mod certificate;
 pub mod device;
 pub mod error;
+pub mod est;
 pub mod issuer;
 pub mod keys;
 mod migrations;

@@ -269,7 +269,7 @@ fn check_requested_extensions(
 }
 
 /// The extensions that depend on profile and device alone, in the order of the certificate.
-fn profile_extensions(
+pub(super) fn profile_extensions(
     names: &ExpectedNames,
     profile: &Profile,
     status: Option<&StatusUrls>,

@@ -9,6 +9,7 @@
 pub mod authority_cert;
 pub mod cmp;
 pub mod delivery;
+pub mod est;
 pub mod issue;
 pub mod release;
 pub mod revocation;

@@ -6,6 +6,7 @@
 //! Trusted: whoever changes this file chooses keys, stores and policy of the roles.
 
 pub mod diagnostic;
+mod est;
 mod status;
 mod verify;
 
@@ -21,6 +22,8 @@ use toml::Spanned;
 
 use crate::fault::{Fault, Outcome};
 
+use est::RawEst;
+pub use est::{Est, ServerIdentity};
 use status::RawStatus;
 pub use status::Status;
 use verify::RawVerify;
@@ -103,6 +106,8 @@ pub struct Ca {
     pub profiles: PathBuf,
     /// Address at which services may ask for devices and their certificates; none when absent.
     pub devices: Option<SocketAddr>,
+    /// The EST port; none when absent.
+    pub est: Option<Est>,
     /// How the status of certificates is published.
     pub status: Status,
 }
@@ -203,6 +208,7 @@ struct RawCa {
     listen: Spanned<String>,
     profiles: Option<PathBuf>,
     devices: Option<RawDevices>,
+    est: Option<RawEst>,
     status_url: Option<Spanned<String>>,
     #[serde(default)]
     status: RawStatus,
@@ -312,6 +318,7 @@ pub fn parse(path: &Path, text: &str) -> Outcome<Config> {
                 .devices
                 .map(|devices| check.address(&devices.listen))
                 .transpose()?,
+            est: ca.est.map(|est| est.checked(&check, &base)).transpose()?,
             status: ca.status.checked(&check, ca.status_url.as_ref())?,
         }),
     };
