@@ -76,6 +76,10 @@ const STEPS: &[(&str, &str)] = &[
         "revocation: what changed by number, shards of certificates, where their status is found",
         REVOCATION,
     ),
+    (
+        "renewal: what a certificate replaces, and who may confirm it",
+        RENEWAL,
+    ),
 ];
 
 /// Times are seconds since 1970 UTC unless the name says `_ms`.
@@ -189,4 +193,10 @@ CREATE TABLE revoked_device(
   device_id INTEGER PRIMARY KEY REFERENCES device(id), at INTEGER NOT NULL,
   reason INTEGER NOT NULL
 ) STRICT;
+";
+
+/// Until then only TAs asked.
+const RENEWAL: &str = "
+ALTER TABLE certificate ADD COLUMN replaces BLOB;
+ALTER TABLE cmp_transaction ADD COLUMN asker TEXT NOT NULL DEFAULT 'ta';
 ";

@@ -1,6 +1,8 @@
 //! A CA, a TAM and a Verifier over real stores, and a device made of keys alone.
 #![allow(dead_code)]
 
+pub mod kur;
+
 use std::path::Path;
 use std::sync::Arc;
 
