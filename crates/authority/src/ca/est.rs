@@ -2,18 +2,31 @@
 //!
 //! Spec: RFC 7030 sections 3.3.1 and 4, RFC 9525, RFC 9908.
 
+use const_oid::ObjectIdentifier;
 use tegata_crypto::{KeyAlg, PublicKey, Rng, Signer};
 use tegata_wire::est::CsrAttrs;
 use tegata_wire::x509::{
-    AttributeSpec, CertBuilder, CertView, ExtensionSet, KeyUsages, NameBuilder, SanEntry, Validity,
-    assemble_certificate, encode_san, oid,
+    AllegedCsr, AttestationBundle, AttributeSpec, CertBuilder, CertView, ExtensionSet, KeyUsages,
+    NameBuilder, SanEntry, Validity, X509Error, assemble_certificate, encode_san, oid, usage,
 };
 
 use super::authority_cert::{Issuer, backdated, random_serial};
+use super::cmp::RequestBody;
 use super::issue::{ExpectedNames, IssueDenied, profile_extensions};
+use super::means::{Authenticated, HeldCertificate, Holder, Means};
+use super::revocation::{FinalReason, Standing};
 use super::{CaCertError, signature_alg};
 use crate::UnixSecs;
-use crate::profile::{Profile, Profiles};
+use crate::profile::{Authentication, Profile, Profiles};
+
+/// What a client asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// `/simpleenroll`: a certificate.
+    Enroll,
+    /// `/simplereenroll`: one in place of the certificate that the client has shown.
+    Reenroll,
+}
 
 /// Why an EST client does not get what it asks for.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +40,29 @@ pub enum EstDenial {
         /// Names of the profiles.
         known: String,
     },
+    /// The body is no certification request.
+    #[error("malformed request: {0}")]
+    Malformed(X509Error),
+    /// Nobody has shown who asks; the profile takes secrets, or it does not.
+    #[error("not authenticated: {cause}")]
+    NotAuthenticated {
+        /// For the log.
+        cause: &'static str,
+        /// Whether a secret would do.
+        secret: bool,
+    },
+    /// The certificate shown in the handshake does not count.
+    #[error("the client's certificate {0}")]
+    Certificate(&'static str),
+    /// A renewal of a certificate of another profile.
+    #[error("the client's certificate is of the profile {0}")]
+    OtherProfile(String),
+    /// A renewal that keeps the key, where the profile wants a new one.
+    #[error("the request has the key of the certificate that is to be renewed")]
+    SameKey,
+    /// The request brings attestations of kinds that nobody here can appraise.
+    #[error("attestations of the types {}", list(.0))]
+    Attestation(Vec<ObjectIdentifier>),
     /// The request is understood, and refused.
     #[error("{0}")]
     Issue(#[from] IssueDenied),
@@ -44,6 +80,12 @@ impl EstDenial {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Profile { .. } => "profile",
+            Self::Malformed(_) => "malformed",
+            Self::NotAuthenticated { .. } => "not-authenticated",
+            Self::Certificate(_) => "client-certificate",
+            Self::OtherProfile(_) => "other-profile",
+            Self::SameKey => "same-key",
+            Self::Attestation(_) => "attestation",
             Self::Issue(denied) => denied.code(),
             Self::Unavailable(code) | Self::Failed(code) => code,
         }
@@ -55,6 +97,24 @@ impl EstDenial {
         match self {
             Self::Profile { known, .. } => format!(
                 "There is no such profile; put one of these after /.well-known/est/: {known}."
+            ),
+            Self::Malformed(_) => "This is no PKCS#10 request in DER.".into(),
+            Self::NotAuthenticated { secret: true, .. } => {
+                "Show a certificate of this CA in the TLS handshake, or send an enrolment secret: its \
+                 id as the user name, its text as the password."
+                    .into()
+            }
+            Self::NotAuthenticated { secret: false, .. } => {
+                "Show a certificate of this CA in the TLS handshake.".into()
+            }
+            Self::Certificate(what) => format!("The certificate of the TLS handshake {what}."),
+            Self::OtherProfile(name) => format!(
+                "A certificate is renewed in its own profile; this one is of {name}."
+            ),
+            Self::SameKey => "A new certificate needs a new key in this profile.".into(),
+            Self::Attestation(kinds) => format!(
+                "This CA cannot appraise attestations of these types: {}.",
+                list(kinds)
             ),
             Self::Issue(denied) => format!("Refused: {}.", denied.peer_text()),
             Self::Unavailable(_) => "The CA has no room for this now; ask again later.".into(),
@@ -85,6 +145,121 @@ pub fn profile_of<'a>(
             .collect::<Vec<_>>()
             .join(", "),
     })
+}
+
+/// Reads a request, as far as its form goes.
+///
+/// # Errors
+/// `Malformed`; `Attestation` if it brings any: what nobody appraises must not look as if it counted.
+pub fn read_request(der: &[u8]) -> Result<AllegedCsr, EstDenial> {
+    let csr = AllegedCsr::from_der(der).map_err(EstDenial::Malformed)?;
+    match AttestationBundle::of_request(&csr).map_err(EstDenial::Malformed)? {
+        None => Ok(csr),
+        Some(bundle) => {
+            let mut kinds: Vec<_> = bundle.statements.iter().map(|s| s.kind).collect();
+            kinds.dedup();
+            Err(EstDenial::Attestation(kinds))
+        }
+    }
+}
+
+/// The device that has shown this certificate in the TLS handshake, and so proved to have its key.
+///
+/// `shown` is what the handshake verified, `held` what the store has of that serial number. What
+/// another took the place of may repeat what it asked before, as over CMP.
+///
+/// # Errors
+/// `Certificate`: it is not the very one that this CA issued, or it counts no more.
+pub fn by_certificate(
+    shown: &[u8],
+    held: Option<&HeldCertificate>,
+    csr: &AllegedCsr,
+    now: UnixSecs,
+) -> Result<Authenticated, EstDenial> {
+    let denied = EstDenial::Certificate;
+    let held = held
+        .filter(|held| held.der == shown)
+        .ok_or(denied("is not one of this CA"))?;
+    let failed = |_| EstDenial::Failed("a certificate of ours");
+    let view = held.view().map_err(failed)?;
+    let bits = view.key_usage().map_err(failed)?;
+    if bits.is_some_and(|bits| bits & usage::DIGITAL_SIGNATURE == 0) {
+        return Err(denied("is not for signatures"));
+    }
+    let superseded = match held.standing {
+        Standing::Good | Standing::Lifted { .. } => false,
+        Standing::Revoked {
+            reason: FinalReason::Superseded,
+            ..
+        } => true,
+        Standing::Held { .. } | Standing::Revoked { .. } => {
+            return Err(denied("is revoked or on hold"));
+        }
+    };
+    // A connection may outlive what was valid when it was made.
+    if !(view.not_before_secs..=view.not_after_secs).contains(&now.0) {
+        return Err(denied("is not valid now"));
+    }
+    let holder = Holder {
+        serial: view.serial.to_vec(),
+        profile: held.profile.clone(),
+        ta: None,
+        ended: superseded,
+    };
+    let body = RequestBody::P10cr(csr.as_der().to_vec());
+    Ok(Authenticated::proven(
+        held.ueid,
+        Means::Certificate(holder),
+        body,
+    ))
+}
+
+/// Checks what is of EST alone: a renewal is by a certificate of the profile, and a certificate makes
+/// another one for a new key, unless the profile lets keys stay.
+///
+/// That the names stay is seen to elsewhere: they are always those of the device and the profile.
+///
+/// # Errors
+/// The first check that fails.
+///
+/// Spec: RFC 7030 section 4.2.2.
+pub fn check_operation(
+    operation: Operation,
+    profile: &Profile,
+    held: Option<&HeldCertificate>,
+    csr: &AllegedCsr,
+) -> Result<(), EstDenial> {
+    let Some(held) = held else {
+        return match operation {
+            Operation::Enroll => Ok(()),
+            Operation::Reenroll => Err(EstDenial::NotAuthenticated {
+                cause: "a renewal without a certificate",
+                secret: false,
+            }),
+        };
+    };
+    if operation == Operation::Reenroll && held.profile != profile.name {
+        return Err(EstDenial::OtherProfile(held.profile.clone()));
+    }
+    let failed = |_| EstDenial::Failed("a certificate of ours");
+    if held.view().map_err(failed)?.spki_der == csr.spki_der && !profile.reuse_key {
+        return Err(EstDenial::SameKey);
+    }
+    Ok(())
+}
+
+/// What is said to who has shown nothing, or something wrong: always the same.
+#[must_use]
+pub fn not_authenticated(profile: &Profile, cause: &'static str) -> EstDenial {
+    EstDenial::NotAuthenticated {
+        cause,
+        secret: profile.allows(Authentication::Secret),
+    }
+}
+
+fn list(kinds: &[ObjectIdentifier]) -> String {
+    let kinds: Vec<String> = kinds.iter().map(ToString::to_string).collect();
+    kinds.join(", ")
 }
 
 /// What a request of the profile should have: the key that it prefers, and the extensions that it

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod kur;
+pub mod ready;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -17,6 +17,8 @@ pub struct Est {
     pub listen: SocketAddr,
     /// Where its TLS certificate comes from.
     pub identity: ServerIdentity,
+    /// Profile of paths that name none; the only one there is when absent.
+    pub profile: Option<String>,
 }
 
 /// Where the server's TLS certificate comes from.
@@ -41,6 +43,7 @@ pub(super) struct RawEst {
     names: Option<Spanned<Vec<Spanned<String>>>>,
     certificate: Option<Spanned<PathBuf>>,
     key: Option<Spanned<PathBuf>>,
+    profile: Option<Spanned<String>>,
 }
 
 impl RawEst {
@@ -69,6 +72,7 @@ impl RawEst {
         Ok(Est {
             listen: check.address(&self.listen)?,
             identity,
+            profile: self.profile.as_ref().map(|name| name.get_ref().clone()),
         })
     }
 }

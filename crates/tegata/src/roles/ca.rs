@@ -82,7 +82,9 @@ pub fn open(config: &Config) -> Outcome<Ports> {
         timeout: config.limits.body_timeout,
     };
     let est = config.ca.as_ref().and_then(|ca| ca.est.as_ref());
-    let est = est.map(|est| super::est::open(est, &issuer)).transpose()?;
+    let est = est
+        .map(|est| super::est::open(est, config, &issuer))
+        .transpose()?;
     let (for_cmp, for_delivery) = (Arc::clone(&issuer), Arc::clone(&issuer));
     let for_devices = Arc::clone(&issuer);
     let status = Arc::new(StatusServer::new(Arc::clone(&issuer)));
