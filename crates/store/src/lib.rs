@@ -18,6 +18,7 @@ pub mod attested;
 pub mod certificate;
 pub mod device;
 pub mod error;
+pub mod est;
 pub mod issuer;
 pub mod keys;
 mod migrations;

@@ -320,7 +320,7 @@ fn authentication_of(means: &Means) -> Authentication {
 }
 
 /// The extensions that depend on profile and device alone, in the order of the certificate.
-fn profile_extensions(
+pub(super) fn profile_extensions(
     names: &ExpectedNames,
     profile: &Profile,
     status: Option<&StatusUrls>,

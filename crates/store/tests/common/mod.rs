@@ -4,6 +4,7 @@
 pub mod fleet;
 pub mod kur;
 pub mod ocsp;
+pub mod ready;
 
 use std::path::Path;
 use std::sync::Arc;

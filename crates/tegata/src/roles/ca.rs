@@ -25,6 +25,7 @@ use crate::config::{self, Config, diagnostic};
 use crate::fault::{Fault, Outcome};
 use crate::http::body::Accepts;
 use crate::http::problem::Problem;
+use crate::http::tls::Tls;
 use crate::stores::{now_ms, now_secs};
 use crate::sweep;
 
@@ -61,6 +62,8 @@ pub struct Ports {
     pub ca: Router,
     /// What services reach that verify what devices sign, where `[ca.devices]` names a port.
     pub devices: Router,
+    /// What EST clients reach, where `[ca.est]` names a port.
+    pub est: Option<(Tls, Router)>,
 }
 
 /// Opens the role and gives its routes.
@@ -91,6 +94,10 @@ pub fn open(config: &Config) -> Outcome<Ports> {
     sweep::start("ca", Arc::clone(&issuer.role().store), move |store, now| {
         archive::sweep_some(store, keep_secs, now).map(archive::Swept::rows)
     });
+    let est = config.ca.as_ref().and_then(|ca| ca.est.as_ref());
+    let est = est
+        .map(|est| super::est::open(est, config, &issuer))
+        .transpose()?;
     let (for_cmp, for_delivery) = (Arc::clone(&issuer), Arc::clone(&issuer));
     let for_appraisal = Arc::clone(&issuer);
     let for_devices = Arc::clone(&issuer);
@@ -114,7 +121,7 @@ pub fn open(config: &Config) -> Outcome<Ports> {
         .merge(super::status::routes(status, max_age, &config.limits))
         .merge(health("ca", Arc::clone(&check)));
     let devices = super::devices::routes(for_devices, check);
-    Ok(Ports { ca, devices })
+    Ok(Ports { ca, devices, est })
 }
 
 /// A CMP message gets a CMP answer, whatever it is.
