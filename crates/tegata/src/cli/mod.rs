@@ -193,6 +193,9 @@ pub struct VerifyArgs {
     /// Fastest that a device moves, metres a second
     #[arg(long, value_name = "M/S", default_value_t = 350)]
     pub max_speed: u32,
+    /// Least accurate that a place may be: a radius in metres
+    #[arg(long, value_name = "M", default_value_t = 1_000)]
+    pub max_accuracy: u32,
     /// extKeyUsage that certificates must have; that of signed locations when absent
     #[arg(long, value_name = "OID")]
     pub purpose: Option<String>,
