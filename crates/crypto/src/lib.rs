@@ -24,6 +24,7 @@ pub mod aws_lc;
 pub mod chain;
 pub mod cmp;
 pub mod cose;
+pub mod crmf;
 pub mod csr;
 pub mod csr_auth;
 pub mod device_keys;

@@ -21,8 +21,8 @@ pub struct Intent {
     pub csr_digest: [u8; 32],
     /// Profile name.
     pub profile: String,
-    /// Digest of the release whose TA made the request.
-    pub release: [u8; 32],
+    /// Digest of the release whose TA made the request; `None` if no TA did.
+    pub release: Option<[u8; 32]>,
     /// Name of the issuing key.
     pub issuer: String,
     /// The bytes to sign.
@@ -33,6 +33,8 @@ pub struct Intent {
     pub shard: u64,
     /// Base URL of the status service that it names, if it names ours.
     pub status_base: Option<String>,
+    /// Serial number of the certificate that it is to follow, and to supersede once it is confirmed.
+    pub replaces: Option<Vec<u8>>,
 }
 
 /// One row.
@@ -56,21 +58,23 @@ pub struct Certificate {
 pub fn intend(tx: &Tx<'_>, intent: &Intent, now_secs: i64) -> Result<Certificate, StoreError> {
     tx.execute(
         "INSERT INTO certificate(serial, device_id, csr_digest, profile, release, issuer, tbs, \
-         not_after, intended_at, shard, status_base) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10, \
-         (SELECT id FROM status_base WHERE url = ?11)) \
+         not_after, intended_at, shard, status_base, replaces) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9, \
+         ?10, (SELECT id FROM status_base WHERE url = ?11), ?12) \
          ON CONFLICT(device_id, csr_digest) DO NOTHING",
         params![
             intent.serial,
             intent.device.0,
             intent.csr_digest,
             intent.profile,
-            intent.release,
+            // Empty, where there is none.
+            intent.release.as_ref().map_or(&[][..], |r| r.as_slice()),
             intent.issuer,
             intent.tbs,
             intent.not_after,
             now_secs,
             revocation::signed(intent.shard),
-            intent.status_base
+            intent.status_base,
+            intent.replaces
         ],
     )?;
     find_by_request(tx, intent.device, &intent.csr_digest)?.ok_or(StoreError::Unreadable {
@@ -104,8 +108,9 @@ pub fn record(
     })
 }
 
-/// Marks a certificate as confirmed or refused by its device; the first mark stays.
-pub fn mark(tx: &Tx<'_>, serial: &[u8], accepted: bool, now_secs: i64) -> Result<(), StoreError> {
+/// Marks a certificate as confirmed or refused by its device; the first mark stays. Returns whether
+/// this was the first.
+pub fn mark(tx: &Tx<'_>, serial: &[u8], accepted: bool, now_secs: i64) -> Result<bool, StoreError> {
     let sql = if accepted {
         "UPDATE certificate SET confirmed_at = ?2 WHERE serial = ?1 AND confirmed_at IS NULL \
          AND rejected_at IS NULL"
@@ -113,7 +118,18 @@ pub fn mark(tx: &Tx<'_>, serial: &[u8], accepted: bool, now_secs: i64) -> Result
         "UPDATE certificate SET rejected_at = ?2 WHERE serial = ?1 AND confirmed_at IS NULL \
          AND rejected_at IS NULL"
     };
-    tx.execute(sql, params![serial, now_secs]).map(drop)
+    Ok(tx.execute(sql, params![serial, now_secs])? == 1)
+}
+
+/// The other certificates that were to replace the same one, with whether they are confirmed; in
+/// the order they were asked for, at most 1,000.
+pub fn siblings(tx: &Tx<'_>, of: &Intent) -> Result<Vec<(Vec<u8>, bool)>, StoreError> {
+    tx.query_all(
+        "SELECT serial, confirmed_at IS NOT NULL FROM certificate \
+         WHERE device_id = ?1 AND replaces = ?2 AND serial <> ?3 ORDER BY serial LIMIT 1000",
+        params![of.device.0, of.replaces, of.serial],
+        |r| Ok((r.get(0)?, r.get(1)?)),
+    )
 }
 
 /// The row of a device's request; also if it is archived, so that an old request that somebody
@@ -199,6 +215,8 @@ pub struct CmpTransaction {
     pub server_nonce: Vec<u8>,
     /// The nonce the device sent.
     pub device_nonce: Vec<u8>,
+    /// Label of the means that the request was authenticated by.
+    pub asker: String,
 }
 
 /// Remembers a transaction, or renews the one of that device and id, and forgets old ones.
@@ -209,16 +227,19 @@ pub fn put_transaction(tx: &Tx<'_>, t: &CmpTransaction, now_secs: i64) -> Result
     )?;
     tx.execute(
         "INSERT INTO cmp_transaction(started_at, transaction_id, device_id, serial, server_nonce, \
-         device_nonce) VALUES (?1,?2,?3,?4,?5,?6) ON CONFLICT(device_id, transaction_id) DO UPDATE \
+         device_nonce, asker) VALUES (?1,?2,?3,?4,?5,?6,?7) \
+         ON CONFLICT(device_id, transaction_id) DO UPDATE \
          SET started_at = excluded.started_at, serial = excluded.serial, \
-         server_nonce = excluded.server_nonce, device_nonce = excluded.device_nonce",
+         server_nonce = excluded.server_nonce, device_nonce = excluded.device_nonce, \
+         asker = excluded.asker",
         params![
             now_secs,
             t.transaction_id,
             t.device.0,
             t.serial,
             t.server_nonce,
-            t.device_nonce
+            t.device_nonce,
+            t.asker
         ],
     )?;
     Ok(())
@@ -231,7 +252,7 @@ pub fn transaction(
     transaction_id: &[u8],
 ) -> Result<Option<CmpTransaction>, StoreError> {
     tx.query_opt(
-        "SELECT serial, server_nonce, device_nonce FROM cmp_transaction \
+        "SELECT serial, server_nonce, device_nonce, asker FROM cmp_transaction \
          WHERE device_id = ?1 AND transaction_id = ?2",
         params![device.0, transaction_id],
         |r| {
@@ -241,6 +262,7 @@ pub fn transaction(
                 serial: r.get(0)?,
                 server_nonce: r.get(1)?,
                 device_nonce: r.get(2)?,
+                asker: r.get(3)?,
             })
         },
     )
@@ -253,12 +275,13 @@ fn row(r: &Row<'_>) -> rusqlite::Result<Certificate> {
             device: DeviceId(r.get(1)?),
             csr_digest: r.get(2)?,
             profile: r.get(3)?,
-            release: r.get(4)?,
+            release: release(r.get(4)?),
             issuer: r.get(5)?,
             tbs: r.get(6)?,
             not_after: r.get(7)?,
             shard: r.get::<_, i64>(12)?.try_into().unwrap_or(0),
             status_base: r.get(13)?,
+            replaces: r.get(16)?,
         },
         intended_at: r.get(8)?,
         der: r.get(9)?,
@@ -268,9 +291,14 @@ fn row(r: &Row<'_>) -> rusqlite::Result<Certificate> {
     })
 }
 
+/// The release in a row: empty where no TA asked.
+pub(crate) fn release(bytes: Vec<u8>) -> Option<[u8; 32]> {
+    bytes.try_into().ok()
+}
+
 const SELECT: &str = "SELECT c.serial, c.device_id, c.csr_digest, c.profile, c.release, c.issuer, \
     c.tbs, c.not_after, c.intended_at, c.der, c.confirmed_at, c.rejected_at, c.shard, b.url, r.at, \
-    r.reason FROM certificate AS c LEFT JOIN revocation AS r ON r.serial = c.serial \
+    r.reason, c.replaces FROM certificate AS c LEFT JOIN revocation AS r ON r.serial = c.serial \
     LEFT JOIN status_base AS b ON b.id = c.status_base";
 
 /// How long an unconfirmed transaction is remembered: a device that lost power for a day may still

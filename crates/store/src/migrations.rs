@@ -77,6 +77,10 @@ const STEPS: &[(&str, &str)] = &[
         REVOCATION,
     ),
     (
+        "renewal: what a certificate replaces, and who may confirm it",
+        RENEWAL,
+    ),
+    (
         "stops: whom the CA gives no certificate until the operator says otherwise",
         "CREATE TABLE issuance_stop(\
            id INTEGER PRIMARY KEY AUTOINCREMENT, release BLOB, ta TEXT, below INTEGER, \
@@ -206,6 +210,12 @@ CREATE TABLE revoked_device(
 ) STRICT;
 ";
 
+/// Until then only TAs asked.
+const RENEWAL: &str = "
+ALTER TABLE certificate ADD COLUMN replaces BLOB;
+ALTER TABLE cmp_transaction ADD COLUMN asker TEXT NOT NULL DEFAULT 'ta';
+";
+
 /// `kind` is what many certificates have in common; `status_base` in it is 0 where there is none, so
 /// that equal kinds are one row.
 const RETENTION: &str = "
@@ -219,7 +229,7 @@ CREATE TABLE archive(
   device_id INTEGER NOT NULL REFERENCES device(id), csr_digest BLOB NOT NULL,
   kind INTEGER NOT NULL REFERENCES archive_kind(id), not_after INTEGER NOT NULL,
   intended_at INTEGER NOT NULL, issued_at INTEGER, confirmed_at INTEGER, rejected_at INTEGER,
-  shard INTEGER NOT NULL, der BLOB NOT NULL, archived_at INTEGER NOT NULL
+  shard INTEGER NOT NULL, replaces BLOB, der BLOB NOT NULL, archived_at INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX archive_by_device ON archive(device_id);
 

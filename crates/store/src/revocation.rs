@@ -11,7 +11,7 @@ pub mod stop;
 use rusqlite::{Row, params};
 
 use tegata_authority::UnixSecs;
-use tegata_authority::ca::revocation::{RevocationDenied, Standing, Word, decide};
+use tegata_authority::ca::revocation::{FinalReason, RevocationDenied, Standing, Word, decide};
 use tegata_authority::ca::status::crl::Change;
 use tegata_wire::ids::Ueid;
 use tegata_wire::x509::RevocationReason;
@@ -94,6 +94,22 @@ pub fn say(
         }
         Ok(plan.report())
     })
+}
+
+/// Takes a certificate back in the caller's transaction; what is revoked stays as it is.
+pub(crate) fn take_back(
+    tx: &Tx<'_>,
+    serial: &[u8],
+    reason: FinalReason,
+    now: UnixSecs,
+) -> Result<(), StoreError> {
+    let Some(row) = known(tx, serial)? else {
+        return Ok(());
+    };
+    match decide(row.standing, Word::Revoke(reason), now) {
+        Ok(Some(after)) => put(tx, serial, row.shard, after),
+        Ok(None) | Err(_) => Ok(()),
+    }
 }
 
 /// What [`say`] would do now.

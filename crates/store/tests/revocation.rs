@@ -435,6 +435,8 @@ fn certificates_of_an_older_store_are_dealt_to_shards() {
          DROP TABLE archive; DROP TABLE archive_kind; DROP TABLE revocation; DROP TABLE revoked_device; DROP TABLE status_counter; \
          DROP TABLE status_base; ALTER TABLE certificate DROP COLUMN shard; \
          ALTER TABLE certificate DROP COLUMN status_base; DROP TABLE issuance_stop; \
+         ALTER TABLE certificate DROP COLUMN replaces; \
+         ALTER TABLE cmp_transaction DROP COLUMN asker; \
          DELETE FROM migration WHERE version >= 5;",
     )
     .unwrap();

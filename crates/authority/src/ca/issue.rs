@@ -5,21 +5,22 @@
 //! [`sign`] takes the proof of that and nothing else. After a crash the recorded bytes go through
 //! [`lint`] again with the token of the repeated request.
 
-use tegata_crypto::csr::{CsrError, verify_csr};
+use tegata_crypto::crmf::CrmfError;
+use tegata_crypto::csr::CsrError;
 use tegata_crypto::{CryptoError, KeyAlg, Provider, PublicKey, Rng, Signer};
 use tegata_wire::ids::{ReleaseDigest, Ueid};
 use tegata_wire::x509::{
-    AllegedCsr, CertBuilder, CertView, DistinguishedName, ExtensionSet, KeyUsages, SanEntry,
-    SerialNumber, X509Error, assemble_certificate, encode_san, oid,
+    CertBuilder, CertView, DistinguishedName, ExtensionSet, KeyUsages, SanEntry, SerialNumber,
+    X509Error, assemble_certificate, encode_san, oid,
 };
 
 use super::authority_cert::{BACKDATE_SECS, Issuer};
-use super::cmp::{Authenticated, RequestBody};
+use super::means::{Authenticated, HeldCertificate, Means};
 use super::signature_alg;
 use super::status::StatusUrls;
 use tegata_wire::enrolment::{CertificateOrder, EnrolmentError, Identity};
 
-use crate::profile::{KeyUsage, Profile, Validity, is_forbidden};
+use crate::profile::{Authentication, KeyUsage, Profile, Validity, is_forbidden};
 use crate::{UnixMs, UnixSecs};
 
 /// The names a device's certificate must have: from the registry, never from the request.
@@ -62,6 +63,24 @@ pub enum IssueDenied {
     /// The request's own signature or form.
     #[error("{0}")]
     Csr(CsrError),
+    /// The request's form or proof of possession.
+    #[error("{0}")]
+    Crmf(CrmfError),
+    /// The template or a control says what no request may say.
+    #[error("the request has {0}, which is not accepted")]
+    Template(&'static str),
+    /// The profile does not let who asks so ask.
+    #[error("the profile {0} wants another proof of who asks")]
+    Means(String),
+    /// Asked for something new, signed by a certificate that has ended.
+    #[error("the certificate that signed the request has expired or was superseded")]
+    SignerEnded,
+    /// oldCertId is missing where it is needed, there where it is not, or of another certificate.
+    #[error("oldCertId: {0}")]
+    OldCertificate(&'static str),
+    /// The same request was answered before, on the path of another profile.
+    #[error("this request has a certificate of the profile {0} already")]
+    OtherProfile(String),
     /// The key's algorithm is not in the profile.
     #[error("the key is {got}, the profile {profile} does not allow it")]
     KeyAlg {
@@ -117,6 +136,12 @@ impl IssueDenied {
     pub fn peer_text(&self) -> &'static str {
         match self {
             Self::Csr(_) => "the signature of the certification request does not verify",
+            Self::Crmf(_) => "the proof of possession does not verify",
+            Self::Template(_) => "the request says what no request may say",
+            Self::Means(_) => "this profile wants a request of the device's TA, or another proof",
+            Self::SignerEnded => "the certificate that signed the request has ended",
+            Self::OldCertificate(_) => "oldCertId does not name the certificate to be updated",
+            Self::OtherProfile(_) => "this request was answered for another profile",
             Self::KeyAlg { .. } => "the profile does not allow this kind of key",
             Self::Subject => "the subject is not that of this device",
             Self::AltNames => "the alternative names are not those of this device",
@@ -137,6 +162,12 @@ impl IssueDenied {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Csr(_) => "csr",
+            Self::Crmf(_) => "crmf",
+            Self::Template(_) => "template",
+            Self::Means(_) => "means",
+            Self::SignerEnded => "signer-ended",
+            Self::OldCertificate(_) => "old-certificate",
+            Self::OtherProfile(_) => "other-profile",
             Self::KeyAlg { .. } => "key-alg",
             Self::Subject => "subject",
             Self::AltNames => "alt-names",
@@ -160,8 +191,9 @@ impl IssueDenied {
 #[must_use]
 pub struct IssuanceToken {
     ueid: Ueid,
-    release: ReleaseDigest,
-    csr_digest: [u8; 32],
+    means: Means,
+    request_digest: [u8; 32],
+    replaces: Option<Vec<u8>>,
     public_key: PublicKey,
     names: ExpectedNames,
     profile: Profile,
@@ -174,16 +206,22 @@ impl IssuanceToken {
         &self.ueid
     }
 
-    /// The release.
+    /// The release whose TA asked, if a TA did.
     #[must_use]
-    pub fn release(&self) -> &ReleaseDigest {
-        &self.release
+    pub fn release(&self) -> Option<&ReleaseDigest> {
+        self.means.release()
     }
 
     /// SHA-256 of the request: with the device it names the issuance.
     #[must_use]
-    pub fn csr_digest(&self) -> &[u8; 32] {
-        &self.csr_digest
+    pub fn request_digest(&self) -> &[u8; 32] {
+        &self.request_digest
+    }
+
+    /// Serial number of the certificate that this one is to follow.
+    #[must_use]
+    pub fn replaces(&self) -> Option<&[u8]> {
+        self.replaces.as_deref()
     }
 
     /// Name of the profile.
@@ -193,84 +231,80 @@ impl IssuanceToken {
     }
 }
 
+/// What a request is checked against: all of it from the CA's own records.
+#[derive(Clone, Copy)]
+pub struct Against<'a> {
+    /// The registered identity of the device.
+    pub identity: &'a Identity,
+    /// What the TA's release orders; of other askers, what the profile does.
+    pub order: &'a CertificateOrder,
+    /// The profile.
+    pub profile: &'a Profile,
+    /// The issuing CA.
+    pub issuer: &'a Issuer,
+    /// Thumbprints of the device's attestation, TEEP and delivery keys: a certificate must not turn
+    /// one of them into an identity key.
+    pub other_keys: &'a [[u8; 32]],
+    /// The certificate that oldCertId names, if this CA issued it.
+    pub old: Option<&'a HeldCertificate>,
+}
+
 /// Checks an authenticated request against the device's registered identity and the profile.
-///
-/// `other_keys` are the thumbprints of the device's attestation, TEEP and delivery keys: a
-/// certificate must not turn one of them into an identity key.
 ///
 /// # Errors
 /// The first check that fails.
 pub fn authorize(
     provider: &dyn Provider,
     request: Authenticated,
-    identity: &Identity,
-    order: &CertificateOrder,
-    profile: &Profile,
-    other_keys: &[[u8; 32]],
+    against: &Against<'_>,
 ) -> Result<IssuanceToken, IssueDenied> {
-    let (ueid, release, body) = request.into_parts();
-    // The key that authenticated the request is this device's: so must the identity be.
+    let Against {
+        identity, profile, ..
+    } = *against;
+    let (ueid, means, body) = request.into_parts();
+    // Who authenticated the request is this device: so must the identity be.
     if identity.ueid != ueid {
         return Err(IssueDenied::AltNames);
     }
-    if !profile.agrees_with(order) {
+    if !profile.allows(authentication_of(&means)) {
+        return Err(IssueDenied::Means(profile.name.clone()));
+    }
+    if !profile.agrees_with(against.order) {
         return Err(IssueDenied::ProfileChanged(profile.name.clone()));
     }
-    let names = ExpectedNames::of(order, identity)?;
-    let RequestBody::P10cr(csr_der) = body else {
-        return Err(IssueDenied::Attribute);
-    };
-    let csr = verify_csr(provider, &csr_der).map_err(IssueDenied::Csr)?;
-    let alleged = csr.request();
-    let alg = csr.public_key().alg();
+    let names = ExpectedNames::of(against.order, identity)?;
+    let asked = Asked::read(provider, &body, against.issuer)?;
+    let alg = asked.public_key.alg();
     if !profile.key_algs.contains(&alg) {
         return Err(IssueDenied::KeyAlg {
             profile: profile.name.clone(),
             got: alg,
         });
     }
-    if other_keys.contains(&csr.public_key().thumbprint()) {
+    if against.other_keys.contains(&asked.public_key.thumbprint()) {
         return Err(IssueDenied::KeyReuse);
     }
-    if alleged.subject.as_der() != names.subject.as_der() {
-        return Err(IssueDenied::Subject);
-    }
-    if alleged
-        .attributes
-        .iter()
-        .any(|a| a.oid != oid::EXTENSION_REQUEST)
-    {
-        return Err(IssueDenied::Attribute);
-    }
-    check_requested_extensions(alleged, &names, profile)?;
+    asked.check_names(&names, profile, matches!(means, Means::Ta(_)))?;
+    let replaces = asked.check_old(&ueid, &means, against)?;
     Ok(IssuanceToken {
         ueid,
-        release,
-        csr_digest: provider.sha256(&csr_der),
-        public_key: csr.public_key().clone(),
+        means,
+        request_digest: asked.digest,
+        replaces,
+        public_key: asked.public_key,
         names,
         profile: profile.clone(),
     })
 }
 
-/// Names byte for byte; usages only as the profile gives them; nothing else.
-fn check_requested_extensions(
-    csr: &AllegedCsr,
-    names: &ExpectedNames,
-    profile: &Profile,
-) -> Result<(), IssueDenied> {
-    // Where its status will be found is the CA's to say: no request can ask for it.
-    let given = profile_extensions(names, profile, None).map_err(IssueDenied::Build)?;
-    let asked = csr.extensions.find(&oid::SUBJECT_ALT_NAME);
-    if asked.map(|e| &e.value) != given.find(&oid::SUBJECT_ALT_NAME).map(|e| &e.value) {
-        return Err(IssueDenied::AltNames);
+/// What a profile calls the means.
+fn authentication_of(means: &Means) -> Authentication {
+    match means {
+        Means::Ta(_) => Authentication::Ta,
+        Means::Certificate(holder) if holder.ta.is_some() => Authentication::Ta,
+        Means::Certificate(_) => Authentication::Certificate,
+        Means::Secret(_) => Authentication::Secret,
     }
-    for extension in csr.extensions.as_slice() {
-        if given.find(&extension.oid).map(|e| &e.value) != Some(&extension.value) {
-            return Err(IssueDenied::Extension(extension.oid));
-        }
-    }
-    Ok(())
 }
 
 /// The extensions that depend on profile and device alone, in the order of the certificate.
@@ -321,7 +355,7 @@ pub struct Draft {
 /// beside the places that the profile names.
 ///
 /// # Errors
-/// A name or lifetime that cannot be in a certificate; a failing generator.
+/// `SignerEnded`; a name or lifetime that cannot be in a certificate; a failing generator.
 pub fn draft(
     token: &IssuanceToken,
     issuer: &Issuer,
@@ -329,6 +363,10 @@ pub fn draft(
     rng: &mut dyn Rng,
     now: UnixMs,
 ) -> Result<Draft, IssueDenied> {
+    // Only what is new is drafted: a request that was answered before never comes here.
+    if token.means.has_ended() {
+        return Err(IssueDenied::SignerEnded);
+    }
     let serial = serial_number(rng, now)?;
     let wanted = match token.profile.validity {
         Validity::Secs(secs) => now.secs().0.saturating_add(secs).min(issuer.not_after_secs),
@@ -563,5 +601,8 @@ const NO_END_SECS: u64 = 253_402_300_799;
 /// How long drafting may take before it is recorded.
 const RECORD_SECS: u64 = 60;
 
+mod asked;
 #[cfg(test)]
 mod tests;
+
+use asked::Asked;

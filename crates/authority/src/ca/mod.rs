@@ -1,8 +1,8 @@
 //! The CA's decisions: its own certificates, releases of the enrolment TA, deliveries, issuance, status.
 //!
 //! Invariants: a certificate is signed only over a [`issue::LintedTbs`], which exists only for an
-//! [`issue::IssuanceToken`], which exists only for a request whose MAC, own signature, identity and
-//! profile were checked. Each is consumed by the next step; none can be copied or made elsewhere.
+//! [`issue::IssuanceToken`], which exists only for a request whose protection, proof of possession,
+//! identity and profile were checked. Each is consumed by the next step; none can be copied or made elsewhere.
 //!
 //! Trusted: who changes this module can issue anything.
 
@@ -10,6 +10,7 @@ pub mod authority_cert;
 pub mod cmp;
 pub mod delivery;
 pub mod issue;
+pub mod means;
 pub mod release;
 pub mod revocation;
 pub mod status;

@@ -10,7 +10,8 @@ use tegata_wire::enrolment::{IdentityAttribute, Template};
 use toml::Spanned;
 
 use super::{
-    EKU_NAMES, KeyUsage, Profile, SubjectAltNames, SubjectAttribute, TemplateMistake, Validity,
+    Authentication, EKU_NAMES, KeyUsage, Profile, SubjectAltNames, SubjectAttribute,
+    TemplateMistake, Validity,
 };
 use crate::config::{ConfigError, Mistakes, choose_from, from_toml, parse_span_secs};
 
@@ -41,6 +42,7 @@ struct RawProfile {
     require: Texts,
     #[serde(default)]
     implicit_confirm: bool,
+    authentication: Option<Spanned<Texts>>,
     #[serde(default)]
     policies: Texts,
     #[serde(default)]
@@ -135,6 +137,7 @@ fn check(name: &str, raw: Spanned<RawProfile>, mistakes: &mut Mistakes<'_>) -> P
         renewal_window_secs,
         required,
         implicit_confirm: raw.implicit_confirm,
+        authentication: authentication(raw.authentication, mistakes),
         policies: oids(&raw.policies, &[], "policy", mistakes),
         crl_urls: urls(&raw.crl_urls, mistakes),
         ocsp_urls: urls(&raw.ocsp_urls, mistakes),
@@ -426,6 +429,37 @@ fn key_usage(raw: &Spanned<Texts>, algs: &[KeyAlg], mistakes: &mut Mistakes<'_>)
             raw.span(),
             "no key usage is given",
             "Write for example key_usage = [\"digitalSignature\"].",
+        );
+    }
+    out.into_iter().collect()
+}
+
+fn authentication(raw: Option<Spanned<Texts>>, mistakes: &mut Mistakes<'_>) -> Vec<Authentication> {
+    let Some(raw) = raw else {
+        return vec![Authentication::Ta];
+    };
+    let mut out = BTreeSet::new();
+    for word in raw.get_ref() {
+        let known = Authentication::ALL
+            .into_iter()
+            .find(|a| a.name() == word.get_ref());
+        match known {
+            Some(authentication) => drop(out.insert(authentication)),
+            None => mistakes.add(
+                word.span(),
+                format!("there is no authentication called \"{}\"", word.get_ref()),
+                choose_from(
+                    word.get_ref(),
+                    &Authentication::ALL.map(Authentication::name),
+                ),
+            ),
+        }
+    }
+    if raw.get_ref().is_empty() {
+        mistakes.add(
+            raw.span(),
+            "nobody could get a certificate of this profile",
+            "Write for example authentication = [\"ta\"], or remove the line, which is the same.",
         );
     }
     out.into_iter().collect()

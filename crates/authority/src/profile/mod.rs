@@ -81,6 +81,8 @@ pub struct Profile {
     pub required: Vec<IdentityAttribute>,
     /// Whether a device may ask not to send certConf.
     pub implicit_confirm: bool,
+    /// What must prove who asks: one of these.
+    pub authentication: Vec<Authentication>,
     /// Certificate policies.
     pub policies: Vec<ObjectIdentifier>,
     /// CRL URLs.
@@ -222,6 +224,33 @@ impl KeyUsage {
     }
 }
 
+/// What proves who asks for a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Authentication {
+    /// The device's enrolment TA: the key of the certificate is in the TEE.
+    Ta,
+    /// An enrolment secret that an operator made for the device.
+    Secret,
+    /// The key of a certificate of this CA that the device has.
+    Certificate,
+}
+
+impl Authentication {
+    /// Every one, for tables.
+    pub const ALL: [Self; 3] = [Self::Ta, Self::Secret, Self::Certificate];
+
+    /// The name that profile files use.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ta => "ta",
+            Self::Secret => "secret",
+            Self::Certificate => "certificate",
+        }
+    }
+}
+
 /// How long a certificate of the profile is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validity {
@@ -281,6 +310,12 @@ impl ProcedureDetails {
 }
 
 impl Profile {
+    /// Whether this is proof enough of who asks.
+    #[must_use]
+    pub fn allows(&self, authentication: Authentication) -> bool {
+        self.authentication.contains(&authentication)
+    }
+
     /// What a procedure orders so that a TA asks for exactly what this profile gives.
     #[must_use]
     pub fn to_order(&self) -> CertificateOrder {

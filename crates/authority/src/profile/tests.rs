@@ -24,6 +24,7 @@ require = ["imei"]
 key_usage = ["digitalSignature", "keyAgreement"]
 validity = "365d"
 renewal_window = "30d"
+authentication = ["ta", "secret"]
 policies = ["1.3.6.1.4.1.32473.1"]
 crl_urls = ["http://pki.example.com/i.crl"]
 "#;
@@ -70,6 +71,8 @@ fn the_good_file_is_read_whole() {
     assert_eq!(m.renewal_window_secs, 30 * 86_400);
     assert_eq!(m.validity, Validity::Secs(365 * 86_400));
     assert!(!m.implicit_confirm);
+    assert_eq!(p.authentication, [Authentication::Ta]);
+    assert!(m.allows(Authentication::Secret) && !m.allows(Authentication::Certificate));
     assert_eq!(
         m.subject[0].1.expand(&device()),
         Err(EnrolmentError::MissingIdentity(IdentityAttribute::Imei))
@@ -145,9 +148,16 @@ fn each_mistake_is_told_with_its_place() {
         (9, 1),
         "did you mean \"implicit_confirm\"",
     );
-    change("http://pki", "ftp://pki", (24, 13), "web address");
+    change("http://pki", "ftp://pki", (25, 13), "web address");
     change("urn:dev:", "", (14, 8), "scheme");
     change("[profile.modem]", "[profile.Modem]", (16, 10), "lower-case");
+    change(
+        "\"secret\"]",
+        "\"secrets\"]",
+        (23, 25),
+        "did you mean \"secret\"",
+    );
+    change("[\"ta\", \"secret\"]", "[]", (23, 18), "nobody");
     change("32473.1\"", "x\"", (12, 24), "object identifier");
     change(
         "[\"digitalSignature\"]",

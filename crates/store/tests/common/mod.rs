@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod fleet;
+pub mod kur;
 pub mod ocsp;
 
 use std::path::Path;

@@ -258,7 +258,7 @@ fn certificate_view(issuer: &Issuer, row: &Certificate) -> Option<CertificateVie
     Some(CertificateView {
         serial: serial_text(cert.serial),
         profile: row.intent.profile.clone(),
-        release: hex::encode(row.intent.release),
+        release: row.intent.release.map(hex::encode).unwrap_or_default(),
         status: status.to_owned(),
         not_before: cert.not_before_secs,
         not_after: cert.not_after_secs,

@@ -155,7 +155,7 @@ impl RawBody {
     }
 
     /// Any content as a body of the given kind.
-    fn new(kind: BodyKind, content: &impl Encode) -> Result<Self, CmpError> {
+    pub(super) fn new(kind: BodyKind, content: &impl Encode) -> Result<Self, CmpError> {
         Ok(Self {
             kind,
             content: RawDer::from_bytes(&content.to_der()?)?,
@@ -577,6 +577,33 @@ pub struct CertId {
     pub issuer: GeneralName,
     /// Serial number.
     pub serial_number: Int,
+}
+
+impl CertId {
+    /// The certificate of this issuer (DER of its name) and serial number (big-endian, as in the
+    /// certificate).
+    ///
+    /// # Errors
+    /// If the name is not one.
+    pub fn new(issuer_der: &[u8], serial: &[u8]) -> Result<Self, CmpError> {
+        Ok(Self {
+            issuer: GeneralName::DirectoryName(Decode::from_der(issuer_der)?),
+            serial_number: Int::new(serial)?,
+        })
+    }
+
+    /// DER of the issuer's name, if it is a directory name.
+    pub fn issuer_der(&self) -> Option<Vec<u8>> {
+        match &self.issuer {
+            GeneralName::DirectoryName(name) => name.to_der().ok(),
+            _ => None,
+        }
+    }
+
+    /// Serial number, big-endian, as in the certificate.
+    pub fn serial(&self) -> &[u8] {
+        self.serial_number.as_bytes()
+    }
 }
 
 /// RevRepContent: content of rp.

@@ -2,8 +2,9 @@
 //!
 //! Spec: RFC 4211. Its module has IMPLICIT TAGS; Name is a CHOICE and therefore always EXPLICIT.
 
-use super::MAX_ENTRIES;
+use super::{CertId, MAX_ENTRIES, oid};
 use crate::x509::{List, MAX_EXTENSIONS, RawDer};
+use alloc::string::String;
 use der::{
     Choice, Sequence,
     asn1::{BitString, Int, Null, ObjectIdentifier},
@@ -49,6 +50,32 @@ pub struct CertRequest {
     pub cert_template: CertTemplate,
     /// Attributes affecting issuance.
     pub controls: Option<List<RegInfo, MAX_ENTRIES>>,
+}
+
+impl CertRequest {
+    /// The value of the control of a type; the first, if a peer sends several.
+    pub fn control(&self, oid: &ObjectIdentifier) -> Option<&RawDer> {
+        let control = self.controls.as_ref()?.iter().find(|c| c.oid == *oid)?;
+        Some(&control.value)
+    }
+
+    /// The certificate that the request is to replace, if it says one.
+    ///
+    /// # Errors
+    /// If the control is not a CertId.
+    pub fn old_cert_id(&self) -> der::Result<Option<CertId>> {
+        let control = self.control(&oid::REG_CTRL_OLD_CERT_ID);
+        control.map(RawDer::decode_as).transpose()
+    }
+
+    /// The text of regToken, if there is one.
+    ///
+    /// # Errors
+    /// If the control is not a UTF8String.
+    pub fn reg_token(&self) -> der::Result<Option<String>> {
+        let control = self.control(&oid::REG_CTRL_REG_TOKEN);
+        control.map(RawDer::decode_as).transpose()
+    }
 }
 
 /// CertTemplate: a certificate with every field optional.

@@ -12,6 +12,7 @@
 //!
 //! Not trusted: an [`UnverifiedPkiMessage`] says only what its bytes say.
 
+mod answer;
 mod body;
 mod crmf;
 mod header;

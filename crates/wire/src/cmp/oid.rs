@@ -40,3 +40,8 @@ pub const IT_CONFIRM_WAIT_TIME: ObjectIdentifier = oid("1.3.6.1.5.5.7.4.14");
 pub const IT_CA_CERTS: ObjectIdentifier = oid("1.3.6.1.5.5.7.4.17");
 /// id-it-certProfile. Spec: RFC 9810 section 5.1.1.4.
 pub const IT_CERT_PROFILE: ObjectIdentifier = oid("1.3.6.1.5.5.7.4.21");
+
+/// id-regCtrl-regToken. Spec: RFC 4211 section 6.1.
+pub const REG_CTRL_REG_TOKEN: ObjectIdentifier = oid("1.3.6.1.5.5.7.5.1.1");
+/// id-regCtrl-oldCertID. Spec: RFC 4211 section 6.5.
+pub const REG_CTRL_OLD_CERT_ID: ObjectIdentifier = oid("1.3.6.1.5.5.7.5.1.5");

@@ -20,6 +20,7 @@ mod notice;
 mod personalization;
 mod procedure;
 mod release;
+mod renewal;
 mod template;
 
 pub use delivery::{Delivery, DeliveryRequest};
@@ -32,6 +33,7 @@ pub use procedure::{
     SanTemplate,
 };
 pub use release::{DeliveryMode, ReleasePackage, TamSecrets};
+pub use renewal::{RenewalToken, token_input};
 pub use template::{Template, expand};
 
 use crate::{
@@ -64,6 +66,9 @@ pub enum EnrolmentError {
     /// An identifier inside is not one.
     #[error("{0}")]
     Id(#[from] IdError),
+    /// A regToken that is no renewal token.
+    #[error("the text is not a renewal token")]
+    RenewalToken,
     /// A version this code does not know.
     #[error("{what} version {got} is not supported (expected {expected})")]
     Version {

@@ -6,7 +6,8 @@ use tegata_crypto::{KeyAlg, Provider, ct_eq};
 use tegata_wire::cmp::{CertStatus, HashAlg, P10CR_CERT_REQ_ID, PkiHeader};
 
 use super::denial::CmpDenial;
-use super::request::{Authenticated, RequestBody};
+use super::request::RequestBody;
+use crate::ca::means::Authenticated;
 
 /// What the CA remembers of a transaction that awaits its certConf.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct PendingTransaction {
     pub certificate: Vec<u8>,
     /// Algorithm of the key that signed it: it names the hash of certConf.
     pub issuer_alg: KeyAlg,
+    /// Label of the means that the request was authenticated by.
+    pub asker: String,
 }
 
 /// What the device decided.
@@ -53,12 +56,14 @@ pub fn check_confirmation(
     request: Authenticated,
     pending: Option<&PendingTransaction>,
 ) -> Result<Confirmation, CmpDenial> {
-    let (_, _, body) = request.into_parts();
+    let (_, means, body) = request.into_parts();
     let RequestBody::CertConf(statuses) = body else {
         return Err(CmpDenial::Body {
             got: tegata_wire::cmp::BodyKind::P10cr,
         });
     };
+    // Another key of the same device has no say in this. Spec: RFC 9483 section 3.5.
+    let pending = pending.filter(|pending| pending.asker == means.label());
     let pending = pending.ok_or(CmpDenial::NothingPending)?;
     let nonce = header
         .recip_nonce

@@ -1,5 +1,6 @@
 //! Why a CMP request is refused, and the one mapping to what the peer is told.
 
+use tegata_crypto::crmf::CrmfError;
 use tegata_crypto::csr::CsrError;
 use tegata_wire::cmp::{BodyKind, CmpError, PkiFailureInfo};
 
@@ -18,6 +19,18 @@ pub enum CmpDenial {
     Body {
         /// The kind found.
         got: BodyKind,
+    },
+    /// Several requests in one message, or none.
+    #[error("the message has {got} requests; exactly one is served")]
+    Requests {
+        /// How many.
+        got: usize,
+    },
+    /// A certReqId other than 0.
+    #[error("certReqId is {got}; RFC 9483 wants 0")]
+    RequestId {
+        /// The number found.
+        got: i64,
     },
     /// No transactionID, or one that is too short to tell transactions apart.
     #[error("transactionID has {got} bytes, at least {min} are needed")]
@@ -41,14 +54,18 @@ pub enum CmpDenial {
     /// Not authenticated. The cause is for the log alone.
     #[error("the request is not authenticated: {0}")]
     NotAuthenticated(#[source] NotAuthenticated),
-    /// The profile in the URL is not one of the release, or not the one that the request says.
+    /// Signed by a certificate that is revoked or on hold.
+    #[error("the certificate that signed the request is revoked or on hold")]
+    SignerRevoked,
+    /// The profile in the URL is not one that the asker may have, or not the one that the request
+    /// says.
     #[error(
-        "the URL names the profile {asked}, the release is for {expected}, or the request says another"
+        "the URL names the profile {asked}, the asker may have {expected}, or the request says another"
     )]
     Profile {
         /// Profile in the URL.
         asked: String,
-        /// Profiles of the release.
+        /// Profiles that the asker may have.
         expected: String,
     },
     /// The certification request is refused.
@@ -87,6 +104,21 @@ pub enum NotAuthenticated {
     /// The MAC is wrong.
     #[error("the MAC does not verify")]
     Mac,
+    /// The first of extraCerts is not, byte for byte, a certificate of this CA.
+    #[error("the first certificate in extraCerts is not one of this CA")]
+    UnknownCertificate,
+    /// Its key is not for signatures.
+    #[error("the certificate's key usage has no digitalSignature")]
+    KeyUsage,
+    /// The signature is wrong.
+    #[error("the signature does not verify")]
+    Signature,
+    /// sender or senderKID are not those of the certificate.
+    #[error("sender or senderKID is not that of the certificate that signed")]
+    Sender,
+    /// The renewal token is of another device, key or certificate, or its MAC is wrong.
+    #[error("the renewal token does not vouch for this request")]
+    RenewalToken,
 }
 
 impl CmpDenial {
@@ -108,15 +140,25 @@ impl CmpDenial {
             ) => F::BAD_DATA_FORMAT,
             // `CmpError` may grow: what is not known here is still a malformed message.
             Self::Malformed(_) => F::BAD_DATA_FORMAT,
-            Self::Body { .. } | Self::NothingPending | Self::Profile { .. } => F::BAD_REQUEST,
-            Self::TransactionId { .. } => F::BAD_DATA_FORMAT,
+            Self::Body { .. }
+            | Self::Requests { .. }
+            | Self::NothingPending
+            | Self::Profile { .. } => F::BAD_REQUEST,
+            Self::TransactionId { .. } | Self::RequestId { .. } => F::BAD_DATA_FORMAT,
             Self::SenderNonce { .. } => F::BAD_SENDER_NONCE,
             Self::NotAuthenticated(
                 NotAuthenticated::Unprotected
                 | NotAuthenticated::KeyId
                 | NotAuthenticated::UnknownKey
-                | NotAuthenticated::Mac,
+                | NotAuthenticated::Mac
+                | NotAuthenticated::Signature
+                | NotAuthenticated::Sender
+                | NotAuthenticated::RenewalToken,
             ) => F::BAD_MESSAGE_CHECK,
+            Self::NotAuthenticated(
+                NotAuthenticated::UnknownCertificate | NotAuthenticated::KeyUsage,
+            ) => F::SIGNER_NOT_TRUSTED,
+            Self::SignerRevoked => F::CERT_REVOKED,
             Self::RecipientNonce => F::BAD_RECIPIENT_NONCE,
             Self::WrongCertificate => F::BAD_CERT_ID,
             Self::Unavailable(_) => F::SYSTEM_UNAVAIL,
@@ -131,12 +173,15 @@ impl CmpDenial {
         match self {
             Self::Malformed(_) => "the message could not be read",
             Self::Body { .. } => "this kind of request is not served here",
+            Self::Requests { .. } => "exactly one request in a message is served",
+            Self::RequestId { .. } => "certReqId must be 0",
             Self::TransactionId { .. } => "a transactionID of at least 16 bytes is needed",
             Self::SenderNonce { .. } => "a senderNonce of at least 16 bytes is needed",
             Self::ProtectionAlg => "this protection is not accepted",
             Self::NotAuthenticated(_) => "the request could not be authenticated",
+            Self::SignerRevoked => "the certificate that signed the request is revoked or on hold",
             Self::Profile { .. } => {
-                "the profile is not one of this device's procedure, or not the one of the request"
+                "the profile is not one that this device may have, or not the one of the request"
             }
             Self::Issue(denied) => denied.peer_text(),
             Self::NothingPending => "no certificate awaits this confirmation",
@@ -153,10 +198,13 @@ impl CmpDenial {
         match self {
             Self::Malformed(_) => "malformed",
             Self::Body { .. } => "body",
+            Self::Requests { .. } => "requests",
+            Self::RequestId { .. } => "request-id",
             Self::TransactionId { .. } => "transaction-id",
             Self::SenderNonce { .. } => "sender-nonce",
             Self::ProtectionAlg => "protection-alg",
             Self::NotAuthenticated(_) => "not-authenticated",
+            Self::SignerRevoked => "signer-revoked",
             Self::Profile { .. } => "profile",
             Self::Issue(denied) => denied.code(),
             Self::NothingPending => "nothing-pending",
@@ -176,10 +224,20 @@ fn issue_failure(denied: &IssueDenied) -> PkiFailureInfo {
         IssueDenied::Csr(CsrError::Crypto(_)) => F::BAD_POP,
         // As above: an unknown refusal of the request's own signature.
         IssueDenied::Csr(_) => F::BAD_POP,
+        IssueDenied::Crmf(CrmfError::Malformed(_)) => F::BAD_DATA_FORMAT,
+        IssueDenied::Crmf(CrmfError::NoKey) => F::BAD_CERT_TEMPLATE,
+        IssueDenied::Crmf(CrmfError::AlgMismatch) => F::BAD_ALG,
+        // No signature of the key, or a wrong one; what is not known yet included.
+        IssueDenied::Crmf(_) => F::BAD_POP,
         IssueDenied::KeyAlg { .. } => F::BAD_ALG,
-        IssueDenied::Subject | IssueDenied::AltNames | IssueDenied::Attribute => {
-            F::BAD_CERT_TEMPLATE
-        }
+        IssueDenied::Subject
+        | IssueDenied::AltNames
+        | IssueDenied::Attribute
+        | IssueDenied::Template(_) => F::BAD_CERT_TEMPLATE,
+        IssueDenied::Means(_) => F::NOT_AUTHORIZED,
+        IssueDenied::SignerEnded => F::SIGNER_NOT_TRUSTED,
+        IssueDenied::OldCertificate(_) => F::BAD_CERT_ID,
+        IssueDenied::OtherProfile(_) => F::DUPLICATE_CERT_REQ,
         IssueDenied::Extension(_) => F::UNACCEPTED_EXTENSION,
         IssueDenied::Identity(_) => F::NOT_AUTHORIZED,
         IssueDenied::KeyReuse | IssueDenied::DeviceRevoked | IssueDenied::Stopped(_) => {

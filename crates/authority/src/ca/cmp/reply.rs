@@ -5,12 +5,13 @@
 use tegata_crypto::Signer;
 use tegata_crypto::cmp::protect_signature;
 use tegata_wire::cmp::{
-    BodyKind, MessageToProtect, NONCE_BYTES, P10CR_CERT_REQ_ID, PkiHeader, ProtectionAlg, RawBody,
-    directory_name, null_dn,
+    BodyKind, MessageToProtect, NONCE_BYTES, P10CR_CERT_REQ_ID, PkiHeader, PkiStatusInfo,
+    ProtectionAlg, RawBody, UnverifiedPkiMessage, directory_name, null_dn,
 };
 use tegata_wire::x509::RawDer;
 
 use super::denial::CmpDenial;
+use super::request::CRMF_CERT_REQ_ID;
 use crate::UnixSecs;
 use crate::ca::authority_cert::Issuer;
 use crate::ca::signature_alg;
@@ -26,6 +27,35 @@ pub struct ReplyContext<'a> {
     pub now: UnixSecs,
     /// Fresh random bytes.
     pub nonce: [u8; NONCE_BYTES],
+}
+
+/// What of a request decides the form of its answer: nothing of it is believed.
+#[derive(Debug, Clone)]
+pub struct Request {
+    header: PkiHeader,
+    kind: BodyKind,
+}
+
+impl Request {
+    /// `None` if the bytes are not a PKIMessage: the answer then says so to nobody in particular.
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let message = UnverifiedPkiMessage::from_der(bytes).ok()?;
+        Some(Self {
+            header: message.header().clone(),
+            kind: message.kind(),
+        })
+    }
+
+    /// ip, cp or kup, with the certReqId, for a request for a certificate.
+    fn cert_rep(&self) -> Option<(BodyKind, i64)> {
+        let id = match self.kind {
+            BodyKind::P10cr => P10CR_CERT_REQ_ID,
+            BodyKind::Ir | BodyKind::Cr | BodyKind::Kur => CRMF_CERT_REQ_ID,
+            _ => return None,
+        };
+        Some((self.kind.answer()?, id))
+    }
 }
 
 /// What to answer.
@@ -45,19 +75,19 @@ pub enum Reply<'a> {
 }
 
 impl ReplyContext<'_> {
-    /// Builds and signs the answer to a request with that header (`None`: it could not be read).
+    /// Builds and signs the answer to a request (`None`: it could not be read).
     ///
     /// # Errors
     /// `Failed` if the answer cannot be built or signed.
     pub fn build(
         &self,
-        request: Option<&PkiHeader>,
+        request: Option<&Request>,
         reply: &Reply<'_>,
     ) -> Result<Vec<u8>, CmpDenial> {
         let wire = |_| CmpDenial::Failed("building the answer");
         let sender = directory_name(&self.issuer.name).map_err(wire)?;
         let header = match request {
-            Some(header) => PkiHeader::reply_to(header, sender),
+            Some(request) => PkiHeader::reply_to(&request.header, sender),
             None => PkiHeader::new(sender, null_dn()),
         };
         let alg = signature_alg(self.signer.public_key().alg())
@@ -76,14 +106,20 @@ impl ReplyContext<'_> {
                 if *implicit_confirm {
                     header = header.with_implicit_confirm().map_err(wire)?;
                 }
-                RawBody::cp_granted(P10CR_CERT_REQ_ID, certificate)
+                let (kind, id) = request
+                    .and_then(Request::cert_rep)
+                    .ok_or(CmpDenial::Failed("a certificate that nobody asked for"))?;
+                RawBody::granted(kind, id, certificate, &[])
             }
             Reply::Confirmed => RawBody::pki_conf(),
-            // An authenticated request that is refused gets a cp, all else an error message.
-            Reply::Denied(denial @ CmpDenial::Issue(_)) => {
-                RawBody::cp_rejected(P10CR_CERT_REQ_ID, denial.failure(), denial.peer_text())
-            }
-            Reply::Denied(denial) => RawBody::error(denial.failure(), denial.peer_text()),
+            // An authenticated request that is refused gets an ip, cp or kup, all else an error.
+            Reply::Denied(denial) => match (request.and_then(Request::cert_rep), denial) {
+                (Some((kind, id)), CmpDenial::Issue(_)) => {
+                    let status = PkiStatusInfo::rejection(denial.failure(), denial.peer_text());
+                    RawBody::not_granted(kind, id, status)
+                }
+                _ => RawBody::error(denial.failure(), denial.peer_text()),
+            },
         }
         .map_err(wire)?;
         let chain = match body.kind {

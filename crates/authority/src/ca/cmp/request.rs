@@ -1,22 +1,20 @@
-//! Decoding and authenticating a request.
+//! Decoding a request: what it asks, and who it says it is from.
 
-use tegata_crypto::cmp::{CmpError as ProtectionError, MacKind, MacLimits, verify_mac};
-use tegata_crypto::csr_auth::device_csr_auth_key;
-use tegata_crypto::{CryptoError, Provider, Secret};
 use tegata_wire::cmp::{
-    BodyKind, CertStatus, NONCE_BYTES, PkiHeader, ProtectionAlg, UnverifiedPkiMessage,
+    BodyKind, CertId, CertReqMsg, CertStatus, NONCE_BYTES, PkiBody, PkiHeader, ProtectionAlg,
+    UnverifiedPkiMessage,
 };
-use tegata_wire::enrolment::SenderKid;
-use tegata_wire::ids::{ReleaseDigest, Ueid};
+use tegata_wire::enrolment::{RenewalToken, SenderKid};
+use tegata_wire::x509::CertView;
 
-use super::denial::{CmpDenial, NotAuthenticated};
+use super::denial::CmpDenial;
 
 /// A request as it came: well-formed, nothing in it believed.
 #[derive(Debug)]
 pub struct AllegedRequest {
-    message: UnverifiedPkiMessage,
-    lookup: Option<SenderKid>,
-    body: RequestBody,
+    pub(super) message: UnverifiedPkiMessage,
+    pub(super) claim: Claim,
+    pub(super) body: RequestBody,
 }
 
 /// The bodies this CA serves.
@@ -24,43 +22,54 @@ pub struct AllegedRequest {
 pub enum RequestBody {
     /// A PKCS#10 request (DER, as received).
     P10cr(Vec<u8>),
+    /// ir, cr or kur.
+    Crmf(Box<AskedCertificate>),
     /// A confirmation; empty means that every certificate is refused.
     CertConf(Vec<CertStatus>),
 }
 
-/// The key that belongs to a senderKID, if there is one.
-#[derive(Debug, Clone, Copy)]
-pub struct Credential<'a> {
-    /// The whole digest of the release.
-    pub release: ReleaseDigest,
-    /// The release's master.
-    pub master: &'a Secret<[u8; 32]>,
-    /// Whether every device of the release shares the master itself (the paper's profile).
-    pub shared_by_release: bool,
+/// The one request of an ir, cr or kur.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AskedCertificate {
+    /// ir, cr or kur.
+    pub kind: BodyKind,
+    /// The request and its proof of possession.
+    pub message: CertReqMsg,
+    /// The certificate that it is to replace, if it says one.
+    pub old: Option<CertId>,
+    /// The TA's word on the new key, if it has one.
+    pub token: Option<RenewalToken>,
 }
 
-/// Which MACs are accepted besides HMAC-SHA256 directly under the key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct MacPolicy {
-    /// PBMAC1 and PasswordBasedMac, for clients that know no other form of shared secret.
-    pub accept_password_based: bool,
-}
-
-/// Proof that a request was made by the TA of this release on this device.
-#[derive(Debug)]
-#[must_use]
-pub struct Authenticated {
-    ueid: Ueid,
-    release: ReleaseDigest,
-    body: RequestBody,
+/// Who a request says it is from: whose key is to be looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Claim {
+    /// A MAC under the `CsrAuthKey` of this release and device.
+    Ta(SenderKid),
+    /// A signature by the key of the certificate of this serial number, the first in extraCerts.
+    Certificate {
+        /// Serial number, big-endian.
+        serial: Vec<u8>,
+    },
+    /// Nobody that could be known.
+    Nobody,
 }
 
 impl AllegedRequest {
-    /// Whose key to look up; `None` if the senderKID is not of our form (then no key is found,
-    /// and [`authenticate`] says so like for any other unknown key).
+    /// Whose key to look up.
     #[must_use]
-    pub fn lookup(&self) -> Option<&SenderKid> {
-        self.lookup.as_ref()
+    pub fn claim(&self) -> &Claim {
+        &self.claim
+    }
+
+    /// Whose TA is said to vouch for the new key.
+    #[must_use]
+    pub fn token(&self) -> Option<&RenewalToken> {
+        match &self.body {
+            RequestBody::Crmf(asked) => asked.token.as_ref(),
+            _ => None,
+        }
     }
 
     /// The header, for the answer.
@@ -73,31 +82,6 @@ impl AllegedRequest {
     #[must_use]
     pub fn is_confirmation(&self) -> bool {
         matches!(self.body, RequestBody::CertConf(_))
-    }
-}
-
-impl Authenticated {
-    /// The device whose key authenticated the request.
-    #[must_use]
-    pub fn ueid(&self) -> &Ueid {
-        &self.ueid
-    }
-
-    /// The release whose TA made it.
-    #[must_use]
-    pub fn release(&self) -> &ReleaseDigest {
-        &self.release
-    }
-
-    /// What it asks.
-    #[must_use]
-    pub fn body(&self) -> &RequestBody {
-        &self.body
-    }
-
-    /// Takes it apart.
-    pub(crate) fn into_parts(self) -> (Ueid, ReleaseDigest, RequestBody) {
-        (self.ueid, self.release, self.body)
     }
 }
 
@@ -123,133 +107,70 @@ pub fn decode(bytes: &[u8]) -> Result<AllegedRequest, CmpDenial> {
             min: NONCE_BYTES,
         });
     }
-    let body = match message.kind() {
-        BodyKind::P10cr => {
-            let csr = message.body().p10cr_csr().map_err(CmpDenial::Malformed)?;
-            RequestBody::P10cr(csr.to_vec())
-        }
-        BodyKind::CertConf => {
-            let list = message
-                .body()
-                .cert_conf_content()
-                .map_err(CmpDenial::Malformed)?;
-            RequestBody::CertConf(list.into_vec())
-        }
-        got => return Err(CmpDenial::Body { got }),
-    };
-    let lookup = header
-        .sender_kid
-        .as_ref()
-        .and_then(|kid| SenderKid::parse(kid.as_bytes()).ok());
+    let body = body_of(&message)?;
+    let claim = claim_of(&message)?;
     Ok(AllegedRequest {
         message,
-        lookup,
+        claim,
         body,
     })
 }
 
-/// Verifies the MAC with the key that belongs to the senderKID.
-///
-/// Without a credential the same work is done with a key of zeros and the answer is the same.
-///
-/// # Errors
-/// `ProtectionAlg` for a MAC that is not accepted; `NotAuthenticated` for everything else.
-pub fn authenticate(
-    provider: &dyn Provider,
-    alleged: AllegedRequest,
-    credential: Option<Credential<'_>>,
-    policy: MacPolicy,
-) -> Result<Authenticated, CmpDenial> {
-    let AllegedRequest {
-        message,
-        lookup,
-        body,
-    } = alleged;
-    let denied = |cause| CmpDenial::NotAuthenticated(cause);
-    let header = message.header();
-    let (Some(algorithm), Some(mac)) = (&header.protection_alg, message.protection()) else {
-        return Err(denied(NotAuthenticated::Unprotected));
-    };
-    let alg = ProtectionAlg::from_identifier(algorithm).map_err(CmpDenial::Malformed)?;
-    if !accepted(&alg, policy) {
-        return Err(CmpDenial::ProtectionAlg);
+fn body_of(message: &UnverifiedPkiMessage) -> Result<RequestBody, CmpDenial> {
+    let kind = message.kind();
+    // The kinds served are named before anything is decoded: others cost nothing.
+    if !matches!(
+        kind,
+        BodyKind::P10cr | BodyKind::Ir | BodyKind::Cr | BodyKind::Kur | BodyKind::CertConf
+    ) {
+        return Err(CmpDenial::Body { got: kind });
     }
-    let part = message.protected_part().map_err(CmpDenial::Malformed)?;
-    let found = lookup.zip(credential);
-    let (ueid, release, key) = match &found {
-        Some((lookup, c)) => (lookup.ueid, c.release, key_of(provider, c, &lookup.ueid)),
-        // A key of zeros for nobody: the same derivation, so that the time is the same.
-        None => {
-            let nobody = Ueid::from_random([0; 16]);
-            let release = ReleaseDigest([0; 32]);
-            let master = Secret::new([0; 32]);
-            let c = Credential {
-                release,
-                master: &master,
-                shared_by_release: false,
-            };
-            (nobody, release, key_of(provider, &c, &nobody))
+    match message.body().decode().map_err(CmpDenial::Malformed)? {
+        PkiBody::P10cr(csr) => Ok(RequestBody::P10cr(csr.into_bytes())),
+        PkiBody::Ir(list) | PkiBody::Cr(list) | PkiBody::Kur(list) => {
+            let got = list.len();
+            let [message] = <[CertReqMsg; 1]>::try_from(list.into_vec())
+                .map_err(|_| CmpDenial::Requests { got })?;
+            asked(kind, message).map(|asked| RequestBody::Crmf(Box::new(asked)))
         }
-    };
-    let key = key.map_err(|_| CmpDenial::Failed("key derivation"))?;
-    let verified = verify_mac(
-        provider,
-        &alg,
-        key.expose_secret(),
-        &part,
-        mac,
-        &MacLimits::default(),
-    );
-    if found.is_none() {
-        return Err(denied(match lookup {
-            None => NotAuthenticated::KeyId,
-            Some(_) => NotAuthenticated::UnknownKey,
+        PkiBody::CertConf(list) => Ok(RequestBody::CertConf(list.into_vec())),
+        _ => Err(CmpDenial::Body { got: kind }),
+    }
+}
+
+fn asked(kind: BodyKind, message: CertReqMsg) -> Result<AskedCertificate, CmpDenial> {
+    let malformed = |e: der::Error| CmpDenial::Malformed(e.into());
+    let request = message.request().map_err(malformed)?;
+    // Spec: RFC 9483 section 4.1.1.
+    if request.cert_req_id != CRMF_CERT_REQ_ID {
+        return Err(CmpDenial::RequestId {
+            got: request.cert_req_id,
+        });
+    }
+    let token = request.reg_token().map_err(malformed)?;
+    Ok(AskedCertificate {
+        kind,
+        old: request.old_cert_id().map_err(malformed)?,
+        // Some other CA's regToken vouches for nothing here.
+        token: token.and_then(|text| RenewalToken::parse(&text).ok()),
+        message,
+    })
+}
+
+fn claim_of(message: &UnverifiedPkiMessage) -> Result<Claim, CmpDenial> {
+    let alg = message.header().protection();
+    if let Some(ProtectionAlg::Signature(_)) = alg.map_err(CmpDenial::Malformed)? {
+        // Spec: RFC 9483 section 3.3: the first one is that of the protection.
+        let first = message.extra_certs().first();
+        let view = first.and_then(|der| CertView::from_der(der.as_bytes()).ok());
+        return Ok(view.map_or(Claim::Nobody, |view| Claim::Certificate {
+            serial: view.serial.to_vec(),
         }));
     }
-    match verified.map(|proof| proof.kind()) {
-        Ok(MacKind::Hmac) => Ok(Authenticated {
-            ueid,
-            release,
-            body,
-        }),
-        Ok(_) if policy.accept_password_based => Ok(Authenticated {
-            ueid,
-            release,
-            body,
-        }),
-        Ok(_) => Err(CmpDenial::ProtectionAlg),
-        Err(ProtectionError::UnsupportedAlgorithm | ProtectionError::BadParameters) => {
-            Err(CmpDenial::ProtectionAlg)
-        }
-        Err(_) => Err(denied(NotAuthenticated::Mac)),
-    }
+    let kid = message.header().sender_kid();
+    let kid = kid.and_then(|kid| SenderKid::parse(kid).ok());
+    Ok(kid.map_or(Claim::Nobody, Claim::Ta))
 }
 
-/// The `CsrAuthKey` of a device under a release.
-pub(crate) fn key_of(
-    provider: &dyn Provider,
-    credential: &Credential<'_>,
-    ueid: &Ueid,
-) -> Result<Secret<[u8; 32]>, CryptoError> {
-    if credential.shared_by_release {
-        return Ok(credential.master.dangerous_clone());
-    }
-    device_csr_auth_key(
-        provider,
-        credential.master,
-        &credential.release.0,
-        ueid.as_bytes(),
-    )
-}
-
-fn accepted(alg: &ProtectionAlg, policy: MacPolicy) -> bool {
-    match alg {
-        ProtectionAlg::Hmac(hash) => *hash == tegata_wire::cmp::HashAlg::Sha256,
-        ProtectionAlg::PasswordBasedMac(_) | ProtectionAlg::Pbmac1(_) => {
-            policy.accept_password_based
-        }
-        ProtectionAlg::Signature(_) | ProtectionAlg::Other(_) => false,
-        // Kinds that wire may learn later are not accepted before somebody decides so here.
-        _ => false,
-    }
-}
+/// certReqId of the one request of an ir, cr or kur.
+pub const CRMF_CERT_REQ_ID: i64 = 0;

@@ -71,8 +71,9 @@ impl Case {
     fn token(&self) -> IssuanceToken {
         IssuanceToken {
             ueid: self.identity.ueid,
-            release: ReleaseDigest([1; 32]),
-            csr_digest: [2; 32],
+            means: Means::Ta(ReleaseDigest([1; 32])),
+            request_digest: [2; 32],
+            replaces: None,
             public_key: self.device.public_key().clone(),
             names: ExpectedNames::of(&self.order, &self.identity).unwrap(),
             profile: self.profile.clone(),

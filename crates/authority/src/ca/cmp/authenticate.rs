@@ -1,0 +1,277 @@
+//! Authenticating a request: its MAC, or its signature by a certificate of this CA.
+
+use tegata_crypto::cmp::{
+    CmpError as ProtectionError, MacKind, MacLimits, verify_mac, verify_signature,
+};
+use tegata_crypto::csr_auth::device_csr_auth_key;
+use tegata_crypto::{CryptoError, Provider, PublicKey, Secret, ct_eq};
+use tegata_wire::cmp::{HashAlg, ProtectionAlg, UnverifiedPkiMessage};
+use tegata_wire::enrolment::{RenewalToken, SenderKid, token_input};
+use tegata_wire::ids::{ReleaseDigest, Ueid};
+use tegata_wire::x509::CertView;
+
+use super::denial::{CmpDenial, NotAuthenticated};
+use super::request::{AllegedRequest, Claim, RequestBody};
+use crate::UnixSecs;
+use crate::ca::means::{Authenticated, HeldCertificate, Holder, Means};
+use crate::ca::revocation::{FinalReason, Standing};
+
+/// What belongs to the one whom a request says it is from, if there is one.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum Credential<'a> {
+    /// For [`Claim::Ta`].
+    Ta(TaKey<'a>),
+    /// For [`Claim::Certificate`].
+    Certificate {
+        /// The certificate of that serial number.
+        held: &'a HeldCertificate,
+        /// The key that the request's renewal token names, if it has one and the key is known.
+        token: Option<TaKey<'a>>,
+    },
+}
+
+/// A release's key, for the `CsrAuthKey` of its devices.
+#[derive(Debug, Clone, Copy)]
+pub struct TaKey<'a> {
+    /// The whole digest of the release.
+    pub release: ReleaseDigest,
+    /// The release's master.
+    pub master: &'a Secret<[u8; 32]>,
+    /// Whether every device of the release shares the master itself (the paper's profile).
+    pub shared_by_release: bool,
+}
+
+/// Which MACs are accepted besides HMAC-SHA256 directly under the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MacPolicy {
+    /// PBMAC1 and PasswordBasedMac, for clients that know no other form of shared secret.
+    pub accept_password_based: bool,
+}
+
+/// Verifies the protection with what belongs to the one whom the request says it is from.
+///
+/// Without a credential for a MAC the same work is done with a key of zeros and the answer is the
+/// same. Who has a certificate knows that it has one: nothing is hidden there.
+///
+/// # Errors
+/// `ProtectionAlg` for a protection that is not accepted; `SignerRevoked`; `NotAuthenticated` for
+/// everything else.
+pub fn authenticate(
+    provider: &dyn Provider,
+    alleged: AllegedRequest,
+    credential: Option<Credential<'_>>,
+    policy: MacPolicy,
+    now: UnixSecs,
+) -> Result<Authenticated, CmpDenial> {
+    let AllegedRequest {
+        message,
+        claim,
+        body,
+    } = alleged;
+    let algorithm = message.header().protection();
+    let alg = algorithm.map_err(CmpDenial::Malformed)?;
+    let (Some(alg), Some(protection)) = (alg, message.protection()) else {
+        return Err(denied(NotAuthenticated::Unprotected));
+    };
+    let part = message.protected_part().map_err(CmpDenial::Malformed)?;
+    if let ProtectionAlg::Signature(_) = alg {
+        let Some(Credential::Certificate { held, token }) = credential else {
+            return Err(denied(NotAuthenticated::UnknownCertificate));
+        };
+        let signed = Signed {
+            provider,
+            message: &message,
+            alg,
+            part,
+            protection,
+        };
+        let holder = signed.by(held, token, &body, now)?;
+        let means = Means::Certificate(holder);
+        return Ok(Authenticated::proven(held.ueid, means, body));
+    }
+    if !accepted(&alg, policy) {
+        return Err(CmpDenial::ProtectionAlg);
+    }
+    let found = match (&claim, credential) {
+        (Claim::Ta(kid), Some(Credential::Ta(key))) => Some((kid.ueid, key)),
+        _ => None,
+    };
+    let zeros = Secret::new([0; 32]);
+    // A key of zeros for nobody: the same derivation, so that the time is the same.
+    let (ueid, key) = found.unwrap_or((
+        Ueid::from_random([0; 16]),
+        TaKey {
+            release: ReleaseDigest([0; 32]),
+            master: &zeros,
+            shared_by_release: false,
+        },
+    ));
+    let secret = key_of(provider, &key, &ueid).map_err(|_| CmpDenial::Failed("key derivation"))?;
+    let verified = verify_mac(
+        provider,
+        &alg,
+        secret.expose_secret(),
+        &part,
+        protection,
+        &MacLimits::default(),
+    );
+    if found.is_none() {
+        return Err(denied(match claim {
+            Claim::Nobody => NotAuthenticated::KeyId,
+            _ => NotAuthenticated::UnknownKey,
+        }));
+    }
+    match verified.map(|proof| proof.kind()) {
+        Ok(kind) if kind == MacKind::Hmac || policy.accept_password_based => {
+            Ok(Authenticated::proven(ueid, Means::Ta(key.release), body))
+        }
+        Ok(_) | Err(ProtectionError::UnsupportedAlgorithm | ProtectionError::BadParameters) => {
+            Err(CmpDenial::ProtectionAlg)
+        }
+        Err(_) => Err(denied(NotAuthenticated::Mac)),
+    }
+}
+
+/// A message with a signature, not verified yet.
+struct Signed<'a> {
+    provider: &'a dyn Provider,
+    message: &'a UnverifiedPkiMessage,
+    alg: ProtectionAlg,
+    part: Vec<u8>,
+    protection: &'a [u8],
+}
+
+impl Signed<'_> {
+    /// Checks that it is signed by a certificate of ours, and what that one may still do.
+    fn by(
+        &self,
+        held: &HeldCertificate,
+        token: Option<TaKey<'_>>,
+        body: &RequestBody,
+        now: UnixSecs,
+    ) -> Result<Holder, CmpDenial> {
+        let unreadable = |_| CmpDenial::Failed("a certificate of ours");
+        // The very bytes that we issued: then its chain, names and key are ours to vouch for.
+        let sent = self.message.extra_certs().first();
+        if sent.is_none_or(|sent| sent.as_bytes() != held.der) {
+            return Err(denied(NotAuthenticated::UnknownCertificate));
+        }
+        let view = held.view().map_err(unreadable)?;
+        let usage = view.key_usage().map_err(unreadable)?;
+        if usage.is_some_and(|bits| bits & DIGITAL_SIGNATURE == 0) {
+            return Err(denied(NotAuthenticated::KeyUsage));
+        }
+        let key = PublicKey::from_spki_der(view.spki_der)
+            .map_err(|_| CmpDenial::Failed("a certificate of ours"))?;
+        let _signed = verify_signature(self.provider, &self.alg, &key, &self.part, self.protection)
+            .map_err(|e| match e {
+                ProtectionError::UnsupportedAlgorithm | ProtectionError::BadParameters => {
+                    CmpDenial::ProtectionAlg
+                }
+                _ => denied(NotAuthenticated::Signature),
+            })?;
+        self.check_sender(&view)?;
+        // What another took the place of, or what has expired, may still repeat what it asked
+        // before: the answer, or the confirmation of it, may have been lost.
+        let ended = match held.standing {
+            Standing::Good | Standing::Lifted { .. } => false,
+            Standing::Revoked {
+                reason: FinalReason::Superseded,
+                ..
+            } => true,
+            Standing::Held { .. } | Standing::Revoked { .. } => {
+                return Err(CmpDenial::SignerRevoked);
+            }
+        };
+        let valid = (view.not_before_secs..=view.not_after_secs).contains(&now.0);
+        let ta = match (body, token) {
+            (RequestBody::Crmf(asked), key) if asked.token.is_some() => {
+                let said = asked.token.as_ref().zip(key);
+                Some(self.vouched(asked.message.request(), said, held)?)
+            }
+            _ => None,
+        };
+        Ok(Holder {
+            serial: view.serial.to_vec(),
+            profile: held.profile.clone(),
+            ta,
+            ended: ended || !valid,
+        })
+    }
+
+    /// sender and senderKID are those of the certificate. Spec: RFC 9483 section 3.1.
+    fn check_sender(&self, view: &CertView<'_>) -> Result<(), CmpDenial> {
+        let header = self.message.header();
+        let name = header.sender_name();
+        let kid = view.subject_key_id().ok().flatten();
+        let named = name.is_some_and(|name| name.as_der() == view.subject_der);
+        if !named || header.sender_kid().is_some_and(|said| Some(said) != kid) {
+            return Err(denied(NotAuthenticated::Sender));
+        }
+        Ok(())
+    }
+
+    /// The release whose TA vouches for the new key. A token that is wrong is an attack or a fault:
+    /// it does not count as none.
+    fn vouched(
+        &self,
+        request: der::Result<tegata_wire::cmp::CertRequest>,
+        said: Option<(&RenewalToken, TaKey<'_>)>,
+        held: &HeldCertificate,
+    ) -> Result<ReleaseDigest, CmpDenial> {
+        use der::Encode as _;
+        let wrong = || denied(NotAuthenticated::RenewalToken);
+        let (token, key) = said.ok_or_else(wrong)?;
+        let SenderKid { ueid, .. } = token.kid;
+        let request = request.map_err(|e| CmpDenial::Malformed(e.into()))?;
+        let spki = request
+            .cert_template
+            .public_key
+            .and_then(|k| k.to_der().ok());
+        let spki = spki.ok_or_else(wrong)?;
+        let secret =
+            key_of(self.provider, &key, &ueid).map_err(|_| CmpDenial::Failed("key derivation"))?;
+        let input = token_input(
+            &self.provider.sha256(&spki),
+            &self.provider.sha256(&held.der),
+        );
+        let mac = self.provider.hmac_sha256(secret.expose_secret(), &input);
+        // In the paper profile devices share a key: whose token it is is said by its name alone.
+        if ueid != held.ueid || !ct_eq(&mac, &token.mac) {
+            return Err(wrong());
+        }
+        Ok(key.release)
+    }
+}
+
+/// The `CsrAuthKey` of a device under a release.
+pub(crate) fn key_of(
+    provider: &dyn Provider,
+    key: &TaKey<'_>,
+    ueid: &Ueid,
+) -> Result<Secret<[u8; 32]>, CryptoError> {
+    if key.shared_by_release {
+        return Ok(key.master.dangerous_clone());
+    }
+    device_csr_auth_key(provider, key.master, &key.release.0, ueid.as_bytes())
+}
+
+fn accepted(alg: &ProtectionAlg, policy: MacPolicy) -> bool {
+    match alg {
+        ProtectionAlg::Hmac(hash) => *hash == HashAlg::Sha256,
+        ProtectionAlg::PasswordBasedMac(_) | ProtectionAlg::Pbmac1(_) => {
+            policy.accept_password_based
+        }
+        ProtectionAlg::Signature(_) | ProtectionAlg::Other(_) => false,
+        // Kinds that wire may learn later are not accepted before somebody decides so here.
+        _ => false,
+    }
+}
+
+fn denied(cause: NotAuthenticated) -> CmpDenial {
+    CmpDenial::NotAuthenticated(cause)
+}
+
+/// Bit 0 of keyUsage.
+const DIGITAL_SIGNATURE: u16 = 1;

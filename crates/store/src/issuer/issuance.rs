@@ -1,0 +1,243 @@
+//! Issuance: intend, sign, record, answer.
+
+use tegata_authority::ca::cmp::{Authenticated, CmpDenial, RequestBody};
+use tegata_authority::ca::issue::{self, Against, Draft, IssuanceToken, IssueDenied};
+use tegata_authority::ca::means::HeldCertificate;
+use tegata_authority::ca::status::StatusUrls;
+use tegata_authority::profile::Profile;
+use tegata_authority::{UnixMs, UnixSecs};
+use tegata_crypto::Rng;
+use tegata_wire::enrolment::CertificateOrder;
+
+use super::Issuer;
+use super::cmp::{Asking, CmpOutcome, environment};
+use super::requester::held_certificate;
+use crate::certificate::{self, Certificate, CmpTransaction, Intent};
+use crate::role::{Registered, secs};
+use crate::{StoreError, Tx, revocation};
+
+impl Issuer {
+    /// The certificate of an authenticated request: the one it has, or a new one. Also says whether
+    /// no confirmation is awaited.
+    pub(super) fn issue(
+        &self,
+        request: Authenticated,
+        asking: &Asking<'_>,
+        order: &CertificateOrder,
+        device: &Registered,
+        rng: &mut dyn Rng,
+    ) -> Result<(CmpOutcome, bool), CmpDenial> {
+        let profile = self
+            .profiles
+            .find(&order.profile)
+            .ok_or(CmpDenial::Failed("the release's profile is not configured"))?;
+        let asker = request.means().label();
+        let token = self.token(request, order, profile, device)?;
+        let (ueid, now) = (*token.ueid(), asking.now);
+        // A certificate is not taken back for one that may never have come: where one is replaced,
+        // the device says that it has the new one.
+        let implicit = asking.header.implicit_confirm()
+            && profile.implicit_confirm
+            && token.replaces().is_none();
+
+        // 1. Fix serial number and bytes durably, or find what this request fixed before.
+        //    A crash after this leaves an intent: the same request comes here again and finds it.
+        let row = self.intend(&token, device, rng, now)?;
+        let again = row.der.is_some();
+        let serial = row.intent.serial.clone();
+        // 2. Sign the fixed bytes, unless it was done. A crash here leaves the intent as it was;
+        //    a signature that was made and lost was seen by nobody.
+        let der = match row.der {
+            Some(der) => der,
+            None => {
+                let recorded = UnixSecs(u64::try_from(row.intended_at).unwrap_or(0));
+                let draft = Draft {
+                    serial: row.intent.serial,
+                    tbs: row.intent.tbs,
+                    not_after_secs: u64::try_from(row.intent.not_after).unwrap_or(0),
+                };
+                let urls = self.urls(row.intent.status_base.as_deref(), row.intent.shard);
+                let linted = issue::lint(token, &self.issuer, urls.as_ref(), draft, recorded)
+                    .map_err(CmpDenial::Issue)?;
+                let provider = self.role.provider.as_ref();
+                issue::sign(provider, linted, self.issuing_key.as_ref())
+                    .map_err(CmpDenial::Issue)?
+            }
+        };
+        // 3. Record the certificate and the transaction. The first certificate recorded stands:
+        //    two requests at once both answer that one. A crash after this loses the answer only.
+        let transaction = CmpTransaction {
+            device: device.row.id,
+            transaction_id: asking.transaction_id().to_vec(),
+            serial: serial.clone(),
+            server_nonce: asking.nonce.to_vec(),
+            device_nonce: asking.header.sender_nonce().unwrap_or_default().to_vec(),
+            asker,
+        };
+        let now_secs = secs(now.secs());
+        let stands = self
+            .role
+            .store
+            .run_tx("record certificate", |tx| {
+                let stands = certificate::record(tx, &serial, &der, now_secs)?;
+                if implicit {
+                    certificate::mark(tx, &serial, true, now_secs)?;
+                } else {
+                    certificate::put_transaction(tx, &transaction, now_secs)?;
+                }
+                Ok::<_, StoreError>(stands)
+            })
+            .map_err(|e| environment(e.into()))?;
+        // 4. Answer.
+        Ok((
+            CmpOutcome::Issued {
+                ueid,
+                serial,
+                certificate: stands,
+                again,
+            },
+            implicit,
+        ))
+    }
+
+    /// Permission for a request, from what the store knows of its device and of the certificate
+    /// that it is to replace.
+    fn token(
+        &self,
+        request: Authenticated,
+        order: &CertificateOrder,
+        profile: &Profile,
+        device: &Registered,
+    ) -> Result<IssuanceToken, CmpDenial> {
+        let old: Option<HeldCertificate> = match request.body() {
+            RequestBody::Crmf(asked) => match &asked.old {
+                Some(id) => self
+                    .role
+                    .store
+                    .read("old certificate", |tx| held_certificate(tx, id.serial()))
+                    .map_err(environment)?,
+                None => None,
+            },
+            _ => None,
+        };
+        let against = Against {
+            identity: &device.endorsed.identity(),
+            order,
+            profile,
+            issuer: &self.issuer,
+            other_keys: &device.endorsed.kids(),
+            old: old.as_ref(),
+        };
+        let provider = self.role.provider.as_ref();
+        issue::authorize(provider, request, &against).map_err(CmpDenial::Issue)
+    }
+
+    /// The row of this request, made if there is none.
+    fn intend(
+        &self,
+        token: &IssuanceToken,
+        device: &Registered,
+        rng: &mut dyn Rng,
+        now: UnixMs,
+    ) -> Result<Certificate, CmpDenial> {
+        let store = &self.role.store;
+        let found = store
+            .read("find request", |tx| {
+                certificate::find_by_request(tx, device.row.id, token.request_digest())
+            })
+            .map_err(|e: StoreError| environment(e.into()))?;
+        if let Some(row) = found {
+            return usable(row, token);
+        }
+        let intended = store.run_tx("intend certificate", |tx| {
+            self.intend_in(tx, token, device, rng, now)
+        });
+        let row = intended.map_err(|e| match e {
+            NotIntended::Store(e) => environment(e.into()),
+            NotIntended::Denied(denied) => CmpDenial::Issue(denied),
+        })?;
+        usable(row, token)
+    }
+
+    /// Deals the certificate to a shard and fixes it, in one transaction with the question whether
+    /// its device may have one: a revocation of the device is before it, or covers it. So is one of
+    /// the certificate that it is to replace, which has the request's say.
+    fn intend_in(
+        &self,
+        tx: &Tx<'_>,
+        token: &IssuanceToken,
+        device: &Registered,
+        rng: &mut dyn Rng,
+        now: UnixMs,
+    ) -> Result<Certificate, NotIntended> {
+        // Two requests at once: the first one's row stands.
+        let digest = token.request_digest();
+        if let Some(row) = certificate::find_by_request(tx, device.row.id, digest)? {
+            return Ok(row);
+        }
+        if !revocation::device_standing(tx, device.row.id)?.is_good() {
+            return Err(NotIntended::Denied(IssueDenied::DeviceRevoked));
+        }
+        let release = token.release().map_or(&[][..], |release| &release.0);
+        let profile = &token.profile().name;
+        if let Some(stop) = revocation::stop::covering(tx, release, device.row.id, profile)? {
+            return Err(NotIntended::Denied(IssueDenied::Stopped(stop)));
+        }
+        if let Some(old) = token.replaces()
+            && certificate::find(tx, old)?.is_none_or(|row| !row.standing.is_good())
+        {
+            let revoked = IssueDenied::OldCertificate("it is revoked or on hold");
+            return Err(NotIntended::Denied(revoked));
+        }
+        let shard = revocation::next_shard(tx, self.status.shard_size)?;
+        if let Some(base) = &self.status.base_url {
+            revocation::put_base(tx, base)?;
+        }
+        let urls = self.urls(self.status.base_url.as_deref(), shard);
+        let draft = issue::draft(token, &self.issuer, urls.as_ref(), rng, now)
+            .map_err(NotIntended::Denied)?;
+        let intent = Intent {
+            serial: draft.serial,
+            device: device.row.id,
+            csr_digest: *digest,
+            profile: token.profile().name.clone(),
+            release: token.release().map(|release| release.0),
+            issuer: hex::encode(&self.issuer.key_id),
+            tbs: draft.tbs,
+            not_after: i64::try_from(draft.not_after_secs).unwrap_or(i64::MAX),
+            shard,
+            status_base: self.status.base_url.clone(),
+            replaces: token.replaces().map(<[u8]>::to_vec),
+        };
+        Ok(certificate::intend(tx, &intent, secs(now.secs()))?)
+    }
+
+    /// Where the status of a certificate of that shard is found.
+    fn urls(&self, base: Option<&str>, shard: u64) -> Option<StatusUrls> {
+        base.map(|base| StatusUrls::of(base, &self.issuer.key_id, shard))
+    }
+}
+
+/// Why nothing was intended.
+enum NotIntended {
+    Store(StoreError),
+    Denied(IssueDenied),
+}
+
+impl From<StoreError> for NotIntended {
+    fn from(e: StoreError) -> Self {
+        Self::Store(e)
+    }
+}
+
+/// The row, unless the CA has taken its certificate back, or it is of another profile.
+fn usable(row: Certificate, token: &IssuanceToken) -> Result<Certificate, CmpDenial> {
+    if !row.standing.is_good() {
+        return Err(CmpDenial::Issue(IssueDenied::Revoked));
+    }
+    if row.intent.profile != token.profile().name {
+        let other = IssueDenied::OtherProfile(row.intent.profile);
+        return Err(CmpDenial::Issue(other));
+    }
+    Ok(row)
+}

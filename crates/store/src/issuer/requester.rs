@@ -1,0 +1,145 @@
+//! Who a request says it is from, and what the store has of that one.
+
+use std::sync::Arc;
+
+use tegata_authority::ca::cmp::{AllegedRequest, Claim, Credential};
+use tegata_authority::ca::means::HeldCertificate;
+use tegata_wire::enrolment::SenderKid;
+
+use super::Issuer;
+use super::releases::OpenRelease;
+use crate::certificate::Certificate;
+use crate::role::{Registered, RoleError, device_in, registered};
+use crate::{StoreError, Tx, certificate, device, release};
+
+/// What the store has of the one whom a request says it is from. Nothing is proved by it.
+pub(super) enum Requester {
+    /// A release and a device: together they have a `CsrAuthKey`.
+    Ta {
+        release: Arc<OpenRelease>,
+        device: Registered,
+    },
+    /// A certificate and its device; the release that the renewal token names, if there is one.
+    Certificate {
+        held: HeldCertificate,
+        token: Option<Arc<OpenRelease>>,
+        device: Registered,
+    },
+}
+
+impl Requester {
+    pub(super) fn credential(&self) -> Credential<'_> {
+        match self {
+            Self::Ta { release, .. } => Credential::Ta(release.key()),
+            Self::Certificate { held, token, .. } => Credential::Certificate {
+                held,
+                token: token.as_ref().map(|release| release.key()),
+            },
+        }
+    }
+
+    pub(super) fn device(&self) -> &Registered {
+        match self {
+            Self::Ta { device, .. } | Self::Certificate { device, .. } => device,
+        }
+    }
+
+    /// The release whose TA it is, where a TA is said to speak.
+    pub(super) fn release(&self) -> Option<&OpenRelease> {
+        match self {
+            Self::Ta { release, .. } => Some(release),
+            Self::Certificate { token, .. } => token.as_deref(),
+        }
+    }
+}
+
+impl Issuer {
+    /// Who that is; `None` if nobody is known by that key.
+    pub(super) fn requester(
+        &self,
+        alleged: &AllegedRequest,
+    ) -> Result<Option<Requester>, RoleError> {
+        match alleged.claim() {
+            Claim::Ta(kid) => {
+                let found = self.release_of(kid, |tx| device_in(tx, &kid.ueid))?;
+                let (release, device) = found;
+                let both = release.zip(device);
+                Ok(both.map(|(release, device)| Requester::Ta { release, device }))
+            }
+            Claim::Certificate { serial } => {
+                let held = self.role.store.read("look up", |tx| held(tx, serial))?;
+                let Some((held, device)) = held else {
+                    return Ok(None);
+                };
+                let token = match alleged.token() {
+                    Some(token) => self.release_of(&token.kid, |_| Ok(()))?.0,
+                    None => None,
+                };
+                Ok(Some(Requester::Certificate {
+                    held,
+                    token,
+                    device,
+                }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The release of a senderKID, with its secrets, and something else of the same view.
+    fn release_of<T>(
+        &self,
+        kid: &SenderKid,
+        also: impl FnOnce(&Tx<'_>) -> Result<T, RoleError>,
+    ) -> Result<(Option<Arc<OpenRelease>>, T), RoleError> {
+        let prefix = &kid.release_prefix;
+        let cached = self
+            .opened
+            .lock()
+            .map_err(|_| StoreError::Poisoned)?
+            .get(prefix)
+            .cloned();
+        let (row, other) = self.role.store.read("look up", |tx| {
+            let row = match cached {
+                Some(_) => None,
+                None => release::find_by_prefix(tx, prefix)?,
+            };
+            Ok::<_, RoleError>((row, also(tx)?))
+        })?;
+        let release = match (cached, row) {
+            (Some(release), _) => Some(release),
+            (None, Some(row)) => Some(self.opened(&row)?),
+            (None, None) => None,
+        };
+        Ok((release, other))
+    }
+}
+
+/// The certificate of a serial number and its device; `None` for an intent.
+fn held(tx: &Tx<'_>, serial: &[u8]) -> Result<Option<(HeldCertificate, Registered)>, RoleError> {
+    let Some(row) = certificate::find(tx, serial)? else {
+        return Ok(None);
+    };
+    let device = registered(device::find_by_id(tx, row.intent.device)?)?;
+    Ok(device.and_then(|device| {
+        let held = held_by(row, &device)?;
+        Some((held, device))
+    }))
+}
+
+/// A row as the decisions see it; `None` for an intent.
+pub(super) fn held_by(row: Certificate, device: &Registered) -> Option<HeldCertificate> {
+    Some(HeldCertificate {
+        ueid: device.row.ueid,
+        der: row.der?,
+        profile: row.intent.profile,
+        standing: row.standing,
+    })
+}
+
+/// The certificate of a serial number, whoever has it.
+pub(super) fn held_certificate(
+    tx: &Tx<'_>,
+    serial: &[u8],
+) -> Result<Option<HeldCertificate>, RoleError> {
+    Ok(held(tx, serial)?.map(|(held, _)| held))
+}
