@@ -12,7 +12,7 @@ use rusqlite::{Row, params};
 
 use tegata_authority::UnixSecs;
 
-use crate::certificate::{Certificate, Intent, release};
+use crate::certificate::{self, Certificate, Intent};
 use crate::device::{DeviceId, LIST_MAX};
 use crate::role::secs;
 use crate::{Store, StoreError, Tx, revocation};
@@ -84,9 +84,9 @@ fn move_some(tx: &Tx<'_>, before: i64, now_secs: i64) -> Result<Swept, StoreErro
         )?;
         let archived = tx.execute(
             "INSERT INTO archive(serial, device_id, csr_digest, kind, not_after, intended_at, \
-             issued_at, confirmed_at, rejected_at, shard, replaces, der, archived_at) \
+             issued_at, confirmed_at, rejected_at, shard, der, archived_at) \
              SELECT c.serial, c.device_id, c.csr_digest, k.id, c.not_after, c.intended_at, \
-             c.issued_at, c.confirmed_at, c.rejected_at, c.shard, c.replaces, c.der, ?2 \
+             c.issued_at, c.confirmed_at, c.rejected_at, c.shard, c.der, ?2 \
              FROM certificate AS c JOIN archive_kind AS k ON k.profile = c.profile \
              AND k.release = c.release AND k.issuer = c.issuer \
              AND k.status_base = coalesce(c.status_base, 0) \
@@ -162,14 +162,15 @@ fn row(r: &Row<'_>) -> rusqlite::Result<Certificate> {
             device: DeviceId(r.get(1)?),
             csr_digest: r.get(2)?,
             profile: r.get(3)?,
-            release: release(r.get(4)?),
+            release: certificate::release(r.get(4)?),
             issuer: r.get(5)?,
             // It was signed; what was signed is in the certificate.
             tbs: Vec::new(),
             not_after: r.get(6)?,
             shard: r.get::<_, i64>(11)?.try_into().unwrap_or(0),
             status_base: r.get(12)?,
-            replaces: r.get(15)?,
+            // Both ended: which one took the other's place decides nothing any more.
+            replaces: None,
         },
         intended_at: r.get(7)?,
         der: r.get(8)?,
@@ -180,7 +181,7 @@ fn row(r: &Row<'_>) -> rusqlite::Result<Certificate> {
 }
 
 const SELECT: &str = "SELECT a.serial, a.device_id, a.csr_digest, k.profile, k.release, k.issuer, \
-    a.not_after, a.intended_at, a.der, a.confirmed_at, a.rejected_at, a.shard, b.url, r.at, r.reason, a.replaces \
+    a.not_after, a.intended_at, a.der, a.confirmed_at, a.rejected_at, a.shard, b.url, r.at, r.reason \
     FROM archive AS a JOIN archive_kind AS k ON k.id = a.kind \
     LEFT JOIN revocation AS r ON r.serial = a.serial \
     LEFT JOIN status_base AS b ON b.id = k.status_base";

@@ -14,9 +14,11 @@
 #![warn(missing_docs)]
 
 pub mod archive;
+pub mod attested;
 pub mod certificate;
 pub mod device;
 pub mod error;
+pub mod est;
 pub mod issuer;
 pub mod keys;
 mod migrations;

@@ -91,6 +91,7 @@ const STEPS: &[(&str, &str)] = &[
          CREATE INDEX certificate_scope ON certificate(\
            serial, not_after, device_id, shard, intended_at, release, profile);",
     ),
+    ("when the Verifier last affirmed each device", ATTESTED),
     (
         "retention: certificates that ended long ago are in an archive, and not in lists",
         RETENTION,
@@ -216,6 +217,12 @@ ALTER TABLE certificate ADD COLUMN replaces BLOB;
 ALTER TABLE cmp_transaction ADD COLUMN asker TEXT NOT NULL DEFAULT 'ta';
 ";
 
+const ATTESTED: &str = "
+CREATE TABLE attested(
+  device_id INTEGER PRIMARY KEY REFERENCES device(id), at INTEGER NOT NULL
+) STRICT;
+";
+
 /// `kind` is what many certificates have in common; `status_base` in it is 0 where there is none, so
 /// that equal kinds are one row.
 const RETENTION: &str = "
@@ -229,7 +236,7 @@ CREATE TABLE archive(
   device_id INTEGER NOT NULL REFERENCES device(id), csr_digest BLOB NOT NULL,
   kind INTEGER NOT NULL REFERENCES archive_kind(id), not_after INTEGER NOT NULL,
   intended_at INTEGER NOT NULL, issued_at INTEGER, confirmed_at INTEGER, rejected_at INTEGER,
-  shard INTEGER NOT NULL, replaces BLOB, der BLOB NOT NULL, archived_at INTEGER NOT NULL
+  shard INTEGER NOT NULL, der BLOB NOT NULL, archived_at INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX archive_by_device ON archive(device_id);
 

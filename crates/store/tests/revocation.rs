@@ -434,7 +434,7 @@ fn certificates_of_an_older_store_are_dealt_to_shards() {
         "DROP INDEX certificate_scope; DROP INDEX certificate_by_end; DROP INDEX delivery_by_time; \
          DROP TABLE archive; DROP TABLE archive_kind; DROP TABLE revocation; DROP TABLE revoked_device; DROP TABLE status_counter; \
          DROP TABLE status_base; ALTER TABLE certificate DROP COLUMN shard; \
-         ALTER TABLE certificate DROP COLUMN status_base; DROP TABLE issuance_stop; \
+         ALTER TABLE certificate DROP COLUMN status_base; DROP TABLE issuance_stop; DROP TABLE attested; \
          ALTER TABLE certificate DROP COLUMN replaces; \
          ALTER TABLE cmp_transaction DROP COLUMN asker; \
          DELETE FROM migration WHERE version >= 5;",

@@ -14,6 +14,7 @@ use tegata_wire::x509::{
     X509Error, assemble_certificate, encode_san, oid,
 };
 
+use super::attested::ReturnDenied;
 use super::authority_cert::{BACKDATE_SECS, Issuer};
 use super::means::{Authenticated, HeldCertificate, Means};
 use super::signature_alg;
@@ -119,6 +120,9 @@ pub enum IssueDenied {
     /// The certificate of this request is revoked or on hold.
     #[error("the certificate of this request is revoked or on hold")]
     Revoked,
+    /// The device's certificate has ended, and it may not return.
+    #[error("{0}")]
+    Return(#[source] ReturnDenied),
     /// The bytes to be signed are not what they must be.
     #[error("the certificate to be signed fails the check \"{0}\"")]
     Lint(&'static str),
@@ -153,6 +157,7 @@ impl IssueDenied {
             Self::DeviceRevoked => "this device gets no certificates",
             Self::Stopped(_) => "no certificates are issued to such requests until further notice",
             Self::Revoked => "the certificate of this request is revoked",
+            Self::Return(denied) => denied.peer_text(),
             Self::Lint(_) | Self::Build(_) | Self::Crypto(_) => "the CA failed; try again later",
         }
     }
@@ -179,6 +184,7 @@ impl IssueDenied {
             Self::DeviceRevoked => "device-revoked",
             Self::Stopped(_) => "issuance-stopped",
             Self::Revoked => "revoked",
+            Self::Return(denied) => denied.code(),
             Self::Lint(_) => "lint",
             Self::Build(_) => "build",
             Self::Crypto(_) => "crypto",
@@ -204,6 +210,12 @@ impl IssuanceToken {
     #[must_use]
     pub fn ueid(&self) -> &Ueid {
         &self.ueid
+    }
+
+    /// What proved who asks.
+    #[must_use]
+    pub fn means(&self) -> &Means {
+        &self.means
     }
 
     /// The release whose TA asked, if a TA did.
@@ -308,7 +320,7 @@ fn authentication_of(means: &Means) -> Authentication {
 }
 
 /// The extensions that depend on profile and device alone, in the order of the certificate.
-fn profile_extensions(
+pub(super) fn profile_extensions(
     names: &ExpectedNames,
     profile: &Profile,
     status: Option<&StatusUrls>,

@@ -26,6 +26,7 @@ pub use cmp::{CmpAnswer, CmpOutcome};
 use releases::OpenRelease;
 pub use releases::{CutRelease, NewRelease};
 pub(crate) use releases::{availability_of, encoded};
+pub(crate) use requester::held;
 
 /// Algorithms and names of a new CA.
 #[derive(Debug, Clone)]

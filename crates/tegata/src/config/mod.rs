@@ -6,6 +6,7 @@
 //! Trusted: whoever changes this file chooses keys, stores and policy of the roles.
 
 pub mod diagnostic;
+mod est;
 mod retention;
 mod status;
 mod verify;
@@ -22,6 +23,8 @@ use toml::Spanned;
 
 use crate::fault::{Fault, Outcome};
 
+use est::RawEst;
+pub use est::{Est, ServerIdentity};
 use retention::RawRetention;
 use status::RawStatus;
 pub use status::Status;
@@ -105,6 +108,8 @@ pub struct Ca {
     pub profiles: PathBuf,
     /// Address at which services may ask for devices and their certificates; none when absent.
     pub devices: Option<SocketAddr>,
+    /// The EST port; none when absent.
+    pub est: Option<Est>,
     /// How the status of certificates is published.
     pub status: Status,
     /// How long a certificate that ended stays out of the archive, seconds.
@@ -209,6 +214,7 @@ struct RawCa {
     listen: Spanned<String>,
     profiles: Option<PathBuf>,
     devices: Option<RawDevices>,
+    est: Option<RawEst>,
     status_url: Option<Spanned<String>>,
     #[serde(default)]
     status: RawStatus,
@@ -324,6 +330,7 @@ pub fn parse(path: &Path, text: &str) -> Outcome<Config> {
                     .devices
                     .map(|devices| check.address(&devices.listen))
                     .transpose()?,
+                est: ca.est.map(|est| est.checked(&check, &base)).transpose()?,
                 // RFC 5280 section 3.3: not off the lists before one from after its end has it.
                 keep_secs: ca
                     .retention

@@ -12,7 +12,7 @@ use tegata_store::tam::{PeerFailure, Peers, TamServer, TeepAnswer, TeepFault, Te
 use tegata_store::teep;
 use tegata_wire::ids::ReleaseDigest;
 use tegata_wire::teep::MEDIA_TYPE as TEEP;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{Reply, Work, fetched, health, posted, role_problem};
 use crate::cli::Role;
@@ -107,6 +107,24 @@ impl Peers for HttpPeers {
             ("application/cose", "application/cbor"),
             request,
         )
+    }
+
+    fn attested(&self, word: &[u8]) -> Result<(), PeerFailure> {
+        let url = format!("{}/ca/v1/appraisal", self.ca);
+        let told = match self.client.post(&url, "application/cose", "*/*", word) {
+            Ok(answer) if answer.status == 204 => return Ok(()),
+            Ok(answer) => answer.complaint(),
+            Err(error) => error.to_string(),
+        };
+        warn!(
+            role = "tam",
+            cause = told,
+            "the CA did not take note of an attestation"
+        );
+        Err(PeerFailure {
+            who: "CA",
+            why: told,
+        })
     }
 }
 

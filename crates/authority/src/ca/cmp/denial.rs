@@ -245,6 +245,7 @@ fn issue_failure(denied: &IssueDenied) -> PkiFailureInfo {
         }
         IssueDenied::Revoked => F::CERT_REVOKED,
         IssueDenied::ProfileChanged(_) => F::UNACCEPTED_POLICY,
+        IssueDenied::Return(_) => F::NOT_AUTHORIZED,
         IssueDenied::Lint(_) | IssueDenied::Build(_) | IssueDenied::Crypto(_) => F::SYSTEM_FAILURE,
     }
 }

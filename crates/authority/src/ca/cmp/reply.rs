@@ -112,9 +112,10 @@ impl ReplyContext<'_> {
                 RawBody::granted(kind, id, certificate, &[])
             }
             Reply::Confirmed => RawBody::pki_conf(),
-            // An authenticated request that is refused gets an ip, cp or kup, all else an error.
+            // An authenticated request that is refused gets an ip, cp or kup, all else an error: a
+            // TA gives a kur up for such a refusal, which nobody on the way can bring about.
             Reply::Denied(denial) => match (request.and_then(Request::cert_rep), denial) {
-                (Some((kind, id)), CmpDenial::Issue(_)) => {
+                (Some((kind, id)), CmpDenial::Issue(_) | CmpDenial::SignerRevoked) => {
                     let status = PkiStatusInfo::rejection(denial.failure(), denial.peer_text());
                     RawBody::not_granted(kind, id, status)
                 }
