@@ -64,6 +64,14 @@ decode_only!(
     wire::cmp::UnverifiedPkiMessage::from_der,
     "CMP PKIMessage, header."
 );
+decode_only!(
+    est_body,
+    |d| (
+        wire::est::from_body(d),
+        wire::est::BasicCredentials::from_header(d).is_some()
+    ),
+    "Bodies and credentials of EST."
+);
 decode_only!(csr, wire::x509::AllegedCsr::from_der, "PKCS#10.");
 decode_only!(
     certificate,
@@ -185,4 +193,15 @@ pub fn ocsp_request(data: &[u8]) {
         let id = cert.der.as_bytes();
         assert!(tbs.windows(id.len()).any(|part| part == id));
     }
+}
+
+/// The attestation bundle of a request, and back.
+pub fn attestation(data: &[u8]) {
+    use wire::x509::AttestationBundle;
+    let Ok(first) = AttestationBundle::from_der(data) else {
+        return;
+    };
+    let bytes = first.to_der().expect("what was read can be written");
+    let again = AttestationBundle::from_der(&bytes).expect("own encoding decodes");
+    assert!(first == again, "another bundle");
 }

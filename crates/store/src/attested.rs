@@ -50,11 +50,15 @@ pub fn last(tx: &Tx<'_>, device: DeviceId) -> Result<Option<i64>, StoreError> {
     )
 }
 
-/// The end of the last certificate of a profile that a device confirmed, seconds since 1970.
+/// The end of the last certificate of a profile that a device confirmed, archived ones included,
+/// seconds since 1970.
 pub fn last_end(tx: &Tx<'_>, device: DeviceId, profile: &str) -> Result<Option<i64>, StoreError> {
     let end: Option<Option<i64>> = tx.query_opt(
-        "SELECT max(not_after) FROM certificate \
-         WHERE device_id = ?1 AND profile = ?2 AND confirmed_at IS NOT NULL",
+        "SELECT max(not_after) FROM (\
+           SELECT not_after FROM certificate \
+           WHERE device_id = ?1 AND profile = ?2 AND confirmed_at IS NOT NULL \
+           UNION ALL SELECT a.not_after FROM archive AS a JOIN archive_kind AS k ON k.id = a.kind \
+           WHERE a.device_id = ?1 AND k.profile = ?2 AND a.confirmed_at IS NOT NULL)",
         params![device.0, profile],
         |r| r.get(0),
     )?;

@@ -13,10 +13,12 @@
 //! certificate cannot be forged by changing rows.
 #![warn(missing_docs)]
 
+pub mod archive;
 pub mod attested;
 pub mod certificate;
 pub mod device;
 pub mod error;
+pub mod est;
 pub mod issuer;
 pub mod keys;
 mod migrations;
@@ -24,6 +26,7 @@ pub mod reference;
 pub mod release;
 pub mod revocation;
 pub mod role;
+pub mod root_list;
 pub mod statement;
 pub mod status;
 pub mod tam;

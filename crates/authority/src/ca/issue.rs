@@ -114,6 +114,9 @@ pub enum IssueDenied {
     /// The device is revoked or on hold.
     #[error("the device is revoked or on hold")]
     DeviceRevoked,
+    /// The operator stopped issuance to such requests.
+    #[error("the operator stopped issuance to such requests: stop {0}")]
+    Stopped(i64),
     /// The certificate of this request is revoked or on hold.
     #[error("the certificate of this request is revoked or on hold")]
     Revoked,
@@ -152,6 +155,7 @@ impl IssueDenied {
             Self::ProfileChanged(_) => "the CA's profile changed; the device needs a new release",
             Self::KeyReuse => "the key is used for another purpose",
             Self::DeviceRevoked => "this device gets no certificates",
+            Self::Stopped(_) => "no certificates are issued to such requests until further notice",
             Self::Revoked => "the certificate of this request is revoked",
             Self::Return(denied) => denied.peer_text(),
             Self::Lint(_) | Self::Build(_) | Self::Crypto(_) => "the CA failed; try again later",
@@ -178,6 +182,7 @@ impl IssueDenied {
             Self::ProfileChanged(_) => "profile-changed",
             Self::KeyReuse => "key-reuse",
             Self::DeviceRevoked => "device-revoked",
+            Self::Stopped(_) => "issuance-stopped",
             Self::Revoked => "revoked",
             Self::Return(denied) => denied.code(),
             Self::Lint(_) => "lint",
@@ -315,7 +320,7 @@ fn authentication_of(means: &Means) -> Authentication {
 }
 
 /// The extensions that depend on profile and device alone, in the order of the certificate.
-fn profile_extensions(
+pub(super) fn profile_extensions(
     names: &ExpectedNames,
     profile: &Profile,
     status: Option<&StatusUrls>,

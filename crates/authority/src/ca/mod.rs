@@ -10,6 +10,7 @@ pub mod attested;
 pub mod authority_cert;
 pub mod cmp;
 pub mod delivery;
+pub mod est;
 pub mod issue;
 pub mod means;
 pub mod release;

@@ -46,6 +46,8 @@ struct RawProfile {
     implicit_confirm: bool,
     authentication: Option<Spanned<Texts>>,
     #[serde(default)]
+    reuse_key: bool,
+    #[serde(default)]
     policies: Texts,
     #[serde(default)]
     crl_urls: Texts,
@@ -142,6 +144,7 @@ fn check(name: &str, raw: Spanned<RawProfile>, mistakes: &mut Mistakes<'_>) -> P
         required,
         implicit_confirm: raw.implicit_confirm,
         authentication: authentication(raw.authentication, mistakes),
+        reuse_key: raw.reuse_key,
         policies: oids(&raw.policies, &[], "policy", mistakes),
         crl_urls: urls(&raw.crl_urls, mistakes),
         ocsp_urls: urls(&raw.ocsp_urls, mistakes),

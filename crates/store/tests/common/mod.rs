@@ -1,7 +1,10 @@
 //! A CA, a TAM and a Verifier over real stores, and a device made of keys alone.
 #![allow(dead_code)]
 
+pub mod fleet;
 pub mod kur;
+pub mod ocsp;
+pub mod ready;
 
 use std::path::Path;
 use std::sync::Arc;

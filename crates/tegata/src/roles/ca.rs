@@ -10,6 +10,7 @@ use tegata_authority::ca::cmp::MacPolicy;
 use tegata_authority::profile::Profiles;
 use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::OsRng;
+use tegata_store::archive;
 use tegata_store::issuer::{CmpOutcome, Issuer};
 use tegata_store::role::RoleError;
 use tegata_store::status::StatusServer;
@@ -24,7 +25,9 @@ use crate::config::{self, Config, diagnostic};
 use crate::fault::{Fault, Outcome};
 use crate::http::body::Accepts;
 use crate::http::problem::Problem;
+use crate::http::tls::Tls;
 use crate::stores::{now_ms, now_secs};
+use crate::sweep;
 
 /// Media type of CMP over HTTP. Spec: RFC 9811 section 3.
 const PKIXCMP: &str = "application/pkixcmp";
@@ -59,6 +62,8 @@ pub struct Ports {
     pub ca: Router,
     /// What services reach that verify what devices sign, where `[ca.devices]` names a port.
     pub devices: Router,
+    /// What EST clients reach, where `[ca.est]` names a port.
+    pub est: Option<(Tls, Router)>,
 }
 
 /// Opens the role and gives its routes.
@@ -85,6 +90,14 @@ pub fn open(config: &Config) -> Outcome<Ports> {
         len_bytes_max: attested::LEN_BYTES_MAX,
         timeout: config.limits.body_timeout,
     };
+    let keep_secs = config.ca.as_ref().map_or(u64::MAX, |ca| ca.keep_secs);
+    sweep::start("ca", Arc::clone(&issuer.role().store), move |store, now| {
+        archive::sweep_some(store, keep_secs, now).map(archive::Swept::rows)
+    });
+    let est = config.ca.as_ref().and_then(|ca| ca.est.as_ref());
+    let est = est
+        .map(|est| super::est::open(est, config, &issuer))
+        .transpose()?;
     let (for_cmp, for_delivery) = (Arc::clone(&issuer), Arc::clone(&issuer));
     let for_appraisal = Arc::clone(&issuer);
     let for_devices = Arc::clone(&issuer);
@@ -108,7 +121,7 @@ pub fn open(config: &Config) -> Outcome<Ports> {
         .merge(super::status::routes(status, max_age, &config.limits))
         .merge(health("ca", Arc::clone(&check)));
     let devices = super::devices::routes(for_devices, check);
-    Ok(Ports { ca, devices })
+    Ok(Ports { ca, devices, est })
 }
 
 /// A CMP message gets a CMP answer, whatever it is.

@@ -9,6 +9,7 @@ use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::{OsRng, PublicKey};
 use tegata_store::role::{Role as RoleStore, RoleError};
 use tegata_store::tam::{PeerFailure, Peers, TamServer, TeepAnswer, TeepFault, TeepOutcome};
+use tegata_store::teep;
 use tegata_wire::ids::ReleaseDigest;
 use tegata_wire::teep::MEDIA_TYPE as TEEP;
 use tracing::{info, warn};
@@ -24,6 +25,7 @@ use crate::http::problem::Problem;
 use crate::roles::verifier::{APPRAISAL_REQUEST, EAR};
 use crate::serve::Addresses;
 use crate::stores::{now_ms, now_secs};
+use crate::sweep;
 
 /// Longest TEEP message of a device, bytes.
 const TEEP_LEN_BYTES_MAX: usize = 256 * 1024;
@@ -159,7 +161,13 @@ pub fn open(config: &Config, addresses: &Addresses) -> Outcome<Router> {
             .ok_or_else(|| missing("Verifier", "verifier_url"))?,
     });
     let role = role_store(config, Role::Tam)?;
+    let (store, keep_secs) = (Arc::clone(&role.store), settings.keep_secs);
     let tam = TamServer::open(role, settings.payload_url.clone()).map_err(|e| role_fault(&e))?;
+    sweep::start("tam", store, move |store, now| {
+        let before = i64::try_from(now.0.saturating_sub(keep_secs)).unwrap_or(0);
+        let rows = store.run_tx("forget", |tx| teep::forget_some(tx, before));
+        rows.map(|rows| u64::try_from(rows).unwrap_or(u64::MAX))
+    });
     let tam = Arc::new(tam);
     let timeout = config.limits.body_timeout;
     let teep = Accepts {

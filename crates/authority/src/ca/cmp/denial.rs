@@ -240,7 +240,9 @@ fn issue_failure(denied: &IssueDenied) -> PkiFailureInfo {
         IssueDenied::OtherProfile(_) => F::DUPLICATE_CERT_REQ,
         IssueDenied::Extension(_) => F::UNACCEPTED_EXTENSION,
         IssueDenied::Identity(_) => F::NOT_AUTHORIZED,
-        IssueDenied::KeyReuse | IssueDenied::DeviceRevoked => F::NOT_AUTHORIZED,
+        IssueDenied::KeyReuse | IssueDenied::DeviceRevoked | IssueDenied::Stopped(_) => {
+            F::NOT_AUTHORIZED
+        }
         IssueDenied::Revoked => F::CERT_REVOKED,
         IssueDenied::ProfileChanged(_) => F::UNACCEPTED_POLICY,
         IssueDenied::Return(_) => F::NOT_AUTHORIZED,
