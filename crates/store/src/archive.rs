@@ -12,7 +12,7 @@ use rusqlite::{Row, params};
 
 use tegata_authority::UnixSecs;
 
-use crate::certificate::{Certificate, Intent};
+use crate::certificate::{self, Certificate, Intent};
 use crate::device::{DeviceId, LIST_MAX};
 use crate::role::secs;
 use crate::{Store, StoreError, Tx, revocation};
@@ -162,13 +162,15 @@ fn row(r: &Row<'_>) -> rusqlite::Result<Certificate> {
             device: DeviceId(r.get(1)?),
             csr_digest: r.get(2)?,
             profile: r.get(3)?,
-            release: r.get(4)?,
+            release: certificate::release(r.get(4)?),
             issuer: r.get(5)?,
             // It was signed; what was signed is in the certificate.
             tbs: Vec::new(),
             not_after: r.get(6)?,
             shard: r.get::<_, i64>(11)?.try_into().unwrap_or(0),
             status_base: r.get(12)?,
+            // Both ended: which one took the other's place decides nothing any more.
+            replaces: None,
         },
         intended_at: r.get(7)?,
         der: r.get(8)?,

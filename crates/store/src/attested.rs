@@ -7,6 +7,7 @@ use tegata_authority::ca::attested::{AttestedDenied, ReturnDenied, check, may_re
 use tegata_authority::profile::Profile;
 use tegata_wire::ids::Ueid;
 
+use crate::archive;
 use crate::device::{self, DeviceId};
 use crate::issuer::Issuer;
 use crate::role::{RoleError, Trust, secs};
@@ -54,15 +55,12 @@ pub fn last(tx: &Tx<'_>, device: DeviceId) -> Result<Option<i64>, StoreError> {
 /// seconds since 1970.
 pub fn last_end(tx: &Tx<'_>, device: DeviceId, profile: &str) -> Result<Option<i64>, StoreError> {
     let end: Option<Option<i64>> = tx.query_opt(
-        "SELECT max(not_after) FROM (\
-           SELECT not_after FROM certificate \
-           WHERE device_id = ?1 AND profile = ?2 AND confirmed_at IS NOT NULL \
-           UNION ALL SELECT a.not_after FROM archive AS a JOIN archive_kind AS k ON k.id = a.kind \
-           WHERE a.device_id = ?1 AND k.profile = ?2 AND a.confirmed_at IS NOT NULL)",
+        "SELECT max(not_after) FROM certificate \
+         WHERE device_id = ?1 AND profile = ?2 AND confirmed_at IS NOT NULL",
         params![device.0, profile],
         |r| r.get(0),
     )?;
-    Ok(end.flatten())
+    Ok(end.flatten().max(archive::last_end(tx, device, profile)?))
 }
 
 /// Whether a device may have a certificate that only its TA asks for; in the transaction that

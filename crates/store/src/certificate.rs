@@ -292,7 +292,7 @@ fn row(r: &Row<'_>) -> rusqlite::Result<Certificate> {
 }
 
 /// The release in a row: empty where no TA asked.
-fn release(bytes: Vec<u8>) -> Option<[u8; 32]> {
+pub(crate) fn release(bytes: Vec<u8>) -> Option<[u8; 32]> {
     bytes.try_into().ok()
 }
 
