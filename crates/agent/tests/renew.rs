@@ -11,8 +11,10 @@ mod played;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use played::{Http1, http, operation, server, tee};
+use played::{Http1, http, operation, server, tee, tee_at};
 use tegata_agent::carrier::{HttpCarrier, PKIXCMP};
+use tegata_agent::config::Config;
+use tegata_agent::daemon::Daemon;
 use tegata_agent::enrol::{EnrolError, Request as Wanted, Unwatched};
 use tegata_agent::renew::{RenewError, Renewed, renew};
 use tegata_client::{Context, TaUuid, codes};
@@ -31,6 +33,7 @@ const GRANTED: &[u8] = b"granted";
 const BEGIN: u32 = 1;
 const FINISH: u32 = 2;
 const GET_CERTIFICATE: u32 = 4;
+const LIST: u32 = 6;
 const DELETE: u32 = 7;
 const STATUS: u32 = 9;
 
@@ -104,8 +107,12 @@ impl Label {
 
 /// A TA that behaves as docs/spec/enrolment-ta.md says, without the cryptography.
 fn ta(label: &Arc<Mutex<Label>>) -> Context {
+    tee(play(label))
+}
+
+fn play(label: &Arc<Mutex<Label>>) -> impl Fn(&Request) -> Option<Reply> + Send + Sync + 'static {
     let label = Arc::clone(label);
-    tee(move |request| match request {
+    move |request| match request {
         Request::OpenSession { ta: TA, .. } => Some(operation(0, 3, [&[]; 4])),
         Request::CloseSession { .. } => Some(Reply::Done),
         Request::Invoke {
@@ -126,7 +133,11 @@ fn ta(label: &Arc<Mutex<Label>>) -> Context {
                     label.request = if label.ended { p10cr() } else { kur() };
                     operation(0, 0, [&[]; 4])
                 }
-                FINISH if answer == GRANTED => operation(0, 0, [&[]; 4]),
+                LIST => operation(0, 0, [&[], &[], &list(), &[]]),
+                FINISH if answer == GRANTED => {
+                    label.due = false;
+                    operation(0, 0, [&[]; 4])
+                }
                 FINISH => {
                     label.ended |= label.learns;
                     let message = UnverifiedPkiMessage::from_der(answer).unwrap();
@@ -139,7 +150,13 @@ fn ta(label: &Arc<Mutex<Label>>) -> Context {
             })
         }
         _ => None,
-    })
+    }
+}
+
+/// One label, installed.
+fn list() -> Vec<u8> {
+    let row = Value::Array(vec!["web".into(), 3.into()]);
+    cbor::encode(&Value::Array(vec![row])).unwrap()
 }
 
 /// What came of a renewal: its outcome, the visits of the TAM, the kinds of requests.
@@ -275,4 +292,42 @@ fn evidence_that_does_not_help_is_not_made_again_and_again() {
         assert_eq!(told.visits, 1);
         assert!(told.requests.len() <= 2);
     }
+}
+
+#[test]
+fn the_daemon_renews_what_is_due_and_tries_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let label = Arc::new(Mutex::new(Label::new(true, false)));
+    tee_at(&dir.path().join("teed.sock"), play(&label));
+    let requests = Arc::new(Mutex::new(0));
+    let seen = Arc::clone(&requests);
+    let url = server(move |_| {
+        let mut seen = seen.lock().unwrap();
+        *seen += 1;
+        match *seen {
+            1 => Http1::Close,
+            2 => Http1::Answer(503, "x", Vec::new()),
+            _ => Http1::Answer(200, PKIXCMP, GRANTED.to_vec()),
+        }
+    });
+    let text = format!(
+        "ca_url = \"{url}\"\ntam_url = \"http://127.0.0.1:9\"\nenrol_ta = \"{TA}\"\n\
+         renew_secs = 1\nretry_first_secs = 1\n"
+    );
+    let config = Config::parse(&text, &dir.path().join("agent.toml")).unwrap();
+    std::thread::spawn(move || Daemon::new(config).run());
+    let begun = std::time::Instant::now();
+    while label.lock().unwrap().due {
+        let waited = begun.elapsed();
+        assert!(
+            waited < Duration::from_secs(60),
+            "not renewed in {waited:?}"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(*requests.lock().unwrap(), 3);
+    // Renewed, and left alone from then on, although a wrong clock makes it due at once.
+    label.lock().unwrap().due = true;
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(*requests.lock().unwrap(), 3);
 }

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,9 +101,14 @@ fn receive(stream: &TcpStream) -> Option<Received> {
 
 /// A TEE that answers each request with what `play` makes of it; `None` closes the connection.
 pub fn tee(play: impl Fn(&Request) -> Option<Reply> + Send + Sync + 'static) -> Context {
-    let dir = tempfile::tempdir().unwrap().keep();
-    let path: PathBuf = dir.join("teed.sock");
-    let listener = UnixListener::bind(&path).unwrap();
+    let path: PathBuf = tempfile::tempdir().unwrap().keep().join("teed.sock");
+    tee_at(&path, play);
+    Context::new(path)
+}
+
+/// The same at a socket of that path.
+pub fn tee_at(path: &Path, play: impl Fn(&Request) -> Option<Reply> + Send + Sync + 'static) {
+    let listener = UnixListener::bind(path).unwrap();
     let play = Arc::new(play);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
@@ -124,7 +129,6 @@ pub fn tee(play: impl Fn(&Request) -> Option<Reply> + Send + Sync + 'static) -> 
             });
         }
     });
-    Context::new(path)
 }
 
 fn read_call(stream: &mut UnixStream) -> Option<Call> {
