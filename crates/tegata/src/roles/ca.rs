@@ -12,7 +12,7 @@ use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::OsRng;
 use tegata_store::archive;
 use tegata_store::issuer::{CmpOutcome, Issuer};
-use tegata_store::role::RoleError;
+use tegata_store::role::{RoleError, Trust};
 use tegata_store::status::StatusServer;
 use tegata_wire::cmp::UnverifiedPkiMessage;
 use tracing::{info, warn};
@@ -28,6 +28,7 @@ use crate::http::problem::Problem;
 use crate::http::tls::Tls;
 use crate::stores::{now_ms, now_secs};
 use crate::sweep;
+use crate::trust;
 
 /// Media type of CMP over HTTP. Spec: RFC 9811 section 3.
 const PKIXCMP: &str = "application/pkixcmp";
@@ -72,6 +73,7 @@ pub struct Ports {
 /// As [`issuer`].
 pub fn open(config: &Config) -> Outcome<Ports> {
     let issuer = Arc::new(issuer(config)?);
+    believe_verifier(config, &issuer)?;
     let cmp = Accepts {
         content_type: PKIXCMP,
         answer_type: PKIXCMP,
@@ -109,7 +111,7 @@ pub fn open(config: &Config) -> Outcome<Ports> {
     let check: Work = Arc::new(move |_, _| {
         issuer
             .role()
-            .trusted(tegata_store::role::Trust::Tam)
+            .trusted(Trust::Tam)
             .map(|_| Reply::nothing())
             .map_err(|e| role_problem(&e))
     });
@@ -122,6 +124,21 @@ pub fn open(config: &Config) -> Outcome<Ports> {
         .merge(health("ca", Arc::clone(&check)));
     let devices = super::devices::routes(for_devices, check);
     Ok(Ports { ca, devices, est })
+}
+
+/// Trusts the Verifier whose key is in the trust directory: a store that was made before the CA
+/// asked for evidence does not. Without the file no device returns by evidence.
+fn believe_verifier(config: &Config, issuer: &Issuer) -> Outcome<()> {
+    let path = trust::path(config, "verifier");
+    if !path.exists() {
+        let path = path.display();
+        warn!(role = "ca", %path, "no key of a Verifier: devices cannot return by evidence");
+        return Ok(());
+    }
+    let (key, now) = (trust::read(&path)?, UnixSecs(now_secs()));
+    let role = issuer.role();
+    role.trust(Trust::Verifier, &key, "Verifier", now)
+        .map_err(|e| role_fault(&e))
 }
 
 /// A CMP message gets a CMP answer, whatever it is.
