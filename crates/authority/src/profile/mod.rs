@@ -83,6 +83,8 @@ pub struct Profile {
     pub implicit_confirm: bool,
     /// What must prove who asks: one of these.
     pub authentication: Vec<Authentication>,
+    /// Whether an operator approves each certificate but those that update one.
+    pub approval: bool,
     /// Certificate policies.
     pub policies: Vec<ObjectIdentifier>,
     /// CRL URLs.
