@@ -186,6 +186,10 @@ impl World {
         ca.role()
             .trust(Trust::Tam, tam.service().public_key(), "TAM", now)
             .unwrap();
+        let verifier_key = verifier.service().public_key();
+        ca.role()
+            .trust(Trust::Verifier, verifier_key, "Verifier", now)
+            .unwrap();
         tam.role()
             .trust(
                 Trust::Verifier,

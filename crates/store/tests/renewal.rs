@@ -13,80 +13,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::kur::*;
+use common::ready::*;
 use common::*;
 use tegata_authority::UnixMs;
 use tegata_authority::ca::revocation::{FinalReason, Standing, Word};
-use tegata_authority::tam::availability::Availability;
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::{KeyAlg, PrivateKey, Provider as _};
 use tegata_store::issuer::CmpOutcome;
 use tegata_store::revocation::{Target, say};
-use tegata_store::tam::TeepAnswer;
 use tegata_store::{Faults, NoFaults, StoreError, When, certificate};
 use tegata_wire::cmp::{BodyKind, CertId, ProofOfPossession, RawBody, oid};
-use tegata_wire::x509::{CertView, RawDer, SignatureAlg};
-
-const DAY_MS: u64 = 86_400_000;
-
-/// Days after the first certificates.
-fn day(days: u64) -> UnixMs {
-    UnixMs(NOW.0 + days * DAY_MS)
-}
-
-/// A CA, and devices with a confirmed certificate each.
-fn ready(count: usize) -> (World, Vec<Device>, Vec<Current>) {
-    ready_in(World::new(), count)
-}
-
-fn ready_in(mut world: World, count: usize) -> (World, Vec<Device>, Vec<Current>) {
-    let mut devices = world.batch("B1", count);
-    let cut = world.release(MODULE, false, Availability::Everybody);
-    let mut current = Vec::new();
-    for device in &mut devices {
-        let peers = Direct {
-            ca: &world.ca,
-            verifier: &world.verifier,
-            now: NOW.secs(),
-        };
-        let (answer, _) = world.tam.teep(b"", &peers, &mut world.rng, NOW).unwrap();
-        let TeepAnswer::Message(query) = answer else {
-            panic!()
-        };
-        let response = device.query_response(&query, world.tam.public_key(), &[cut.ta]);
-        let answered = world.tam.teep(&response, &peers, &mut world.rng, NOW);
-        let TeepAnswer::Message(update) = answered.unwrap().0 else {
-            panic!()
-        };
-        let tam = world.tam.public_key().clone();
-        device.process(&update, &tam, world.ca.release_public_key());
-        current.push(enrol(&mut world, device));
-    }
-    (world, devices, current)
-}
-
-fn new_key(world: &mut World) -> Arc<PrivateKey> {
-    Arc::new(PrivateKey::generate(KeyAlg::P256, &mut world.rng).unwrap())
-}
-
-fn enrol(world: &mut World, device: &Device) -> Current {
-    let key = new_key(world);
-    let answer = send(
-        &world.ca,
-        &mut world.rng,
-        &device.p10cr(&device.csr(&key), 1),
-        NOW,
-    );
-    let der = certificate_of(&answer.body, &world.ca).unwrap();
-    let alg = CertView::from_der(&der).unwrap().signature_alg().unwrap();
-    let hash = match alg {
-        SignatureAlg::EcdsaSha384 => RustCrypto.sha384(&der).to_vec(),
-        _ => RustCrypto.sha256(&der).to_vec(),
-    };
-    let conf = device.cert_conf(&answer.body, &hash, 1);
-    let confirmed = send(&world.ca, &mut world.rng, &conf, NOW);
-    assert!(matches!(confirmed.outcome, CmpOutcome::Confirmed { .. }));
-    Current { key, der }
-}
+use tegata_wire::x509::{CertView, RawDer};
 
 fn standing(world: &World, der: &[u8]) -> Standing {
     let view = CertView::from_der(der).unwrap();
@@ -512,9 +449,13 @@ fn who_is_revoked_or_held_asks_for_nothing() {
         // Neither something new, nor what was asked before, nor a confirmation.
         let other = new_key(&mut world);
         let fresh = old.sign(&Asked::kur(device, old, &other).body(), 3, None);
-        for message in [&kur, &fresh, &old.conf(&answer.body, &new, 2)] {
+        for (message, kind) in [
+            (&kur, "Kup"),
+            (&fresh, "Kup"),
+            (&old.conf(&answer.body, &new, 2), "Error"),
+        ] {
             let told = ask(&mut world, message, day(3)).unwrap_err();
-            assert_eq!(told, "Error CERT_REVOKED");
+            assert_eq!(told, format!("{kind} CERT_REVOKED"));
         }
         if word == Word::Hold {
             say(&world.ca.role().store, &target, Word::Unhold, day(4).secs()).unwrap();

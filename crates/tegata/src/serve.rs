@@ -18,6 +18,7 @@ use crate::config::{self, Config};
 use crate::fault::{Fault, Outcome};
 use crate::files::{self, Readers};
 use crate::http::frame;
+use crate::http::tls::Tls;
 use crate::{roles, supervise, telemetry, vault};
 
 /// Addresses of the roles of this process, once they listen.
@@ -33,10 +34,14 @@ pub struct Addresses {
     pub verify: Option<SocketAddr>,
     /// The CA's port for services, `[ca.devices]`.
     pub devices: Option<SocketAddr>,
+    /// The CA's EST port, `[ca.est]`.
+    pub est: Option<SocketAddr>,
 }
 
 /// Name of the CA's port for services in logs and files.
 const DEVICES: &str = "devices";
+/// Name of the CA's EST port in logs and files.
+const EST: &str = "est";
 
 /// Name of a role in logs and files.
 #[must_use]
@@ -122,11 +127,17 @@ async fn serve(config: &Config, args: &Serve) -> Outcome<()> {
         if !listeners.contains_key(name) {
             listeners.insert(name, listen(config, *role).await?);
         }
-        let devices = config.ca.as_ref().and_then(|ca| ca.devices);
-        if let (Role::Ca, Some(address)) = (role, devices)
-            && !listeners.contains_key(DEVICES)
+        let Some(ca) = config.ca.as_ref().filter(|_| *role == Role::Ca) else {
+            continue;
+        };
+        let est = ca.est.as_ref().map(|est| est.listen);
+        for (name, section, address) in [(DEVICES, "ca.devices", ca.devices), (EST, "ca.est", est)]
         {
-            listeners.insert(DEVICES, bind(config, "ca.devices", address).await?);
+            if let Some(address) = address
+                && !listeners.contains_key(name)
+            {
+                listeners.insert(name, bind(config, section, address).await?);
+            }
         }
     }
     let bound = |name| listeners.get(name).and_then(|l| l.local_addr().ok());
@@ -136,17 +147,23 @@ async fn serve(config: &Config, args: &Serve) -> Outcome<()> {
         verifier: bound("verifier"),
         verify: bound("verify"),
         devices: bound(DEVICES),
+        est: bound(EST),
     };
     // 2. Stores, keys, profiles, policy.
-    let mut routers: Vec<(&'static str, TcpListener, Router)> = Vec::new();
+    let mut routers: Vec<(&'static str, TcpListener, Option<Tls>, Router)> = Vec::new();
     let mut devices = listeners.remove(DEVICES);
+    let mut est = listeners.remove(EST);
     for (name, listener) in listeners {
         let router = match name {
             "ca" => {
                 let ports = roles::ca::open(config)?;
                 if let Some(listener) = devices.take() {
                     let router = frame::guard(ports.devices, DEVICES, &config.limits);
-                    routers.push((DEVICES, listener, router));
+                    routers.push((DEVICES, listener, None, router));
+                }
+                if let (Some(listener), Some((tls, router))) = (est.take(), ports.est) {
+                    let router = frame::guard(router, EST, &config.limits);
+                    routers.push((EST, listener, Some(tls), router));
                 }
                 ports.ca
             }
@@ -154,18 +171,23 @@ async fn serve(config: &Config, args: &Serve) -> Outcome<()> {
             "verify" => roles::verify::open(config, &addresses)?,
             _ => roles::verifier::open(config)?,
         };
-        routers.push((name, listener, frame::guard(router, name, &config.limits)));
+        let router = frame::guard(router, name, &config.limits);
+        routers.push((name, listener, None, router));
     }
     // 3. Stop signals before the first connection, so that none is missed.
     let (stop, stopped) = watch::channel(false);
     let signals = stop_signal()?;
     let mut running = JoinSet::new();
-    for (name, listener, router) in routers {
+    for (name, listener, tls, router) in routers {
         if let Ok(address) = listener.local_addr() {
             info!(role = name, %address, "listening");
         }
+        if let Some(tls) = tls.clone() {
+            running.spawn(tls.keep(stopped.clone()));
+        }
         running.spawn(frame::run(
             listener,
+            tls,
             router,
             config.limits.clone(),
             stopped.clone(),
@@ -233,7 +255,7 @@ async fn bind(config: &Config, name: &str, address: SocketAddr) -> Outcome<TcpLi
     })
 }
 
-/// Writes the addresses, one `role = "http://…"` a line, whole or not at all.
+/// Writes the addresses, one `role = "http://…"` a line (`https` where TLS is spoken), whole or not at all.
 fn announce(path: &Path, addresses: &Addresses) -> Outcome<()> {
     let rows = [
         ("ca", addresses.ca),
@@ -241,11 +263,13 @@ fn announce(path: &Path, addresses: &Addresses) -> Outcome<()> {
         ("verifier", addresses.verifier),
         ("verify", addresses.verify),
         (DEVICES, addresses.devices),
+        (EST, addresses.est),
     ];
-    let text: String = rows
-        .iter()
-        .filter_map(|(name, address)| Some(format!("{name} = \"http://{}\"\n", (*address)?)))
-        .collect();
+    let line = |(name, address): &(&str, Option<SocketAddr>)| {
+        let scheme = if *name == EST { "https" } else { "http" };
+        Some(format!("{name} = \"{scheme}://{}\"\n", (*address)?))
+    };
+    let text: String = rows.iter().filter_map(line).collect();
     files::replace(path, text.as_bytes(), Readers::Everyone)
 }
 

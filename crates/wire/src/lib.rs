@@ -1,7 +1,7 @@
 //! Bytes that cross a trust boundary, and nothing else: pure codecs.
 //!
 //! Purpose: one place that turns bytes of a peer into typed messages and back. CBOR, COSE, SUIT,
-//! TEEP, EAT, EAR, X.509, CMP, OCSP, Tegata's own enrolment objects and the local client protocol.
+//! TEEP, EAT, EAR, X.509, CMP, EST, OCSP, Tegata's own enrolment objects and the local client protocol.
 //!
 //! Invariants: `no_std`; no clock, no random numbers, no keys, no cryptography. Every decoder takes
 //! any bytes, never panics, and checks its limits before it allocates. A decoded value is
@@ -19,6 +19,7 @@ pub mod cmp;
 pub mod cose;
 pub mod device;
 pub mod enrolment;
+pub mod est;
 pub mod ids;
 pub mod ocsp;
 pub mod rats;

@@ -14,10 +14,11 @@ use cmp_support::{annotated, files_below, judge, outside_vectors, pem_blocks};
 use der::{Decode, Encode, asn1::ObjectIdentifier};
 use proptest::prelude::*;
 use tegata_wire::x509::{
-    AllegedCsr, AttributeSpec, CertBuilder, CertView, CsrBuilder, DistinguishedName, Extension,
-    ExtensionSet, KeyUsages, MAX_CERT_BYTES, MAX_EXTENSIONS, MAX_RDNS, NameBuilder, SanEntry,
-    SerialNumber, SignatureAlg, Validity, X509Error, assemble_certificate, assemble_csr,
-    decode_san, ecdsa_from_der, ecdsa_to_der, encode_san, oid, usage,
+    AllegedCsr, AttestationBundle, AttributeSpec, CertBuilder, CertView, CsrBuilder,
+    DistinguishedName, Extension, ExtensionSet, KeyUsages, MAX_CERT_BYTES, MAX_EXTENSIONS,
+    MAX_RDNS, NameBuilder, SanEntry, SerialNumber, SignatureAlg, Validity, X509Error,
+    assemble_certificate, assemble_csr, decode_san, ecdsa_from_der, ecdsa_to_der, encode_san, oid,
+    usage,
 };
 
 const CSR: &str = "pkcs10/hardware-names.hex";
@@ -123,6 +124,34 @@ fn outside_requests_round_trip() {
     }
     assert!(!results.is_empty());
     judge(&results, &[]);
+}
+
+#[test]
+fn outside_requests_with_attestations() {
+    let Some(folder) = outside_vectors("csr-attestation") else {
+        return;
+    };
+    let mut read = 0;
+    for file in files_below(&folder) {
+        if !file.ends_with(".pem") {
+            continue;
+        }
+        let text = std::fs::read_to_string(folder.join(&file)).unwrap();
+        let csr = AllegedCsr::from_der(&pem_blocks(&text).remove(0).1).unwrap();
+        let bundle = AttestationBundle::of_request(&csr).unwrap().unwrap();
+        // tcg-attest-tpm-certify, with the chain of the attestation key.
+        let kinds: Vec<_> = bundle
+            .statements
+            .iter()
+            .map(|s| s.kind.to_string())
+            .collect();
+        assert_eq!(kinds, ["2.23.133.20.1"], "{file}");
+        assert!(!bundle.certs.is_empty(), "{file}");
+        let again = AttestationBundle::from_der(&bundle.to_der().unwrap()).unwrap();
+        assert_eq!(again, bundle, "{file}");
+        read += 1;
+    }
+    assert!(read > 0, "there is no request");
 }
 
 #[test]

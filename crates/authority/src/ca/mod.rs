@@ -6,9 +6,11 @@
 //!
 //! Trusted: who changes this module can issue anything.
 
+pub mod attested;
 pub mod authority_cert;
 pub mod cmp;
 pub mod delivery;
+pub mod est;
 pub mod issue;
 pub mod means;
 pub mod release;

@@ -15,7 +15,17 @@ use super::requester::held_certificate;
 use crate::approval::{self, Approval};
 use crate::certificate::{self, Certificate, Intent};
 use crate::role::{Registered, secs};
-use crate::{StoreError, Tx, revocation, secret};
+use crate::{StoreError, Tx, attested, revocation, secret};
+
+/// A certificate that was signed, or had been.
+pub(crate) struct Certified {
+    /// Its serial number.
+    pub(crate) serial: Vec<u8>,
+    /// The certificate (DER).
+    pub(crate) der: Vec<u8>,
+    /// Whether it had been.
+    pub(crate) again: bool,
+}
 
 /// What an authenticated request came to.
 pub(crate) enum Obtained {
@@ -81,30 +91,8 @@ impl Issuer {
             }
         }
 
-        // 1. Fix serial number and bytes durably, or find what this request fixed before.
-        //    A crash after this leaves an intent: the same request comes here again and finds it.
-        let row = self.intend(&token, device, rng, now)?;
-        let again = row.der.is_some();
-        let serial = row.intent.serial.clone();
-        // 2. Sign the fixed bytes, unless it was done. A crash here leaves the intent as it was;
-        //    a signature that was made and lost was seen by nobody.
-        let der = match row.der {
-            Some(der) => der,
-            None => {
-                let at = UnixSecs(u64::try_from(row.intended_at).unwrap_or(0));
-                let draft = Draft {
-                    serial: row.intent.serial,
-                    tbs: row.intent.tbs,
-                    not_after_secs: u64::try_from(row.intent.not_after).unwrap_or(0),
-                };
-                let urls = self.urls(row.intent.status_base.as_deref(), row.intent.shard);
-                let linted = issue::lint(token, &self.issuer, urls.as_ref(), draft, at)
-                    .map_err(CmpDenial::Issue)?;
-                let provider = self.role.provider.as_ref();
-                issue::sign(provider, linted, self.issuing_key.as_ref())
-                    .map_err(CmpDenial::Issue)?
-            }
-        };
+        // 1 and 2. Intent and signature.
+        let Certified { serial, der, again } = self.certify(token, device, rng, now)?;
         // 3. Record the certificate, and what the caller needs with it. The first certificate
         //    recorded stands: two requests at once both answer that one. A crash after this loses
         //    the answer only.
@@ -159,9 +147,45 @@ impl Issuer {
         }
     }
 
+    /// The signed certificate of a token, still to be recorded: in whichever form it was asked for,
+    /// a request gets here what it got before.
+    pub(crate) fn certify(
+        &self,
+        token: IssuanceToken,
+        device: &Registered,
+        rng: &mut dyn Rng,
+        now: UnixMs,
+    ) -> Result<Certified, CmpDenial> {
+        // 1. Fix serial number and bytes durably, or find what this request fixed before.
+        //    A crash after this leaves an intent: the same request comes here again and finds it.
+        let row = self.intend(&token, device, rng, now)?;
+        let again = row.der.is_some();
+        let serial = row.intent.serial.clone();
+        // 2. Sign the fixed bytes, unless it was done. A crash here leaves the intent as it was;
+        //    a signature that was made and lost was seen by nobody.
+        let der = match row.der {
+            Some(der) => der,
+            None => {
+                let recorded = UnixSecs(u64::try_from(row.intended_at).unwrap_or(0));
+                let draft = Draft {
+                    serial: row.intent.serial,
+                    tbs: row.intent.tbs,
+                    not_after_secs: u64::try_from(row.intent.not_after).unwrap_or(0),
+                };
+                let urls = self.urls(row.intent.status_base.as_deref(), row.intent.shard);
+                let linted = issue::lint(token, &self.issuer, urls.as_ref(), draft, recorded)
+                    .map_err(CmpDenial::Issue)?;
+                let provider = self.role.provider.as_ref();
+                issue::sign(provider, linted, self.issuing_key.as_ref())
+                    .map_err(CmpDenial::Issue)?
+            }
+        };
+        Ok(Certified { serial, der, again })
+    }
+
     /// Permission for a request, from what the store knows of its device and of the certificate
     /// that it is to replace.
-    fn token(
+    pub(crate) fn token(
         &self,
         request: Authenticated,
         order: &CertificateOrder,
@@ -237,11 +261,29 @@ impl Issuer {
         if !revocation::device_standing(tx, device.row.id)?.is_good() {
             return Err(NotIntended::Denied(IssueDenied::DeviceRevoked));
         }
+        let release = token.release().map_or(&[][..], |release| &release.0);
+        let profile = &token.profile().name;
+        if let Some(stop) = revocation::stop::covering(tx, release, device.row.id, profile)? {
+            return Err(NotIntended::Denied(IssueDenied::Stopped(stop)));
+        }
         if let Some(old) = token.replaces()
             && certificate::find(tx, old)?.is_none_or(|row| !row.standing.is_good())
         {
             let revoked = IssueDenied::OldCertificate("it is revoked or on hold");
             return Err(NotIntended::Denied(revoked));
+        }
+        // By the `CsrAuthKey` alone a device comes for the first time, or for what it has beside one
+        // that serves; once the last has ended, its TEE must have been looked at.
+        if let Means::Ta(_) = token.means() {
+            attested::returning(tx, device.row.id, token.profile(), now.secs())?
+                .map_err(|denied| NotIntended::Denied(IssueDenied::Return(denied)))?;
+        }
+        // Whatever way a request came, and whatever was said before: nothing is fixed without it.
+        if token.profile().approval && token.replaces().is_none() {
+            let said = approval::find(tx, device.row.id, digest)?;
+            if said.and_then(|said| said.approved) != Some(true) {
+                return Err(NotIntended::Denied(IssueDenied::NotApproved));
+            }
         }
         if let Means::Secret(used) = token.means()
             && !secret::spend(tx, &used.id, now.secs())?

@@ -26,6 +26,7 @@ pub use cmp::{CmpAnswer, CmpOutcome, CmpPath, Lists};
 use releases::OpenRelease;
 pub use releases::{CutRelease, NewRelease};
 pub(crate) use releases::{availability_of, encoded};
+pub(crate) use requester::held;
 
 /// Algorithms and names of a new CA.
 #[derive(Debug, Clone)]
@@ -163,12 +164,12 @@ impl Issuer {
 }
 
 /// Name and sealing purpose of the root key.
-const ROOT_KEY: &str = "ca root key";
+pub(crate) const ROOT_KEY: &str = "ca root key";
 /// Name and sealing purpose of the issuing key.
 const ISSUING_KEY: &str = "ca issuing key";
 /// Name and sealing purpose of the release key.
 const RELEASE_KEY: &str = "ca release key";
 /// Name of the root certificate.
-const ROOT_CERT: &str = "ca root certificate";
+pub(crate) const ROOT_CERT: &str = "ca root certificate";
 /// Name of the issuing certificate.
 const ISSUING_CERT: &str = "ca issuing certificate";

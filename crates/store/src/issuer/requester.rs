@@ -148,7 +148,10 @@ impl Issuer {
 }
 
 /// The certificate of a serial number and its device; `None` for an intent.
-fn held(tx: &Tx<'_>, serial: &[u8]) -> Result<Option<(HeldCertificate, Registered)>, RoleError> {
+pub(crate) fn held(
+    tx: &Tx<'_>,
+    serial: &[u8],
+) -> Result<Option<(HeldCertificate, Registered)>, RoleError> {
     let Some(row) = certificate::find(tx, serial)? else {
         return Ok(None);
     };

@@ -95,7 +95,7 @@ impl Relay {
         };
         let router = Router::new().fallback(carry).with_state(carrier);
         let (stop, stopped) = watch::channel(false);
-        tokio::spawn(frame::run(listener, router, limits, stopped));
+        tokio::spawn(frame::run(listener, None, router, limits, stopped));
         Ok(Self {
             address,
             inner,

@@ -20,6 +20,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -27,6 +28,7 @@ use tower::ServiceExt as _;
 use tracing::{debug, info, warn};
 
 use super::problem::{Problem, Reason};
+use super::tls::{ClientCertificate, Tls};
 use crate::config::Limits;
 
 /// Longest request header, bytes. Ours have some 300.
@@ -101,9 +103,11 @@ fn add_common_headers(response: &mut Response<Body>) {
         .or_insert(HeaderValue::from_static("no-store"));
 }
 
-/// Accepts connections until `stop` turns true, then lets requests in progress finish.
+/// Accepts connections until `stop` turns true, then lets requests in progress finish. With `tls`
+/// nothing but TLS is spoken, and a shaken hand counts as a request's header: it has as long.
 pub async fn run(
     listener: TcpListener,
+    tls: Option<Tls>,
     router: Router,
     limits: Limits,
     mut stop: watch::Receiver<bool>,
@@ -133,8 +137,8 @@ pub async fn run(
         match Arc::clone(&connections).try_acquire_owned() {
             Ok(permit) => {
                 let work = connection(
-                    stream,
-                    peer,
+                    (stream, peer),
+                    tls.clone(),
                     router.clone(),
                     limits.clone(),
                     stop.clone(),
@@ -144,7 +148,10 @@ pub async fn run(
             }
             Err(_) => {
                 info!(reason = "too-many-connections", peer = %peer, "connection refused");
-                if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
+                // Under TLS a refusal would cost a handshake: the socket is closed.
+                if tls.is_none()
+                    && let Ok(permit) = Arc::clone(&refusals).try_acquire_owned()
+                {
                     open.spawn(refuse(stream, limits.clone(), permit));
                 }
             }
@@ -172,16 +179,42 @@ fn builder(limits: &Limits) -> http1::Builder {
 }
 
 async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
+    (stream, peer): (TcpStream, SocketAddr),
+    tls: Option<Tls>,
     router: Router,
     limits: Limits,
     mut stop: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,
 ) {
     let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else {
+        return served(stream, peer, None, router, limits, stop).await;
+    };
+    let shaken = tokio::select! {
+        shaken = tls.accept(stream, limits.header_timeout) => shaken,
+        _ = stop.wait_for(|stop| *stop) => return,
+    };
+    match shaken {
+        Ok((stream, client)) => served(stream, peer, client, router, limits, stop).await,
+        Err(error) => {
+            info!(reason = "tls-handshake", peer = %peer, cause = %error, "connection closed");
+        }
+    }
+}
+
+async fn served(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: SocketAddr,
+    client: Option<ClientCertificate>,
+    router: Router,
+    limits: Limits,
+    mut stop: watch::Receiver<bool>,
+) {
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        if let Some(client) = &client {
+            request.extensions_mut().insert(client.clone());
+        }
         router.clone().oneshot(request.map(Body::new))
     });
     let serving = builder(&limits).serve_connection(TokioIo::new(stream), service);

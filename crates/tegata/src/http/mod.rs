@@ -6,3 +6,4 @@ pub mod frame;
 pub mod problem;
 #[cfg(test)]
 mod tests;
+pub mod tls;

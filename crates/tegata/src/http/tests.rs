@@ -45,7 +45,7 @@ impl Port {
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
                 tell.send(listener.local_addr().unwrap()).unwrap();
                 let router = frame::guard(router(), "test", &limits());
-                frame::run(listener, router, limits(), stopped).await;
+                frame::run(listener, None, router, limits(), stopped).await;
             });
         });
         Self {

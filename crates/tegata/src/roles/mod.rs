@@ -5,6 +5,7 @@
 
 pub mod ca;
 pub mod devices;
+pub mod est;
 pub mod status;
 pub mod tam;
 pub mod verifier;

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // Each test file is a program of its own and uses a part of this.
 
+pub mod tls;
+
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -153,7 +155,7 @@ impl Server {
             .lines()
             .map(|line| {
                 let (role, url) = line.split_once(" = ").unwrap();
-                let address = url.trim_matches('"').strip_prefix("http://").unwrap();
+                let (_, address) = url.trim_matches('"').split_once("://").unwrap();
                 (role.to_owned(), address.parse().unwrap())
             })
             .collect();
@@ -216,4 +218,10 @@ pub fn post(address: SocketAddr, path: &str, content_type: &str, body: &[u8]) ->
     .into_bytes();
     request.extend_from_slice(body);
     talk(address, &request)
+}
+
+/// Mode 0600.
+pub fn make_private(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }

@@ -68,7 +68,7 @@ impl Extension {
     }
 
     /// Appends the extension.
-    pub(super) fn write(&self, out: &mut Vec<u8>) -> Result<(), Flaw> {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) -> Result<(), Flaw> {
         let mut contents = Vec::new();
         put_oid(&mut contents, &self.oid)?;
         // FALSE is the default, which DER leaves out.

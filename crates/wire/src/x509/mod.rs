@@ -12,6 +12,7 @@
 //! Spec: RFC 5280, RFC 2986, RFC 4108 section 5, RFC 4043, RFC 5480, RFC 8410.
 
 mod alg;
+mod attestation;
 mod cert;
 mod crl;
 mod csr;
@@ -26,6 +27,7 @@ mod view;
 pub(crate) mod walk;
 
 pub use alg::{SignatureAlg, ecdsa_from_der, ecdsa_to_der};
+pub use attestation::{AttestationBundle, AttestationStatement, BundledCert};
 pub use cert::{CertBuilder, MAX_SERIAL_BYTES, SerialNumber, Validity, assemble_certificate};
 pub use crl::{CrlBuilder, CrlEntry, CrlKind, MAX_CRL_ENTRIES, RevocationReason, assemble_crl};
 pub use csr::{AllegedCsr, CsrAttribute, CsrBuilder, assemble_csr};

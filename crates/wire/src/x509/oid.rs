@@ -22,6 +22,8 @@ pub const SECP384R1: ObjectIdentifier = oid("1.3.132.0.34");
 
 /// extensionRequest attribute. Spec: RFC 2985 section 5.4.2.
 pub const EXTENSION_REQUEST: ObjectIdentifier = oid("1.2.840.113549.1.9.14");
+/// id-aa-attestation, registered as id-aa-evidence. Spec: draft-ietf-lamps-csr-attestation.
+pub const ATTESTATION: ObjectIdentifier = oid("1.2.840.113549.1.9.16.2.59");
 /// challengePassword attribute. Spec: RFC 2985 section 5.4.1.
 pub const CHALLENGE_PASSWORD: ObjectIdentifier = oid("1.2.840.113549.1.9.7");
 

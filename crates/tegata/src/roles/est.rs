@@ -1,0 +1,351 @@
+//! The CA's EST port: RFC 7030 for devices that come with a secret or with a certificate of this CA.
+//!
+//! TLS and HTTP are here, every decision is the CA's: who asks, whether the profile allows it, which
+//! names the certificate has. Errors are plain text, for people who look at what their client got.
+//!
+//! Not trusted: requests, and a certificate shown in the handshake beyond that its key was there; the
+//! CA asks its own store about it at each request.
+//!
+//! Spec: RFC 7030, RFC 8951, RFC 9908.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Request};
+use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use axum::response::IntoResponse as _;
+use axum::routing::any;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tegata_authority::ca::est::{EstDenial, Operation};
+use tegata_authority::ca::issue::IssueDenied;
+use tegata_authority::profile::Profile;
+use tegata_authority::{UnixMs, UnixSecs};
+use tegata_crypto::OsRng;
+use tegata_store::est::{Asker, Enrolled};
+use tegata_store::issuer::Issuer;
+use tegata_wire::est::{self, BasicCredentials, MAX_BODY_BYTES};
+use tracing::info;
+use zeroize::Zeroizing;
+
+use crate::certificate::serial_text;
+use crate::commands::import::role_fault;
+use crate::config::{Config, Est, ServerIdentity};
+use crate::fault::{Fault, Outcome};
+use crate::files;
+use crate::http::body::{self, Accepts};
+use crate::http::problem::{Problem, Reason};
+use crate::http::tls::{ClientCertificate, Identity, Source, Tls};
+use crate::stores::{now_ms, now_secs};
+
+/// Media type of a certs-only answer. Spec: RFC 7030 section 4.2.3
+const PKCS7: &str = "application/pkcs7-mime; smime-type=certs-only";
+/// Media type of a request. Spec: RFC 5967
+const PKCS10: &str = "application/pkcs10";
+/// Media type of attributes. Spec: RFC 7030 section 4.5.2
+const CSRATTRS: &str = "application/csrattrs";
+/// After how long a client may ask again where only the store was busy.
+const BUSY_SECS: u32 = 5;
+
+/// TLS and routes of the EST port.
+///
+/// # Errors
+/// The server's key or certificate cannot be had or used.
+pub fn open(est: &Est, config: &Config, issuer: &Arc<Issuer>) -> Outcome<(Tls, Router)> {
+    if let Some(Err(denial)) = est
+        .profile
+        .as_ref()
+        .map(|name| issuer.est_profile(Some(name)))
+    {
+        return Err(Fault::usage(
+            "no-profile",
+            format!("[ca.est] profile: {denial}"),
+            "Name one of the profiles of [ca] profiles.",
+        ));
+    }
+    let tls = Tls::new(source(est, issuer), &issuer.ca_certificates())?;
+    let service = Service {
+        issuer: Arc::clone(issuer),
+        profile: est.profile.clone(),
+        body_timeout: config.limits.body_timeout,
+    };
+    let route = |service: Service| {
+        any(
+            move |Path(parts): Path<Vec<(String, String)>>, request: Request| {
+                let service = service.clone();
+                async move {
+                    let mut parts = parts.into_iter().map(|(_, part)| part).rev();
+                    let operation = parts.next().unwrap_or_default();
+                    answer(service, parts.next(), &operation, request).await
+                }
+            },
+        )
+    };
+    let router = Router::new()
+        .route("/.well-known/est/{operation}", route(service.clone()))
+        .route("/.well-known/est/{label}/{operation}", route(service));
+    Ok((tls, router))
+}
+
+/// Where the server's identity comes from.
+fn source(est: &Est, issuer: &Arc<Issuer>) -> Source {
+    match est.identity.clone() {
+        ServerIdentity::Issued(names) => {
+            let issuer = Arc::clone(issuer);
+            Arc::new(move || {
+                let now = UnixSecs(now_secs());
+                let own = issuer.est_identity(&names, &mut OsRng, now);
+                let own = own.map_err(|e| role_fault(&e))?;
+                let pkcs8 = own.key.to_pkcs8_der();
+                let pkcs8 = pkcs8.map_err(|e| crate::vault::crypto_fault("use the TLS key", &e))?;
+                let key = PrivatePkcs8KeyDer::from(pkcs8.expose_secret().clone());
+                Ok(Identity {
+                    key: Zeroizing::new(PrivateKeyDer::Pkcs8(key)),
+                    chain: own.chain.into_iter().map(CertificateDer::from).collect(),
+                })
+            })
+        }
+        ServerIdentity::Files { certificate, key } => Arc::new(move || {
+            files::check_private(&key)?;
+            let pem = Zeroizing::new(files::read(&key, FILE_LEN_BYTES_MAX)?);
+            let bad = |path: &std::path::Path, what: &str| {
+                Fault::environment(
+                    "tls-identity",
+                    format!("{} holds no {what} in PEM", path.display()),
+                    "Check [ca.est] certificate and key.",
+                )
+            };
+            let secret = PrivateKeyDer::from_pem_slice(&pem);
+            let secret = secret.map_err(|_| bad(&key, "private key"))?;
+            let pem = files::read(&certificate, FILE_LEN_BYTES_MAX)?;
+            let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+            let chain = chain.ok().filter(|chain| !chain.is_empty());
+            Ok(Identity {
+                key: Zeroizing::new(secret),
+                chain: chain.ok_or_else(|| bad(&certificate, "certificate"))?,
+            })
+        }),
+    }
+}
+
+/// Longest PEM file of the server's identity, bytes.
+const FILE_LEN_BYTES_MAX: u64 = 256 * 1024;
+
+/// What the answers need.
+#[derive(Clone)]
+struct Service {
+    issuer: Arc<Issuer>,
+    /// Profile of paths without a label.
+    profile: Option<String>,
+    body_timeout: Duration,
+}
+
+async fn answer(
+    service: Service,
+    label: Option<String>,
+    operation: &str,
+    request: Request,
+) -> Response<Body> {
+    let (method, enrols) = match operation {
+        "cacerts" | "csrattrs" => (Method::GET, None),
+        "simpleenroll" => (Method::POST, Some(Operation::Enroll)),
+        "simplereenroll" => (Method::POST, Some(Operation::Reenroll)),
+        // Spec: RFC 7030 section 4.4: optional. The key of a device is made in it and stays there.
+        "serverkeygen" => {
+            return plain(
+                StatusCode::NOT_IMPLEMENTED,
+                "server-keygen",
+                "This CA makes no keys for devices: make the key on the device and use simpleenroll.",
+            );
+        }
+        // Spec: RFC 7030 section 4.3.1.
+        "fullcmc" => {
+            return plain(
+                StatusCode::NOT_IMPLEMENTED,
+                "full-cmc",
+                "This CA does not speak Full CMC: use simpleenroll and simplereenroll.",
+            );
+        }
+        _ => {
+            return plain(
+                StatusCode::NOT_FOUND,
+                "not-found",
+                "There is no such EST operation here.",
+            );
+        }
+    };
+    if request.method() != method {
+        let allow = if method == Method::GET { "GET" } else { "POST" };
+        return as_text(Problem::method_not_allowed(allow));
+    }
+    let client = request.extensions().get::<ClientCertificate>().cloned();
+    let (parts, body) = request.into_parts();
+    let body = if enrols.is_some() {
+        let accepts = Accepts {
+            content_type: PKCS10,
+            answer_type: "application/pkcs7-mime",
+            len_bytes_max: MAX_BODY_BYTES,
+            timeout: service.body_timeout,
+        };
+        match body::read(&parts.headers, body, accepts).await {
+            Ok(body) => body,
+            Err(problem) => return as_text(problem),
+        }
+    } else {
+        Default::default()
+    };
+    let (csrattrs, enrolling) = (operation == "csrattrs", enrols.is_some());
+    let work = move || {
+        let basic = basic(&parts.headers);
+        let asker = match (&basic, &client) {
+            (Some(basic), _) => Asker::Secret {
+                id: &basic.user,
+                secret: &basic.password,
+            },
+            (None, Some(client)) => Asker::Certificate(&client.0),
+            (None, None) => Asker::Nobody,
+        };
+        let issuer = service.issuer.as_ref();
+        // The CA's certificates are the same for every profile.
+        if !enrolling && !csrattrs && label.is_none() {
+            return cacerts(issuer);
+        }
+        let profile = match issuer.est_profile(label.as_deref().or(service.profile.as_deref())) {
+            Ok(profile) => profile,
+            Err(denial) => return denied(&denial),
+        };
+        match enrols {
+            Some(operation) => enrol(issuer, operation, profile, asker, &body),
+            None if csrattrs => attributes(issuer, profile, asker),
+            None => cacerts(issuer),
+        }
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(response) => response,
+        // The thread ended without an answer; the panic hook has logged why.
+        Err(_) => as_text(Problem::internal("internal")),
+    }
+}
+
+/// Name and secret, where the client gave some.
+fn basic(headers: &HeaderMap) -> Option<BasicCredentials> {
+    BasicCredentials::from_header(headers.get(header::AUTHORIZATION)?.as_bytes())
+}
+
+fn cacerts(issuer: &Issuer) -> Response<Body> {
+    match est::certs_only(&issuer.ca_certificates()) {
+        Ok(der) => ok(PKCS7, &der),
+        Err(_) => as_text(Problem::internal("bug")),
+    }
+}
+
+fn attributes(issuer: &Issuer, profile: &Profile, asker: Asker<'_>) -> Response<Body> {
+    match issuer.est_attributes(profile, asker, UnixSecs(now_secs())) {
+        Ok(der) => ok(CSRATTRS, &der),
+        Err(denial) => denied(&denial),
+    }
+}
+
+fn enrol(
+    issuer: &Issuer,
+    operation: Operation,
+    profile: &Profile,
+    asker: Asker<'_>,
+    body: &[u8],
+) -> Response<Body> {
+    let csr = match est::from_body(body) {
+        Ok(csr) => csr,
+        Err(error) => return plain(StatusCode::BAD_REQUEST, "bad-body", &sentence(&error)),
+    };
+    let now = UnixMs(now_ms());
+    match issuer.est_enrol(operation, profile, asker, &csr, &mut OsRng, now) {
+        Ok(Enrolled {
+            ueid,
+            serial,
+            certificate,
+            again,
+        }) => {
+            let (serial, profile) = (serial_text(&serial), &profile.name);
+            info!(role = "ca", %ueid, serial, profile, again, by = "est", "certificate issued");
+            match est::certs_only(&[&certificate]) {
+                Ok(der) => ok(PKCS7, &der),
+                Err(_) => as_text(Problem::internal("bug")),
+            }
+        }
+        Err(denial) => denied(&denial),
+    }
+}
+
+/// A refusal as the client gets it, and as the log has it.
+fn denied(denial: &EstDenial) -> Response<Body> {
+    let reason = denial.code();
+    info!(role = "ca", reason, cause = %denial, "EST request denied");
+    let status = match denial {
+        // A 401 says what would do; where only the handshake can show it, there is nothing to say.
+        EstDenial::NotAuthenticated { secret: true, .. } => StatusCode::UNAUTHORIZED,
+        EstDenial::Profile { .. } => StatusCode::NOT_FOUND,
+        EstDenial::Malformed(_) => StatusCode::BAD_REQUEST,
+        EstDenial::Issue(IssueDenied::Csr(_)) => StatusCode::BAD_REQUEST,
+        EstDenial::Unavailable(_) => StatusCode::ACCEPTED,
+        EstDenial::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::FORBIDDEN,
+    };
+    let mut response = plain(status, reason, &denial.peer_text());
+    let headers = response.headers_mut();
+    match denial {
+        // Spec: RFC 7617 section 2.
+        EstDenial::NotAuthenticated { secret: true, .. } => {
+            let value = HeaderValue::from_static("Basic realm=\"enrolment\", charset=\"UTF-8\"");
+            headers.insert(header::WWW_AUTHENTICATE, value);
+        }
+        // Spec: RFC 7030 section 4.2.3: clients ask again by themselves after a 202.
+        EstDenial::Unavailable(_) => drop(headers.insert(header::RETRY_AFTER, BUSY_SECS.into())),
+        _ => {}
+    }
+    response
+}
+
+fn ok(content_type: &'static str, der: &[u8]) -> Response<Body> {
+    let mut response = Response::new(Body::from(est::to_body(der)));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    // No header of HTTP (RFC 8951 section 3), but clients of RFC 7030 look for it.
+    headers.insert(
+        "content-transfer-encoding",
+        HeaderValue::from_static("base64"),
+    );
+    response
+}
+
+fn plain(status: StatusCode, reason: &'static str, text: &str) -> Response<Body> {
+    let mut response = Response::new(Body::from(format!("{text}\n")));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response.extensions_mut().insert(Reason(reason));
+    response
+}
+
+/// A problem of HTTP as plain text, with its headers.
+fn as_text(problem: Problem) -> Response<Body> {
+    let text = problem.detail.clone();
+    let mut response = problem.into_response();
+    *response.body_mut() = Body::from(format!("{text}\n"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
+}
+
+/// An error as a sentence.
+fn sentence(error: &dyn std::fmt::Display) -> String {
+    let text = error.to_string();
+    let mut chars = text.chars();
+    let first = chars.next().map(|c| c.to_uppercase().to_string());
+    format!("{}{}.", first.unwrap_or_default(), chars.as_str())
+}
