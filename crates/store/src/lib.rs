@@ -13,6 +13,7 @@
 //! certificate cannot be forged by changing rows.
 #![warn(missing_docs)]
 
+pub mod approval;
 pub mod certificate;
 pub mod device;
 pub mod error;
@@ -24,6 +25,7 @@ pub mod reference;
 pub mod release;
 pub mod revocation;
 pub mod role;
+pub mod secret;
 pub mod statement;
 pub mod status;
 pub mod tam;

@@ -80,6 +80,10 @@ const STEPS: &[(&str, &str)] = &[
         "renewal: what a certificate replaces, and who may confirm it",
         RENEWAL,
     ),
+    (
+        "enrolment secrets, and requests that await an operator",
+        SECRETS,
+    ),
 ];
 
 /// Times are seconds since 1970 UTC unless the name says `_ms`.
@@ -199,4 +203,21 @@ CREATE TABLE revoked_device(
 const RENEWAL: &str = "
 ALTER TABLE certificate ADD COLUMN replaces BLOB;
 ALTER TABLE cmp_transaction ADD COLUMN asker TEXT NOT NULL DEFAULT 'ta';
+";
+
+/// A device may have several of both.
+const SECRETS: &str = "
+CREATE TABLE enrolment_secret(
+  id TEXT PRIMARY KEY, device_id INTEGER NOT NULL REFERENCES device(id), profile TEXT NOT NULL,
+  uses INTEGER NOT NULL, used INTEGER NOT NULL, made_at INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL, sealed BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE approval(
+  device_id INTEGER NOT NULL REFERENCES device(id), digest BLOB NOT NULL, profile TEXT NOT NULL,
+  transaction_id BLOB NOT NULL, asker TEXT NOT NULL, body BLOB NOT NULL,
+  asked_at INTEGER NOT NULL, decided_at INTEGER, approved INTEGER,
+  PRIMARY KEY(device_id, digest)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX approval_by_time ON approval(asked_at);
 ";

@@ -85,6 +85,8 @@ pub struct Profile {
     pub authentication: Vec<Authentication>,
     /// Whether a certificate may be renewed over EST with the key that it has.
     pub reuse_key: bool,
+    /// Whether an operator approves each certificate but those that update one.
+    pub approval: bool,
     /// Certificate policies.
     pub policies: Vec<ObjectIdentifier>,
     /// CRL URLs.

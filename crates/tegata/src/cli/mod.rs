@@ -3,6 +3,7 @@
 //! Parsing alone; each command lives in its own module. Long help of every command ends in an
 //! example that works as written.
 
+pub mod asking;
 pub mod show;
 
 use std::path::PathBuf;
@@ -548,6 +549,18 @@ Examples:
 
 With --device every certificate of the device that is on hold is lifted, and it may have others again.")]
     Unhold(CaUnhold),
+    /// Enrolment secrets: make, list and remove them
+    #[command(subcommand)]
+    Secret(asking::CaSecret),
+    /// List requests that await approval (profiles with approval = "operator")
+    #[command(after_long_help = "Example:\n    tegata ca waiting --json | jq '.[].request'")]
+    Waiting(Common),
+    /// Approve a request that waits: its certificate is issued when the client next asks
+    #[command(after_long_help = "Example:\n    tegata ca approve 3f2a91")]
+    Approve(asking::CaDecide),
+    /// Reject a request that waits
+    #[command(after_long_help = "Example:\n    tegata ca reject 3f2a91")]
+    Reject(asking::CaDecide),
 }
 
 /// Which certificates a word is about, and whether it is meant.
@@ -670,6 +683,11 @@ impl Command {
             Self::Device(Device::Show(args)) | Self::Ca(CaCommand::Show(args)) => args.common.json,
             Self::Ca(CaCommand::Revoke(args)) => args.common.json,
             Self::Ca(CaCommand::Unhold(args)) => args.common.json,
+            Self::Ca(CaCommand::Secret(asking::CaSecret::Add(args))) => args.common.json,
+            Self::Ca(CaCommand::Secret(asking::CaSecret::Remove(args))) => args.common.json,
+            Self::Ca(CaCommand::Secret(asking::CaSecret::List(common)))
+            | Self::Ca(CaCommand::Waiting(common)) => common.json,
+            Self::Ca(CaCommand::Approve(args) | CaCommand::Reject(args)) => args.common.json,
             // The demo reports its own failure as an event of the story.
             #[cfg(feature = "demo")]
             Self::Demo(args) => args.json,

@@ -16,6 +16,7 @@ mod answer;
 mod body;
 mod crmf;
 mod header;
+mod info;
 mod message;
 pub mod oid;
 mod protection;
@@ -30,6 +31,7 @@ pub use crmf::{
     RegInfo,
 };
 pub use header::{GeneralName, InfoTypeAndValue, PkiHeader, directory_name, null_dn};
+pub use info::{CrlStatus, cert_req_template, sequence_of};
 pub use message::{MessageToProtect, UnverifiedPkiMessage};
 pub use protection::{HashAlg, PbmParameter, Pbmac1Parameter, ProtectionAlg};
 pub use status::{PkiFailureInfo, PkiStatus, PkiStatusInfo};
