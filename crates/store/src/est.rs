@@ -151,7 +151,9 @@ impl Issuer {
         let csr = read_request(csr)?;
         // 1. Who asks.
         let (request, device, held) = match asker {
-            Asker::Nobody => return Err(not_authenticated(profile, "nothing was shown")),
+            Asker::Nobody => {
+                return Err(not_authenticated(operation, profile, "nothing was shown"));
+            }
             Asker::Certificate(shown) => {
                 let (held, device) = self.est_holder(shown)?.unzip();
                 let request = by_certificate(shown, held.as_ref(), &csr, now.secs())?;
@@ -164,7 +166,7 @@ impl Issuer {
                     ueid: device.row.ueid,
                     text,
                 });
-                let request = by_secret(secret.as_bytes(), held, profile, &csr)?;
+                let request = by_secret(secret.as_bytes(), held, operation, profile, &csr)?;
                 (request, found.map(|(_, _, device)| device), None)
             }
         };

@@ -451,7 +451,9 @@ fn who_has_no_right_secret_learns_nothing_and_gets_nothing() {
         answers.iter().all(|answer| *answer == answers[0]),
         "{answers:?}"
     );
-    // A secret is no certificate: it renews nothing.
+    // A secret is no certificate: it renews nothing, and none is asked for.
+    let answer = est.send(None, REENROLL, PKCS10, &body);
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
     let answer = est.send(None, REENROLL, &format!("{PKCS10}{good}"), &body);
     assert!(
         answer.starts_with("HTTP/1.1 403") && answer.contains("TLS handshake"),

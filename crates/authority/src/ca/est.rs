@@ -239,16 +239,21 @@ pub struct HeldSecret<'a> {
 pub fn by_secret(
     said: &[u8],
     held: Option<HeldSecret<'_>>,
+    operation: Operation,
     profile: &Profile,
     csr: &AllegedCsr,
 ) -> Result<Authenticated, EstDenial> {
     // A profile that takes no secrets says so, to who has one and to who has none.
     if !profile.allows(Authentication::Secret) {
-        return Err(not_authenticated(profile, "the profile takes no secrets"));
+        return Err(not_authenticated(
+            operation,
+            profile,
+            "the profile takes no secrets",
+        ));
     }
-    let held = held.ok_or(not_authenticated(profile, "no such secret"))?;
+    let held = held.ok_or(not_authenticated(operation, profile, "no such secret"))?;
     if !ct_eq(held.text.expose_secret(), said) {
-        return Err(not_authenticated(profile, "a wrong secret"));
+        return Err(not_authenticated(operation, profile, "a wrong secret"));
     }
     let body = RequestBody::P10cr(csr.as_der().to_vec());
     let means = Means::Secret(held.what.clone());
@@ -291,10 +296,15 @@ pub fn check_operation(
 
 /// What is said to who has shown nothing, or something wrong: always the same.
 #[must_use]
-pub fn not_authenticated(profile: &Profile, cause: &'static str) -> EstDenial {
+pub fn not_authenticated(
+    operation: Operation,
+    profile: &Profile,
+    cause: &'static str,
+) -> EstDenial {
     EstDenial::NotAuthenticated {
         cause,
-        secret: profile.allows(Authentication::Secret),
+        // A secret renews nothing.
+        secret: operation == Operation::Enroll && profile.allows(Authentication::Secret),
     }
 }
 
