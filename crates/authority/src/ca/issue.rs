@@ -366,7 +366,7 @@ pub fn requested_extensions(
 }
 
 /// The extensions that depend on profile and device alone, in the order of the certificate.
-pub(super) fn profile_extensions(
+fn profile_extensions(
     names: &ExpectedNames,
     profile: &Profile,
     status: Option<&StatusUrls>,

@@ -147,45 +147,9 @@ impl Issuer {
         }
     }
 
-    /// The signed certificate of a token, still to be recorded: in whichever form it was asked for,
-    /// a request gets here what it got before.
-    pub(crate) fn certify(
-        &self,
-        token: IssuanceToken,
-        device: &Registered,
-        rng: &mut dyn Rng,
-        now: UnixMs,
-    ) -> Result<Certified, CmpDenial> {
-        // 1. Fix serial number and bytes durably, or find what this request fixed before.
-        //    A crash after this leaves an intent: the same request comes here again and finds it.
-        let row = self.intend(&token, device, rng, now)?;
-        let again = row.der.is_some();
-        let serial = row.intent.serial.clone();
-        // 2. Sign the fixed bytes, unless it was done. A crash here leaves the intent as it was;
-        //    a signature that was made and lost was seen by nobody.
-        let der = match row.der {
-            Some(der) => der,
-            None => {
-                let recorded = UnixSecs(u64::try_from(row.intended_at).unwrap_or(0));
-                let draft = Draft {
-                    serial: row.intent.serial,
-                    tbs: row.intent.tbs,
-                    not_after_secs: u64::try_from(row.intent.not_after).unwrap_or(0),
-                };
-                let urls = self.urls(row.intent.status_base.as_deref(), row.intent.shard);
-                let linted = issue::lint(token, &self.issuer, urls.as_ref(), draft, recorded)
-                    .map_err(CmpDenial::Issue)?;
-                let provider = self.role.provider.as_ref();
-                issue::sign(provider, linted, self.issuing_key.as_ref())
-                    .map_err(CmpDenial::Issue)?
-            }
-        };
-        Ok(Certified { serial, der, again })
-    }
-
     /// Permission for a request, from what the store knows of its device and of the certificate
     /// that it is to replace.
-    pub(crate) fn token(
+    fn token(
         &self,
         request: Authenticated,
         order: &CertificateOrder,

@@ -23,6 +23,7 @@ use crate::role::{Role, RoleError, secs};
 use crate::status::StatusSettings;
 
 pub use cmp::{CmpAnswer, CmpOutcome, CmpPath, Lists};
+pub(crate) use issuance::{Obtained, Wanted};
 use releases::OpenRelease;
 pub use releases::{CutRelease, NewRelease};
 pub(crate) use releases::{availability_of, encoded};

@@ -97,25 +97,34 @@ impl Issuer {
                 }))
             }
             Claim::Secret(id) => {
-                let found = self.role.store.read("look up", |tx| {
-                    let Some(row) = secret::find(tx, id)? else {
-                        return Ok(None);
-                    };
-                    let device = registered(device::find_by_id(tx, row.device)?)?;
-                    Ok::<_, RoleError>(device.map(|device| (row, device)))
-                })?;
-                let Some((row, device)) = found else {
-                    return Ok(None);
-                };
-                let text = secret::open(&self.role, &row)?;
-                let what = SecretUse {
-                    id: row.id,
-                    profile: row.profile,
-                };
-                Ok(Some(Requester::Secret { what, text, device }))
+                let found = self.secret_holder(id)?;
+                Ok(found.map(|(what, text, device)| Requester::Secret { what, text, device }))
             }
             _ => Ok(None),
         }
+    }
+
+    /// The enrolment secret of that id, its text, and its device.
+    pub(crate) fn secret_holder(
+        &self,
+        id: &str,
+    ) -> Result<Option<(SecretUse, Secret<Vec<u8>>, Registered)>, RoleError> {
+        let found = self.role.store.read("look up", |tx| {
+            let Some(row) = secret::find(tx, id)? else {
+                return Ok(None);
+            };
+            let device = registered(device::find_by_id(tx, row.device)?)?;
+            Ok::<_, RoleError>(device.map(|device| (row, device)))
+        })?;
+        let Some((row, device)) = found else {
+            return Ok(None);
+        };
+        let text = secret::open(&self.role, &row)?;
+        let what = SecretUse {
+            id: row.id,
+            profile: row.profile,
+        };
+        Ok(Some((what, text, device)))
     }
 
     /// The release of a senderKID, with its secrets, and something else of the same view.
