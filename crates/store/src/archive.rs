@@ -11,6 +11,7 @@
 use rusqlite::{Row, params};
 
 use tegata_authority::UnixSecs;
+use tegata_wire::x509::RevocationReason;
 
 use crate::certificate::{self, Certificate, Intent};
 use crate::device::{DeviceId, LIST_MAX};
@@ -141,15 +142,18 @@ pub(crate) fn in_range(
     tx.query_all(&sql, params![from, to], row)
 }
 
-/// When the last confirmed certificate of that profile that a device had ended, of those archived.
+/// When the last confirmed certificate of that profile that a device had ended, of those archived: at
+/// its notAfter, or before if it was taken back.
 ///
 /// # Errors
 /// The store's failure.
 pub fn last_end(tx: &Tx<'_>, device: DeviceId, profile: &str) -> Result<Option<i64>, StoreError> {
     let end: Option<Option<i64>> = tx.query_opt(
-        "SELECT max(a.not_after) FROM archive AS a JOIN archive_kind AS k ON k.id = a.kind \
+        "SELECT max(iif(coalesce(r.reason, ?3) = ?3, a.not_after, min(a.not_after, r.at))) \
+         FROM archive AS a JOIN archive_kind AS k ON k.id = a.kind \
+         LEFT JOIN revocation AS r ON r.serial = a.serial \
          WHERE a.device_id = ?1 AND k.profile = ?2 AND a.confirmed_at IS NOT NULL",
-        params![device.0, profile],
+        params![device.0, profile, RevocationReason::RemoveFromCrl.code()],
         |r| r.get(0),
     )?;
     Ok(end.flatten())
