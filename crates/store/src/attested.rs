@@ -69,14 +69,15 @@ pub fn last_end(tx: &Tx<'_>, device: DeviceId, profile: &str) -> Result<Option<i
     Ok(end.flatten().max(archive::last_end(tx, device, profile)?))
 }
 
-/// Whether the newest certificate of a profile that a device confirmed is on hold.
+/// Whether the newest certificate of a profile that a device confirmed is on hold, or one after it.
 fn newest_is_held(tx: &Tx<'_>, device: DeviceId, profile: &str) -> Result<bool, StoreError> {
     let standing = tx.query_opt(
         "SELECT r.at, r.reason FROM certificate AS c \
          LEFT JOIN revocation AS r ON r.serial = c.serial \
-         WHERE c.device_id = ?1 AND c.profile = ?2 AND c.confirmed_at IS NOT NULL \
-         ORDER BY c.serial DESC LIMIT 1",
-        params![device.0, profile],
+         WHERE c.device_id = ?1 AND c.profile = ?2 \
+         AND (c.confirmed_at IS NOT NULL OR r.reason = ?3) \
+         ORDER BY c.intended_at DESC, c.serial DESC LIMIT 1",
+        params![device.0, profile, RevocationReason::CertificateHold.code()],
         |r| Ok(revocation::standing(r.get(0)?, r.get(1)?)),
     )?;
     Ok(matches!(standing, Some(Standing::Held { .. })))

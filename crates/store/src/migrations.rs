@@ -96,6 +96,10 @@ const STEPS: &[(&str, &str)] = &[
         "retention: certificates that ended long ago are in an archive, and not in lists",
         RETENTION,
     ),
+    (
+        "what is asked of one device, and what may have to come back from the archive, by index",
+        BY_DEVICE,
+    ),
 ];
 
 /// Times are seconds since 1970 UTC unless the name says `_ms`.
@@ -243,4 +247,13 @@ CREATE INDEX archive_by_device ON archive(device_id);
 CREATE INDEX certificate_by_end ON certificate(not_after);
 ALTER TABLE revocation ADD COLUMN listed INTEGER NOT NULL DEFAULT 1;
 CREATE INDEX delivery_by_time ON delivery(made_at);
+";
+
+/// A device's requests and last end are looked up while its next certificate is fixed.
+const BY_DEVICE: &str = "
+DROP INDEX archive_by_device;
+CREATE INDEX archive_by_request ON archive(device_id, csr_digest);
+CREATE INDEX archive_by_kind ON archive(device_id, kind, not_after);
+CREATE INDEX archive_by_end ON archive(not_after, serial);
+CREATE INDEX certificate_by_device ON certificate(device_id, intended_at);
 ";
