@@ -8,6 +8,8 @@
 
 mod played;
 
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,10 +18,10 @@ use tegata_agent::carrier::{AgentCarrier, Carrier, HttpCarrier, PKIXCMP};
 use tegata_agent::config::Config;
 use tegata_agent::daemon::Daemon;
 use tegata_agent::enrol::{self, Boundary, Crossing, EnrolError, Step, Watch, command};
-use tegata_agent::http::{Http, HttpError};
+use tegata_agent::http::HttpError;
 use tegata_agent::teep::{self, Purpose, TEEP_CBOR, TeepError};
 use tegata_client::{Context, TaUuid, codes};
-use tegata_wire::rpc::{Contact, Param, ParamOut, Processed, Reply, Request};
+use tegata_wire::rpc::{Contact, Param, Processed, Reply, Request};
 
 use played::{Http1, http, operation, server, tee};
 

@@ -420,8 +420,11 @@ fn roles_apart_serve_a_device_and_survive_a_kill() {
 /// one back.
 fn renews_by_key_update(device: &str, ca_config: &str) {
     let agent = |args: &[&str]| {
-        let arguments = ["agent", "--dir", device, "--json"].iter().chain(args);
-        let done = program().args(arguments).output().unwrap();
+        let mut command = program();
+        command
+            .args(["agent", "--dir", device, "--json"])
+            .args(args);
+        let done = command.output().unwrap();
         assert!(done.status.success(), "{args:?}: {}", text(&done.stderr));
         let last = text(&done.stdout).lines().last().unwrap().to_owned();
         serde_json::from_str::<Value>(&last).unwrap()
