@@ -100,6 +100,10 @@ const STEPS: &[(&str, &str)] = &[
         "enrolment secrets, and requests that await an operator",
         SECRETS,
     ),
+    (
+        "what is asked of one device, and what may have to come back from the archive, by index",
+        BY_DEVICE,
+    ),
 ];
 
 /// Times are seconds since 1970 UTC unless the name says `_ms`.
@@ -264,4 +268,13 @@ CREATE TABLE approval(
   PRIMARY KEY(device_id, digest)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX approval_by_time ON approval(asked_at);
+";
+
+/// A device's requests and last end are looked up while its next certificate is fixed.
+const BY_DEVICE: &str = "
+DROP INDEX archive_by_device;
+CREATE INDEX archive_by_request ON archive(device_id, csr_digest);
+CREATE INDEX archive_by_kind ON archive(device_id, kind, not_after);
+CREATE INDEX archive_by_end ON archive(not_after, serial);
+CREATE INDEX certificate_by_device ON certificate(device_id, intended_at);
 ";
