@@ -147,6 +147,9 @@ impl World {
         ca.role()
             .trust(Trust::Tam, tam.public_key(), "TAM", SECS)
             .unwrap();
+        ca.role()
+            .trust(Trust::Verifier, verifier.public_key(), "Verifier", SECS)
+            .unwrap();
         tam.role()
             .trust(Trust::Verifier, verifier.public_key(), "Verifier", SECS)
             .unwrap();
@@ -308,6 +311,14 @@ impl Peers for Direct<'_> {
     fn deliver(&self, request: &[u8]) -> Result<Vec<u8>, PeerFailure> {
         let answer = self.0.ca.deliver(request, &mut self.0.rng(), SECS);
         answer.map_err(|e| PeerFailure {
+            who: "CA",
+            why: e.to_string(),
+        })
+    }
+
+    fn attested(&self, word: &[u8]) -> Result<(), PeerFailure> {
+        let noted = self.0.ca.note_attested(word, SECS);
+        noted.map(drop).map_err(|e| PeerFailure {
             who: "CA",
             why: e.to_string(),
         })

@@ -322,6 +322,19 @@ impl Peers for Lines<'_> {
             }
         })
     }
+
+    fn attested(&self, word: &[u8]) -> Result<(), PeerFailure> {
+        let noted = self.ask("CA", Node::Ca, word, |body| {
+            let mut ca = self.ca.borrow_mut();
+            let done = ca.run(|ca, _, clock| ca.note_attested(body, clock.secs()));
+            match done {
+                Ok(Ok(_)) => Ok(Vec::new()),
+                Ok(Err(fault)) => Err(fault.code().to_owned()),
+                Err(died) => Err(format!("died {} {}", died.when, died.step)),
+            }
+        });
+        noted.map(drop)
+    }
 }
 
 /// One CMP message at the CA's port.

@@ -4,6 +4,7 @@ mod optee;
 mod perf;
 mod tas;
 mod tidy;
+mod toolchain;
 
 use std::path::{Path, PathBuf};
 

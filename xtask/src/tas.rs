@@ -1,19 +1,15 @@
 //! `cargo xtask tas`: rebuilds the TAs that are checked in, and runs their tests on the result.
 //!
-//! The target comes from rustup. Where rustup cannot reach its server, Debian's `rustc-web` and
-//! `rust-web-src` do: unpacked beside the user's caches, without root, and linked as the toolchain
-//! `tegata-web`. Paths are remapped, so that the module says nothing about the machine.
+//! Paths are remapped, so that the module says nothing about the machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 /// The Wasm target of TAs.
 const TARGET: &str = "wasm32-unknown-unknown";
-/// Toolchain made from Debian's packages where rustup cannot add the target.
-const FALLBACK: &str = "tegata-web";
 /// Largest module in bytes.
 const LEN_MAX: u64 = 200 * 1024;
 /// Stack of a TA in bytes.
@@ -59,10 +55,9 @@ pub struct Args {
 
 /// Rebuilds all TAs.
 pub fn run(root: &Path, args: &Args) -> Result<()> {
-    let toolchain = toolchain(root)?;
     for ta in TAS {
         let (package, checked_in) = (ta.package, ta.checked_in);
-        let built = build(root, &toolchain, package, ta.file)?;
+        let built = build(root, package, ta.file)?;
         let len = fs::metadata(&built)?.len();
         ensure!(
             len <= LEN_MAX,
@@ -86,7 +81,7 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn build(root: &Path, toolchain: &str, package: &str, file: &str) -> Result<PathBuf> {
+fn build(root: &Path, package: &str, file: &str) -> Result<PathBuf> {
     let tas = root.join("tas");
     let home = std::env::var("CARGO_HOME")
         .or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")))?;
@@ -96,23 +91,11 @@ fn build(root: &Path, toolchain: &str, package: &str, file: &str) -> Result<Path
         format!("--remap-path-prefix={}=/tegata", root.display()),
         format!("--remap-path-prefix={home}=/cargo"),
     ];
-    let status = Command::new("rustup")
-        .args([
-            "run",
-            toolchain,
-            "cargo",
-            "build",
-            "--release",
-            "--locked",
-            "--target",
-            TARGET,
-        ])
+    let status = crate::toolchain::cargo(root, TARGET)?
+        .args(["build", "--release", "--locked", "--target", TARGET])
         .args(["--package", package])
         .current_dir(&tas)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
-        .env_remove("CARGO")
-        .env_remove("RUSTUP_TOOLCHAIN")
-        .env_remove("CARGO_TARGET_DIR")
         .status()
         .context("running cargo for the TA")?;
     ensure!(status.success(), "{package} does not build");
@@ -130,59 +113,4 @@ fn test(root: &Path, ta: &Ta, built: &Path) -> Result<()> {
         .context("running the TA's tests")?;
     ensure!(status.success(), "the rebuilt module fails its tests");
     Ok(())
-}
-
-/// The toolchain argument for cargo: one whose compiler has the target.
-fn toolchain(root: &Path) -> Result<String> {
-    if has_target(root, "stable") {
-        return Ok("stable".into());
-    }
-    let added = Command::new("rustup")
-        .args(["target", "add", TARGET, "--toolchain", "stable"])
-        .current_dir(root)
-        .status();
-    if added.is_ok_and(|status| status.success()) && has_target(root, "stable") {
-        return Ok("stable".into());
-    }
-    let own = FALLBACK.to_string();
-    if !has_target(root, &own) {
-        println!("rustup has no {TARGET}: trying Debian's rustc-web");
-        let script = root.join("xtask/wasm-target.sh");
-        let status = Command::new("bash")
-            .arg(script)
-            .args([FALLBACK, TARGET])
-            .status()
-            .context("running the fallback script")?;
-        if !status.success() || !has_target(root, &own) {
-            bail!(
-                "no compiler for {TARGET}: run `rustup target add {TARGET}`, or on Debian \
-                 `apt-get update` and try again"
-            );
-        }
-    }
-    Ok(own)
-}
-
-fn has_target(root: &Path, toolchain: &str) -> bool {
-    let printed = Command::new("rustup")
-        .args([
-            "run",
-            toolchain,
-            "rustc",
-            "--print",
-            "target-libdir",
-            "--target",
-            TARGET,
-        ])
-        .current_dir(root)
-        .env_remove("RUSTUP_TOOLCHAIN")
-        .output();
-    let Ok(printed) = printed else { return false };
-    let dir = PathBuf::from(String::from_utf8_lossy(&printed.stdout).trim());
-    let Ok(entries) = fs::read_dir(dir) else {
-        return false;
-    };
-    entries
-        .flatten()
-        .any(|entry| entry.file_name().to_string_lossy().starts_with("libcore-"))
 }

@@ -136,6 +136,9 @@ pub enum ChainError {
         /// Version found.
         got: u8,
     },
+    /// A serial number that is not positive. Spec: RFC 5280 section 4.1.2.2.
+    #[error("serial number is not positive")]
+    Serial,
     /// More certificates or signatures than the budget allows.
     #[error("{what} above the limit of {limit}")]
     LimitExceeded {
@@ -209,6 +212,7 @@ pub fn verify_chain(
         });
     }
     let leaf = CertView::from_der(leaf)?;
+    check_serial(&leaf)?;
     check_extensions(&leaf)?;
     check_validity(leaf.not_before_secs, leaf.not_after_secs, now)?;
     match purpose {
@@ -314,6 +318,7 @@ impl<'a> Search<'a> {
         subject: &CertView<'_>,
         below: usize,
     ) -> Result<(), ChainError> {
+        check_serial(issuer)?;
         check_extensions(issuer)?;
         check_validity(issuer.not_before_secs, issuer.not_after_secs, self.now)?;
         check_path_len(check_ca(issuer)?, below)?;
@@ -348,6 +353,14 @@ fn check_validity(not_before: u64, not_after: u64, now: u64) -> Result<(), Chain
         return Err(ChainError::Expired { not_after, now });
     }
     Ok(())
+}
+
+/// Refuses serial numbers that are negative or 0. Not of anchors: some old roots have 0.
+fn check_serial(view: &CertView<'_>) -> Result<(), ChainError> {
+    match view.serial {
+        [] | [0] | [0x80..=0xff, ..] => Err(ChainError::Serial),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses what would have to be enforced and is not: unknown critical extensions, and name

@@ -8,7 +8,7 @@ use rusqlite::{Row, params};
 use tegata_authority::ca::revocation::Standing;
 
 use crate::device::{DeviceId, LIST_MAX};
-use crate::{StoreError, Tx, revocation};
+use crate::{StoreError, Tx, archive, revocation};
 
 /// What is fixed before the CA key signs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,7 +98,12 @@ pub fn record(
         params![serial],
         |r| r.get(0),
     )?;
-    stands.flatten().ok_or(StoreError::Unreadable {
+    let stands = match stands {
+        Some(stands) => stands,
+        // A request from long ago, of a certificate that ended since.
+        None => archive::find(tx, serial)?.and_then(|row| row.der),
+    };
+    stands.ok_or(StoreError::Unreadable {
         record: "certificate",
     })
 }
@@ -127,23 +132,46 @@ pub fn siblings(tx: &Tx<'_>, of: &Intent) -> Result<Vec<(Vec<u8>, bool)>, StoreE
     )
 }
 
-/// The row of a device's request.
+/// The row of a device's request; also if it is archived, so that an old request that somebody
+/// repeats never becomes a new certificate.
 pub fn find_by_request(
     tx: &Tx<'_>,
     device: DeviceId,
     csr_digest: &[u8; 32],
 ) -> Result<Option<Certificate>, StoreError> {
     let sql = format!("{SELECT} WHERE c.device_id = ?1 AND c.csr_digest = ?2");
-    tx.query_opt(&sql, params![device.0, csr_digest], row)
+    match tx.query_opt(&sql, params![device.0, csr_digest], row)? {
+        Some(row) => Ok(Some(row)),
+        None => archive::find_by_request(tx, device, csr_digest),
+    }
 }
 
-/// The row of a serial number.
+/// The row of a serial number, also if it is archived.
 pub fn find(tx: &Tx<'_>, serial: &[u8]) -> Result<Option<Certificate>, StoreError> {
-    tx.query_opt(
-        &format!("{SELECT} WHERE c.serial = ?1"),
-        params![serial],
-        row,
-    )
+    let sql = format!("{SELECT} WHERE c.serial = ?1");
+    match tx.query_opt(&sql, params![serial], row)? {
+        Some(row) => Ok(Some(row)),
+        None => archive::find(tx, serial),
+    }
+}
+
+/// Certificates whose serial number begins with these hexadecimal digits, archived ones included, at
+/// most two: whoever wants one sees that there are more. None for what is no beginning.
+pub fn beginning_with(tx: &Tx<'_>, digits: &str) -> Result<Vec<Certificate>, StoreError> {
+    // The least that begins so, and more than the most: serial numbers have at most 20 bytes.
+    let least = if digits.len().is_multiple_of(2) {
+        ""
+    } else {
+        "0"
+    };
+    let (from, to) = (format!("{digits}{least}"), format!("{digits:f<42}"));
+    let (Ok(from), Ok(to)) = (hex::decode(from), hex::decode(to)) else {
+        return Ok(Vec::new());
+    };
+    let sql = format!("{SELECT} WHERE c.serial >= ?1 AND c.serial <= ?2 ORDER BY c.serial LIMIT 2");
+    let mut found = tx.query_all(&sql, params![from, to], row)?;
+    found.extend(archive::in_range(tx, &from, &to)?);
+    Ok(found)
 }
 
 /// Certificates of a device, newest first, at most `limit`.
@@ -269,7 +297,7 @@ fn row(r: &Row<'_>) -> rusqlite::Result<Certificate> {
 }
 
 /// The release in a row: empty where no TA asked.
-fn release(bytes: Vec<u8>) -> Option<[u8; 32]> {
+pub(crate) fn release(bytes: Vec<u8>) -> Option<[u8; 32]> {
     bytes.try_into().ok()
 }
 

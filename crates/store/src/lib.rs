@@ -14,6 +14,8 @@
 #![warn(missing_docs)]
 
 pub mod approval;
+pub mod archive;
+pub mod attested;
 pub mod certificate;
 pub mod device;
 pub mod error;
@@ -25,6 +27,7 @@ pub mod reference;
 pub mod release;
 pub mod revocation;
 pub mod role;
+pub mod root_list;
 pub mod secret;
 pub mod statement;
 pub mod status;

@@ -81,6 +81,22 @@ const STEPS: &[(&str, &str)] = &[
         RENEWAL,
     ),
     (
+        "stops: whom the CA gives no certificate until the operator says otherwise",
+        "CREATE TABLE issuance_stop(\
+           id INTEGER PRIMARY KEY AUTOINCREMENT, release BLOB, ta TEXT, below INTEGER, \
+           model TEXT, batch TEXT, profile TEXT, device_id INTEGER REFERENCES device(id), \
+           at INTEGER NOT NULL\
+         ) STRICT;\
+         -- What predicates ask for, in the order of issuance: a run must not read the certificates.
+         CREATE INDEX certificate_scope ON certificate(\
+           serial, not_after, device_id, shard, intended_at, release, profile);",
+    ),
+    ("when the Verifier last affirmed each device", ATTESTED),
+    (
+        "retention: certificates that ended long ago are in an archive, and not in lists",
+        RETENTION,
+    ),
+    (
         "enrolment secrets, and requests that await an operator",
         SECRETS,
     ),
@@ -203,6 +219,34 @@ CREATE TABLE revoked_device(
 const RENEWAL: &str = "
 ALTER TABLE certificate ADD COLUMN replaces BLOB;
 ALTER TABLE cmp_transaction ADD COLUMN asker TEXT NOT NULL DEFAULT 'ta';
+";
+
+const ATTESTED: &str = "
+CREATE TABLE attested(
+  device_id INTEGER PRIMARY KEY REFERENCES device(id), at INTEGER NOT NULL
+) STRICT;
+";
+
+/// `kind` is what many certificates have in common; `status_base` in it is 0 where there is none, so
+/// that equal kinds are one row.
+const RETENTION: &str = "
+CREATE TABLE archive_kind(
+  id INTEGER PRIMARY KEY, profile TEXT NOT NULL, release BLOB NOT NULL, issuer TEXT NOT NULL,
+  status_base INTEGER NOT NULL, UNIQUE(profile, release, issuer, status_base)
+) STRICT;
+
+CREATE TABLE archive(
+  id INTEGER PRIMARY KEY, serial BLOB NOT NULL UNIQUE,
+  device_id INTEGER NOT NULL REFERENCES device(id), csr_digest BLOB NOT NULL,
+  kind INTEGER NOT NULL REFERENCES archive_kind(id), not_after INTEGER NOT NULL,
+  intended_at INTEGER NOT NULL, issued_at INTEGER, confirmed_at INTEGER, rejected_at INTEGER,
+  shard INTEGER NOT NULL, der BLOB NOT NULL, archived_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX archive_by_device ON archive(device_id);
+
+CREATE INDEX certificate_by_end ON certificate(not_after);
+ALTER TABLE revocation ADD COLUMN listed INTEGER NOT NULL DEFAULT 1;
+CREATE INDEX delivery_by_time ON delivery(made_at);
 ";
 
 /// A device may have several of both.

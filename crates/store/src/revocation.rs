@@ -2,7 +2,11 @@
 //!
 //! A row is kept for each certificate that anything was ever said of; each change gives its row a new
 //! number, above all before. So what changed since a list is what has a number above that list's, a
-//! hold that was lifted included. Rows are never removed.
+//! hold that was lifted included. Rows are never removed; those of archived certificates are no longer
+//! listed.
+
+pub mod scoped;
+pub mod stop;
 
 use rusqlite::{Row, params};
 
@@ -14,7 +18,7 @@ use tegata_wire::x509::RevocationReason;
 
 use crate::device::{self, DeviceId};
 use crate::role::secs;
-use crate::{Store, StoreError, Tx};
+use crate::{Store, StoreError, Tx, archive};
 
 /// What an operator's word is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +63,9 @@ pub enum RevokeError {
     /// No such certificate.
     #[error("the CA has no certificate with this serial number")]
     NoCertificate,
+    /// It ended long ago.
+    #[error("the certificate has ended and is in the archive: nothing can be said of it any more")]
+    Archived,
     /// No such device.
     #[error("there is no device {0}")]
     NoDevice(Ueid),
@@ -149,7 +156,11 @@ fn plan(tx: &Tx<'_>, target: &Target, word: Word, now: UnixSecs) -> Result<Plan,
     };
     let rows = match target {
         Target::Certificate(serial) => {
-            let row = known(tx, serial)?.ok_or(RevokeError::NoCertificate)?;
+            let row = match known(tx, serial)? {
+                Some(row) => row,
+                None if archive::find(tx, serial)?.is_some() => return Err(RevokeError::Archived),
+                None => return Err(RevokeError::NoCertificate),
+            };
             // About one certificate the answer is the decision's own.
             decide(row.standing, word, now)?;
             vec![row]
@@ -208,17 +219,35 @@ fn of_device(tx: &Tx<'_>, id: DeviceId, now: UnixSecs) -> Result<Vec<Known>, Sto
 
 /// Records a standing under the next number.
 fn put(tx: &Tx<'_>, serial: &[u8], shard: i64, standing: Standing) -> Result<(), StoreError> {
+    let change = next_changes(tx, 1)?;
+    put_at(tx, change, serial, shard, standing)
+}
+
+/// Takes the next `n` numbers of changes, and gives the first of them.
+fn next_changes(tx: &Tx<'_>, n: usize) -> Result<i64, StoreError> {
+    let n = i64::try_from(n).unwrap_or(i64::MAX);
+    let last: Option<i64> = tx.query_opt(
+        "UPDATE status_counter SET change = change + ?1 WHERE id = 1 RETURNING change",
+        [n],
+        |r| r.get(0),
+    )?;
+    let last = last.ok_or(StoreError::Unreadable {
+        record: "status counter",
+    })?;
+    Ok(last.saturating_sub(n).saturating_add(1))
+}
+
+/// Records a standing under a number that [`next_changes`] gave.
+fn put_at(
+    tx: &Tx<'_>,
+    change: i64,
+    serial: &[u8],
+    shard: i64,
+    standing: Standing,
+) -> Result<(), StoreError> {
     let Some((at, reason)) = standing.to_entry() else {
         return Ok(());
     };
-    let change: Option<i64> = tx.query_opt(
-        "UPDATE status_counter SET change = change + 1 WHERE id = 1 RETURNING change",
-        [],
-        |r| r.get(0),
-    )?;
-    let change = change.ok_or(StoreError::Unreadable {
-        record: "status counter",
-    })?;
     tx.execute(
         "INSERT INTO revocation(serial, change, shard, at, reason) VALUES (?1, ?2, ?3, ?4, ?5) \
          ON CONFLICT(serial) DO UPDATE SET change = excluded.change, at = excluded.at, \
@@ -253,8 +282,12 @@ pub fn device_standing(tx: &Tx<'_>, id: DeviceId) -> Result<Standing, StoreError
 /// What the CA says of a certificate that it issued under this key; `None` if it issued none.
 pub fn of_issued(tx: &Tx<'_>, serial: &[u8], issuer: &str) -> Result<Option<Standing>, StoreError> {
     let sql = format!("{KNOWN} WHERE c.serial = ?1 AND c.issuer = ?2 AND c.der IS NOT NULL");
-    let found = tx.query_opt(&sql, params![serial, issuer], known_row)?;
-    Ok(found.map(|row| row.standing))
+    if let Some(row) = tx.query_opt(&sql, params![serial, issuer], known_row)? {
+        return Ok(Some(row.standing));
+    }
+    // It ended long ago. What was said of it holds for signatures from before.
+    let archived = archive::find(tx, serial)?.filter(|row| row.intent.issuer == issuer);
+    Ok(archived.map(|row| row.standing))
 }
 
 /// Number of the last change in a shard, or anywhere; 0 if there was none.
@@ -270,7 +303,8 @@ pub fn last_change(tx: &Tx<'_>, shard: Option<u64>) -> Result<u64, StoreError> {
     Ok(unsigned(last.flatten().unwrap_or(0)))
 }
 
-/// Changes after a number in a shard, or anywhere, in their order, at most `limit`.
+/// Changes after a number in a shard, or anywhere, in their order, at most `limit`; without those of
+/// archived certificates.
 pub fn changes(
     tx: &Tx<'_>,
     shard: Option<u64>,
@@ -281,12 +315,12 @@ pub fn changes(
     match shard {
         Some(shard) => tx.query_all(
             "SELECT serial, change, at, reason FROM revocation WHERE shard = ?1 AND change > ?2 \
-             ORDER BY change LIMIT ?3",
+             AND listed = 1 ORDER BY change LIMIT ?3",
             params![signed(shard), signed(after), limit],
             change_row,
         ),
         None => tx.query_all(
-            "SELECT serial, change, at, reason FROM revocation WHERE change > ?1 \
+            "SELECT serial, change, at, reason FROM revocation WHERE change > ?1 AND listed = 1 \
              ORDER BY change LIMIT ?2",
             params![signed(after), limit],
             change_row,

@@ -36,7 +36,7 @@ pub enum Trust {
     Tam,
     /// At the TAM and the Verifier: to sign releases.
     Release,
-    /// At the TAM: to sign attestation results.
+    /// At the TAM and the CA: to sign attestation results.
     Verifier,
 }
 
@@ -112,6 +112,9 @@ pub enum RoleError {
     /// A delivery key file that cannot be read.
     #[error("the delivery key file is malformed")]
     DeliveryKeks,
+    /// An attestation result that the CA takes no note of.
+    #[error("the attestation result is refused: {0}")]
+    Attested(#[from] tegata_authority::ca::attested::AttestedDenied),
     /// A list or response of status cannot be made.
     #[error(transparent)]
     Status(#[from] tegata_authority::ca::status::StatusError),
@@ -141,6 +144,7 @@ impl RoleError {
             Self::NoRelease => "no-release",
             Self::NoDevice(_) => "no-device",
             Self::DeliveryKeks => "delivery-keys",
+            Self::Attested(e) => e.code(),
             Self::Status(_) => "status",
             Self::Crypto(_) => "crypto",
         }

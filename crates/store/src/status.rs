@@ -24,6 +24,7 @@ use tegata_wire::x509::MAX_CRL_ENTRIES;
 
 use crate::issuer::Issuer;
 use crate::role::{RoleError, secs};
+use crate::root_list::{self, RootList};
 use crate::{StoreError, keys, revocation};
 
 /// How the status of certificates is published.
@@ -198,6 +199,14 @@ impl StatusServer {
         &self.issuer.issuer.cert_der
     }
 
+    /// The root's own list, if the operator made one.
+    ///
+    /// # Errors
+    /// The store's failure.
+    pub fn root_list(&self) -> Result<Option<RootList>, RoleError> {
+        root_list::last(&self.issuer.role.store)
+    }
+
     /// The list of a scope, with everything that was durable before this was called.
     ///
     /// # Errors
@@ -264,13 +273,16 @@ impl StatusServer {
     ) -> Result<Listed, NoList> {
         let after = base.map_or(0, |base| base.change);
         let store = &self.issuer.role.store;
-        let changes = store.read("list changes", |tx| {
-            revocation::changes(tx, scope.shard(), after, MAX_CRL_ENTRIES.saturating_add(1))
+        let (change, changes) = store.read("list changes", |tx| {
+            // Of all changes, also of those that are no longer listed: numbers never go back.
+            let change = revocation::last_change(tx, scope.shard())?.max(after);
+            let most = MAX_CRL_ENTRIES.saturating_add(1);
+            let changes = revocation::changes(tx, scope.shard(), after, most)?;
+            Ok::<_, StoreError>((change, changes))
         })?;
         if changes.len() > MAX_CRL_ENTRIES {
             return Err(NoList::TooMany);
         }
-        let change = changes.last().map_or(after, |last| last.number);
         let place = |suffix: &str| {
             let name = format!("{}{suffix}", scope.name());
             let urls = bases.iter().map(|b| crl_url(b, &self.issuer_id, &name));

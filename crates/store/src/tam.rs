@@ -4,6 +4,7 @@
 //! used once; an Update is recorded before it is sent, so that its outcome finds it. The CA's
 //! delivery for a device is kept: asking again gives the same.
 
+use tegata_authority::ca::attested::hand_on;
 use tegata_authority::factory::EndorsedDevice;
 use tegata_authority::tam::availability::{Availability, Candidate};
 use tegata_authority::tam::challenge::{CHALLENGE_SECS, ChallengeDenied, ChallengeKey};
@@ -47,6 +48,12 @@ pub trait Peers {
     /// # Errors
     /// The CA cannot be reached, or denies.
     fn deliver(&self, request: &[u8]) -> Result<Vec<u8>, PeerFailure>;
+
+    /// Hands the Verifier's result on to the CA, signed.
+    ///
+    /// # Errors
+    /// The CA cannot be reached, or does not believe it.
+    fn attested(&self, word: &[u8]) -> Result<(), PeerFailure>;
 }
 
 /// A peer did not answer as hoped.
@@ -455,7 +462,12 @@ impl TamServer {
         let result = peers.appraise(&request)?;
         let verifiers = self.role.trusted(Trust::Verifier)?;
         let appraised = check_result(provider, &result, &verifiers, &ask.nonce, from, now.secs())?;
-        // 3. What the device has is recorded, then the next step is decided.
+        // 3. The CA hears of it, before the device has its answer: a device whose certificate has
+        //    ended asks the CA next. One that is not heard there is told to check in again.
+        if let Ok(word) = hand_on(self.signer.as_ref(), &result) {
+            let _ = peers.attested(&word);
+        }
+        // 4. What the device has is recorded, then the next step is decided.
         let wishes = Wishes {
             requested: requested_tas(response),
             present: present_tas(response),

@@ -221,6 +221,33 @@ pub fn delivery(
     )
 }
 
+/// Forgets Updates and deliveries from before a moment, some of each; how many there were.
+///
+/// A device that answers an Update that was forgotten is told that there is none, and what it has
+/// installed is in its next evidence. A delivery that is wanted again is asked for again.
+pub fn forget_some(tx: &Tx<'_>, before_secs: i64) -> Result<usize, StoreError> {
+    // Tokens begin with their time, in milliseconds.
+    let before_ms = u64::try_from(before_secs)
+        .unwrap_or(0)
+        .saturating_mul(1_000);
+    let bytes = before_ms.to_be_bytes();
+    let token = bytes.get(2..).unwrap_or_default();
+    let updates = tx.execute(
+        "DELETE FROM teep_update WHERE token IN \
+         (SELECT token FROM teep_update WHERE token < ?1 ORDER BY token LIMIT ?2)",
+        params![token, FORGOTTEN_MAX],
+    )?;
+    let deliveries = tx.execute(
+        "DELETE FROM delivery WHERE (device_id, release) IN \
+         (SELECT device_id, release FROM delivery WHERE made_at < ?1 ORDER BY made_at LIMIT ?2)",
+        params![before_secs, FORGOTTEN_MAX],
+    )?;
+    Ok(updates.saturating_add(deliveries))
+}
+
+/// Rows of each kind that are forgotten in one transaction.
+const FORGOTTEN_MAX: i64 = 500;
+
 type Raw = (
     Vec<u8>,
     i64,

@@ -13,16 +13,17 @@ use std::sync::Arc;
 use common::kur::*;
 use common::*;
 use tegata_authority::UnixMs;
-use tegata_authority::ca::cmp::MacPolicy;
+use tegata_authority::ca::cmp::{MacPolicy, Operation};
 use tegata_authority::ca::revocation::{FinalReason, Standing, Word};
 use tegata_authority::profile::Profiles;
 use tegata_crypto::cmp::{MacLimits, protect_mac, verify_message_mac};
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::{KeyAlg, PrivateKey, Provider as _};
 use tegata_store::approval::{self, WAITING_MAX};
-use tegata_store::issuer::{CmpAnswer, CmpOutcome, Issuer};
+use tegata_store::issuer::{CmpAnswer, CmpOutcome, CmpPath, Issuer};
 use tegata_store::revocation::{Target, say};
 use tegata_store::secret::{self, NewSecret};
+use tegata_store::status::{Scope, StatusServer};
 use tegata_store::{NoFaults, StoreError, certificate};
 use tegata_wire::cmp::{
     BodyKind, CertTemplate, HashAlg, InfoTypeAndValue, MessageToProtect, PbmParameter,
@@ -590,6 +591,82 @@ fn questions_are_answered_and_nothing_else_is_in_the_open() {
         infos(&mut world, &altered).unwrap_err(),
         "Error BAD_MESSAGE_CHECK"
     );
+}
+
+fn tlv(tag: u8, contents: &[u8]) -> Vec<u8> {
+    let len = u8::try_from(contents.len()).unwrap();
+    assert!(len < 128);
+    [&[tag, len], contents].concat()
+}
+
+/// A crlStatusList with one entry: a distribution point's URL or none, and thisUpdate.
+fn crl_status(url: Option<&str>, this_update: Option<&str>) -> InfoTypeAndValue {
+    let source = match url {
+        Some(url) => tlv(0xa0, &tlv(0xa0, &tlv(0x86, url.as_bytes()))),
+        None => tlv(0xa1, &tlv(0x30, &tlv(0xa4, name("CA").as_der()))),
+    };
+    let time = this_update.map_or(Vec::new(), |t| tlv(0x17, t.as_bytes()));
+    let list = tlv(0x30, &tlv(0x30, &[source, time].concat()));
+    InfoTypeAndValue {
+        info_type: oid::IT_CRL_STATUS_LIST,
+        info_value: Some(RawDer::from_bytes(&list).unwrap()),
+    }
+}
+
+#[test]
+fn who_has_an_old_list_gets_the_new_one() {
+    let (mut world, _) = ready(1);
+    let ca = world.ca;
+    world.ca = {
+        let role = role(&world.dir.path().join("ca.db"), Arc::new(NoFaults));
+        Issuer::open(
+            role,
+            Profiles::parse(PROFILES).unwrap(),
+            MacPolicy::default(),
+        )
+        .unwrap()
+    };
+    let lists = StatusServer::new(Arc::new(ca));
+    let list = |scope, now| lists.list(scope, false, now);
+    let path = CmpPath {
+        profile: "open",
+        operation: Some(Operation::GetCrls),
+    };
+    let crl = lists.list(Scope::Full, false, SECS).unwrap();
+    let mut asked = |item: InfoTypeAndValue| {
+        let message = in_the_open(&genm(vec![item]));
+        let answer = world.ca.cmp_at(path, &message, &mut world.rng, NOW, &list);
+        let infos = reread(&answer.body).body().infos().unwrap();
+        let value = infos[0].info_value.clone();
+        value.map(|v| first_of_one(&v).as_bytes().to_vec())
+    };
+    // NOW is 2026-11-18T11:06:40Z.
+    for old in [None, Some("261118110639Z")] {
+        assert_eq!(
+            asked(crl_status(None, old)),
+            Some(crl.der.clone()),
+            "{old:?}"
+        );
+    }
+    assert_eq!(
+        asked(crl_status(None, Some("261118110640Z"))),
+        None,
+        "it is the newest"
+    );
+    let elsewhere = Some("http://elsewhere.example/x.crl");
+    assert_eq!(asked(crl_status(elsewhere, None)), Some(crl.der.clone()));
+    let none = Some("http://ca.example/crl/aa/99.crl");
+    assert_eq!(asked(crl_status(none, None)), None, "no such shard");
+    assert_eq!(asked(question(oid::IT_CURRENT_CRL)).map(|_| ()), Some(()));
+}
+
+/// The one element of a SEQUENCE OF, or the first of a list's.
+fn first_of_one(value: &RawDer) -> RawDer {
+    use der::{Decode as _, Reader as _};
+    let mut reader = der::SliceReader::new(value.contents()).unwrap();
+    let first = RawDer::decode(&mut reader).unwrap();
+    let _ = reader.is_finished();
+    first
 }
 
 /// The first element of a SEQUENCE.

@@ -449,9 +449,13 @@ fn who_is_revoked_or_held_asks_for_nothing() {
         // Neither something new, nor what was asked before, nor a confirmation.
         let other = new_key(&mut world);
         let fresh = old.sign(&Asked::kur(device, old, &other).body(), 3, None);
-        for message in [&kur, &fresh, &old.conf(&answer.body, &new, 2)] {
+        for (message, kind) in [
+            (&kur, "Kup"),
+            (&fresh, "Kup"),
+            (&old.conf(&answer.body, &new, 2), "Error"),
+        ] {
             let told = ask(&mut world, message, day(3)).unwrap_err();
-            assert_eq!(told, "Error CERT_REVOKED");
+            assert_eq!(told, format!("{kind} CERT_REVOKED"));
         }
         if word == Word::Hold {
             say(&world.ca.role().store, &target, Word::Unhold, day(4).secs()).unwrap();

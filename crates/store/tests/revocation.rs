@@ -10,18 +10,17 @@ mod common;
 
 use std::sync::Arc;
 
+use common::ocsp::{cert_id, request, tlv};
 use common::*;
 use tegata_authority::UnixSecs;
 use tegata_authority::ca::cmp::MacPolicy;
 use tegata_authority::ca::revocation::{FinalReason, RevocationDenied, Standing, Word};
 use tegata_authority::tam::availability::Availability;
-use tegata_crypto::rustcrypto::RustCrypto;
-use tegata_crypto::{KeyAlg, PrivateKey, Provider as _};
+use tegata_crypto::{KeyAlg, PrivateKey};
 use tegata_store::issuer::Issuer;
 use tegata_store::revocation::{self, RevokeError, Target, say, would_do};
 use tegata_store::status::{NoList, Scope, StatusServer, StatusSettings};
-use tegata_store::tam::TeepAnswer;
-use tegata_store::{NoFaults, Store, certificate};
+use tegata_store::{NoFaults, Store, certificate, root_list};
 use tegata_wire::x509::{CertView, oid};
 
 const COMPROMISED: Word = Word::Revoke(FinalReason::KeyCompromise);
@@ -32,24 +31,7 @@ fn ready(count: usize) -> (World, Vec<Device>) {
     let mut world = World::new();
     let mut devices = world.batch("B1", count);
     let cut = world.release(MODULE, false, Availability::Everybody);
-    for device in &mut devices {
-        let peers = Direct {
-            ca: &world.ca,
-            verifier: &world.verifier,
-            now: NOW.secs(),
-        };
-        let (answer, _) = world.tam.teep(b"", &peers, &mut world.rng, NOW).unwrap();
-        let TeepAnswer::Message(query) = answer else {
-            panic!()
-        };
-        let response = device.query_response(&query, world.tam.public_key(), &[cut.ta]);
-        let answered = world.tam.teep(&response, &peers, &mut world.rng, NOW);
-        let TeepAnswer::Message(update) = answered.unwrap().0 else {
-            panic!()
-        };
-        let tam = world.tam.public_key().clone();
-        device.process(&update, &tam, world.ca.release_public_key());
-    }
+    fleet::install(&mut world, &mut devices, cut.ta);
     world.ca = open(&world);
     (world, devices)
 }
@@ -104,42 +86,6 @@ fn lists(der: &[u8], serial: &[u8], reason: Option<u8>) -> bool {
     })
 }
 
-fn tlv(tag: u8, body: &[u8]) -> Vec<u8> {
-    let mut out = vec![tag];
-    if body.len() > 127 {
-        out.push(0x81);
-    }
-    out.push(u8::try_from(body.len()).unwrap());
-    out.extend(body);
-    out
-}
-
-/// The CertID of a certificate, with SHA-1 or SHA-256.
-fn cert_id(world: &World, serial: &[u8], sha1: bool) -> Vec<u8> {
-    let issuing = CertView::from_der(world.ca.issuing_certificate()).unwrap();
-    let key = tegata_crypto::PublicKey::from_spki_der(issuing.spki_der).unwrap();
-    let hash = |data: &[u8]| match sha1 {
-        true => tegata_crypto::ocsp::name_hash_sha1(data).to_vec(),
-        false => RustCrypto.sha256(data).to_vec(),
-    };
-    let alg = match sha1 {
-        true => "300906052b0e03021a0500",
-        false => "300b0609608648016503040201",
-    };
-    let parts = [
-        hex::decode(alg).unwrap(),
-        tlv(4, &hash(issuing.subject_der)),
-        tlv(4, &hash(key.bytes())),
-        tlv(2, serial),
-    ];
-    tlv(0x30, &parts.concat())
-}
-
-/// A request for one certificate.
-fn request(id: &[u8]) -> Vec<u8> {
-    tlv(0x30, &tlv(0x30, &tlv(0x30, &tlv(0x30, id))))
-}
-
 /// What the responder says of a certificate.
 fn told(
     server: &StatusServer,
@@ -148,7 +94,7 @@ fn told(
     sha1: bool,
     now: UnixSecs,
 ) -> &'static str {
-    let id = cert_id(world, serial, sha1);
+    let id = cert_id(&world.ca, serial, sha1);
     let answer = server.ocsp(&request(&id), &mut Seeded(5), now);
     assert_eq!(answer.reason, "ok");
     let der = &answer.published.der;
@@ -365,7 +311,7 @@ fn the_responder_renews_its_certificate_and_keeps_its_key() {
     let (mut world, devices) = ready(1);
     let serial = enrol(&mut world, &devices[0], 1);
     let server = status(&world);
-    let asked = request(&cert_id(&world, &serial, true));
+    let asked = request(&cert_id(&world.ca, &serial, true));
     let certificate = |secs| {
         let answer = server.ocsp(&asked, &mut Seeded(secs), at(secs));
         let der = answer.published.der;
@@ -393,7 +339,7 @@ fn what_the_responder_cannot_answer_it_says_so() {
         hex::encode(&answer.published.der)
     };
     assert_eq!(said(b"not a request"), "30030a0101");
-    let good = request(&cert_id(&world, &serial, true));
+    let good = request(&cert_id(&world.ca, &serial, true));
     assert_eq!(said(&good[..good.len() - 1]), "30030a0101");
     // Another issuer's certificate.
     let mut foreign = good.clone();
@@ -402,6 +348,57 @@ fn what_the_responder_cannot_answer_it_says_so() {
     assert_eq!(said(&foreign), "30030a0106");
     let again = server.ocsp(&good, &mut Seeded(5), at(1));
     assert!(again.cacheable);
+}
+
+#[test]
+fn a_responder_that_cannot_look_says_when_to_ask_again() {
+    let (mut world, devices) = ready(1);
+    let serial = enrol(&mut world, &devices[0], 1);
+    let asked = request(&cert_id(&world.ca, &serial, true));
+    let path = world.dir.path().join("ca.db");
+    let sql = rusqlite::Connection::open(&path).unwrap();
+    let said = |server: &StatusServer| {
+        let answer = server.ocsp(&asked, &mut Seeded(5), at(1));
+        assert!(!answer.cacheable);
+        (hex::encode(&answer.published.der), answer.reason)
+    };
+    // Another process writes, and the responder has no certificate yet.
+    let server = status(&world);
+    sql.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let locked = said(&server);
+    assert_eq!(locked, ("30030a0103".to_owned(), "store-locked"));
+    sql.execute_batch("COMMIT").unwrap();
+    assert_eq!(server.ocsp(&asked, &mut Seeded(5), at(1)).reason, "ok");
+    // Who has one only reads, and that does not wait for who writes.
+    sql.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert_eq!(server.ocsp(&asked, &mut Seeded(5), at(1)).reason, "ok");
+    sql.execute_batch("COMMIT").unwrap();
+    // The responder's key is another one than was sealed.
+    sql.execute_batch("UPDATE sealed_key SET public = X'00' WHERE name = 'ca ocsp key'")
+        .unwrap();
+    let broken = said(&status(&world));
+    assert_eq!(broken, ("30030a0102".to_owned(), "wrong-sealing-key"));
+}
+
+#[test]
+fn the_root_says_that_no_issuer_is_revoked() {
+    let (world, _) = ready(1);
+    assert_eq!(root_list::last(&world.ca.role().store).unwrap(), None);
+    let made = root_list::renew(world.ca.role(), 86_400, at(1)).unwrap();
+    assert_eq!((made.made, made.next_update), (at(1), at(86_401)));
+    let server = status(&world);
+    assert_eq!(server.root_list().unwrap().as_ref(), Some(&made));
+    let root = CertView::from_der(world.ca.root_certificate()).unwrap();
+    assert!(
+        made.der
+            .windows(root.subject_der.len())
+            .any(|part| part == root.subject_der)
+    );
+    assert_ne!(made.root_id, server.issuer_id());
+    // No longer than the root itself.
+    let long = root_list::renew(world.ca.role(), u64::MAX, at(2)).unwrap();
+    assert_eq!(long.next_update, UnixSecs(root.not_after_secs));
+    assert_eq!(server.root_list().unwrap(), Some(long));
 }
 
 #[test]
@@ -435,9 +432,10 @@ fn certificates_of_an_older_store_are_dealt_to_shards() {
     let sql = rusqlite::Connection::open(&path).unwrap();
     sql.execute_batch(
         "DROP TABLE enrolment_secret; DROP TABLE approval; \
-         DROP TABLE revocation; DROP TABLE revoked_device; DROP TABLE status_counter; \
+         DROP INDEX certificate_scope; DROP INDEX certificate_by_end; DROP INDEX delivery_by_time; \
+         DROP TABLE archive; DROP TABLE archive_kind; DROP TABLE revocation; DROP TABLE revoked_device; DROP TABLE status_counter; \
          DROP TABLE status_base; ALTER TABLE certificate DROP COLUMN shard; \
-         ALTER TABLE certificate DROP COLUMN status_base; \
+         ALTER TABLE certificate DROP COLUMN status_base; DROP TABLE issuance_stop; DROP TABLE attested; \
          ALTER TABLE certificate DROP COLUMN replaces; \
          ALTER TABLE cmp_transaction DROP COLUMN asker; \
          DELETE FROM migration WHERE version >= 5;",

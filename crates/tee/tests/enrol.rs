@@ -177,13 +177,19 @@ fn what_is_not_the_cas_answer_changes_nothing() {
     let device = Device::new(1, &ca);
     let session = device.open(&ALICE).unwrap();
     let request = session.call(BEGIN, &[b"web"]).unwrap();
+    // The first message that is the CA's tells the time, whatever it says.
+    let refusal = ca.answer(&request, &[Tamper::Rejected]).unwrap();
+    let refused = session.call(FINISH, &[b"web", &refusal]);
+    assert_eq!(refused, Err(TEE_ERROR_ACCESS_DENIED));
     // An expired certificate is something else: it ends the request.
     for tamper in Tamper::ALL.into_iter().filter(|t| *t != Tamper::Expired) {
         let cp = ca.answer(&request, &[tamper]).unwrap();
         let before = device.storage();
         let refused = session.call(FINISH, &[b"web", &cp]);
         let expected = match tamper {
-            Tamper::Rejected | Tamper::ErrorMessage => TEE_ERROR_ACCESS_DENIED,
+            Tamper::Rejected | Tamper::Unavailable | Tamper::ErrorMessage => {
+                TEE_ERROR_ACCESS_DENIED
+            }
             _ => TEE_ERROR_SECURITY,
         };
         assert_eq!(refused, Err(expected), "{tamper:?}");

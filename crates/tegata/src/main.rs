@@ -22,6 +22,7 @@ mod stores;
 mod story;
 #[cfg_attr(not(feature = "demo"), allow(dead_code))]
 mod supervise;
+mod sweep;
 mod telemetry;
 mod trust;
 mod vault;

@@ -16,11 +16,12 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 use tegata_wire::{
     cmp::{
-        BodyKind, CmpError, HashAlg, MAX_EXTRA_CERTS, MAX_MESSAGE_BYTES, MessageToProtect,
-        P10CR_CERT_REQ_ID, PbmParameter, Pbmac1Parameter, PkiBody, PkiFailureInfo, PkiHeader,
-        PkiStatus, ProtectionAlg, RawBody, UnverifiedPkiMessage, null_dn,
+        BodyKind, CERT_REQ_ID, CertId, CmpError, HashAlg, KeyUpdate, MAX_EXTRA_CERTS,
+        MAX_MESSAGE_BYTES, MessageToProtect, P10CR_CERT_REQ_ID, PbmParameter, Pbmac1Parameter,
+        PkiBody, PkiFailureInfo, PkiHeader, PkiStatus, ProtectionAlg, RawBody,
+        UnverifiedPkiMessage, null_dn,
     },
-    x509::{AllegedCsr, CertView, RawDer, SignatureAlg},
+    x509::{AllegedCsr, CertView, DistinguishedName, RawDer, SanEntry, SignatureAlg},
 };
 
 const VECTORS: [&str; 5] = [
@@ -310,6 +311,49 @@ fn a_device_asks_and_the_ca_answers() {
             .unwrap(),
         [0x81; 64]
     );
+}
+
+#[test]
+fn a_key_update_is_read_as_it_was_written() {
+    let cp = parse("cmp/cp-pbm.hex");
+    let old = cp.body().cert_rep().unwrap();
+    let old = old.response.iter().next().unwrap().certificate().unwrap();
+    let old = CertView::from_der(old).unwrap();
+    for san in [vec![SanEntry::Dns("d.example".into())], Vec::new()] {
+        let update = KeyUpdate {
+            subject: DistinguishedName::from_der(old.subject_der).unwrap(),
+            san: san.clone(),
+            spki_der: old.spki_der,
+            reg_token: "00.ff",
+            old: &old,
+        };
+        let asked = update.to_request().unwrap();
+        let alg = SignatureAlg::EcdsaSha256;
+        let bits = alg.signature_to_bits(&[1; 64]).unwrap();
+        let body = RawBody::kur(&asked, alg, &bits).unwrap();
+        // Decoded by the types of a CA, and encoded by those: the same bytes.
+        let PkiBody::Kur(messages) = body.decode().unwrap() else {
+            panic!("a kur")
+        };
+        assert_eq!(PkiBody::Kur(messages.clone()).to_raw().unwrap(), body);
+        let [message] = &messages.into_vec()[..] else {
+            panic!("one request")
+        };
+        assert_eq!(message.cert_req.as_bytes(), asked, "what the new key signs");
+        let request = message.request().unwrap();
+        assert_eq!(request.to_der().unwrap(), asked);
+        assert_eq!(request.cert_req_id, CERT_REQ_ID);
+        let template = &request.cert_template;
+        let key = template.public_key.as_ref().unwrap().to_der().unwrap();
+        assert_eq!(key, old.spki_der);
+        let subject = template.subject.as_ref().unwrap();
+        assert_eq!(subject.to_der().unwrap(), old.subject_der);
+        assert_eq!(template.extensions.is_some(), !san.is_empty());
+        assert_eq!(request.reg_token().unwrap().unwrap(), "00.ff");
+        let id: CertId = request.old_cert_id().unwrap().unwrap();
+        assert_eq!(id.serial(), old.serial);
+        assert_eq!(id.issuer_der().unwrap(), old.issuer_der);
+    }
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Who this device is and what its CA ordered: from the TEE alone, never from a client.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use tegata_ta_sdk::consts::*;
-use tegata_ta_sdk::{Error, Result, property, system};
+use tegata_ta_sdk::object::Object;
+use tegata_ta_sdk::{Error, Result, crypto, property, system};
 use tegata_wire::enrolment::{CertificateOrder, Identity, Procedure};
 use tegata_wire::ids::Ueid;
 
@@ -82,11 +84,21 @@ impl Orders {
         Ok(order)
     }
 
+    /// HMAC-SHA256 under the `CsrAuthKey`.
+    ///
+    /// # Errors
+    /// Of the TEE.
+    pub fn mac(&self, message: &[u8]) -> Result<Vec<u8>> {
+        let secret = self.personalization.csr_auth_key.as_slice();
+        let key = Object::secret(TEE_TYPE_HMAC_SHA256, secret)?;
+        crypto::mac(TEE_ALG_HMAC_SHA256, &key, message)
+    }
+
     /// senderKID of this release and device.
     ///
     /// # Errors
     /// Not for a value made by [`Orders::load`].
-    pub fn sender_kid(&self) -> Result<alloc::vec::Vec<u8>> {
+    pub fn sender_kid(&self) -> Result<Vec<u8>> {
         self.personalization
             .sender_kid(self.identity.ueid.as_bytes())
             .ok_or(Error(TEE_ERROR_BAD_STATE))

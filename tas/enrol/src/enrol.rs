@@ -11,18 +11,16 @@ use alloc::vec::Vec;
 use tegata_ta_sdk::consts::*;
 use tegata_ta_sdk::object::Object;
 use tegata_ta_sdk::{Error, Result, crypto, system};
-use tegata_wire::cmp::{
-    HashAlg, MessageToProtect, NONCE_BYTES, P10CR_CERT_REQ_ID, PkiHeader, ProtectionAlg, RawBody,
-    null_dn,
-};
-use tegata_wire::enrolment::ConfirmMode;
+use tegata_wire::cmp::{CERT_REQ_ID, HashAlg, KeyUpdate, NONCE_BYTES, P10CR_CERT_REQ_ID, RawBody};
+use tegata_wire::enrolment::{CertificateOrder, ConfirmMode, RenewalToken, SenderKid, token_input};
 use tegata_wire::x509::{CertView, CsrBuilder, SignatureAlg, assemble_csr};
 
 use crate::device::Orders;
 use crate::limits::Budget;
-use crate::message::{self, MessageView};
+use crate::message::{self, Answer, MessageView};
 use crate::record::{Name, Record, Slot};
-use crate::{cert, chain, keys};
+use crate::sender::{Holder, Sender};
+use crate::{cert, chain, clock, keys};
 
 fn bug<E>(_: E) -> Error {
     Error(TEE_ERROR_GENERIC)
@@ -42,31 +40,68 @@ pub fn alg_of(record: &Record) -> Result<SignatureAlg> {
         .and_then(keys::signature_alg)
 }
 
-/// Protects a message with the device's `CsrAuthKey`. Spec: RFC 9481 section 6.2.1.
-fn protect(orders: &Orders, header: &PkiHeader, body: &RawBody) -> Result<Vec<u8>> {
-    let message = MessageToProtect::new(header, body).map_err(bug)?;
-    let part = message.protected_part().map_err(bug)?;
-    let secret = &orders.personalization.csr_auth_key;
-    let key = Object::secret(TEE_TYPE_HMAC_SHA256, secret.as_slice())?;
-    let mac = crypto::mac(TEE_ALG_HMAC_SHA256, &key, &part)?;
-    message.into_der(Some(&mac), &[]).map_err(bug)
+/// What a stored request of ours is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// A p10cr, by the release.
+    ByRelease,
+    /// A kur, by the certificate that serves.
+    ByHolder,
 }
 
-/// Sender and recipient are told by senderKID and the way the message goes: NULL-DNs.
-fn header(record: &Record) -> Result<PkiHeader> {
-    PkiHeader::new(null_dn(), null_dn())
-        .with_protection(&ProtectionAlg::HMAC_SHA256)
-        .and_then(|h| h.with_sender_kid(&record.sender_kid))
-        .and_then(|h| h.with_transaction_id(&record.transaction_id))
-        .and_then(|h| h.with_sender_nonce(&record.nonce))
-        .map_err(bug)
+impl Asked {
+    fn of(request: &MessageView<'_>) -> Result<Self> {
+        match request.kind {
+            message::P10CR => Ok(Self::ByRelease),
+            message::KUR => Ok(Self::ByHolder),
+            _ => Err(Error(TEE_ERROR_CORRUPT_OBJECT)),
+        }
+    }
+
+    /// The kind of body that answers it.
+    const fn answer(self) -> u32 {
+        match self {
+            Self::ByRelease => message::CP,
+            Self::ByHolder => message::KUP,
+        }
+    }
+
+    /// certReqId of the answer and the confirmation.
+    const fn cert_req_id(self) -> i64 {
+        match self {
+            Self::ByRelease => P10CR_CERT_REQ_ID,
+            Self::ByHolder => CERT_REQ_ID,
+        }
+    }
 }
 
-/// Steps 6 to 9: key pair, CSR, p10cr. A request under way is given out again as it was.
+/// True if the request under way is still the one to make: of this release, or by the certificate
+/// that serves and for a key of the kind that is ordered.
+fn is_current(
+    pending: &Record,
+    order: &CertificateOrder,
+    orders: &Orders,
+    holder: Option<&Holder>,
+) -> Result<bool> {
+    Ok(
+        match Asked::of(&MessageView::from_der(&pending.request)?)? {
+            // A newer release has other secrets and perhaps other orders.
+            Asked::ByRelease => pending.sender_kid == orders.sender_kid()?,
+            Asked::ByHolder => {
+                holder.is_some_and(|holder| holder.key_id == pending.sender_kid)
+                    && pending.key_usage == order.key_usage
+                    && pending.cose_alg == order.key_kind.cose_alg()
+            }
+        },
+    )
+}
+
+/// Steps 6 to 9: key pair, request. A request under way is given out again as it was.
 ///
 /// Returns the request and the path of the CMP resource that it goes to. A label is of one profile:
 /// without `profile` it is the one it has, or the release's first. The new key is made beside the
-/// installed one, which serves until the new one is confirmed.
+/// installed one, which serves until the new one is confirmed. Where a certificate serves and its
+/// key can sign, that key asks (kur); else, and once it has ended, the release does (p10cr).
 ///
 /// # Errors
 /// `TEE_ERROR_ITEM_NOT_FOUND` if the release has no such profile, `TEE_ERROR_ACCESS_CONFLICT` if
@@ -74,7 +109,6 @@ fn header(record: &Record) -> Result<PkiHeader> {
 /// `TEE_ERROR_BUSY` if too many keys were made in too short a time.
 pub fn begin(name: &Name, profile: Option<&str>, budget: &mut Budget) -> Result<(Vec<u8>, String)> {
     let orders = Orders::load()?;
-    let sender_kid = orders.sender_kid()?;
     let installed = Record::find(name, Slot::Installed)?;
     let pending = Record::find(name, Slot::Pending)?;
     let has = installed.as_ref().or(pending.as_ref());
@@ -97,11 +131,11 @@ pub fn begin(name: &Name, profile: Option<&str>, budget: &mut Budget) -> Result<
         }
         other => other,
     };
-    if let Some(pending) = pending {
-        // A newer release has other secrets and perhaps other orders: begin anew.
-        if pending.sender_kid == sender_kid {
-            return Ok((pending.request, order.cmp_path.clone()));
-        }
+    let holder = Holder::of(name)?;
+    if let Some(pending) = pending
+        && is_current(&pending, order, &orders, holder.as_ref())?
+    {
+        return Ok((pending.request, order.cmp_path.clone()));
     }
     if is_new {
         name.check_room()?;
@@ -109,34 +143,18 @@ pub fn begin(name: &Name, profile: Option<&str>, budget: &mut Budget) -> Result<
     budget.new_key()?;
     let alg = keys::signature_alg(order.key_kind)?;
     let key = keys::generate(alg)?;
-    let csr = CsrBuilder {
-        subject: order.subject(&orders.identity).map_err(bug)?,
-        spki_der: keys::spki_der(alg, &key)?,
-        san: order.san(&orders.identity).map_err(bug)?,
-        extensions: Vec::new(),
-    };
-    let tbs = csr.to_tbs().map_err(bug)?;
-    let csr = assemble_csr(&tbs, alg, &keys::sign(alg, &key, &tbs)?).map_err(bug)?;
-    // The one signature of a key that only agrees: it proves possession, as a CSR must.
-    let key = keys::confine(alg, key, order.key_usage)?;
     let mut record = Record {
         profile: order.profile.clone(),
         key_usage: order.key_usage,
         cose_alg: order.key_kind.cose_alg(),
-        sender_kid,
-        transaction_id: crypto::random::<NONCE_BYTES>()?.to_vec(),
-        nonce: crypto::random::<NONCE_BYTES>()?.to_vec(),
         ..Record::default()
     };
-    let mut head = header(&record)?;
-    if order.confirm_mode == ConfirmMode::Implicit {
-        head = head.with_implicit_confirm().map_err(bug)?;
+    match holder.filter(|holder| holder.ends > clock::now_secs()) {
+        Some(holder) => ask_as_holder(&mut record, &holder, &orders, order, &key)?,
+        None => ask_as_release(&mut record, &orders, order, &key)?,
     }
-    if orders.procedure.certificates.len() > 1 {
-        // The path is not protected, the header is. Spec: RFC 9483 section 4.1.
-        head = head.with_cert_profile(&order.profile).map_err(bug)?;
-    }
-    record.request = protect(&orders, &head, &RawBody::p10cr(&csr).map_err(bug)?)?;
+    // The one signature of a key that only agrees proves possession, as a request must.
+    let key = keys::confine(alg, key, order.key_usage)?;
     // 1. Key and request are durable before anyone sees the request.
     record.store(name, Slot::Pending, &key)?;
     // 2. Other sessions may have counted as many labels at the same moment. Who finds too many now
@@ -146,6 +164,88 @@ pub fn begin(name: &Name, profile: Option<&str>, budget: &mut Budget) -> Result<
         return Err(error);
     }
     Ok((record.request, order.cmp_path.clone()))
+}
+
+/// Makes the record's request a p10cr, protected with the device's `CsrAuthKey`.
+fn ask_as_release(
+    record: &mut Record,
+    orders: &Orders,
+    order: &CertificateOrder,
+    key: &Object,
+) -> Result<()> {
+    let alg = alg_of(record)?;
+    let csr = CsrBuilder {
+        subject: order.subject(&orders.identity).map_err(bug)?,
+        spki_der: keys::spki_der(alg, key)?,
+        san: order.san(&orders.identity).map_err(bug)?,
+        extensions: Vec::new(),
+    };
+    let tbs = csr.to_tbs().map_err(bug)?;
+    let csr = assemble_csr(&tbs, alg, &keys::sign(alg, key, &tbs)?).map_err(bug)?;
+    record.sender_kid = orders.sender_kid()?;
+    let body = RawBody::p10cr(&csr).map_err(bug)?;
+    ask(record, &Sender::Release(orders), orders, order, &body)
+}
+
+/// Makes the record's request a kur, signed by the key that serves. Spec: RFC 9483 section 4.1.3.
+fn ask_as_holder(
+    record: &mut Record,
+    holder: &Holder,
+    orders: &Orders,
+    order: &CertificateOrder,
+    key: &Object,
+) -> Result<()> {
+    let alg = alg_of(record)?;
+    let spki_der = keys::spki_der(alg, key)?;
+    let update = KeyUpdate {
+        subject: order.subject(&orders.identity).map_err(bug)?,
+        san: order.san(&orders.identity).map_err(bug)?,
+        reg_token: &renewal_token(orders, &spki_der, &holder.leaf)?,
+        spki_der: &spki_der,
+        old: &CertView::from_der(&holder.leaf).map_err(bug)?,
+    };
+    let request = update.to_request().map_err(bug)?;
+    let raw = keys::sign(alg, key, &request)?;
+    let bits = alg.signature_to_bits(&raw).map_err(bug)?;
+    record.sender_kid.clone_from(&holder.key_id);
+    let body = RawBody::kur(&request, alg, &bits).map_err(bug)?;
+    ask(record, &Sender::Holder(holder), orders, order, &body)
+}
+
+/// The release's word that the new key is in the TEE: the key that serves signs what its
+/// application asks for, so its signature alone does not say that.
+fn renewal_token(orders: &Orders, spki_der: &[u8], leaf: &[u8]) -> Result<String> {
+    let sha256 = |bytes: &[u8]| -> Result<[u8; 32]> {
+        let digest = crypto::digest(TEE_ALG_SHA256, bytes)?;
+        digest.try_into().map_err(bug)
+    };
+    let input = token_input(&sha256(spki_der)?, &sha256(leaf)?);
+    let mac = orders.mac(&input)?;
+    let kid = SenderKid::parse(&orders.sender_kid()?).map_err(bug)?;
+    let mac = mac.try_into().map_err(bug)?;
+    Ok(RenewalToken { kid, mac }.to_text())
+}
+
+/// Puts a request of a new transaction into the record.
+fn ask(
+    record: &mut Record,
+    sender: &Sender<'_>,
+    orders: &Orders,
+    order: &CertificateOrder,
+    body: &RawBody,
+) -> Result<()> {
+    record.transaction_id = crypto::random::<NONCE_BYTES>()?.to_vec();
+    record.nonce = crypto::random::<NONCE_BYTES>()?.to_vec();
+    let mut head = sender.header(record)?;
+    if order.confirm_mode == ConfirmMode::Implicit {
+        head = head.with_implicit_confirm().map_err(bug)?;
+    }
+    if orders.procedure.certificates.len() > 1 {
+        // The path is not protected, the header is. Spec: RFC 9483 section 4.1.
+        head = head.with_cert_profile(&order.profile).map_err(bug)?;
+    }
+    record.request = sender.protect(&head, body)?;
+    Ok(())
 }
 
 /// A message of the CA whose signature, transaction and nonce are right.
@@ -205,6 +305,7 @@ fn authenticate<'a>(
         system::log("message refused: no signature of our CA");
         return Err(untrusted);
     }
+    clock::learn(now_secs);
     Ok(Authentic { message, now_secs })
 }
 
@@ -250,15 +351,22 @@ pub fn finish(name: &Name, cp: &[u8]) -> Result<Vec<u8>> {
     }
     // The request may have been sent again, because an answer was lost or power was: the CA answers
     // anew, with the same certificate, and waits for the confirmation of that answer.
-    let request_nonce = MessageView::from_der(&record.request)?
-        .sender_nonce
-        .to_vec();
-    let answer = authenticate(cp, &orders, &record, &request_nonce)?;
+    let request = record.request.clone();
+    let request = MessageView::from_der(&request)?;
+    let asked = Asked::of(&request)?;
+    let answer = authenticate(cp, &orders, &record, request.sender_nonce)?;
     let message = &answer.message;
     let leaf_der = match message.kind {
-        message::CP => message
-            .certificate()?
-            .ok_or(Error(TEE_ERROR_ACCESS_DENIED))?,
+        kind if kind == asked.answer() => match message.certificate(asked.cert_req_id())? {
+            Answer::Granted(certificate) => certificate,
+            Answer::NotNow => return Err(Error(TEE_ERROR_ACCESS_DENIED)),
+            Answer::Refused => {
+                if asked == Asked::ByHolder {
+                    refused(name, &key, record, &orders)?;
+                }
+                return Err(Error(TEE_ERROR_ACCESS_DENIED));
+            }
+        },
         message::ERROR => return Err(Error(TEE_ERROR_ACCESS_DENIED)),
         _ => return Err(Error(TEE_ERROR_SECURITY)),
     };
@@ -298,24 +406,54 @@ pub fn finish(name: &Name, cp: &[u8]) -> Result<Vec<u8>> {
         .extend(issuers.iter().map(|ca| ca.der.to_vec()));
     record.response_digest = response_digest;
 
-    let asked = order.confirm_mode == ConfirmMode::Implicit;
-    if asked && message.implicit_confirm {
+    if request.implicit_confirm && message.implicit_confirm {
         install(name, &key, &record)?;
         return Ok(Vec::new());
     }
     record.nonce = crypto::random::<NONCE_BYTES>()?.to_vec();
     let (hash, named) = cert_hash(&leaf)?;
-    let mut head = header(&record)?
+    let holder = Holder::of(name)?;
+    let sender = match (asked, &holder) {
+        (Asked::ByRelease, _) => Sender::Release(&orders),
+        (Asked::ByHolder, Some(holder)) if holder.key_id == record.sender_kid => {
+            Sender::Holder(holder)
+        }
+        // The certificate that asked was deleted: the next request is another one.
+        (Asked::ByHolder, _) => return Err(Error(TEE_ERROR_BAD_STATE)),
+    };
+    let mut head = sender
+        .header(&record)?
         .with_recip_nonce(message.sender_nonce)
         .map_err(bug)?;
     if named.is_some() {
         head.pvno = 3;
     }
-    let body = RawBody::cert_conf(P10CR_CERT_REQ_ID, &hash, named).map_err(bug)?;
-    record.confirm = protect(&orders, &head, &body)?;
+    let body = RawBody::cert_conf(asked.cert_req_id(), &hash, named).map_err(bug)?;
+    record.confirm = sender.protect(&head, &body)?;
     // 3. The accepted certificate is durable before it is confirmed.
     record.store(name, Slot::Pending, &key)?;
     Ok(record.confirm)
+}
+
+/// After the CA's refusal of a kur, which it gives to nobody but who signed it with the key that
+/// serves: the release asks, for the same new key. The CA may have ended the certificate, or know
+/// that it has ended, and still give another one to this TA.
+///
+/// In one write: a crash leaves the old request, which is refused again.
+fn refused(name: &Name, key: &Object, record: Record, orders: &Orders) -> Result<()> {
+    let order = orders.certificate(Some(&record.profile))?;
+    if !keys::may_sign(record.key_usage) {
+        // Made for agreement alone by a newer order: it cannot sign again, so another one will.
+        return Record::delete(name, Slot::Pending).map(drop);
+    }
+    let mut anew = Record {
+        profile: record.profile,
+        key_usage: record.key_usage,
+        cose_alg: record.cose_alg,
+        ..Record::default()
+    };
+    ask_as_release(&mut anew, orders, order, key)?;
+    anew.store(name, Slot::Pending, key)
 }
 
 /// The CA's pkiConf: installs the certificate.

@@ -18,6 +18,7 @@ extern crate alloc;
 
 pub mod cert;
 pub mod chain;
+pub mod clock;
 pub mod device;
 pub mod enrol;
 pub mod keys;
@@ -25,6 +26,7 @@ pub mod limits;
 pub mod message;
 pub mod orders;
 pub mod record;
+pub mod sender;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -33,15 +35,15 @@ use minicbor::Encoder;
 use tegata_ta_sdk::consts::*;
 use tegata_ta_sdk::params::Parameters;
 use tegata_ta_sdk::rt::TrustedApp;
-use tegata_ta_sdk::{Error, Identity, Result, system};
+use tegata_ta_sdk::{Error, Identity, Result, crypto};
 use tegata_wire::x509::CertView;
 
 use limits::Budget;
 use record::{Name, Record, Slot};
 
-/// `ENROL_BEGIN(label, profile?) -> p10cr, CMP path?`.
+/// `ENROL_BEGIN(label, profile?) -> p10cr or kur, CMP path?`.
 const ENROL_BEGIN: u32 = 1;
-/// `ENROL_FINISH(label, cp) -> certConf`.
+/// `ENROL_FINISH(label, cp or kup) -> certConf`.
 const ENROL_FINISH: u32 = 2;
 /// `ENROL_CONFIRM(label, pkiConf)`.
 const ENROL_CONFIRM: u32 = 3;
@@ -334,7 +336,7 @@ fn certificate(name: &Name, format: u32) -> Result<Vec<u8>> {
 
 /// CBOR map: 1 state, 7 profile, 8 COSE algorithm, 9 keyUsage; of an installed certificate also
 /// 2 notBefore, 3 notAfter, 4 when to renew (seconds since 1970), 5 serial number, 6 whether renewal
-/// is due by the REE's clock; and 10 the state of the next one, if it is under way.
+/// is due, 11 the time that this is said by; and 10 the state of the next one, if it is under way.
 fn status(name: &Name) -> Result<Vec<u8>> {
     let pending = Record::find(name, Slot::Pending)?;
     let installed = Record::find(name, Slot::Installed)?;
@@ -357,7 +359,7 @@ fn status(name: &Name) -> Result<Vec<u8>> {
     };
     let mut e = Encoder::new(Vec::new());
     let mut write = || -> core::result::Result<(), minicbor::encode::Error<_>> {
-        let count = 4 + if times.is_some() { 5 } else { 0 } + u64::from(next.is_some());
+        let count = 4 + if times.is_some() { 6 } else { 0 } + u64::from(next.is_some());
         e.map(count)?.u8(1)?.u32(state)?;
         if let Some(times) = &times {
             e.u8(2)?.u64(times.begins)?.u8(3)?.u64(times.ends)?;
@@ -368,6 +370,9 @@ fn status(name: &Name) -> Result<Vec<u8>> {
         e.u8(9)?.u16(record.key_usage)?;
         if let Some(next) = next {
             e.u8(10)?.u32(next)?;
+        }
+        if let Some(times) = &times {
+            e.u8(11)?.u64(times.now)?;
         }
         Ok(())
     };
@@ -382,6 +387,7 @@ struct Times {
     renew_at: u64,
     serial: Vec<u8>,
     due: bool,
+    now: u64,
 }
 
 fn times(leaf: &[u8], profile: &str) -> Result<Times> {
@@ -390,12 +396,29 @@ fn times(leaf: &[u8], profile: &str) -> Result<Times> {
     // A later release may no longer order what this certificate is: then it is not renewed.
     let window = orders.procedure.certificate(profile);
     let window = window.map_or(0, |order| order.renewal_window_secs);
-    let renew_at = view.not_after_secs.saturating_sub(window);
+    let renew_at = renew_at(&view, window, orders.identity.ueid.as_bytes())?;
+    let now = clock::now_secs();
     Ok(Times {
         begins: view.not_before_secs,
         ends: view.not_after_secs,
         renew_at,
         serial: view.serial.to_vec(),
-        due: window > 0 && system::ree_time_secs() >= renew_at,
+        due: window > 0 && now >= renew_at,
+        now,
     })
+}
+
+/// When to renew: within the first half of the window before the end, at a moment of this device
+/// and this certificate, so that a fleet that was made on one day does not come on one day.
+///
+/// A certificate that its issuer cut short is not renewed before half of its life.
+fn renew_at(view: &CertView<'_>, window_secs: u64, ueid: &[u8]) -> Result<u64> {
+    let lasts = view.not_after_secs.saturating_sub(view.not_before_secs);
+    let window = window_secs.min(lasts / 2);
+    let input = [b"tegata enrol v1 renew", ueid, view.serial].concat();
+    let digest = crypto::digest(TEE_ALG_SHA256, &input)?;
+    let spread = digest.first_chunk().copied().map_or(0, u64::from_be_bytes);
+    let late = spread.checked_rem(window / 2).unwrap_or(0);
+    let begins = view.not_after_secs.saturating_sub(window);
+    Ok(begins.saturating_add(late))
 }

@@ -1,4 +1,4 @@
-//! A CMP message of the CA, read without copying: only what this TA looks at.
+//! A CMP message of the CA, or one of ours, read without copying: only what this TA looks at.
 //!
 //! `tegata_wire::cmp` reads whole messages into owned types; here that would be half of the module.
 //! This is a view over the same DER, as `CertView` is of a certificate: strict DER by the `der`
@@ -12,7 +12,7 @@ use der::asn1::{AnyRef, BitStringRef, GeneralizedTime, ObjectIdentifier, OctetSt
 use der::{Decode, Encode, Reader, SliceReader, Tag, Tagged};
 use tegata_ta_sdk::consts::{TEE_ERROR_BAD_FORMAT, TEE_ERROR_SECURITY};
 use tegata_ta_sdk::{Error, Result};
-use tegata_wire::cmp::{MAX_EXTRA_CERTS, MAX_MESSAGE_BYTES, P10CR_CERT_REQ_ID};
+use tegata_wire::cmp::{MAX_EXTRA_CERTS, MAX_MESSAGE_BYTES};
 use tegata_wire::x509::SignatureAlg;
 
 /// id-it-implicitConfirm.
@@ -20,10 +20,27 @@ const IMPLICIT_CONFIRM: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1
 
 /// Tag number of a cp body.
 pub const CP: u32 = 3;
+/// Tag number of a p10cr body.
+pub const P10CR: u32 = 4;
+/// Tag number of a kur body.
+pub const KUR: u32 = 7;
+/// Tag number of a kup body.
+pub const KUP: u32 = 8;
 /// Tag number of a pkiConf body.
 pub const PKI_CONF: u32 = 19;
 /// Tag number of an error body.
 pub const ERROR: u32 = 23;
+
+/// What the CA says to a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Answer<'a> {
+    /// The certificate.
+    Granted(&'a [u8]),
+    /// It gives none to this request.
+    Refused,
+    /// It gives none now: it failed, or has not decided. The same request may be answered later.
+    NotNow,
+}
 
 /// A message as received: well-formed where it was looked at.
 pub struct MessageView<'a> {
@@ -197,12 +214,12 @@ impl<'a> MessageView<'a> {
             .map_err(bad)
     }
 
-    /// Of a cp that answers a p10cr: the certificate, or `None` if the CA refuses.
+    /// Of a cp or kup: what it says to the request of that certReqId.
     ///
     /// # Errors
     /// `TEE_ERROR_BAD_FORMAT` if the content is not a cp's, `TEE_ERROR_SECURITY` if it does not
     /// hold exactly one answer, to our request.
-    pub fn certificate(&self) -> Result<Option<&'a [u8]>> {
+    pub fn certificate(&self, cert_req_id: i64) -> Result<Answer<'a>> {
         let content = elements(self.content, 2).map_err(bad)?;
         // caPubs, if there, comes first; it is never trusted for being there.
         let responses = content.last().ok_or(Error(TEE_ERROR_BAD_FORMAT))?;
@@ -213,20 +230,38 @@ impl<'a> MessageView<'a> {
         let (Some(id), Some(status)) = (fields.first(), fields.get(1)) else {
             return Err(Error(TEE_ERROR_BAD_FORMAT));
         };
-        if i64::from_der(id).map_err(bad)? != P10CR_CERT_REQ_ID {
+        if i64::from_der(id).map_err(bad)? != cert_req_id {
             return Err(Error(TEE_ERROR_SECURITY));
         }
-        let status = elements(status, 3).map_err(bad)?;
-        let status = status.first().ok_or(Error(TEE_ERROR_BAD_FORMAT))?;
-        // accepted (0) or grantedWithMods (1)
-        if !matches!(u8::from_der(status), Ok(0 | 1)) {
-            return Ok(None);
+        let info = elements(status, 3).map_err(bad)?;
+        let status = info.first().ok_or(Error(TEE_ERROR_BAD_FORMAT))?;
+        match u8::from_der(status) {
+            Ok(ACCEPTED | GRANTED_WITH_MODS) => {}
+            Ok(REJECTION) if !is_passing(&info) => return Ok(Answer::Refused),
+            _ => return Ok(Answer::NotNow),
         }
         let pair = fields.get(2).ok_or(Error(TEE_ERROR_SECURITY))?;
         let pair = elements(pair, 3).map_err(bad)?;
         match context(pair.first().ok_or(Error(TEE_ERROR_BAD_FORMAT))?).map_err(bad)? {
-            (0, certificate) => Ok(Some(certificate)),
+            (0, certificate) => Ok(Answer::Granted(certificate)),
             _ => Err(Error(TEE_ERROR_SECURITY)),
         }
     }
+}
+
+/// PKIStatus of a granted request.
+const ACCEPTED: u8 = 0;
+/// PKIStatus of a granted request whose certificate is not quite as asked for.
+const GRANTED_WITH_MODS: u8 = 1;
+/// PKIStatus of a refused request.
+const REJECTION: u8 = 2;
+/// systemUnavail and systemFailure in the fourth octet of PKIFailureInfo.
+const SYSTEM_BITS: u8 = 0xc0;
+
+/// True if a PKIStatusInfo says that the CA itself failed: that passes.
+fn is_passing(info: &[&[u8]]) -> bool {
+    let failure = info.last().and_then(|der| BitStringRef::from_der(der).ok());
+    let octets = failure.as_ref().map(BitStringRef::raw_bytes);
+    let fourth = octets.and_then(|octets| octets.get(3));
+    fourth.is_some_and(|octet| octet & SYSTEM_BITS != 0)
 }

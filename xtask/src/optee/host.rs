@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail};
 
 use super::work::{Work, output};
 
@@ -55,19 +55,6 @@ pub fn prepare(work: &Work) -> Result<()> {
     if !missing.is_empty() {
         packages(work, &missing)?;
     }
-    if !has_target() {
-        work.say(&format!("adding the Rust target {TARGET}"));
-        let added = Command::new("rustup")
-            .args(["target", "add", TARGET])
-            .current_dir(&work.root)
-            .status()
-            .context("starting rustup")?;
-        ensure!(
-            added.success() && has_target(),
-            "the Rust target {TARGET} is missing and rustup cannot add it; docs/ops/optee.md says \
-             how to take it from Debian instead"
-        );
-    }
     Ok(())
 }
 
@@ -92,10 +79,4 @@ fn packages(work: &Work, missing: &[&str]) -> Result<()> {
     work.quiet("apt-update", &mut apt(&["update"]))?;
     let mut install = apt(&["install", "--no-install-recommends"]);
     work.quiet("apt-install", install.args(missing))
-}
-
-/// Whether the compiler has the target's library.
-fn has_target() -> bool {
-    output(Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]))
-        .is_ok_and(|dir| Path::new(dir.trim()).is_dir())
 }

@@ -12,6 +12,7 @@ use super::debian::Unpacked;
 use super::firmware::Built;
 use super::host::TARGET;
 use super::work::{Inputs, Work};
+use crate::toolchain;
 
 /// The programs: where each lies in the device, and the file on the host.
 #[derive(Default)]
@@ -66,7 +67,7 @@ fn client_library(work: &Work, unpacked: &Unpacked) -> Result<PathBuf> {
 /// The helpers of the emulated device: control, RPMB and probe.
 fn helpers(work: &Work, client: &Path, programs: &mut Programs) -> Result<()> {
     let target = work.path("cargo/guest");
-    let mut cargo = cargo(&work.root.join("packaging/optee/guest"), &target);
+    let mut cargo = cargo(work, &work.root.join("packaging/optee/guest"), &target)?;
     cargo.env("OPTEE_CLIENT_EXPORT", client).arg("--locked");
     work.built("helpers of the device", "helpers", &mut cargo)?;
     let built = target.join(TARGET).join("release");
@@ -79,7 +80,7 @@ fn helpers(work: &Work, client: &Path, programs: &mut Programs) -> Result<()> {
 /// The agent, which speaks to OP-TEE.
 fn agent(work: &Work, client: &Path, programs: &mut Programs) -> Result<()> {
     let target = work.path("cargo/agent");
-    let mut cargo = cargo(&work.root, &target);
+    let mut cargo = cargo(work, &work.root, &target)?;
     cargo.env("OPTEE_CLIENT_EXPORT", client).args([
         "--locked",
         "--package",
@@ -96,7 +97,7 @@ fn agent(work: &Work, client: &Path, programs: &mut Programs) -> Result<()> {
 /// The two images, signed; and the host's once more with an older version.
 fn images(work: &Work, built: &Built, factory: &Path, programs: &mut Programs) -> Result<()> {
     let target = work.path("cargo/images");
-    let mut cargo = cargo(&work.root.join("crates/platform/optee"), &target);
+    let mut cargo = cargo(work, &work.root.join("crates/platform/optee"), &target)?;
     cargo
         .arg("--locked")
         .env("TA_DEV_KIT_DIR", &built.dev_kit)
@@ -153,14 +154,15 @@ impl Programs {
 const LINKER: &str = "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER";
 
 /// `cargo build --release` for the device, in a target directory of its own.
-fn cargo(source: &Path, target: &Path) -> Command {
-    let mut cargo = Command::new("cargo");
+///
+/// # Errors
+/// No compiler has the target.
+fn cargo(work: &Work, source: &Path, target: &Path) -> Result<Command> {
+    let mut cargo = toolchain::cargo(&work.root, TARGET)?;
     cargo
         .args(["build", "--release", "--target", TARGET, "--target-dir"])
         .arg(target)
         .current_dir(source)
-        .env(LINKER, "aarch64-linux-gnu-gcc")
-        .env_remove("CARGO_TARGET_DIR")
-        .env_remove("CARGO_BUILD_TARGET");
-    cargo
+        .env(LINKER, "aarch64-linux-gnu-gcc");
+    Ok(cargo)
 }

@@ -14,6 +14,7 @@ use tegata_wire::x509::{
     X509Error, assemble_certificate, encode_san, oid,
 };
 
+use super::attested::ReturnDenied;
 use super::authority_cert::{BACKDATE_SECS, Issuer};
 use super::means::{Authenticated, HeldCertificate, Means};
 use super::signature_alg;
@@ -81,6 +82,9 @@ pub enum IssueDenied {
     /// The enrolment secret is used up, or its time is over, or it is for another profile.
     #[error("the enrolment secret {0} gives no more certificates of this profile")]
     SecretSpent(String),
+    /// The operator has not said yes.
+    #[error("the request awaits the operator")]
+    NotApproved,
     /// The operator said no.
     #[error("the operator rejected the request")]
     Rejected,
@@ -122,9 +126,15 @@ pub enum IssueDenied {
     /// The device is revoked or on hold.
     #[error("the device is revoked or on hold")]
     DeviceRevoked,
+    /// The operator stopped issuance to such requests.
+    #[error("the operator stopped issuance to such requests: stop {0}")]
+    Stopped(i64),
     /// The certificate of this request is revoked or on hold.
     #[error("the certificate of this request is revoked or on hold")]
     Revoked,
+    /// The device's certificate has ended, and it may not return.
+    #[error("{0}")]
+    Return(#[source] ReturnDenied),
     /// The bytes to be signed are not what they must be.
     #[error("the certificate to be signed fails the check \"{0}\"")]
     Lint(&'static str),
@@ -148,6 +158,7 @@ impl IssueDenied {
             Self::SignerEnded => "the certificate that signed the request has ended",
             Self::OldCertificate(_) => "oldCertId does not name the certificate to be updated",
             Self::SecretSpent(_) => "the enrolment secret gives no more certificates",
+            Self::NotApproved => "the CA's operator has to approve this request",
             Self::Rejected => "the operator rejected the request",
             Self::TooManyWaiting(_) => "too many requests of this device await the operator",
             Self::OtherProfile(_) => "this request was answered for another profile",
@@ -160,7 +171,9 @@ impl IssueDenied {
             Self::ProfileChanged(_) => "the CA's profile changed; the device needs a new release",
             Self::KeyReuse => "the key is used for another purpose",
             Self::DeviceRevoked => "this device gets no certificates",
+            Self::Stopped(_) => "no certificates are issued to such requests until further notice",
             Self::Revoked => "the certificate of this request is revoked",
+            Self::Return(denied) => denied.peer_text(),
             Self::Lint(_) | Self::Build(_) | Self::Crypto(_) => "the CA failed; try again later",
         }
     }
@@ -176,6 +189,7 @@ impl IssueDenied {
             Self::SignerEnded => "signer-ended",
             Self::OldCertificate(_) => "old-certificate",
             Self::SecretSpent(_) => "secret-spent",
+            Self::NotApproved => "not-approved",
             Self::Rejected => "rejected",
             Self::TooManyWaiting(_) => "too-many-waiting",
             Self::OtherProfile(_) => "other-profile",
@@ -188,7 +202,9 @@ impl IssueDenied {
             Self::ProfileChanged(_) => "profile-changed",
             Self::KeyReuse => "key-reuse",
             Self::DeviceRevoked => "device-revoked",
+            Self::Stopped(_) => "issuance-stopped",
             Self::Revoked => "revoked",
+            Self::Return(denied) => denied.code(),
             Self::Lint(_) => "lint",
             Self::Build(_) => "build",
             Self::Crypto(_) => "crypto",
@@ -216,16 +232,16 @@ impl IssuanceToken {
         &self.ueid
     }
 
-    /// The release whose TA asked, if a TA did.
-    #[must_use]
-    pub fn release(&self) -> Option<&ReleaseDigest> {
-        self.means.release()
-    }
-
     /// What proved who asks.
     #[must_use]
     pub fn means(&self) -> &Means {
         &self.means
+    }
+
+    /// The release whose TA asked, if a TA did.
+    #[must_use]
+    pub fn release(&self) -> Option<&ReleaseDigest> {
+        self.means.release()
     }
 
     /// SHA-256 of the request: with the device it names the issuance.

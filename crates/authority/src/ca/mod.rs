@@ -6,6 +6,7 @@
 //!
 //! Trusted: who changes this module can issue anything.
 
+pub mod attested;
 pub mod authority_cert;
 pub mod cmp;
 pub mod delivery;

@@ -38,6 +38,8 @@ struct RawProfile {
     extended_key_usage: Texts,
     validity: Spanned<String>,
     renewal_window: Option<Spanned<String>>,
+    renewal_grace: Option<Spanned<String>>,
+    evidence_max_age: Option<Spanned<String>>,
     #[serde(default)]
     require: Texts,
     #[serde(default)]
@@ -139,11 +141,13 @@ fn check(name: &str, raw: Spanned<RawProfile>, mistakes: &mut Mistakes<'_>) -> P
         extended_key_usage: oids(&raw.extended_key_usage, &EKU_NAMES, "purpose", mistakes),
         validity: validity.unwrap_or(Validity::Indefinite),
         renewal_window_secs,
+        renewal_grace_secs: span_or(raw.renewal_grace, GRACE_SECS, 0, mistakes),
+        evidence_max_age_secs: span_or(raw.evidence_max_age, EVIDENCE_AGE_SECS, 1, mistakes),
         required,
         implicit_confirm: raw.implicit_confirm,
-        reuse_key: raw.reuse_key,
         approval: approval(raw.approval, &authentication, mistakes),
         authentication,
+        reuse_key: raw.reuse_key,
         policies: oids(&raw.policies, &[], "policy", mistakes),
         crl_urls: urls(&raw.crl_urls, mistakes),
         ocsp_urls: urls(&raw.ocsp_urls, mistakes),
@@ -529,6 +533,27 @@ fn validity(raw: &Spanned<String>, mistakes: &mut Mistakes<'_>) -> Option<Validi
     }
 }
 
+/// A span of time of at least `min_secs`; `default_secs` where the file says none.
+fn span_or(
+    raw: Option<Spanned<String>>,
+    default_secs: u64,
+    min_secs: u64,
+    mistakes: &mut Mistakes<'_>,
+) -> u64 {
+    let Some(text) = raw else {
+        return default_secs;
+    };
+    let found = parse_span_secs(text.get_ref()).filter(|secs| *secs >= min_secs);
+    found.unwrap_or_else(|| {
+        let (what, help) = (
+            format!("\"{}\" is no span of time for this", text.get_ref()),
+            "Write a number and a unit of s, m, h, d, w or y: for example \"90d\".",
+        );
+        mistakes.add(text.span(), what, help);
+        default_secs
+    })
+}
+
 fn renewal_window(
     raw: Option<Spanned<String>>,
     validity_text: &Spanned<String>,
@@ -669,5 +694,9 @@ const ATTRIBUTE_NAMES: [&str; 5] = ["serial", "ueid", "model", "imei", "mac"];
 const ITEMS_MAX: usize = 16;
 /// Shortest lifetime: clocks of devices differ by minutes.
 const VALIDITY_MIN_SECS: u64 = 3_600;
+/// How long after the end a device may return, where the profile says nothing.
+const GRACE_SECS: u64 = 90 * 86_400;
+/// How old its evidence may be then, where the profile says nothing.
+const EVIDENCE_AGE_SECS: u64 = 3_600;
 /// Longest lifetime that is a number.
 const VALIDITY_MAX_SECS: u64 = 100 * 365 * 86_400;

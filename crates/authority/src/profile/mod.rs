@@ -77,16 +77,20 @@ pub struct Profile {
     pub validity: Validity,
     /// How long before the end a device renews, in seconds.
     pub renewal_window_secs: u64,
+    /// How long after the end a device may return with fresh evidence, in seconds.
+    pub renewal_grace_secs: u64,
+    /// How old that evidence may be, in seconds.
+    pub evidence_max_age_secs: u64,
     /// Identity the device must have; every template variable is among them.
     pub required: Vec<IdentityAttribute>,
     /// Whether a device may ask not to send certConf.
     pub implicit_confirm: bool,
     /// What must prove who asks: one of these.
     pub authentication: Vec<Authentication>,
-    /// Whether a certificate may be renewed over EST with the key that it has.
-    pub reuse_key: bool,
     /// Whether an operator approves each certificate but those that update one.
     pub approval: bool,
+    /// Whether a certificate may be renewed over EST with the key that it has.
+    pub reuse_key: bool,
     /// Certificate policies.
     pub policies: Vec<ObjectIdentifier>,
     /// CRL URLs.

@@ -267,27 +267,12 @@ fn check_ear(
     from: &FromDevice,
     now: UnixSecs,
 ) -> Result<Appraised, NotAppraised> {
-    let verified = verify_sign1(provider, result, verifier_keys, b"", None)
-        .map_err(NotAppraised::Signature)?;
-    let ear = Ear::decode(verified.payload()).map_err(NotAppraised::Malformed)?;
+    let ear = verified_ear(provider, result, verifier_keys)?;
     if ear.eat_nonce.as_deref() != Some(nonce) {
         return Err(NotAppraised::Nonce);
     }
-    let now = i64::try_from(now.0).unwrap_or(i64::MAX);
-    let future = ear.iat > now.saturating_add(CLOCK_SLACK_SECS);
-    if future || ear.exp.is_none_or(|exp| exp < now) {
-        return Err(NotAppraised::Expired);
-    }
-    let appraisal = ear.appraisal(EVIDENCE_SUBMODULE);
-    if !ear.is_affirming() {
-        let mut reasons = appraisal.map(reasons_of).unwrap_or_default();
-        if reasons.is_empty() {
-            reasons.push("the result is not affirming".to_owned());
-        }
-        return Err(NotAppraised::NotAffirming(reasons));
-    }
-    let claims = appraisal.and_then(|a| a.teep_claims.as_ref());
-    let claims = claims.ok_or(NotAppraised::OtherDevice)?;
+    check_current(&ear, now)?;
+    let claims = affirmed(&ear)?;
     if claims.ueid.as_ref() != Some(&from.ueid) {
         return Err(NotAppraised::OtherDevice);
     }
@@ -306,6 +291,41 @@ fn check_ear(
         ueid: from.ueid,
         installed,
     })
+}
+
+/// The result inside a COSE_Sign1 of a trusted Verifier.
+pub(crate) fn verified_ear(
+    provider: &dyn Provider,
+    result: &[u8],
+    verifier_keys: &[PublicKey],
+) -> Result<Ear, NotAppraised> {
+    let verified = verify_sign1(provider, result, verifier_keys, b"", None)
+        .map_err(NotAppraised::Signature)?;
+    Ear::decode(verified.payload()).map_err(NotAppraised::Malformed)
+}
+
+/// Refuses a result that has expired, or is of the future.
+pub(crate) fn check_current(ear: &Ear, now: UnixSecs) -> Result<(), NotAppraised> {
+    let now = i64::try_from(now.0).unwrap_or(i64::MAX);
+    let future = ear.iat > now.saturating_add(CLOCK_SLACK_SECS);
+    if future || ear.exp.is_none_or(|exp| exp < now) {
+        return Err(NotAppraised::Expired);
+    }
+    Ok(())
+}
+
+/// What a result affirms of the device.
+pub(crate) fn affirmed(ear: &Ear) -> Result<&EatClaims, NotAppraised> {
+    let appraisal = ear.appraisal(EVIDENCE_SUBMODULE);
+    if !ear.is_affirming() {
+        let mut reasons = appraisal.map(reasons_of).unwrap_or_default();
+        if reasons.is_empty() {
+            reasons.push("the result is not affirming".to_owned());
+        }
+        return Err(NotAppraised::NotAffirming(reasons));
+    }
+    let claims = appraisal.and_then(|a| a.teep_claims.as_ref());
+    claims.ok_or(NotAppraised::OtherDevice)
 }
 
 /// The TAs that a device asks for.

@@ -15,7 +15,7 @@ use super::requester::held_certificate;
 use crate::approval::{self, Approval};
 use crate::certificate::{self, Certificate, Intent};
 use crate::role::{Registered, secs};
-use crate::{StoreError, Tx, revocation, secret};
+use crate::{StoreError, Tx, attested, revocation, secret};
 
 /// What an authenticated request came to.
 pub(crate) enum Obtained {
@@ -237,11 +237,29 @@ impl Issuer {
         if !revocation::device_standing(tx, device.row.id)?.is_good() {
             return Err(NotIntended::Denied(IssueDenied::DeviceRevoked));
         }
+        let release = token.release().map_or(&[][..], |release| &release.0);
+        let profile = &token.profile().name;
+        if let Some(stop) = revocation::stop::covering(tx, release, device.row.id, profile)? {
+            return Err(NotIntended::Denied(IssueDenied::Stopped(stop)));
+        }
         if let Some(old) = token.replaces()
             && certificate::find(tx, old)?.is_none_or(|row| !row.standing.is_good())
         {
             let revoked = IssueDenied::OldCertificate("it is revoked or on hold");
             return Err(NotIntended::Denied(revoked));
+        }
+        // By the `CsrAuthKey` alone a device comes for the first time, or for what it has beside one
+        // that serves; once the last has ended, its TEE must have been looked at.
+        if let Means::Ta(_) = token.means() {
+            attested::returning(tx, device.row.id, token.profile(), now.secs())?
+                .map_err(|denied| NotIntended::Denied(IssueDenied::Return(denied)))?;
+        }
+        // Whatever way a request came, and whatever was said before: nothing is fixed without it.
+        if token.profile().approval && token.replaces().is_none() {
+            let said = approval::find(tx, device.row.id, digest)?;
+            if said.and_then(|said| said.approved) != Some(true) {
+                return Err(NotIntended::Denied(IssueDenied::NotApproved));
+            }
         }
         if let Means::Secret(used) = token.means()
             && !secret::spend(tx, &used.id, now.secs())?

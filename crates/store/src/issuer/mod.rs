@@ -165,12 +165,12 @@ impl Issuer {
 }
 
 /// Name and sealing purpose of the root key.
-const ROOT_KEY: &str = "ca root key";
+pub(crate) const ROOT_KEY: &str = "ca root key";
 /// Name and sealing purpose of the issuing key.
 const ISSUING_KEY: &str = "ca issuing key";
 /// Name and sealing purpose of the release key.
 const RELEASE_KEY: &str = "ca release key";
 /// Name of the root certificate.
-const ROOT_CERT: &str = "ca root certificate";
+pub(crate) const ROOT_CERT: &str = "ca root certificate";
 /// Name of the issuing certificate.
 const ISSUING_CERT: &str = "ca issuing certificate";

@@ -1,7 +1,9 @@
 //! A CA, a TAM and a Verifier over real stores, and a device made of keys alone.
 #![allow(dead_code)]
 
+pub mod fleet;
 pub mod kur;
+pub mod ocsp;
 pub mod ready;
 
 use std::path::Path;
@@ -119,6 +121,9 @@ impl World {
         ca.role()
             .trust(Trust::Tam, tam.public_key(), "TAM", SECS)
             .unwrap();
+        ca.role()
+            .trust(Trust::Verifier, verifier.public_key(), "Verifier", SECS)
+            .unwrap();
         tam.role()
             .trust(Trust::Verifier, verifier.public_key(), "Verifier", SECS)
             .unwrap();
@@ -211,6 +216,14 @@ impl Peers for Direct<'_> {
         let mut rng = Seeded(77);
         let answer = self.ca.deliver(request, &mut rng, self.now);
         answer.map_err(|e| PeerFailure {
+            who: "CA",
+            why: e.to_string(),
+        })
+    }
+
+    fn attested(&self, word: &[u8]) -> Result<(), PeerFailure> {
+        let noted = self.ca.note_attested(word, self.now);
+        noted.map(drop).map_err(|e| PeerFailure {
             who: "CA",
             why: e.to_string(),
         })

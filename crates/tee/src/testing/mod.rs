@@ -43,6 +43,8 @@ struct Medium {
     dead: bool,
     no_space: bool,
     time_ms: u64,
+    /// What the REE says the time is, once a test said so.
+    ree_ms: Option<u64>,
     random: u64,
     /// The receiver, once a test gave the device one.
     position: Option<Option<Position>>,
@@ -143,6 +145,16 @@ impl TestPlatform {
         medium.time_ms = medium.time_ms.saturating_add(ms);
     }
 
+    /// What the REE says the time is from now on, in milliseconds since 1970; its clock stands still.
+    pub fn set_ree_ms(&self, ms: u64) {
+        self.lock().ree_ms = Some(ms);
+    }
+
+    /// The TEE's clock begins at 0 again, as on a machine that was off.
+    pub fn restart_clock(&self) {
+        self.lock().time_ms = 0;
+    }
+
     /// A copy of the whole medium, as an attacker with the flash in hand takes it.
     #[must_use]
     pub fn snapshot(&self) -> BTreeMap<String, Vec<u8>> {
@@ -230,7 +242,9 @@ impl Platform for TestPlatform {
     }
 
     fn ree_time_ms(&self) -> u64 {
-        self.lock().time_ms.saturating_add(1_760_000_000_000)
+        let medium = self.lock();
+        let running = medium.time_ms.saturating_add(1_760_000_000_000);
+        medium.ree_ms.unwrap_or(running)
     }
 
     fn position(&self) -> Result<Position, NoPosition> {

@@ -1,27 +1,28 @@
 //! A CA in a few lines: a root, an issuing CA, real signatures, and every lie worth trying.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
+use der::Encode;
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::{KeyAlg, PrivateKey, Provider, Rng, Secret, Signer, csr_auth};
 use tegata_wire::cmp::{
-    BodyKind, MessageToProtect, P10CR_CERT_REQ_ID, PkiFailureInfo, PkiHeader, ProtectionAlg,
-    RawBody, UnverifiedPkiMessage, directory_name,
+    BodyKind, MessageToProtect, P10CR_CERT_REQ_ID, PkiBody, PkiFailureInfo, PkiHeader,
+    ProofOfPossession, ProtectionAlg, RawBody, UnverifiedPkiMessage, directory_name,
 };
 use tegata_wire::enrolment::{
     CertificateOrder, ConfirmMode, Identity, IdentityAttribute, KeyKind, Procedure,
-    ProtocolProfile, SanTemplate, Template,
+    ProtocolProfile, RenewalToken, SanTemplate, Template, token_input,
 };
 use tegata_wire::ids::{ReleaseDigest, Ueid};
 use tegata_wire::x509::{
-    AllegedCsr, AttributeSpec, CertBuilder, DistinguishedName, ExtensionSet, NameBuilder, RawDer,
-    SerialNumber, Validity, assemble_certificate, oid, usage,
+    AllegedCsr, AttributeSpec, CertBuilder, CertView, DistinguishedName, ExtensionSet, NameBuilder,
+    RawDer, SanEntry, SerialNumber, Validity, assemble_certificate, decode_san, oid, usage,
 };
 
 pub const RELEASE: ReleaseDigest = ReleaseDigest([0x52; 32]);
 const MASTER: [u8; 32] = [0x4d; 32];
-const NOW: u64 = 1_790_000_000;
-const YEAR: u64 = 365 * 86_400;
+pub const NOW: u64 = 1_790_000_000;
+pub const YEAR: u64 = 365 * 86_400;
 
 /// What a liar changes in an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,12 +49,14 @@ pub enum Tamper {
     SignedByLeaf,
     NoIssuer,
     Rejected,
+    Unavailable,
     ErrorMessage,
+    OtherKind,
     AltersCertificate,
 }
 
 impl Tamper {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::ForeignRoot,
         Self::ForeignProtection,
         Self::NotSigned,
@@ -76,7 +79,9 @@ impl Tamper {
         Self::SignedByLeaf,
         Self::NoIssuer,
         Self::Rejected,
+        Self::Unavailable,
         Self::ErrorMessage,
+        Self::OtherKind,
         Self::AltersCertificate,
     ];
 }
@@ -122,6 +127,27 @@ pub struct Ca {
     rng: RefCell<Counter>,
     issued: RefCell<Vec<u8>>,
     cp: RefCell<Vec<u8>>,
+    /// Every certificate that was issued without a lie, and whose it is.
+    known: RefCell<Vec<(Vec<u8>, Ueid)>>,
+    /// The CA's clock, seconds since 1970.
+    pub now: Cell<u64>,
+}
+
+/// What a request asks for, whichever way it asks.
+struct Wanted {
+    spki_der: Vec<u8>,
+    subject: DistinguishedName,
+    san: Vec<SanEntry>,
+    req_id: i64,
+    answer: BodyKind,
+}
+
+/// Verifies the octets of a signature's BIT STRING.
+fn verify_bits(spki_der: &[u8], message: &[u8], bits: &[u8]) {
+    let public = tegata_crypto::PublicKey::from_spki_der(spki_der).unwrap();
+    let alg = public.alg().signature_alg();
+    let raw = alg.signature_from_bits(bits).unwrap();
+    RustCrypto.verify(&public, message, &raw).unwrap();
 }
 
 fn certify(
@@ -202,6 +228,8 @@ impl Ca {
             rng: RefCell::new(rng),
             issued: RefCell::default(),
             cp: RefCell::default(),
+            known: RefCell::default(),
+            now: Cell::new(NOW),
         }
     }
 
@@ -288,9 +316,30 @@ impl Ca {
         nonce
     }
 
-    /// Checks the device's MAC as the CA must: by the key of the senderKID.
+    /// Checks who sent a message as the CA must: by the signature of the certificate that it shows,
+    /// or by the MAC with the key of the senderKID.
     fn authenticate(&self, bytes: &[u8]) -> (UnverifiedPkiMessage, Ueid) {
         let message = UnverifiedPkiMessage::from_der(bytes).unwrap();
+        if let [first, ..] = message.extra_certs() {
+            let known = self.known.borrow();
+            let (der, ueid) = known
+                .iter()
+                .find(|(der, _)| der == first.as_bytes())
+                .unwrap();
+            let view = CertView::from_der(der).unwrap();
+            let header = message.header();
+            assert_eq!(header.sender_kid(), view.subject_key_id().unwrap());
+            assert_eq!(header.sender_name().unwrap().as_der(), view.subject_der);
+            let alg = alg_of(self.kind).signature_alg();
+            let named = header.protection().unwrap().unwrap();
+            assert_eq!(named, ProtectionAlg::Signature(alg));
+            verify_bits(view.spki_der, &message.protected_part().unwrap(), {
+                message.protection().unwrap()
+            });
+            let ueid = *ueid;
+            drop(known);
+            return (message, ueid);
+        }
         let kid = message.header().sender_kid().unwrap();
         let (release, ueid) = kid.split_at(16);
         assert_eq!(release, RELEASE.prefix());
@@ -303,15 +352,78 @@ impl Ca {
         (message, ueid)
     }
 
-    /// Answers a p10cr with a cp, with lies if asked.
-    pub fn answer(&self, p10cr: &[u8], lies: &[Tamper]) -> Option<Vec<u8>> {
+    /// What a p10cr or kur asks for, after checking that the asker has the key.
+    fn wanted(&self, message: &UnverifiedPkiMessage) -> Wanted {
+        match message.body().decode().unwrap() {
+            PkiBody::P10cr(csr) => {
+                let csr = AllegedCsr::from_der(csr.as_bytes()).unwrap();
+                verify_bits(&csr.spki_der, &csr.tbs_der, &csr.signature);
+                Wanted {
+                    subject: csr.subject.clone(),
+                    san: csr.san().unwrap(),
+                    req_id: P10CR_CERT_REQ_ID,
+                    answer: BodyKind::Cp,
+                    spki_der: csr.spki_der,
+                }
+            }
+            PkiBody::Kur(requests) => {
+                let [asked] = &requests.into_vec()[..] else {
+                    panic!("one request")
+                };
+                let request = asked.request().unwrap();
+                let public_key = request.cert_template.public_key.as_ref();
+                let spki_der = public_key.unwrap().to_der().unwrap();
+                let Some(ProofOfPossession::Signature(popo)) = &asked.popo else {
+                    panic!("a signature proves possession")
+                };
+                assert!(popo.popo_sk_input.is_none());
+                let signature = popo.signature.as_bytes().unwrap();
+                verify_bits(&spki_der, asked.cert_req.as_bytes(), signature);
+                // It names the very certificate that protects it.
+                let old = CertView::from_der(message.extra_certs()[0].as_bytes()).unwrap();
+                let id = request.old_cert_id().unwrap().unwrap();
+                assert_eq!(id.issuer_der().unwrap(), old.issuer_der);
+                assert_eq!(id.serial(), old.serial);
+                // The TA vouches for the new key, by the secret that it has with the CA.
+                let token = request.reg_token().unwrap().unwrap();
+                let token = RenewalToken::parse(&token).unwrap();
+                let sha256 = |bytes: &[u8]| RustCrypto.sha256(bytes);
+                let input = token_input(&sha256(&spki_der), &sha256(old.der));
+                if token.kid.release_prefix == RELEASE.prefix() {
+                    let key = self.csr_auth_key(&token.kid.ueid);
+                    assert_eq!(RustCrypto.hmac_sha256(&key, &input), token.mac);
+                }
+                let template = request.cert_template;
+                let extensions = template.extensions.unwrap().into_vec();
+                let [san] = &extensions[..] else {
+                    panic!("one extension")
+                };
+                assert_eq!((san.extn_id, san.critical), (oid::SUBJECT_ALT_NAME, false));
+                assert_eq!(request.cert_req_id, 0);
+                let subject = template.subject.unwrap().to_der().unwrap();
+                Wanted {
+                    subject: DistinguishedName::from_der(&subject).unwrap(),
+                    san: decode_san(san.extn_value.as_bytes()).unwrap(),
+                    req_id: 0,
+                    answer: BodyKind::Kup,
+                    spki_der,
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The key that a request asks a certificate for: DER of its SubjectPublicKeyInfo.
+    pub fn requested_key(&self, request: &[u8]) -> Vec<u8> {
+        let (message, _) = self.authenticate(request);
+        self.wanted(&message).spki_der
+    }
+
+    /// Answers a p10cr with a cp, a kur with a kup; with lies if asked.
+    pub fn answer(&self, request: &[u8], lies: &[Tamper]) -> Option<Vec<u8>> {
         let lie = |tamper| lies.contains(&tamper);
-        let (message, ueid) = self.authenticate(p10cr);
-        let csr = AllegedCsr::from_der(message.body().p10cr_csr().unwrap()).unwrap();
-        let public = tegata_crypto::PublicKey::from_spki_der(&csr.spki_der).unwrap();
-        let alg = csr.signature_alg().unwrap();
-        let raw = alg.signature_from_bits(&csr.signature).unwrap();
-        RustCrypto.verify(&public, &csr.tbs_der, &raw).unwrap();
+        let (message, ueid) = self.authenticate(request);
+        let wanted = self.wanted(&message);
         // The request equals the CA's own expansion of the procedure.
         let seed = ueid.as_bytes()[1];
         let mut identity = Identity::new(ueid);
@@ -323,24 +435,35 @@ impl Ca {
         let order = order.unwrap();
         let subject = order.subject(&identity).unwrap();
         let san = order.san(&identity).unwrap();
-        assert_eq!((&csr.subject, &csr.san().unwrap()), (&subject, &san));
+        assert_eq!((&wanted.subject, &wanted.san), (&subject, &san));
 
-        let certificate = self.leaf(&csr, order, &identity, &lie);
+        let certificate = self.leaf(&wanted.spki_der, order, &identity, &lie);
         if lies.is_empty() {
             self.issued.replace(certificate.clone());
+            self.known.borrow_mut().push((certificate.clone(), ueid));
         }
         let id = if lie(Tamper::OtherRequestId) {
-            0
+            -1 - wanted.req_id
         } else {
-            P10CR_CERT_REQ_ID
+            wanted.req_id
         };
-        let body = if lie(Tamper::Rejected) {
+        let mut body = if lie(Tamper::Rejected) {
             RawBody::cp_rejected(id, PkiFailureInfo::BAD_CERT_TEMPLATE, "no").unwrap()
+        } else if lie(Tamper::Unavailable) {
+            RawBody::cp_rejected(id, PkiFailureInfo::SYSTEM_UNAVAIL, "not now").unwrap()
         } else if lie(Tamper::ErrorMessage) {
             RawBody::error(PkiFailureInfo::SYSTEM_FAILURE, "no").unwrap()
         } else {
             RawBody::cp_granted(id, &certificate).unwrap()
         };
+        if body.kind == BodyKind::Cp {
+            let other = match wanted.answer {
+                BodyKind::Cp => BodyKind::Kup,
+                _ => BodyKind::Cp,
+            };
+            let lied = lie(Tamper::OtherKind);
+            body.kind = if lied { other } else { wanted.answer };
+        }
         let der = self.reply(message.header(), &body, &lie);
         if lies.is_empty() {
             self.cp.replace(der.clone());
@@ -350,7 +473,7 @@ impl Ca {
 
     fn leaf(
         &self,
-        csr: &AllegedCsr,
+        spki_der: &[u8],
         order: &CertificateOrder,
         identity: &Identity,
         lie: &dyn Fn(Tamper) -> bool,
@@ -360,7 +483,7 @@ impl Ca {
         let spki = if lie(Tamper::OtherKey) {
             other.public_key().to_spki_der().unwrap()
         } else {
-            csr.spki_der.clone()
+            spki_der.to_vec()
         };
         let subject = if lie(Tamper::OtherSubject) {
             name("sensor 2")
@@ -372,6 +495,8 @@ impl Ca {
             who.serial = Some("SN-0002".into());
         }
         let mut set = ExtensionSet::new();
+        let public = tegata_crypto::PublicKey::from_spki_der(&spki).unwrap();
+        set.subject_key_id(&public.x509_key_id()).unwrap();
         set.basic_constraints(lie(Tamper::CaCertificate), None)
             .unwrap();
         let bits = if lie(Tamper::OtherKeyUsage) {
@@ -398,11 +523,12 @@ impl Ca {
             })
             .unwrap();
         }
+        let now = self.now.get();
         let (begin, end) = match () {
-            () if lie(Tamper::Expired) => (NOW - YEAR, NOW - 1),
-            () if lie(Tamper::NotYetValid) => (NOW + 3600, NOW + YEAR),
-            () if lie(Tamper::TooLong) => (NOW, NOW + 2 * YEAR),
-            () => (NOW, NOW + YEAR),
+            () if lie(Tamper::Expired) => (now - YEAR, now - 1),
+            () if lie(Tamper::NotYetValid) => (now + 3600, now + YEAR),
+            () if lie(Tamper::TooLong) => (now, now + 2 * YEAR),
+            () => (now, now + YEAR),
         };
         let validity = Validity {
             not_before_secs: begin,
@@ -442,7 +568,7 @@ impl Ca {
             header = header.with_sender_nonce(&self.nonce()).unwrap();
         }
         if !lie(Tamper::NoTime) {
-            header = header.with_message_time(NOW).unwrap();
+            header = header.with_message_time(self.now.get()).unwrap();
         }
         if lie(Tamper::OtherTransaction) {
             header = header.with_transaction_id(&[9; 16]).unwrap();
@@ -450,7 +576,7 @@ impl Ca {
         if lie(Tamper::OtherNonce) {
             header = header.with_recip_nonce(&[9; 16]).unwrap();
         }
-        if body.kind == BodyKind::Cp && request.implicit_confirm() {
+        if matches!(body.kind, BodyKind::Cp | BodyKind::Kup) && request.implicit_confirm() {
             header = header.with_implicit_confirm().unwrap();
         }
         let mut extra = vec![RawDer::from_bytes(&self.issuing_der).unwrap()];
@@ -488,6 +614,10 @@ impl Ca {
         let message = UnverifiedPkiMessage::from_der(cert_conf).ok()?;
         let content = message.body().cert_conf_content().unwrap().into_vec();
         assert_eq!(content.len(), 1);
+        // By the key that asked, for the request that it made. Spec: RFC 9483 section 4.1.1.
+        let by_certificate = !message.extra_certs().is_empty();
+        let req_id = if by_certificate { 0 } else { -1 };
+        assert_eq!(content[0].cert_req_id, req_id);
         if !self.issued.borrow().is_empty() {
             self.authenticate(cert_conf);
             let issued = self.issued.borrow();

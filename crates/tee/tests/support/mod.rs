@@ -14,6 +14,7 @@ use tegata_crypto::{Provider, PublicKey};
 use tegata_tee::gp::consts::*;
 use tegata_tee::gp::host::{ComponentKind, HostError, PersistentTime, TaReply, TeeInfo};
 use tegata_tee::gp::params::{Param, ParamOut, Params};
+use tegata_tee::platform::Platform as _;
 use tegata_tee::position::Position;
 use tegata_tee::session::{
     CallControl, Caller, ClientIdentity, InProcess, Launcher, LoadedTa, SessionLimits,
@@ -23,7 +24,7 @@ use tegata_tee::storage::TaId;
 use tegata_tee::testing::TestPlatform;
 use tegata_tee::{Tee, TrustAnchors};
 use tegata_wire::enrolment::{KeyKind, PersonalizationData};
-use tegata_wire::ids::{Digest, SignerId, TaUuid, Ueid};
+use tegata_wire::ids::{Digest, ReleaseDigest, SignerId, TaUuid, Ueid};
 use zeroize::Zeroizing;
 
 /// A user.
@@ -299,6 +300,20 @@ impl Device {
     pub fn rebooted(self) -> Self {
         self.platform.reboot();
         Self::start(self.platform, self.tas, self.uuid, InProcess)
+    }
+
+    /// The same device with the TA of another release, which has another `CsrAuthKey`.
+    pub fn with_release_of(self, ca: &ca::Ca, csr_auth_key: [u8; 32]) -> Self {
+        let release = ReleaseDigest(csr_auth_key);
+        let ueid = self.platform.identity().ueid;
+        let config = PersonalizationData::for_device(&csr_auth_key, &release, &ueid);
+        let found = self.tas.lock().unwrap().get(&self.uuid).cloned().unwrap();
+        self.install(Installed {
+            procedure: Some(ca.procedure().encode().unwrap()),
+            config: Some(config.encode().unwrap().to_vec()),
+            ..found
+        });
+        self
     }
 
     pub fn install(&self, ta: Installed) {

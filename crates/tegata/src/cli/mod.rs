@@ -4,12 +4,17 @@
 //! example that works as written.
 
 pub mod asking;
+mod revoke;
 pub mod show;
 
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Style, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use revoke::{
+    CaPrune, CaRevoke, CaRootList, CaStops, CaUnhold, RevokeHow, RevokeReason, RevokeWhat,
+};
 
 /// Colours of `--help`; clap drops them where no terminal shows them.
 const STYLES: Styles = Styles::styled()
@@ -189,6 +194,9 @@ pub struct VerifyArgs {
     /// Fastest that a device moves, metres a second
     #[arg(long, value_name = "M/S", default_value_t = 350)]
     pub max_speed: u32,
+    /// Least accurate that a place may be: a radius in metres
+    #[arg(long, value_name = "M", default_value_t = 1_000)]
+    pub max_accuracy: u32,
     /// extKeyUsage that certificates must have; that of signed locations when absent
     #[arg(long, value_name = "OID")]
     pub purpose: Option<String>,
@@ -536,18 +544,27 @@ Examples:
     tegata ca revoke --serial 01:8f:… --reason key-compromise
     tegata ca revoke --device 01a4… --reason cessation-of-operation --dry-run
     tegata ca revoke --device 01a4… --hold
+    tegata ca revoke --device 01a4… --profile tls-client --hold       # one purpose, others live
+    tegata ca revoke --batch 2026-11-b --issued-before 2026-11-20 --dry-run
+    tegata ca revoke --ta enrol --release-below 7 --reason key-compromise --stop-issuing --at-most 5000
 
-With --device: every certificate of the device that has not ended, and it gets no other. It is durable
+With --device alone: every certificate of the device that has not ended, and it gets no other. It is durable
 when the command returns, and the server's next answer has it; docs/ops/status.md says how long others
-may still believe an older one. Again is the same as once. Only a hold can be lifted: `tegata ca unhold`.")]
+may still believe an older one. Again is the same as once. Only a hold can be lifted: `tegata ca unhold`.
+
+Everything else is a predicate: all certificates that have not ended and that everything named is true
+of. That may be very many, so it says how many it would be and does it only with --at-most N or --yes.
+Interrupted, the same command does the rest. What is issued afterwards is not covered: --stop-issuing
+also refuses new certificates of that kind, before the first one is revoked.")]
     Revoke(CaRevoke),
     /// Lift a hold
     #[command(after_long_help = "\
 Examples:
     tegata ca unhold --serial 01:8f:…
     tegata ca unhold --device 01a4…
+    tegata ca unhold --batch 2026-11-b --at-most 5000
 
-With --device every certificate of the device that is on hold is lifted, and it may have others again.")]
+With --device alone every certificate of the device that is on hold is lifted, and it may have others again.")]
     Unhold(CaUnhold),
     /// Enrolment secrets: make, list and remove them
     #[command(subcommand)]
@@ -561,69 +578,33 @@ With --device every certificate of the device that is on hold is lifted, and it 
     /// Reject a request that waits
     #[command(after_long_help = "Example:\n    tegata ca reject 3f2a91")]
     Reject(asking::CaDecide),
-}
+    /// List whom the CA issues nothing to, or lift one of these stops
+    #[command(after_long_help = "\
+Examples:
+    tegata ca stops
+    tegata ca stops --lift 3
 
-/// Which certificates a word is about, and whether it is meant.
-#[derive(Debug, Args)]
-pub struct RevokeWhat {
-    /// The certificate: its whole serial number, hexadecimal
-    #[arg(
-        long,
-        value_name = "HEX",
-        required_unless_present = "device",
-        conflicts_with = "device"
-    )]
-    pub serial: Option<String>,
-    /// The device: its whole UEID
-    #[arg(long, value_name = "UEID")]
-    pub device: Option<String>,
-    /// Change nothing; show what would be
-    #[arg(long)]
-    pub dry_run: bool,
-}
+A stop is made by `tegata ca revoke … --stop-issuing` and stays until it is lifted, also when a hold is.")]
+    Stops(CaStops),
+    /// Move certificates that ended long ago into the archive
+    #[command(after_long_help = "\
+Examples:
+    tegata ca prune --dry-run
+    tegata ca prune
 
-/// Why a certificate is revoked. Spec: RFC 5280 section 5.3.1
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum RevokeReason {
-    /// No reason is told
-    Unspecified,
-    /// The key may be known to others
-    KeyCompromise,
-    /// Names in the certificate are no longer right
-    AffiliationChanged,
-    /// Another certificate took its place
-    Superseded,
-    /// The device is out of service
-    CessationOfOperation,
-    /// A privilege was withdrawn
-    PrivilegeWithdrawn,
-}
+The server does it by itself each hour; [ca.retention] keep_days says how long is long ago. `ca show`
+and `device show` find what is archived, OCSP still answers for it, and lists leave it out.")]
+    Prune(CaPrune),
+    /// Sign a revocation list of the root, for relying parties that want one of every CA
+    #[command(after_long_help = "\
+Examples:
+    tegata ca root-list --out root.crl
+    tegata ca root-list --days 30 --out root.crl
 
-#[derive(Debug, Args)]
-pub struct CaRevoke {
-    #[command(flatten)]
-    pub common: Common,
-    #[command(flatten)]
-    pub what: RevokeWhat,
-    /// Why
-    #[arg(
-        long,
-        value_enum,
-        default_value = "unspecified",
-        conflicts_with = "hold"
-    )]
-    pub reason: RevokeReason,
-    /// Until further notice, not for good
-    #[arg(long)]
-    pub hold: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct CaUnhold {
-    #[command(flatten)]
-    pub common: Common,
-    #[command(flatten)]
-    pub what: RevokeWhat,
+NGINX (ssl_crl) asks for a list of every CA in a chain, the root too. It says that no issuing CA is
+revoked. It is written as PEM, and the server hands it out at /crl/ROOT/full.crl. Sign the next one
+before it ends: who has it configured refuses everybody afterwards.")]
+    RootList(CaRootList),
 }
 
 /// Key profile of the demo.
@@ -688,6 +669,9 @@ impl Command {
             Self::Ca(CaCommand::Secret(asking::CaSecret::List(common)))
             | Self::Ca(CaCommand::Waiting(common)) => common.json,
             Self::Ca(CaCommand::Approve(args) | CaCommand::Reject(args)) => args.common.json,
+            Self::Ca(CaCommand::Stops(args)) => args.common.json,
+            Self::Ca(CaCommand::Prune(args)) => args.common.json,
+            Self::Ca(CaCommand::RootList(args)) => args.common.json,
             // The demo reports its own failure as an event of the story.
             #[cfg(feature = "demo")]
             Self::Demo(args) => args.json,

@@ -1,11 +1,15 @@
 //! `tegata ca`: the certificates that were issued, and taking them back.
 
 mod asking;
+mod prune;
 mod revoke;
+mod root_list;
+mod scoped;
 
 use std::collections::HashMap;
 
 use serde::Serialize;
+use tegata_store::archive;
 use tegata_store::certificate::{self, Certificate};
 use tegata_store::device::{self, DeviceId};
 use tegata_store::{Store, StoreError};
@@ -60,6 +64,9 @@ pub fn run(command: &CaCommand) -> Outcome<()> {
         CaCommand::Waiting(common) => asking::waiting(common),
         CaCommand::Approve(args) => asking::decide(args, true),
         CaCommand::Reject(args) => asking::decide(args, false),
+        CaCommand::Prune(args) => prune::run(args),
+        CaCommand::RootList(args) => root_list::run(args),
+        CaCommand::Stops(args) => scoped::stops(args),
     }
 }
 
@@ -187,11 +194,13 @@ fn show_one(args: &ShowOne) -> Outcome<()> {
     let config = config::load(&args.common.config)?;
     let store = stores::open(&config, Role::Ca)?;
     let wanted = args.id.to_lowercase().replace([':', ' '], "");
-    let mut found: Vec<Certificate> = all(&store)
-        .map_err(|e| store_fault(&e))?
-        .into_iter()
-        .filter(|row| hex::encode(&row.intent.serial).starts_with(&wanted))
-        .collect();
+    let found = store.read("show certificate", |tx| {
+        let found = certificate::beginning_with(tx, &wanted)?;
+        let row = found.first().filter(|_| found.len() == 1);
+        let archived = row.map(|row| archive::find(tx, &row.intent.serial));
+        Ok((found, archived.transpose()?.flatten().is_some()))
+    });
+    let (mut found, archived) = found.map_err(|e: StoreError| store_fault(&e))?;
     let (Some(row), true) = (found.pop(), found.is_empty()) else {
         return Err(Fault::failed(
             "not-one",
@@ -213,7 +222,7 @@ fn show_one(args: &ShowOne) -> Outcome<()> {
     };
     if args.common.json {
         return show::json(&serde_json::json!({
-            "certificate": summary.first(), "fields": fields, "pem": pem,
+            "certificate": summary.first(), "archived": archived, "fields": fields, "pem": pem,
         }));
     }
     let mut record: Vec<(&str, String)> = Vec::new();
@@ -224,7 +233,12 @@ fn show_one(args: &ShowOne) -> Outcome<()> {
         let since = since.map(|(at, why)| format!(" since {} ({why})", show::time(at)));
         record.push((
             "state",
-            format!("{}{}", row.state, since.unwrap_or_default()),
+            format!(
+                "{}{}{}",
+                row.state,
+                since.unwrap_or_default(),
+                if archived { ", archived" } else { "" }
+            ),
         ));
         record.push(("shard", row.shard.to_string()));
     }

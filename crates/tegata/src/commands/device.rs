@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 use tegata_store::device::{self, Device, DeviceId};
-use tegata_store::{Store, StoreError, certificate, statement, teep};
+use tegata_store::{Store, StoreError, archive, certificate, statement, teep};
 use tegata_wire::ids::Ueid;
 
 use crate::cli::{Common, DeviceForget, Role, ShowOne, show};
@@ -267,11 +267,16 @@ pub fn short(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)
 }
 
+/// Certificates of a device that are shown, of each place.
+const SHOWN_MAX: u32 = 1_000;
+
 fn of_ca(store: &Store, device: &Device) -> Result<Vec<ca::Listed>, StoreError> {
-    let rows: Vec<certificate::Certificate> = ca::all(store)?
-        .into_iter()
-        .filter(|row| row.intent.device == device.id)
-        .collect();
+    let mut rows = store.read("certificates of a device", |tx| {
+        let mut rows = certificate::of_device(tx, device.id, SHOWN_MAX)?;
+        rows.extend(archive::of_device(tx, device.id, SHOWN_MAX)?);
+        Ok::<_, StoreError>(rows)
+    })?;
+    rows.reverse();
     let name = (device.ueid.to_string(), device.serial.clone());
     Ok(ca::listed(&rows, &HashMap::from([(device.id.0, name)])))
 }

@@ -178,9 +178,10 @@ pub fn make(config: &Config, dir: &Path, names: &Names) -> Outcome<Summary> {
         )?;
     }
     // 3. Who believes whom; doing it again changes nothing.
-    let believes: [(&RoleStore, Trust, &PublicKey, &str); 7] = [
+    let believes: [(&RoleStore, Trust, &PublicKey, &str); 8] = [
         (&ca, Trust::Factory, factory.public_key(), "factory"),
         (&ca, Trust::Tam, &tam_keys.signing, "TAM"),
+        (&ca, Trust::Verifier, &ear_key, "Verifier"),
         (&tam, Trust::Factory, factory.public_key(), "factory"),
         (&tam, Trust::Release, release_key, "CA release key"),
         (&tam, Trust::Verifier, &ear_key, "Verifier"),

@@ -416,7 +416,7 @@ fn rule_text(bytes: &[u8]) -> String {
 }
 
 /// The one release whose digest begins with `wanted`.
-fn find(store: &Store, wanted: &str) -> Outcome<ReleaseDigest> {
+pub(crate) fn find(store: &Store, wanted: &str) -> Outcome<ReleaseDigest> {
     let wanted = wanted.to_lowercase();
     let mut found: Vec<ReleaseDigest> = rows(store)?
         .into_iter()

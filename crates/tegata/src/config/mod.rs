@@ -7,6 +7,7 @@
 
 pub mod diagnostic;
 mod est;
+mod retention;
 mod status;
 mod verify;
 
@@ -24,6 +25,7 @@ use crate::fault::{Fault, Outcome};
 
 use est::RawEst;
 pub use est::{Est, ServerIdentity};
+use retention::RawRetention;
 use status::RawStatus;
 pub use status::Status;
 use verify::RawVerify;
@@ -110,6 +112,8 @@ pub struct Ca {
     pub est: Option<Est>,
     /// How the status of certificates is published.
     pub status: Status,
+    /// How long a certificate that ended stays out of the archive, seconds.
+    pub keep_secs: u64,
 }
 
 /// The TAM role.
@@ -125,6 +129,8 @@ pub struct Tam {
     pub verifier_url: Option<String>,
     /// Base URL from which devices fetch encrypted TAs; inside the Update when absent.
     pub payload_url: Option<String>,
+    /// How long Updates and deliveries are kept, seconds.
+    pub keep_secs: u64,
 }
 
 /// The Verifier role.
@@ -212,6 +218,8 @@ struct RawCa {
     status_url: Option<Spanned<String>>,
     #[serde(default)]
     status: RawStatus,
+    #[serde(default)]
+    retention: RawRetention,
 }
 
 #[derive(Deserialize)]
@@ -228,6 +236,8 @@ struct RawTam {
     ca_url: Option<Spanned<String>>,
     verifier_url: Option<Spanned<String>>,
     payload_url: Option<Spanned<String>>,
+    #[serde(default)]
+    retention: RawRetention,
 }
 
 #[derive(Deserialize)]
@@ -311,16 +321,23 @@ pub fn parse(path: &Path, text: &str) -> Outcome<Config> {
     };
     let ca = match raw.ca {
         None => None,
-        Some(ca) => Some(Ca {
-            listen: check.address(&ca.listen)?,
-            profiles: file(ca.profiles, "profiles.toml"),
-            devices: ca
-                .devices
-                .map(|devices| check.address(&devices.listen))
-                .transpose()?,
-            est: ca.est.map(|est| est.checked(&check, &base)).transpose()?,
-            status: ca.status.checked(&check, ca.status_url.as_ref())?,
-        }),
+        Some(ca) => {
+            let status = ca.status.checked(&check, ca.status_url.as_ref())?;
+            Some(Ca {
+                listen: check.address(&ca.listen)?,
+                profiles: file(ca.profiles, "profiles.toml"),
+                devices: ca
+                    .devices
+                    .map(|devices| check.address(&devices.listen))
+                    .transpose()?,
+                est: ca.est.map(|est| est.checked(&check, &base)).transpose()?,
+                // RFC 5280 section 3.3: not off the lists before one from after its end has it.
+                keep_secs: ca
+                    .retention
+                    .checked(&check, status.settings.crl_life_secs)?,
+                status,
+            })
+        }
     };
     let tam = match raw.tam {
         None => None,
@@ -330,6 +347,8 @@ pub fn parse(path: &Path, text: &str) -> Outcome<Config> {
             ca_url: check.url(tam.ca_url.as_ref())?,
             verifier_url: check.url(tam.verifier_url.as_ref())?,
             payload_url: check.url(tam.payload_url.as_ref())?,
+            // A device may well be switched off for a week in the middle of an Update.
+            keep_secs: tam.retention.checked(&check, 6 * 86_400)?,
         }),
     };
     let verifier = match raw.verifier {

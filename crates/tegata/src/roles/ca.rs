@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::StatusCode;
+use tegata_authority::ca::attested;
 use tegata_authority::ca::cmp::{MacPolicy, Operation};
 use tegata_authority::profile::Profiles;
 use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::OsRng;
+use tegata_store::archive;
 use tegata_store::issuer::{CmpOutcome, CmpPath, Issuer};
-use tegata_store::role::RoleError;
+use tegata_store::role::{RoleError, Trust};
 use tegata_store::status::StatusServer;
 use tegata_wire::cmp::UnverifiedPkiMessage;
 use tracing::{info, warn};
@@ -25,6 +27,8 @@ use crate::http::body::Accepts;
 use crate::http::problem::Problem;
 use crate::http::tls::Tls;
 use crate::stores::{now_ms, now_secs};
+use crate::sweep;
+use crate::trust;
 
 /// Media type of CMP over HTTP. Spec: RFC 9811 section 3.
 const PKIXCMP: &str = "application/pkixcmp";
@@ -69,6 +73,7 @@ pub struct Ports {
 /// As [`issuer`].
 pub fn open(config: &Config) -> Outcome<Ports> {
     let issuer = Arc::new(issuer(config)?);
+    believe_verifier(config, &issuer)?;
     let cmp = Accepts {
         content_type: PKIXCMP,
         answer_type: PKIXCMP,
@@ -81,11 +86,22 @@ pub fn open(config: &Config) -> Outcome<Ports> {
         len_bytes_max: DELIVERY_LEN_BYTES_MAX,
         timeout: config.limits.body_timeout,
     };
+    let appraisal = Accepts {
+        content_type: "application/cose",
+        answer_type: "application/json",
+        len_bytes_max: attested::LEN_BYTES_MAX,
+        timeout: config.limits.body_timeout,
+    };
+    let keep_secs = config.ca.as_ref().map_or(u64::MAX, |ca| ca.keep_secs);
+    sweep::start("ca", Arc::clone(&issuer.role().store), move |store, now| {
+        archive::sweep_some(store, keep_secs, now).map(archive::Swept::rows)
+    });
     let est = config.ca.as_ref().and_then(|ca| ca.est.as_ref());
     let est = est
         .map(|est| super::est::open(est, config, &issuer))
         .transpose()?;
     let (for_cmp, for_delivery) = (Arc::clone(&issuer), Arc::clone(&issuer));
+    let for_appraisal = Arc::clone(&issuer);
     let for_devices = Arc::clone(&issuer);
     let status = Arc::new(StatusServer::new(Arc::clone(&issuer)));
     let max_age = config.ca.as_ref().map_or(0, |ca| ca.status.max_age_secs);
@@ -113,20 +129,37 @@ pub fn open(config: &Config) -> Outcome<Ports> {
             );
     }
     let answer_delivery: Work = Arc::new(move |_, body| answer_delivery(&for_delivery, body));
+    let answer_appraisal: Work = Arc::new(move |_, body| answer_appraisal(&for_appraisal, body));
     let check: Work = Arc::new(move |_, _| {
         issuer
             .role()
-            .trusted(tegata_store::role::Trust::Tam)
+            .trusted(Trust::Tam)
             .map(|_| Reply::nothing())
             .map_err(|e| role_problem(&e))
     });
     let ca = Router::new()
         .merge(cmp_routes)
         .route("/ca/v1/delivery", posted(delivery, answer_delivery))
+        .route("/ca/v1/appraisal", posted(appraisal, answer_appraisal))
         .merge(super::status::routes(status, max_age, &config.limits))
         .merge(health("ca", Arc::clone(&check)));
     let devices = super::devices::routes(for_devices, check);
     Ok(Ports { ca, devices, est })
+}
+
+/// Trusts the Verifier whose key is in the trust directory: a store that was made before the CA
+/// asked for evidence does not. Without the file no device returns by evidence.
+fn believe_verifier(config: &Config, issuer: &Issuer) -> Outcome<()> {
+    let path = trust::path(config, "verifier");
+    if !path.exists() {
+        let path = path.display();
+        warn!(role = "ca", %path, "no key of a Verifier: devices cannot return by evidence");
+        return Ok(());
+    }
+    let (key, now) = (trust::read(&path)?, UnixSecs(now_secs()));
+    let role = issuer.role();
+    role.trust(Trust::Verifier, &key, "Verifier", now)
+        .map_err(|e| role_fault(&e))
 }
 
 /// A CMP message gets a CMP answer, whatever it is.
@@ -227,6 +260,27 @@ fn answer_delivery(issuer: &Issuer, body: &[u8]) -> Result<Reply, Problem> {
         Err(error) => {
             info!(role = "ca", reason = error.code(), cause = %error, "delivery denied");
             Err(delivery_problem(&error))
+        }
+    }
+}
+
+/// The TAM's word that the Verifier affirmed a device.
+fn answer_appraisal(issuer: &Issuer, body: &[u8]) -> Result<Reply, Problem> {
+    match issuer.note_attested(body, UnixSecs(now_secs())) {
+        Ok(ueid) => {
+            info!(role = "ca", %ueid, "device attested");
+            Ok(Reply::nothing())
+        }
+        Err(error) => {
+            info!(role = "ca", reason = error.code(), cause = %error, "attestation refused");
+            Err(match &error {
+                RoleError::Attested(denied) => Problem::new(
+                    StatusCode::FORBIDDEN,
+                    denied.code(),
+                    "The CA takes no note of this.",
+                ),
+                other => role_problem(other),
+            })
         }
     }
 }

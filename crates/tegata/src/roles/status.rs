@@ -138,10 +138,13 @@ fn list(
             .map(Scope::Shard)
             .ok_or_else(Problem::not_found)?,
     };
-    if issuer != service.server.issuer_id() {
-        return Err(Problem::not_found());
-    }
     let now = now_secs();
+    if issuer != service.server.issuer_id() {
+        return match (scope, delta) {
+            (Scope::Full, false) => root_list(service, issuer, now, headers),
+            _ => Err(Problem::not_found()),
+        };
+    }
     match service.server.list(scope, delta, UnixSecs(now)) {
         Ok(list) => cached(
             PKIX_CRL,
@@ -161,6 +164,26 @@ fn list(
         }
         Err(_) => Err(Problem::internal("bug")),
     }
+}
+
+/// The list that the operator signed with the root key.
+fn root_list(
+    service: &Service,
+    root: &str,
+    now: u64,
+    headers: &HeaderMap,
+) -> Result<Response<Body>, Problem> {
+    let list = service.server.root_list().map_err(|e| role_problem(&e))?;
+    let list = list.filter(|list| list.root_id == root);
+    let list = list.ok_or_else(Problem::not_found)?;
+    let published = Published {
+        der: list.der,
+        made: list.made,
+        renewed: list.next_update,
+        next_update: list.next_update,
+    };
+    let age = max_age(&published, now, service.max_age_secs);
+    cached(PKIX_CRL, &published, age, headers)
 }
 
 /// `/ca/{issuer}.cer`

@@ -9,9 +9,10 @@ use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::{OsRng, PublicKey};
 use tegata_store::role::{Role as RoleStore, RoleError};
 use tegata_store::tam::{PeerFailure, Peers, TamServer, TeepAnswer, TeepFault, TeepOutcome};
+use tegata_store::teep;
 use tegata_wire::ids::ReleaseDigest;
 use tegata_wire::teep::MEDIA_TYPE as TEEP;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{Reply, Work, fetched, health, posted, role_problem};
 use crate::cli::Role;
@@ -24,6 +25,7 @@ use crate::http::problem::Problem;
 use crate::roles::verifier::{APPRAISAL_REQUEST, EAR};
 use crate::serve::Addresses;
 use crate::stores::{now_ms, now_secs};
+use crate::sweep;
 
 /// Longest TEEP message of a device, bytes.
 const TEEP_LEN_BYTES_MAX: usize = 256 * 1024;
@@ -106,6 +108,24 @@ impl Peers for HttpPeers {
             request,
         )
     }
+
+    fn attested(&self, word: &[u8]) -> Result<(), PeerFailure> {
+        let url = format!("{}/ca/v1/appraisal", self.ca);
+        let told = match self.client.post(&url, "application/cose", "*/*", word) {
+            Ok(answer) if answer.status == 204 => return Ok(()),
+            Ok(answer) => answer.complaint(),
+            Err(error) => error.to_string(),
+        };
+        warn!(
+            role = "tam",
+            cause = told,
+            "the CA did not take note of an attestation"
+        );
+        Err(PeerFailure {
+            who: "CA",
+            why: told,
+        })
+    }
 }
 
 /// Opens the role and gives its routes.
@@ -141,7 +161,13 @@ pub fn open(config: &Config, addresses: &Addresses) -> Outcome<Router> {
             .ok_or_else(|| missing("Verifier", "verifier_url"))?,
     });
     let role = role_store(config, Role::Tam)?;
+    let (store, keep_secs) = (Arc::clone(&role.store), settings.keep_secs);
     let tam = TamServer::open(role, settings.payload_url.clone()).map_err(|e| role_fault(&e))?;
+    sweep::start("tam", store, move |store, now| {
+        let before = i64::try_from(now.0.saturating_sub(keep_secs)).unwrap_or(0);
+        let rows = store.run_tx("forget", |tx| teep::forget_some(tx, before));
+        rows.map(|rows| u64::try_from(rows).unwrap_or(u64::MAX))
+    });
     let tam = Arc::new(tam);
     let timeout = config.limits.body_timeout;
     let teep = Accepts {

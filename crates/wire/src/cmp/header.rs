@@ -130,8 +130,18 @@ pub fn null_dn() -> GeneralName {
 /// # Errors
 /// Not for a value made by [`DistinguishedName::from_der`] or its builder.
 pub fn directory_name(name: &DistinguishedName) -> Result<GeneralName, CmpError> {
+    directory_name_der(name.as_der())
+}
+
+/// A directory name of bytes that are a name already, as of a certificate that was read: without
+/// the code that looks into it.
+///
+/// # Errors
+/// If they are not one element.
+pub fn directory_name_der(name_der: &[u8]) -> Result<GeneralName, CmpError> {
+    Element::only(name_der)?;
     let mut bytes = Vec::new();
-    put(&mut bytes, context(4), name.as_der())?;
+    put(&mut bytes, context(4), name_der)?;
     Ok(GeneralName {
         raw: RawDer::from_bytes(&bytes)?,
     })

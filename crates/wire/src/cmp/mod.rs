@@ -1,7 +1,7 @@
 //! Certificate Management Protocol messages (RFC 9810, RFC 9481, RFC 9483): bytes only.
 //!
 //! Purpose: read a PKIMessage so that its protection can be checked over the very bytes received,
-//! and build the messages Tegata sends: p10cr, cp, certConf, pkiConf, error.
+//! and build the messages Tegata sends: p10cr, kur, cp, certConf, pkiConf, error.
 //!
 //! Invariants: a received message keeps the DER of header and body; nothing is encoded a second
 //! time before it is verified. A body is decoded only when asked for, and only as the type asked
@@ -17,6 +17,7 @@ mod body;
 mod crmf;
 mod header;
 mod info;
+mod kur;
 mod message;
 pub mod oid;
 mod protection;
@@ -30,8 +31,11 @@ pub use crmf::{
     CertReqMsg, CertRequest, CertTemplate, OptionalValidity, PopoSigningKey, ProofOfPossession,
     RegInfo,
 };
-pub use header::{GeneralName, InfoTypeAndValue, PkiHeader, directory_name, null_dn};
+pub use header::{
+    GeneralName, InfoTypeAndValue, PkiHeader, directory_name, directory_name_der, null_dn,
+};
 pub use info::{CrlStatus, cert_req_template, sequence_of};
+pub use kur::{CERT_REQ_ID, KeyUpdate};
 pub use message::{MessageToProtect, UnverifiedPkiMessage};
 pub use protection::{HashAlg, PbmParameter, Pbmac1Parameter, ProtectionAlg};
 pub use status::{PkiFailureInfo, PkiStatus, PkiStatusInfo};

@@ -53,6 +53,11 @@ pub const MAX_CONFIG_BYTES: usize = 4096;
 /// Largest COSE_Key, in bytes. An ML-DSA-87 key would need 2.6 KiB.
 pub const MAX_COSE_KEY_BYTES: usize = 4096;
 
+/// What the CA says to a device whose certificate has ended and whose evidence is not fresh: the
+/// device visits its TAM and sends the same request again.
+pub const CHECK_IN_FIRST: &str =
+    "fresh evidence is needed: check in with the TAM, then send the same request again";
+
 /// Why bytes are not an enrolment object, or one cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -1,16 +1,19 @@
-//! `probe alter DIRECTORY RPMB TA LABEL UID`: a REE that alters what it stores for the TEE.
+//! `probe alter DIRECTORY RPMB TA LABEL UID KEPT`: a REE that alters what it stores for the TEE.
 //!
 //! Purpose: two questions are asked of the TEE: what it says of itself, and the certificate that
 //! user UID has under LABEL. In each file below DIRECTORY that a question reads, one byte is
 //! altered in each region, one at a time, and the questions are asked again. Each answer must be
 //! what it was, or an error: never another answer. After each, everything is put back, also what
-//! the TEE did to the RPMB's data on seeing it (not its counter, which only rises).
-//! Prints a line for each file and ends with one of totals.
+//! the TEE did to the RPMB's data on seeing it (not its counter, which only rises), and the answers
+//! must be what they were. While OP-TEE has its directory open it goes by what it remembers of it:
+//! then a restart comes between. It is asked for by the exit code, and the same call goes on from
+//! there, by what lies in KEPT.
+//! Prints a line for each place where something was noticed, and ends with one of totals.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use tegata_client::{Context, Login, Operation, Parameter, TaUuid, TeeAddress};
@@ -22,8 +25,8 @@ const REGION: u64 = 4096;
 /// Most regions of one file, spread over it.
 const REGIONS_MAX: u64 = 8;
 
-/// Tries until the TEE must answer as before, once everything is.
-const TRIES: u32 = 4;
+/// Tries until the TEE answers as before, once everything is; then it is started anew.
+const TRIES: u32 = 3;
 
 /// Who is asked, and about what.
 pub struct Asked {
@@ -38,67 +41,154 @@ pub struct Asked {
 /// An answer, without figures that change from call to call.
 type Answer = Result<Vec<u8>, String>;
 
+/// How a run ended.
+pub enum Ended {
+    /// Everything was altered once.
+    Whole,
+    /// The device has to be started anew, then the same call goes on.
+    Restart,
+}
+
 /// Runs it.
-pub fn run(directory: &Path, rpmb: &Path, asked: &Asked) -> Result<(), String> {
-    let genuine = [asked.info(), asked.certificate()];
-    if let [Err(error), _] | [_, Err(error)] = &genuine {
-        return Err(format!("before anything was altered: {error}"));
+pub fn run(directory: &Path, rpmb: &Path, asked: &Asked, kept: &Path) -> Result<Ended, String> {
+    let answers = [asked.info(), asked.certificate()];
+    if let [Err(error), _] | [_, Err(error)] = &answers {
+        return Err(format!("as it was before: {error}"));
     }
-    let pristine = Storage::read(directory, rpmb)?;
+    let mut run = if kept.exists() {
+        Run::load(kept)?
+    } else {
+        Run::begin(kept, Storage::read(directory, rpmb)?, &answers)?
+    };
+    for (answer, genuine) in answers.iter().zip(&run.genuine) {
+        if answer != genuine {
+            return Err("another answer after all was put back".to_owned());
+        }
+    }
     let read = [
-        pristine.read_by(|| asked.info())?,
-        pristine.read_by(|| asked.certificate())?,
+        run.pristine.read_by(directory, || asked.info())?,
+        run.pristine.read_by(directory, || asked.certificate())?,
     ];
-    // What OP-TEE still had open may be about files that are no more: it says so, and reads anew.
-    let settle = |question: usize| {
-        let mut last = String::new();
+    let all: Vec<(String, u64)> = run
+        .pristine
+        .files
+        .iter()
+        .flat_map(|(name, bytes)| places(bytes.len() as u64).map(|at| (name.clone(), at)))
+        .collect();
+    for (name, at) in all.into_iter().skip(run.done) {
+        run.done += 1;
+        // One question for each file: the cheaper of those that read it.
+        let Some(question) = read.iter().position(|files| files.contains(&name)) else {
+            run.unread += 1;
+            continue;
+        };
+        flip(&directory.join(&name), at)?;
+        let answer = asked.answer(question);
+        run.pristine.restore(directory, rpmb)?;
+        match answer {
+            Err(error) => {
+                println!("{name} byte {at}: {error}");
+                run.noticed += 1;
+                if !run.settles(directory, rpmb, asked, question)? {
+                    run.save(kept)?;
+                    return Ok(Ended::Restart);
+                }
+            }
+            same if same == run.genuine[question] => run.unaffected += 1,
+            _ => return Err(format!("{name} byte {at}: another answer, and no error")),
+        }
+    }
+    println!(
+        "noticed {} unaffected {} wrong 0; regions of which nothing was asked: {}",
+        run.noticed, run.unaffected, run.unread
+    );
+    Ok(Ended::Whole)
+}
+
+/// What a run has to know after a restart.
+struct Run {
+    /// The answers before anything was altered.
+    genuine: [Answer; 2],
+    /// The storage then.
+    pristine: Storage,
+    /// Places that were altered, or that no question reads.
+    done: usize,
+    noticed: u32,
+    unaffected: u32,
+    unread: u32,
+}
+
+impl Run {
+    fn begin(kept: &Path, pristine: Storage, genuine: &[Answer; 2]) -> Result<Self, String> {
+        let say = |error: std::io::Error| format!("{}: {error}", kept.display());
+        fs::create_dir_all(kept.join("files")).map_err(say)?;
+        for (n, answer) in genuine.iter().enumerate() {
+            let answer = answer.as_ref().map_err(Clone::clone)?;
+            fs::write(kept.join(n.to_string()), answer).map_err(say)?;
+        }
+        for (name, bytes) in &pristine.files {
+            fs::write(kept.join("files").join(name), bytes).map_err(say)?;
+        }
+        fs::write(kept.join("rpmb"), &pristine.rpmb).map_err(say)?;
+        Ok(Self {
+            genuine: genuine.clone(),
+            pristine,
+            done: 0,
+            noticed: 0,
+            unaffected: 0,
+            unread: 0,
+        })
+    }
+
+    fn load(kept: &Path) -> Result<Self, String> {
+        let say = |error: std::io::Error| format!("{}: {error}", kept.display());
+        let answer = |n: &str| fs::read(kept.join(n)).map_err(say);
+        let text = fs::read_to_string(kept.join("counts")).map_err(say)?;
+        let counts: Vec<u32> = text.split_whitespace().flat_map(str::parse).collect();
+        let [done, noticed, unaffected, unread] = counts[..] else {
+            return Err(format!("counts of the run: {text}"));
+        };
+        Ok(Self {
+            genuine: [Ok(answer("0")?), Ok(answer("1")?)],
+            pristine: Storage::read(&kept.join("files"), &kept.join("rpmb"))?,
+            done: done as usize,
+            noticed,
+            unaffected,
+            unread,
+        })
+    }
+
+    /// Durable: the power is cut next.
+    fn save(&self, kept: &Path) -> Result<(), String> {
+        let say = |error: std::io::Error| format!("{}: {error}", kept.display());
+        let (done, noticed) = (self.done, self.noticed);
+        let counts = format!("{done} {noticed} {} {}", self.unaffected, self.unread);
+        fs::write(kept.join("counts"), counts).map_err(say)?;
+        // SAFETY: takes nothing and cannot fail.
+        unsafe { libc::sync() };
+        Ok(())
+    }
+
+    /// Whether the TEE answers as before; everything is as it was at the end.
+    fn settles(
+        &self,
+        directory: &Path,
+        rpmb: &Path,
+        asked: &Asked,
+        question: usize,
+    ) -> Result<bool, String> {
         for _ in 0..TRIES {
-            pristine.restore(directory, rpmb)?;
-            match asked.answer(question) {
-                same if same == genuine[question] => return Ok(()),
-                Err(error) => last = error,
+            let answer = asked.answer(question);
+            // What it saw wrong it may have removed.
+            self.pristine.restore(directory, rpmb)?;
+            match answer {
+                same if same == self.genuine[question] => return Ok(true),
+                Err(_) => {}
                 Ok(_) => return Err("another answer after all was put back".to_owned()),
             }
         }
-        Err(format!("not as before after all was put back: {last}"))
-    };
-    let (mut noticed, mut unaffected, mut unread) = (0, 0, 0);
-    let mut kinds: BTreeMap<String, u32> = BTreeMap::new();
-    for (path, bytes) in &pristine.files {
-        // One question for each file: the cheaper of those that read it.
-        let Some(question) = read.iter().position(|files| files.contains(path)) else {
-            unread += 1;
-            continue;
-        };
-        let (mut here, mut all) = (0, 0);
-        for at in places(bytes.len() as u64) {
-            flip(path, at)?;
-            all += 1;
-            match asked.answer(question) {
-                Err(error) => {
-                    *kinds.entry(error).or_default() += 1;
-                    here += 1;
-                    settle(question)?;
-                }
-                same if same == genuine[question] => pristine.restore(directory, rpmb)?,
-                _ => {
-                    let name = path.display();
-                    return Err(format!("{name} byte {at}: another answer, and no error"));
-                }
-            }
-        }
-        let (name, len) = (path.display(), bytes.len());
-        println!("{name}: {len} bytes, {here} of {all} noticed");
-        noticed += here;
-        unaffected += all - here;
+        Ok(false)
     }
-    for (error, times) in kinds {
-        println!("{times} times: {error}");
-    }
-    println!(
-        "noticed {noticed} unaffected {unaffected} wrong 0; files of which nothing was asked: {unread}"
-    );
-    Ok(())
 }
 
 impl Asked {
@@ -178,7 +268,8 @@ fn flip(path: &Path, at: u64) -> Result<(), String> {
 
 /// Everything the REE keeps, and the RPMB's data.
 struct Storage {
-    files: BTreeMap<PathBuf, Vec<u8>>,
+    /// By their names in the directory.
+    files: BTreeMap<String, Vec<u8>>,
     rpmb: Vec<u8>,
 }
 
@@ -187,10 +278,10 @@ impl Storage {
         let say = |error: std::io::Error| format!("reading the storage: {error}");
         let mut files = BTreeMap::new();
         for entry in fs::read_dir(directory).map_err(say)? {
-            let path = entry.map_err(say)?.path();
-            if path.is_file() {
-                let bytes = fs::read(&path).map_err(say)?;
-                files.insert(path, bytes);
+            let entry = entry.map_err(say)?;
+            if entry.path().is_file() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                files.insert(name, fs::read(entry.path()).map_err(say)?);
             }
         }
         let mut rpmb = fs::read(rpmb).map_err(say)?;
@@ -199,20 +290,24 @@ impl Storage {
     }
 
     /// The files that a question makes the TEE read, by their times of access.
-    fn read_by(&self, question: impl Fn() -> Answer) -> Result<Vec<PathBuf>, String> {
+    fn read_by(
+        &self,
+        directory: &Path,
+        question: impl Fn() -> Answer,
+    ) -> Result<Vec<String>, String> {
         let say = |error: std::io::Error| format!("times of the storage: {error}");
-        for path in self.files.keys() {
+        for name in self.files.keys() {
             let never = FileTimes::new().set_accessed(UNIX_EPOCH);
-            File::open(path)
+            File::open(directory.join(name))
                 .and_then(|file| file.set_times(never))
                 .map_err(say)?;
         }
         question()?;
         let mut read = Vec::new();
-        for path in self.files.keys() {
-            let accessed = fs::metadata(path).and_then(|file| file.accessed());
+        for name in self.files.keys() {
+            let accessed = fs::metadata(directory.join(name)).and_then(|file| file.accessed());
             if accessed.map_err(say)? != UNIX_EPOCH {
-                read.push(path.clone());
+                read.push(name.clone());
             }
         }
         Ok(read)
@@ -222,14 +317,14 @@ impl Storage {
     fn restore(&self, directory: &Path, rpmb: &Path) -> Result<(), String> {
         let say = |error: std::io::Error| format!("putting the storage back: {error}");
         let now = Self::read(directory, rpmb)?;
-        for path in now.files.keys() {
-            if !self.files.contains_key(path) {
-                fs::remove_file(path).map_err(say)?;
+        for name in now.files.keys() {
+            if !self.files.contains_key(name) {
+                fs::remove_file(directory.join(name)).map_err(say)?;
             }
         }
-        for (path, bytes) in &self.files {
-            if now.files.get(path) != Some(bytes) {
-                fs::write(path, bytes).map_err(say)?;
+        for (name, bytes) in &self.files {
+            if now.files.get(name) != Some(bytes) {
+                fs::write(directory.join(name), bytes).map_err(say)?;
             }
         }
         if now.rpmb != self.rpmb {

@@ -11,8 +11,11 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use alter::Ended;
 use tegata_client::{Context, Error, Login, Operation, Parameter, Session, TaUuid, TeeAddress};
 
+/// Exit code: start the device anew and call again.
+const RESTART: u8 = 75;
 /// GlobalPlatform's code for an instance that is dead.
 const TARGET_DEAD: u32 = 0xffff_3024;
 /// And for a call that was cancelled.
@@ -24,7 +27,8 @@ const CANCELLED_AFTER: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Ended::Whole) => ExitCode::SUCCESS,
+        Ok(Ended::Restart) => ExitCode::from(RESTART),
         Err(message) => {
             eprintln!("probe: {message}");
             ExitCode::FAILURE
@@ -32,20 +36,21 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<(), String> {
+fn run() -> Result<Ended, String> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args.as_slice() {
-        ["trap", ta, other] => trap(&uuid(ta)?, &uuid(other)?),
-        ["alter", directory, rpmb, ta, label, uid] => {
+        ["trap", ta, other] => trap(&uuid(ta)?, &uuid(other)?).map(|()| Ended::Whole),
+        ["alter", directory, rpmb, ta, label, uid, kept] => {
             let asked = alter::Asked {
                 ta: uuid(ta)?,
                 label: (*label).to_owned(),
                 uid: uid.parse().map_err(|_| "UID is a number")?,
             };
-            alter::run(Path::new(directory), Path::new(rpmb), &asked)
+            let [directory, rpmb, kept] = [*directory, *rpmb, *kept].map(Path::new);
+            alter::run(directory, rpmb, &asked, kept)
         }
-        _ => Err("trap TA OTHER, or alter DIRECTORY RPMB TA LABEL UID".into()),
+        _ => Err("trap TA OTHER, or alter DIRECTORY RPMB TA LABEL UID KEPT".into()),
     }
 }
 

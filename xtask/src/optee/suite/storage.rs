@@ -7,6 +7,11 @@ use super::world::{ALICE, LABEL, World};
 /// Where tee-supplicant keeps the TEE's storage, and the emulated RPMB's file.
 const STORAGE: &str = "/var/lib/tee";
 const RPMB: &str = "/var/lib/rpmb";
+/// Where the probe that alters them keeps what it knows over a restart, and how it asks for one.
+const KEPT: &str = "/var/lib/altered";
+const RESTART: i32 = 75;
+/// Most restarts: each takes some seconds.
+const STARTS_MAX: u32 = 24;
 
 /// The REE puts back all files as they were before a change; the RPMB remembers.
 pub fn rollback(world: &mut World) -> Result<String> {
@@ -50,9 +55,20 @@ pub fn altered(world: &mut World) -> Result<String> {
     world.agent("B", 0, &format!("sync --ta {ta}"))?.ok()?;
     let enrol = format!("enrol --label {LABEL} --out /tmp/{LABEL}.pem");
     world.agent("B", ALICE, &enrol)?.ok()?;
-    let machine = world.machine("B")?;
-    let alter = format!("probe alter {STORAGE} {RPMB} {ta} {LABEL} {ALICE}");
-    let seen = machine.run(0, &alter)?.ok()?;
+    let alter = format!("probe alter {STORAGE} {RPMB} {ta} {LABEL} {ALICE} {KEPT}");
+    let (mut seen, mut starts) = (String::new(), 0);
+    loop {
+        let ran = world.machine("B")?.run(0, &alter)?;
+        seen += &ran.text();
+        if ran.code != RESTART {
+            ran.ok().with_context(|| seen.clone())?;
+            break;
+        }
+        starts += 1;
+        ensure!(starts <= STARTS_MAX, "started {starts} times: {seen}");
+        world.off("B");
+        world.raw("B")?;
+    }
     let totals = seen.lines().last().unwrap_or_default();
     let noticed = totals
         .split_whitespace()
@@ -60,7 +76,8 @@ pub fn altered(world: &mut World) -> Result<String> {
         .and_then(|word| word.parse::<u32>().ok())
         .context("the probe tells its totals")?;
     ensure!(noticed > 0, "nothing was noticed: {seen}");
-    Ok(seen.trim().replace('\n', "\n       "))
+    let seen = seen.trim().replace('\n', "\n       ");
+    Ok(format!("{seen}; started anew {starts} times"))
 }
 
 /// The power goes while nothing is asked, and in the middle of an installation.

@@ -296,18 +296,22 @@ fn issue_failure(denied: &IssueDenied) -> PkiFailureInfo {
         | IssueDenied::AltNames
         | IssueDenied::Attribute
         | IssueDenied::Template(_) => F::BAD_CERT_TEMPLATE,
-        IssueDenied::Means(_) | IssueDenied::SecretSpent(_) | IssueDenied::Rejected => {
-            F::NOT_AUTHORIZED
-        }
+        IssueDenied::Means(_)
+        | IssueDenied::SecretSpent(_)
+        | IssueDenied::NotApproved
+        | IssueDenied::Rejected => F::NOT_AUTHORIZED,
         IssueDenied::TooManyWaiting(_) => F::SYSTEM_UNAVAIL,
         IssueDenied::SignerEnded => F::SIGNER_NOT_TRUSTED,
         IssueDenied::OldCertificate(_) => F::BAD_CERT_ID,
         IssueDenied::OtherProfile(_) => F::DUPLICATE_CERT_REQ,
         IssueDenied::Extension(_) => F::UNACCEPTED_EXTENSION,
         IssueDenied::Identity(_) => F::NOT_AUTHORIZED,
-        IssueDenied::KeyReuse | IssueDenied::DeviceRevoked => F::NOT_AUTHORIZED,
+        IssueDenied::KeyReuse | IssueDenied::DeviceRevoked | IssueDenied::Stopped(_) => {
+            F::NOT_AUTHORIZED
+        }
         IssueDenied::Revoked => F::CERT_REVOKED,
         IssueDenied::ProfileChanged(_) => F::UNACCEPTED_POLICY,
+        IssueDenied::Return(_) => F::NOT_AUTHORIZED,
         IssueDenied::Lint(_) | IssueDenied::Build(_) | IssueDenied::Crypto(_) => F::SYSTEM_FAILURE,
     }
 }

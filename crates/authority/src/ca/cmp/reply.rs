@@ -213,11 +213,12 @@ impl ReplyContext<'_> {
             Reply::StillWaiting { cert_req_id } => {
                 RawBody::poll_rep(*cert_req_id, CHECK_AFTER_SECS, WAITING)
             }
-            // An authenticated request that is refused gets an answer of its kind, all else an error.
+            // An authenticated request that is refused gets an answer of its kind, all else an error: a
+            // TA gives a kur up for such a refusal, which nobody on the way can bring about.
             Reply::Denied(denial) => {
                 let status = PkiStatusInfo::rejection(denial.failure(), denial.peer_text());
                 match (asked, denial) {
-                    (Some((kind, id)), CmpDenial::Issue(_)) => {
+                    (Some((kind, id)), CmpDenial::Issue(_) | CmpDenial::SignerRevoked) => {
                         RawBody::not_granted(kind, id, status)
                     }
                     (_, CmpDenial::Revoke(_)) => RawBody::rev_rep(status, None),

@@ -6,10 +6,10 @@ use serde::Serialize;
 use tegata_authority::UnixSecs;
 use tegata_authority::ca::revocation::{FinalReason, Standing, Word};
 use tegata_store::revocation::{Changed, Report, RevokeError, Target, say, would_do};
-use tegata_wire::ids::Ueid;
 
+use super::scoped;
 use crate::certificate::serial_text;
-use crate::cli::{CaRevoke, CaUnhold, Common, RevokeReason, RevokeWhat, Role, show};
+use crate::cli::{CaRevoke, CaUnhold, Common, RevokeHow, RevokeReason, RevokeWhat, Role, show};
 use crate::config;
 use crate::fault::{Fault, Outcome};
 use crate::stores::{self, now_secs, store_fault};
@@ -47,7 +47,7 @@ pub fn revoke(args: &CaRevoke) -> Outcome<()> {
     } else {
         Word::Revoke(reason(args.reason))
     };
-    apply(&args.common, &args.what, word)
+    apply(&args.common, &args.what, &args.how, word, args.stop_issuing)
 }
 
 /// `tegata ca unhold`.
@@ -55,7 +55,7 @@ pub fn revoke(args: &CaRevoke) -> Outcome<()> {
 /// # Errors
 /// As [`revoke`]; nothing to lift.
 pub fn unhold(args: &CaUnhold) -> Outcome<()> {
-    apply(&args.common, &args.what, Word::Unhold)
+    apply(&args.common, &args.what, &args.how, Word::Unhold, false)
 }
 
 fn reason(given: RevokeReason) -> FinalReason {
@@ -69,49 +69,56 @@ fn reason(given: RevokeReason) -> FinalReason {
     }
 }
 
-fn apply(common: &Common, what: &RevokeWhat, word: Word) -> Outcome<()> {
-    let target = target(what)?;
+fn apply(
+    common: &Common,
+    what: &RevokeWhat,
+    how: &RevokeHow,
+    word: Word,
+    stop: bool,
+) -> Outcome<()> {
     let config = config::load(&common.config)?;
     let store = stores::open(&config, Role::Ca)?;
+    let Some(target) = target(what)? else {
+        return scoped::apply(&store, common, what, how, word, stop);
+    };
+    if stop {
+        return Err(Fault::usage(
+            "nothing-to-stop",
+            "a device that is revoked or on hold gets no certificates anyway",
+            "Leave --stop-issuing out.",
+        ));
+    }
     let now = UnixSecs(now_secs());
-    let report = if what.dry_run {
+    let report = if how.dry_run {
         would_do(&store, &target, word, now)
     } else {
         say(&store, &target, word, now)
     };
     let report = report.map_err(|e| revoke_fault(&e))?;
     if common.json {
-        return show::json(&done(&report, what.dry_run));
+        return show::json(&done(&report, how.dry_run));
     }
-    show::lines(told(&report, word, what.dry_run));
+    show::lines(told(&report, word, how.dry_run));
     Ok(())
 }
 
-/// The certificate or the device that is named, whole.
-fn target(what: &RevokeWhat) -> Outcome<Target> {
-    let bad = |what: String, mend: &str| Fault::usage("bad-name", what, mend);
-    match (&what.serial, &what.device) {
-        (Some(text), _) => {
-            let digits = text.to_lowercase().replace([':', ' '], "");
-            let serial = hex::decode(digits).ok().filter(|bytes| !bytes.is_empty());
-            serial.map(Target::Certificate).ok_or_else(|| {
-                bad(
-                    format!("{text} is not a serial number"),
-                    "`tegata ca list` shows them; give the whole of it.",
-                )
-            })
-        }
-        (None, Some(text)) => text.parse::<Ueid>().map(Target::Device).map_err(|_| {
-            bad(
-                format!("{text} is not a UEID"),
-                "`tegata device list` shows them; give the whole of it.",
+/// The certificate that is named, or the device if nothing else is; `None` for a predicate.
+fn target(what: &RevokeWhat) -> Outcome<Option<Target>> {
+    if let Some(text) = &what.serial {
+        let digits = text.to_lowercase().replace([':', ' '], "");
+        let serial = hex::decode(digits).ok().filter(|bytes| !bytes.is_empty());
+        return serial.map(Target::Certificate).map(Some).ok_or_else(|| {
+            Fault::usage(
+                "bad-name",
+                format!("{text} is not a serial number"),
+                "`tegata ca list` shows them; give the whole of it.",
             )
-        }),
-        (None, None) => Err(bad(
-            "neither a certificate nor a device is named".to_owned(),
-            "Give --serial or --device.",
-        )),
+        });
     }
+    let device = what.device.as_deref().filter(|_| !scoped::narrowed(what));
+    device
+        .map(|text| scoped::ueid(text).map(Target::Device))
+        .transpose()
 }
 
 fn revoke_fault(error: &RevokeError) -> Fault {
@@ -119,6 +126,7 @@ fn revoke_fault(error: &RevokeError) -> Fault {
     match error {
         RevokeError::Store(error) => store_fault(error),
         RevokeError::NoCertificate => failed("not-one", "`tegata ca list` shows all."),
+        RevokeError::Archived => failed("archived", "`tegata ca show` shows it."),
         RevokeError::NoDevice(_) => failed("no-device", "`tegata device list` shows all."),
         RevokeError::Denied(denied) => failed(
             denied.code(),

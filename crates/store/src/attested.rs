@@ -1,0 +1,78 @@
+//! When the Verifier last affirmed each device, as the CA was told; and who may return by that.
+
+use rusqlite::params;
+
+use tegata_authority::UnixSecs;
+use tegata_authority::ca::attested::{AttestedDenied, ReturnDenied, check, may_return};
+use tegata_authority::profile::Profile;
+use tegata_wire::ids::Ueid;
+
+use crate::archive;
+use crate::device::{self, DeviceId};
+use crate::issuer::Issuer;
+use crate::role::{RoleError, Trust, secs};
+use crate::{StoreError, Tx};
+
+impl Issuer {
+    /// Takes note of a Verifier's result that a TAM handed on. The same again, or an earlier one,
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// Why it is not believed; the state is as before.
+    pub fn note_attested(&self, body: &[u8], now: UnixSecs) -> Result<Ueid, RoleError> {
+        let role = self.role();
+        let (tams, verifiers) = (role.trusted(Trust::Tam)?, role.trusted(Trust::Verifier)?);
+        let attested = check(role.provider.as_ref(), body, &tams, &verifiers, now)?;
+        role.store.run_tx("note attestation", |tx| {
+            let device = device::find(tx, attested.ueid())?;
+            let device = device.ok_or(AttestedDenied::UnknownDevice)?;
+            note(tx, device.id, secs(attested.at())).map_err(RoleError::from)
+        })?;
+        Ok(*attested.ueid())
+    }
+}
+
+/// Keeps a time unless a later one is kept.
+fn note(tx: &Tx<'_>, device: DeviceId, at: i64) -> Result<(), StoreError> {
+    tx.execute(
+        "INSERT INTO attested(device_id, at) VALUES (?1, ?2) ON CONFLICT(device_id) DO UPDATE \
+         SET at = excluded.at WHERE excluded.at > attested.at",
+        params![device.0, at],
+    )
+    .map(drop)
+}
+
+/// When the Verifier last affirmed a device, seconds since 1970.
+pub fn last(tx: &Tx<'_>, device: DeviceId) -> Result<Option<i64>, StoreError> {
+    tx.query_opt(
+        "SELECT at FROM attested WHERE device_id = ?1",
+        params![device.0],
+        |r| r.get(0),
+    )
+}
+
+/// The end of the last certificate of a profile that a device confirmed, archived ones included,
+/// seconds since 1970.
+pub fn last_end(tx: &Tx<'_>, device: DeviceId, profile: &str) -> Result<Option<i64>, StoreError> {
+    let end: Option<Option<i64>> = tx.query_opt(
+        "SELECT max(not_after) FROM certificate \
+         WHERE device_id = ?1 AND profile = ?2 AND confirmed_at IS NOT NULL",
+        params![device.0, profile],
+        |r| r.get(0),
+    )?;
+    Ok(end.flatten().max(archive::last_end(tx, device, profile)?))
+}
+
+/// Whether a device may have a certificate that only its TA asks for; in the transaction that
+/// would fix it.
+pub(crate) fn returning(
+    tx: &Tx<'_>,
+    device: DeviceId,
+    profile: &Profile,
+    now: UnixSecs,
+) -> Result<Result<(), ReturnDenied>, StoreError> {
+    let time = |at: i64| UnixSecs(u64::try_from(at).unwrap_or(0));
+    let end = last_end(tx, device, &profile.name)?.map(time);
+    let at = last(tx, device)?.map(time);
+    Ok(may_return(profile, end, at, now))
+}

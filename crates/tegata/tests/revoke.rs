@@ -1,0 +1,178 @@
+//! Revocation as the operator types it and as services see it, of a certificate that a device has.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)] // Tests.
+#![cfg(feature = "demo")]
+
+mod common;
+
+use common::{Server, fail, succeed, talk};
+use serde_json::Value;
+
+/// What a demo left: its directory, its configuration, the UEID of its one device.
+struct Left {
+    dir: tempfile::TempDir,
+    config: String,
+    ueid: String,
+}
+
+fn demo() -> Left {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("demo");
+    succeed(&["demo", "--json", "--dir", path.to_str().unwrap()]);
+    let config = path.join("tegata.toml").to_str().unwrap().to_owned();
+    let text = std::fs::read_to_string(&config).unwrap();
+    if !text.contains("[ca.devices]") {
+        let text = text.replacen("[ca]", "[ca.devices]\nlisten = \"127.0.0.1:0\"\n\n[ca]", 1);
+        std::fs::write(&config, text).unwrap();
+    }
+    let devices = std::fs::read_dir(path.join("devices")).unwrap();
+    let names: Vec<_> = devices.map(|entry| entry.unwrap().file_name()).collect();
+    let ueid = names[0].to_str().unwrap().to_owned();
+    Left { dir, config, ueid }
+}
+
+impl Left {
+    fn ca(&self, args: &[&str]) -> Value {
+        let all = [&["ca"], args, &["--config", &self.config, "--json"]].concat();
+        serde_json::from_str(&succeed(&all)).unwrap()
+    }
+
+    fn refused(&self, args: &[&str], exit: i32) -> String {
+        fail(&[&["ca"], args, &["--config", &self.config]].concat(), exit)
+    }
+}
+
+#[test]
+fn services_see_a_hold_and_its_end_at_once() {
+    let left = demo();
+    let ready = left.dir.path().join("ready");
+    let server = Server::start("ca", &left.config, &ready);
+    let seen = |state: &str| {
+        let request = format!(
+            "GET /v1/devices/{} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n",
+            left.ueid
+        );
+        let answer = talk(server.address("devices"), request.as_bytes());
+        let body = answer.split("\r\n\r\n").nth(1).unwrap();
+        let body = &body[body.find('{').unwrap()..=body.rfind('}').unwrap()];
+        let body: Value = serde_json::from_str(body).unwrap();
+        let states: Vec<&str> = body["certificates"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|certificate| certificate["status"].as_str().unwrap())
+            .collect();
+        assert_eq!(states, [state], "{body}");
+    };
+    let batch = left.ca(&["list"])[0]["profile"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    seen("confirmed");
+    left.ca(&["revoke", "--profile", &batch, "--hold", "--at-most", "1"]);
+    seen("held");
+    left.ca(&[
+        "unhold",
+        "--device",
+        &left.ueid,
+        "--profile",
+        &batch,
+        "--yes",
+    ]);
+    seen("confirmed");
+    left.ca(&[
+        "revoke",
+        "--device",
+        &left.ueid,
+        "--reason",
+        "key-compromise",
+    ]);
+    seen("revoked");
+}
+
+#[test]
+fn a_predicate_is_counted_agreed_to_and_done() {
+    let left = demo();
+    let all: &[&str] = &["revoke", "--issued-after", "2020-01-01"];
+    let with = |more: &[&'static str]| [all, more].concat();
+
+    let planned = left.ca(&with(&["--dry-run"]));
+    assert_eq!(
+        (&planned["matched"], &planned["changed"]),
+        (&1.into(), &1.into())
+    );
+    assert_eq!(planned["sample"][0]["device"], left.ueid);
+    assert_eq!(planned["sample"][0]["before"], "good");
+    let said = left.refused(&with(&[]), 2);
+    assert!(said.contains("--at-most 1"), "{said}");
+    let said = left.refused(&with(&["--at-most", "0"]), 1);
+    assert!(said.contains("nothing was changed"), "{said}");
+    assert_eq!(left.ca(&["list"])[0]["state"], "confirmed");
+
+    let model = left.refused(
+        &["revoke", "--model", "m", "--issued-before", "then", "--yes"],
+        2,
+    );
+    assert!(model.contains("not a time"), "{model}");
+    left.refused(&["revoke", "--dry-run"], 2);
+    left.refused(&["revoke", "--release-below", "3", "--yes"], 2);
+    left.refused(&with(&["--stop-issuing", "--yes"]), 2);
+    let said = left.refused(&["revoke", "--device", &left.ueid, "--stop-issuing"], 2);
+    assert!(said.contains("anyway"), "{said}");
+    assert!(
+        left.refused(&["revoke", "--ta", "nobody", "--yes"], 1)
+            .contains("no such release")
+    );
+
+    // By TA, with a stop; then nothing else of that TA is issued until the stop is lifted.
+    let ta = [
+        "revoke",
+        "--ta",
+        "enrol",
+        "--release-below",
+        "2",
+        "--hold",
+        "--stop-issuing",
+    ];
+    let done = left.ca(&[&ta[..], &["--at-most", "1"]].concat());
+    assert_eq!((&done["changed"], &done["stop"]), (&1.into(), &1.into()));
+    assert_eq!(left.ca(&["list"])[0]["state"], "held");
+    assert_eq!(left.ca(&["stops"])[0]["what"], "TA enrol below 2");
+    assert_eq!(
+        left.ca(&[&ta[..], &["--yes"]].concat())["changed"],
+        0,
+        "again"
+    );
+    left.ca(&["unhold", "--ta", "enrol", "--yes"]);
+    assert_eq!(left.ca(&["list"])[0]["state"], "confirmed");
+    assert_eq!(left.ca(&["stops", "--lift", "1"]), Value::Array(Vec::new()));
+    assert!(
+        left.refused(&["stops", "--lift", "1"], 1)
+            .contains("no stop 1")
+    );
+
+    // By a file of devices.
+    let file = left.dir.path().join("recalled");
+    std::fs::write(&file, format!("# recalled\n{}\n", left.ueid)).unwrap();
+    let file = file.to_str().unwrap();
+    left.ca(&[
+        "revoke",
+        "--devices",
+        file,
+        "--reason",
+        "privilege-withdrawn",
+        "--yes",
+    ]);
+    let row = &left.ca(&["list"])[0];
+    assert_eq!(
+        (&row["state"], &row["reason"]),
+        (&"revoked".into(), &"privilegeWithdrawn".into())
+    );
+    std::fs::write(file, "0107070707070707070707070707070707\n").unwrap();
+    let said = left.refused(&["revoke", "--devices", file, "--yes"], 1);
+    assert!(said.contains("there is no device"), "{said}");
+}
