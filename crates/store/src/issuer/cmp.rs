@@ -7,6 +7,7 @@ use tegata_authority::ca::cmp::{
     ReplyContext, Request, RequestBody, Verdict, authenticate, ca_certs, check_confirmation,
     check_revocation, crls, current_crl, decode, named_serial, no_new_root, template,
 };
+use tegata_authority::ca::issue::IssueDenied;
 use tegata_authority::ca::means::Means;
 use tegata_authority::ca::revocation::FinalReason;
 use tegata_authority::{UnixMs, UnixSecs};
@@ -487,17 +488,31 @@ impl Issuer {
         let accepted = confirmation.verdict() == Verdict::Accepted;
         let serial = found.map(|(t, _)| t.serial).unwrap_or_default();
         // The first verdict stays; the same confirmation again is answered again. What follows from
-        // it is in one transaction with it.
+        // it is in one transaction with it. A certificate that was taken back meanwhile, or is by
+        // this, is confirmed to nobody: the device would put it in the place of a good one.
         let now = asking.now.secs();
-        self.role
+        let good = |tx: &Tx<'_>| {
+            let row = certificate::find(tx, &serial)?;
+            Ok::<_, StoreError>(
+                row.is_some_and(|row| row.standing.is_good() && row.rejected_at.is_none()),
+            )
+        };
+        let stands = self
+            .role
             .store
             .run_tx("confirm certificate", |tx| {
+                if accepted && !good(tx)? {
+                    return Ok(false);
+                }
                 if certificate::mark(tx, &serial, accepted, secs(now))? {
                     self.settle(tx, &serial, accepted, now)?;
                 }
-                Ok(())
+                Ok(!accepted || good(tx)?)
             })
             .map_err(|e: StoreError| environment(e.into()))?;
+        if !stands {
+            return Err(CmpDenial::Issue(IssueDenied::Revoked));
+        }
         Ok(CmpOutcome::Confirmed {
             ueid,
             serial,

@@ -1,8 +1,10 @@
 //! Issuance: intend, sign, record, answer.
 
+use tegata_authority::ca::attested::ReturnDenied;
 use tegata_authority::ca::cmp::{Authenticated, CmpDenial, RequestBody};
 use tegata_authority::ca::issue::{self, Against, Draft, IssuanceToken, IssueDenied};
 use tegata_authority::ca::means::{HeldCertificate, Means};
+use tegata_authority::ca::revocation::Standing;
 use tegata_authority::ca::status::StatusUrls;
 use tegata_authority::profile::Profile;
 use tegata_authority::{UnixMs, UnixSecs};
@@ -248,6 +250,20 @@ impl Issuer {
             let revoked = IssueDenied::OldCertificate("it is revoked or on hold");
             return Err(NotIntended::Denied(revoked));
         }
+        // What was read of the signer before may be over.
+        if let Means::Certificate(holder) = token.means() {
+            let signer = certificate::find(tx, &holder.serial)?;
+            let standing = signer.map(|row| row.standing);
+            if !standing.is_some_and(Standing::is_good) {
+                let superseded = standing.is_some_and(Standing::is_superseded);
+                return Err(NotIntended::Denied(if superseded {
+                    IssueDenied::SignerEnded
+                } else {
+                    IssueDenied::SignerRevoked
+                }));
+            }
+        }
+        self.check_daily_limit(tx, token, device, now.secs())?;
         // By the `CsrAuthKey` alone a device comes for the first time, or for what it has beside one
         // that serves; once the last has ended, its TEE must have been looked at.
         if let Means::Ta(_) = token.means() {
@@ -290,6 +306,35 @@ impl Issuer {
         Ok(certificate::intend(tx, &intent, secs(now.secs()))?)
     }
 
+    /// A device gets so many in a day; renewals that are due do not count as asking for more.
+    fn check_daily_limit(
+        &self,
+        tx: &Tx<'_>,
+        token: &IssuanceToken,
+        device: &Registered,
+        now: UnixSecs,
+    ) -> Result<(), NotIntended> {
+        let Profile {
+            renewal_window_secs,
+            daily_limit,
+            ref name,
+            ..
+        } = *token.profile();
+        if let Some(old) = token.replaces() {
+            let soon = secs(UnixSecs(now.0.saturating_add(renewal_window_secs)));
+            let old = certificate::find(tx, old)?;
+            if old.is_some_and(|old| old.intent.not_after <= soon) {
+                return Ok(());
+            }
+        }
+        let since = secs(UnixSecs(now.0.saturating_sub(DAY_SECS)));
+        let made = certificate::count(tx, device.row.id, name, since, secs(now))?;
+        if made >= daily_limit {
+            return Err(NotIntended::Denied(IssueDenied::DailyLimit(daily_limit)));
+        }
+        Ok(())
+    }
+
     /// Where the status of a certificate of that shard is found.
     fn urls(&self, base: Option<&str>, shard: u64) -> Option<StatusUrls> {
         base.map(|base| StatusUrls::of(base, &self.issuer.key_id, shard))
@@ -310,8 +355,13 @@ impl From<StoreError> for NotIntended {
 
 /// The row, unless the CA has taken its certificate back, or it is of another profile.
 fn usable(row: Certificate, token: &IssuanceToken) -> Result<Certificate, CmpDenial> {
-    if !row.standing.is_good() {
-        return Err(CmpDenial::Issue(IssueDenied::Revoked));
+    match row.standing {
+        standing if standing.is_good() => {}
+        // Not for good: the same request serves once the hold is lifted.
+        Standing::Held { .. } => {
+            return Err(CmpDenial::Issue(IssueDenied::Return(ReturnDenied::Held)));
+        }
+        _ => return Err(CmpDenial::Issue(IssueDenied::Revoked)),
     }
     if row.intent.profile != token.profile().name {
         let other = IssueDenied::OtherProfile(row.intent.profile);
@@ -319,3 +369,5 @@ fn usable(row: Certificate, token: &IssuanceToken) -> Result<Certificate, CmpDen
     }
     Ok(row)
 }
+
+const DAY_SECS: u64 = 86_400;

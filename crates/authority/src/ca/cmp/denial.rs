@@ -302,6 +302,9 @@ fn issue_failure(denied: &IssueDenied) -> PkiFailureInfo {
         | IssueDenied::Rejected => F::NOT_AUTHORIZED,
         IssueDenied::TooManyWaiting(_) => F::SYSTEM_UNAVAIL,
         IssueDenied::SignerEnded => F::SIGNER_NOT_TRUSTED,
+        IssueDenied::SignerRevoked => F::CERT_REVOKED,
+        // It passes: the same request may be answered later.
+        IssueDenied::DailyLimit(_) => F::SYSTEM_UNAVAIL,
         IssueDenied::OldCertificate(_) => F::BAD_CERT_ID,
         IssueDenied::OtherProfile(_) => F::DUPLICATE_CERT_REQ,
         IssueDenied::Extension(_) => F::UNACCEPTED_EXTENSION,
