@@ -71,8 +71,12 @@ fn ready(count: usize) -> (World, Vec<Ueid>) {
 }
 
 fn open(world: &mut World) {
+    open_with(world, PROFILES);
+}
+
+fn open_with(world: &mut World, profiles: &str) {
     let role = role(&world.dir.path().join("ca.db"), Arc::new(NoFaults));
-    let profiles = Profiles::parse(PROFILES).unwrap();
+    let profiles = Profiles::parse(profiles).unwrap();
     world.ca = Issuer::open(role, profiles, MacPolicy::default()).unwrap();
 }
 
@@ -799,4 +803,29 @@ fn a_client_that_fails_is_answered_and_a_late_confirmation_is_not() {
     assert!(matches!(said.outcome, CmpOutcome::Denied(_)));
     let content = reread(&said.body).body().error_content().unwrap();
     assert!(content.status.text().unwrap().contains("nested"));
+}
+
+/// A kur is signed by the certificate that it updates: a secret neither takes it away nor comes past
+/// the operator with it.
+#[test]
+fn a_secret_updates_no_certificate() {
+    let (mut world, devices) = ready(1);
+    for (n, profile) in [(1, "open"), (3, "guarded")] {
+        let client = Client::new(&mut world, devices[0], profile, 9);
+        open_with(&mut world, &PROFILES.replace("approval = \"operator\"", ""));
+        let current = enrol(&mut world, &client, n, at(1));
+        open(&mut world);
+        let before = count(&world);
+        let thiefs = key(&mut world);
+        let mut asked = Asked::cr(&thiefs);
+        asked.kind = BodyKind::Kur;
+        asked.control(oid::REG_CTRL_OLD_CERT_ID, &cert_id(&current.der));
+        let message = client.message(&asked.body(), n + 1, None);
+        for now in [at(2), at(366 * 86_400)] {
+            let said = client.ask(&mut world, &message, now).unwrap_err();
+            assert_eq!(said, "Kup BAD_CERT_ID", "{profile}");
+        }
+        assert_eq!(count(&world), before);
+        assert!(standing(&world, &current.der).is_good());
+    }
 }
