@@ -516,6 +516,32 @@ fn a_device_takes_back_its_own_certificates_and_nobody_elses() {
     );
 }
 
+/// The weakest certificate of a device has no say over those that TAs, or an operator, stand for.
+#[test]
+fn a_certificate_revokes_others_only_where_certificates_may_ask() {
+    let (mut world, devices) = ready(1);
+    let [open, other] = ["open", "other"].map(|p| Client::new(&mut world, devices[0], p, 9));
+    let weak = enrol(&mut world, &open, 1, at(1));
+    let also_weak = enrol(&mut world, &open, 2, at(1));
+    let strong = enrol(&mut world, &other, 3, at(1));
+    let also_strong = enrol(&mut world, &other, 4, at(1));
+    let send = |world: &mut World, message: &[u8]| {
+        let answer = world.ca.cmp("open", message, &mut world.rng, at(2));
+        told(&answer.body, None, &world.ca)
+    };
+    for signer in [&weak, &also_strong] {
+        let message = signer.sign(&rr(&strong.der, Some(1)), 5, None);
+        let said = send(&mut world, &message).unwrap_err();
+        assert_eq!(said, "Rp NOT_AUTHORIZED");
+        assert!(standing(&world, &strong.der).is_good());
+    }
+    for (signer, named) in [(&strong, &also_weak), (&strong, &strong), (&weak, &weak)] {
+        let message = signer.sign(&rr(&named.der, Some(1)), 6, None);
+        assert_eq!(send(&mut world, &message).unwrap(), named.serial());
+        assert!(!standing(&world, &named.der).is_good());
+    }
+}
+
 fn genm(items: Vec<InfoTypeAndValue>) -> RawBody {
     PkiBody::Genm(List::new(items).unwrap()).to_raw().unwrap()
 }

@@ -343,7 +343,7 @@ impl Issuer {
         let named = store
             .read("find certificate", |tx| held_certificate(tx, &serial))
             .map_err(environment)?;
-        let asked = check_revocation(request, named.as_ref())?;
+        let asked = check_revocation(request, named.as_ref(), &self.profiles)?;
         store
             .run_tx("revoke by request", |tx| {
                 revocation::take_back(tx, asked.serial(), asked.reason(), now)

@@ -115,6 +115,9 @@ pub enum RevokeDenied {
     /// The device has no such certificate.
     #[error("the device has no certificate of this issuer and serial number")]
     NoCertificate,
+    /// Another certificate than the one that asks, of a profile that does not let certificates ask.
+    #[error("by its profile the certificate can be revoked by its own signature alone")]
+    OtherCertificate,
     /// Who asks has ended.
     #[error("the certificate that signed the request has ended")]
     SignerEnded,
@@ -200,6 +203,7 @@ impl CmpDenial {
             Self::WrongProtection => F::WRONG_INTEGRITY,
             Self::Path { .. } | Self::Info(_) | Self::NothingWaiting => F::BAD_REQUEST,
             Self::Revoke(RevokeDenied::NoCertificate) => F::BAD_CERT_ID,
+            Self::Revoke(RevokeDenied::OtherCertificate) => F::NOT_AUTHORIZED,
             Self::Revoke(RevokeDenied::SignerEnded) => F::SIGNER_NOT_TRUSTED,
             Self::Revoke(RevokeDenied::Reason) => F::BAD_REQUEST,
             Self::Revoke(RevokeDenied::Extension) => F::UNACCEPTED_EXTENSION,
@@ -225,6 +229,9 @@ impl CmpDenial {
             Self::Revoke(RevokeDenied::NoCertificate) => "this device has no such certificate",
             Self::Revoke(RevokeDenied::SignerEnded) => {
                 "the certificate that signed the request has ended"
+            }
+            Self::Revoke(RevokeDenied::OtherCertificate) => {
+                "this certificate can be revoked by its own signature alone"
             }
             Self::Revoke(RevokeDenied::Reason) => "the reason is not one that a device may give",
             Self::Revoke(RevokeDenied::Extension) => "an extension is not known",
