@@ -319,26 +319,64 @@ fn every_mac_that_programs_use_is_taken_and_given_back() {
             assert!(matches!(said.outcome, CmpOutcome::Denied(_)));
         }
     }
-    // Longer than the CA works for anybody.
-    client.alg = ProtectionAlg::PasswordBasedMac(PbmParameter {
-        salt: vec![1; 16],
+    // Longer than the CA works for anybody, whether it knows them or not.
+    for known in [true, false] {
+        if !known {
+            client.id = "0123456789ab".into();
+        }
+        for (alg, limit) in dear() {
+            client.alg = alg;
+            let key = key(&mut world);
+            let message = client.message(&Asked::cr(&key).body(), 9, None);
+            let said = client.ask(&mut world, &message, at(1)).err();
+            let wrong = (!known).then(|| "Error BAD_MESSAGE_CHECK".to_owned());
+            assert_eq!(said, wrong, "{limit}");
+            let limit = &u32::to_be_bytes(limit)[2..];
+            let place = message.windows(2).position(|w| w == limit).unwrap();
+            let mut above = message.clone();
+            above[place + 1] += 1;
+            assert_eq!(
+                client.ask(&mut world, &above, at(1)).unwrap_err(),
+                "Error BAD_ALG"
+            );
+        }
+    }
+}
+
+/// MACs that are as much work as the CA does for a password, and their rounds.
+fn dear() -> [(ProtectionAlg, u32); 2] {
+    let (sha1, salt) = (HashAlg::Sha1, vec![1; 16]);
+    let one = PbmParameter {
+        salt: salt.clone(),
         owf: HashAlg::Sha256,
-        iterations: 100_000,
+        iterations: 10_000,
+        mac: sha1,
+    };
+    let four_blocks = Pbmac1Parameter {
+        salt,
+        iterations: 2_500,
+        key_len: 64,
+        prf: sha1,
         mac: HashAlg::Sha256,
-    });
+    };
+    [
+        (ProtectionAlg::PasswordBasedMac(one), 10_000),
+        (ProtectionAlg::Pbmac1(four_blocks), 2_500),
+    ]
+}
+
+#[test]
+fn a_secret_of_a_profile_that_takes_none_is_nobodys() {
+    let (mut world, devices) = ready(1);
+    let client = Client::new(&mut world, devices[0], "open", 1);
     let key = key(&mut world);
-    let message = client.message(&Asked::cr(&key).body(), 9, None);
-    let at_limit = u32::to_be_bytes(100_000);
-    let place = message
-        .windows(3)
-        .position(|w| w == &at_limit[1..])
-        .unwrap();
-    let mut above = message.clone();
-    above[place + 2] += 1;
-    assert_eq!(
-        client.ask(&mut world, &above, at(1)).unwrap_err(),
-        "Error BAD_ALG"
-    );
+    let message = client.message(&Asked::cr(&key).body(), 1, None);
+    let closed = PROFILES.replacen(r#"["secret", "certificate"]"#, r#"["certificate"]"#, 1);
+    open_with(&mut world, &closed);
+    let said = client.ask(&mut world, &message, at(1)).unwrap_err();
+    assert_eq!(said, "Error BAD_MESSAGE_CHECK");
+    open(&mut world);
+    assert!(client.ask(&mut world, &message, at(1)).is_ok());
 }
 
 #[test]
