@@ -23,7 +23,7 @@ use tegata_store::approval::{self, WAITING_MAX};
 use tegata_store::issuer::{CmpAnswer, CmpOutcome, CmpPath, Issuer};
 use tegata_store::revocation::{Target, say};
 use tegata_store::secret::{self, NewSecret};
-use tegata_store::status::{Scope, StatusServer};
+use tegata_store::status::{Published, Scope, StatusServer};
 use tegata_store::{NoFaults, StoreError, certificate};
 use tegata_wire::cmp::{
     BodyKind, CertTemplate, HashAlg, InfoTypeAndValue, MessageToProtect, PbmParameter,
@@ -726,6 +726,49 @@ fn who_has_an_old_list_gets_the_new_one() {
     let none = Some("http://ca.example/crl/aa/99.crl");
     assert_eq!(asked(crl_status(none, None)), None, "no such shard");
     assert_eq!(asked(question(oid::IT_CURRENT_CRL)).map(|_| ()), Some(()));
+}
+
+/// Anybody may ask for lists: each is sent once, and what no message has room for is never put
+/// together.
+#[test]
+fn lists_that_no_message_has_room_for_are_refused_in_words() {
+    let (mut world, _) = ready(1);
+    let path = CmpPath {
+        profile: "open",
+        operation: None,
+    };
+    let mut asked = |len: u16, items: Vec<InfoTypeAndValue>| {
+        let [high, low] = len.to_be_bytes();
+        let mut der = vec![0x30, 0x82, high, low];
+        der.resize(4 + usize::from(len), 0);
+        let list = Arc::new(Published {
+            der,
+            made: SECS,
+            renewed: SECS,
+            next_update: SECS,
+        });
+        let message = in_the_open(&genm(items));
+        let lists = |_, _| Ok(Arc::clone(&list));
+        let answer = world.ca.cmp_at(path, &message, &mut world.rng, NOW, &lists);
+        let text = told(&answer.body, None, &world.ca).unwrap_err();
+        let infos = reread(&answer.body).body().infos().map_err(|_| text)?;
+        Ok::<_, String>(infos[0].info_value.as_ref().unwrap().contents().len())
+    };
+    let twice = {
+        let one = crl_status(None, None).info_value.unwrap();
+        let both = [one.contents(), one.contents()].concat();
+        InfoTypeAndValue {
+            info_type: oid::IT_CRL_STATUS_LIST,
+            info_value: Some(RawDer::from_bytes(&tlv(0x30, &both)).unwrap()),
+        }
+    };
+    let whole = question(oid::IT_CURRENT_CRL);
+    assert_eq!(asked(40_000, vec![twice.clone()]), Ok(40_004), "sent once");
+    assert_eq!(asked(40_000, vec![whole.clone()]), Ok(40_000));
+    for item in [twice, whole] {
+        let said = asked(49_200, vec![item]).unwrap_err();
+        assert_eq!(said, "Error BAD_REQUEST");
+    }
 }
 
 /// The one element of a SEQUENCE OF, or the first of a list's.

@@ -85,6 +85,14 @@ pub enum CmpDenial {
     /// A question about the CA that is not answered.
     #[error("the general message is {0}")]
     Info(&'static str),
+    /// Lists that no message has room for.
+    #[error("the lists have {got} bytes, a message has room for {max}")]
+    ListsTooLong {
+        /// Length of all of them together, bytes.
+        got: usize,
+        /// Most that are sent, bytes.
+        max: usize,
+    },
     /// A pollReq for what nobody waits for.
     #[error("no request awaits this poll")]
     NothingWaiting,
@@ -201,7 +209,10 @@ impl CmpDenial {
             ) => F::SIGNER_NOT_TRUSTED,
             Self::SignerRevoked => F::CERT_REVOKED,
             Self::WrongProtection => F::WRONG_INTEGRITY,
-            Self::Path { .. } | Self::Info(_) | Self::NothingWaiting => F::BAD_REQUEST,
+            Self::Path { .. }
+            | Self::Info(_)
+            | Self::ListsTooLong { .. }
+            | Self::NothingWaiting => F::BAD_REQUEST,
             Self::Revoke(RevokeDenied::NoCertificate) => F::BAD_CERT_ID,
             Self::Revoke(RevokeDenied::OtherCertificate) => F::NOT_AUTHORIZED,
             Self::Revoke(RevokeDenied::SignerEnded) => F::SIGNER_NOT_TRUSTED,
@@ -236,6 +247,7 @@ impl CmpDenial {
             Self::Revoke(RevokeDenied::Reason) => "the reason is not one that a device may give",
             Self::Revoke(RevokeDenied::Extension) => "an extension is not known",
             Self::Info(_) => "this question is not answered; ask one at a time",
+            Self::ListsTooLong { .. } => "too long for a message; fetch the list by HTTP",
             Self::NothingWaiting => "no request awaits this poll",
             Self::Requests { .. } => "exactly one request in a message is served",
             Self::RequestId { .. } => "certReqId must be 0",
@@ -273,6 +285,7 @@ impl CmpDenial {
             Self::Path { .. } => "path",
             Self::Revoke(_) => "revoke",
             Self::Info(_) => "info",
+            Self::ListsTooLong { .. } => "lists-too-long",
             Self::NothingWaiting => "nothing-waiting",
             Self::Profile { .. } => "profile",
             Self::Issue(denied) => denied.code(),
