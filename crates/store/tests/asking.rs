@@ -855,15 +855,55 @@ fn an_operator_decides_and_the_client_hears_it_by_polling() {
         let said = client.ask(&mut world, &message, at(7)).unwrap_err();
         assert_eq!(said, "Cp NOT_AUTHORIZED");
     }
-    // A device cannot fill the store.
-    let mut told = Vec::new();
-    for n in 10..10 + u8::try_from(WAITING_MAX).unwrap() {
-        let key = key(&mut world);
-        let message = client.message(&Asked::cr(&key).body(), n, None);
-        told.push(client.ask(&mut world, &message, at(8)).unwrap_err());
-    }
-    assert_eq!(told.last().unwrap(), "Cp SYSTEM_UNAVAIL");
     assert_eq!(count(&world), 1);
+}
+
+#[test]
+fn a_device_cannot_fill_the_store_and_is_not_shut_out() {
+    let (mut world, devices) = ready(1);
+    let client = Client::new(&mut world, devices[0], "guarded", 1);
+    let mut n = 0;
+    let mut ask = |world: &mut World, client: &Client, now| {
+        n += 1;
+        let key = key(world);
+        let message = client.message(&Asked::cr(&key).body(), n, None);
+        (client.ask(world, &message, now).unwrap_err(), message)
+    };
+    let waiting = |world: &World| {
+        let rows = world.ca.role().store.read("t", approval::waiting);
+        rows.unwrap()
+    };
+    let decide_all = |world: &World, approved| {
+        for row in waiting(world) {
+            let store = &world.ca.role().store;
+            let first: Result<bool, StoreError> =
+                store.run_tx("t", |tx| approval::decide(tx, &row, approved, SECS));
+            assert!(first.unwrap());
+        }
+    };
+    // As many as there is room for, twice: what an operator has decided takes no room.
+    let mut last = Vec::new();
+    for approved in [false, true] {
+        for _ in 0..WAITING_MAX {
+            let (said, message) = ask(&mut world, &client, at(1));
+            assert_eq!(said, "Cp waiting");
+            last = message;
+        }
+        assert_eq!(ask(&mut world, &client, at(1)).0, "Cp SYSTEM_UNAVAIL");
+        decide_all(&world, approved);
+    }
+    assert!(client.ask(&mut world, &last, at(2)).is_ok());
+    // Its one use is taken, another's time is over, the device is on hold: nothing more waits.
+    assert_eq!(ask(&mut world, &client, at(2)).0, "Cp NOT_AUTHORIZED");
+    let other = Client::new(&mut world, devices[0], "guarded", 1);
+    let late = at(1_000_001);
+    assert_eq!(ask(&mut world, &other, late).0, "Cp NOT_AUTHORIZED");
+    let held = Target::Device(devices[0]);
+    say(&world.ca.role().store, &held, Word::Hold, SECS).unwrap();
+    assert_eq!(ask(&mut world, &other, at(2)).0, "Cp NOT_AUTHORIZED");
+    assert!(waiting(&world).is_empty());
+    say(&world.ca.role().store, &held, Word::Unhold, SECS).unwrap();
+    assert_eq!(ask(&mut world, &other, at(2)).0, "Cp waiting");
 }
 
 #[test]
