@@ -1,5 +1,6 @@
 //! CMP: a message comes, an answer goes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tegata_authority::ca::cmp::{
@@ -176,8 +177,11 @@ impl Issuer {
         let answer = reply(&outcome).and_then(|reply| context.build(request.as_ref(), &reply));
         match answer {
             Ok(body) => CmpAnswer { body, outcome },
+            // What cannot be said is still answered, unless no answer can be signed at all.
             Err(failed) => CmpAnswer {
-                body: Vec::new(),
+                body: context
+                    .build(request.as_ref(), &Reply::Denied(&failed))
+                    .unwrap_or_default(),
                 outcome: CmpOutcome::Denied(failed),
             },
         }
@@ -344,7 +348,7 @@ impl Issuer {
         let named = store
             .read("find certificate", |tx| held_certificate(tx, &serial))
             .map_err(environment)?;
-        let asked = check_revocation(request, named.as_ref())?;
+        let asked = check_revocation(request, named.as_ref(), &self.profiles)?;
         store
             .run_tx("revoke by request", |tx| {
                 revocation::take_back(tx, asked.serial(), asked.reason(), now)
@@ -396,13 +400,16 @@ impl Issuer {
                 current_crl(&list.der)?
             }
             InfoAsked::Crls(wanted) => {
-                let mut newer = Vec::new();
+                // A list that is asked for several times is sent once.
+                let mut newer = HashMap::new();
                 for wanted in wanted {
-                    let newest = list(scope_of(&wanted.urls))?;
+                    let scope = scope_of(&wanted.urls);
                     let had = wanted.this_update_secs.unwrap_or(0);
-                    newer.extend(newest.filter(|list| list.made.0 > had));
+                    if let Some(list) = list(scope)?.filter(|list| list.made.0 > had) {
+                        newer.insert(scope, list);
+                    }
                 }
-                let newer: Vec<&[u8]> = newer.iter().map(|list| list.der.as_slice()).collect();
+                let newer: Vec<&[u8]> = newer.values().map(|list| list.der.as_slice()).collect();
                 crls(&newer)?
             }
             _ => return Err(CmpDenial::Info("a question that is not known")),

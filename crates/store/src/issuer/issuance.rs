@@ -16,6 +16,7 @@ use super::cmp::environment;
 use super::requester::held_certificate;
 use crate::approval::{self, Approval};
 use crate::certificate::{self, Certificate, Intent};
+use crate::device::DeviceId;
 use crate::role::{Registered, secs};
 use crate::{StoreError, Tx, attested, revocation, secret};
 
@@ -78,7 +79,7 @@ impl Issuer {
                 asked_at: secs(now.secs()),
                 approved: None,
             };
-            if !self.is_approved(&asking)? {
+            if !self.is_approved(&asking, token.means(), now.secs())? {
                 return Ok(Obtained::Waiting);
             }
         }
@@ -129,7 +130,12 @@ impl Issuer {
     }
 
     /// Whether the operator approved a request; one that is new is kept until they decide.
-    fn is_approved(&self, asking: &Approval) -> Result<bool, CmpDenial> {
+    fn is_approved(
+        &self,
+        asking: &Approval,
+        means: &Means,
+        now: UnixSecs,
+    ) -> Result<bool, CmpDenial> {
         let store = &self.role.store;
         let (device, digest) = (asking.device, &asking.digest);
         let known = store
@@ -150,10 +156,11 @@ impl Issuer {
             Some(false) => return Err(CmpDenial::Issue(IssueDenied::Rejected)),
             None => {}
         }
-        let kept = store
-            .run_tx("await approval", |tx| approval::wait(tx, asking))
-            .map_err(|e: StoreError| environment(e.into()))?;
-        if kept {
+        let kept = store.run_tx("await approval", |tx| {
+            may_wait(tx, asking.device, means, now)?;
+            Ok::<_, NotIntended>(approval::wait(tx, asking)?)
+        });
+        if kept.map_err(NotIntended::denial)? {
             Ok(false)
         } else {
             let max = approval::WAITING_MAX;
@@ -213,11 +220,7 @@ impl Issuer {
         let intended = store.run_tx("intend certificate", |tx| {
             self.intend_in(tx, token, device, rng, now)
         });
-        let row = intended.map_err(|e| match e {
-            NotIntended::Store(e) => environment(e.into()),
-            NotIntended::Denied(denied) => CmpDenial::Issue(denied),
-        })?;
-        usable(row, token)
+        usable(intended.map_err(NotIntended::denial)?, token)
     }
 
     /// Deals the certificate to a shard and fixes it, in one transaction with the question whether
@@ -350,6 +353,37 @@ enum NotIntended {
 impl From<StoreError> for NotIntended {
     fn from(e: StoreError) -> Self {
         Self::Store(e)
+    }
+}
+
+impl NotIntended {
+    fn denial(self) -> CmpDenial {
+        match self {
+            Self::Store(e) => environment(e.into()),
+            Self::Denied(denied) => CmpDenial::Issue(denied),
+        }
+    }
+}
+
+/// Who could not have the certificate now takes no place among those that wait, and no operator's
+/// time. It is all asked again when the certificate is fixed.
+fn may_wait(
+    tx: &Tx<'_>,
+    device: DeviceId,
+    means: &Means,
+    now: UnixSecs,
+) -> Result<(), NotIntended> {
+    if !revocation::device_standing(tx, device)?.is_good() {
+        return Err(NotIntended::Denied(IssueDenied::DeviceRevoked));
+    }
+    if means.has_ended() {
+        return Err(NotIntended::Denied(IssueDenied::SignerEnded));
+    }
+    match means {
+        Means::Secret(used) if !secret::serves(tx, &used.id, now)? => Err(NotIntended::Denied(
+            IssueDenied::SecretSpent(used.id.clone()),
+        )),
+        _ => Ok(()),
     }
 }
 
