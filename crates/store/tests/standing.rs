@@ -136,7 +136,7 @@ fn a_signer_that_is_revoked_meanwhile_gets_nothing() {
         sql.execute_batch("COMMIT").unwrap();
         granted(&asking.join().unwrap().body, ca)
     });
-    assert_eq!(said.unwrap_err(), "Ip CERT_REVOKED");
+    assert_eq!(said.unwrap_err(), "Cp CERT_REVOKED");
 }
 
 #[test]
