@@ -175,6 +175,9 @@ fn what_is_not_served_is_said_in_plain_words() {
             "{path}: {answer}"
         );
     }
+    let answer = est.ask("HEAD", "cacerts");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\n"), "HEAD has a body: {answer}");
     // Nothing else of the CA is on this port, and EST is on no other.
     let answer = est.send(None, "GET /ca/v1/delivery HTTP/1.1", "", b"");
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
