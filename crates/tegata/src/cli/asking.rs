@@ -59,7 +59,7 @@ pub struct SecretRemove {
 pub struct CaDecide {
     #[command(flatten)]
     pub common: Common,
-    /// The request, from `tegata ca waiting`; the beginning is enough
+    /// The request: its digits from `tegata ca waiting`, the beginning of SHA-256 of what the client signed
     #[arg(value_name = "REQUEST")]
     pub request: String,
 }
