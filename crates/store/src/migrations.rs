@@ -96,6 +96,10 @@ const STEPS: &[(&str, &str)] = &[
         "retention: certificates that ended long ago are in an archive, and not in lists",
         RETENTION,
     ),
+    (
+        "generations: a CA has several issuing CAs and roots",
+        GENERATIONS,
+    ),
 ];
 
 /// Times are seconds since 1970 UTC unless the name says `_ms`.
@@ -243,4 +247,24 @@ CREATE INDEX archive_by_device ON archive(device_id);
 CREATE INDEX certificate_by_end ON certificate(not_after);
 ALTER TABLE revocation ADD COLUMN listed INTEGER NOT NULL DEFAULT 1;
 CREATE INDEX delivery_by_time ON delivery(made_at);
+";
+
+/// The certificates of what was the only generation move; its keys stay where they are.
+const GENERATIONS: &str = "
+CREATE TABLE ca_root(
+  number INTEGER PRIMARY KEY, certificate BLOB NOT NULL, new_with_old BLOB, old_with_new BLOB,
+  list BLOB, made_at INTEGER NOT NULL
+) STRICT;
+INSERT INTO ca_root SELECT 1, body, NULL, NULL,
+  (SELECT body FROM document WHERE name = 'ca root list'), made_at
+  FROM document WHERE name = 'ca root certificate';
+
+CREATE TABLE ca_issuing(
+  number INTEGER PRIMARY KEY, root INTEGER NOT NULL REFERENCES ca_root(number),
+  certificate BLOB NOT NULL, first_shard INTEGER NOT NULL, made_at INTEGER NOT NULL
+) STRICT;
+INSERT INTO ca_issuing SELECT 1, 1, body, 0, made_at
+  FROM document WHERE name = 'ca issuing certificate';
+
+DELETE FROM document WHERE name IN ('ca root certificate', 'ca issuing certificate', 'ca root list');
 ";

@@ -14,6 +14,7 @@ use tegata_wire::ids::Ueid;
 
 use super::Issuer;
 use super::requester::Requester;
+use crate::generation::{Generation, Generations};
 use crate::role::{Registered, RoleError, secs};
 use crate::{StoreError, Tx, certificate, revocation};
 
@@ -84,15 +85,30 @@ impl Issuer {
                 outcome,
             };
         }
-        let context = ReplyContext {
-            issuer: &self.issuer,
-            signer: self.issuing_key.as_ref(),
-            now: now.secs(),
-            nonce,
-        };
         let (outcome, implicit) = match self.handle(profile, body, nonce, rng, now) {
             Ok(done) => done,
             Err(denial) => (CmpOutcome::Denied(denial), false),
+        };
+        // Signed by the newest generation there is now, after what was done.
+        let present = self.generations().unwrap_or_else(|_| self.last_seen());
+        let newest = present.newest();
+        let mut chain = match &outcome {
+            // The device has what it needs, unless the signer is another than that of its certificate.
+            CmpOutcome::Confirmed { .. } if present.iter().count() == 1 => Vec::new(),
+            _ => present.path_from(newest, now.secs()),
+        };
+        if let CmpOutcome::Issued { certificate, .. } = &outcome
+            && let Some(issuer) = present.issuer_of(certificate)
+            && issuer.number != newest.number
+        {
+            chain.push(issuer.ca.cert_der.clone());
+        }
+        let context = ReplyContext {
+            issuer: &newest.ca,
+            signer: newest.key.as_ref(),
+            chain: &chain,
+            now: now.secs(),
+            nonce,
         };
         let reply = match &outcome {
             CmpOutcome::Issued { certificate, .. } => Reply::Granted {
@@ -199,19 +215,23 @@ impl Issuer {
                     return Ok(None);
                 };
                 let row = certificate::find(tx, &t.serial)?;
-                Ok::<_, StoreError>(row.and_then(|r| r.der).map(|der| (t, der)))
+                Ok::<_, StoreError>(row.and_then(|r| Some((t, r.der?, r.intent.issuer))))
             })
             .map_err(|e| environment(e.into()))?;
-        let pending = found.as_ref().map(|(t, der)| PendingTransaction {
-            server_nonce: t.server_nonce.clone(),
-            certificate: der.clone(),
-            issuer_alg: self.issuer.public_key.alg(),
-            asker: t.asker.clone(),
-        });
+        let present = self.generations().map_err(environment)?;
+        let pending = match &found {
+            Some((t, der, issuer)) => Some(PendingTransaction {
+                server_nonce: t.server_nonce.clone(),
+                certificate: der.clone(),
+                issuer_alg: known(&present, issuer)?.ca.public_key.alg(),
+                asker: t.asker.clone(),
+            }),
+            None => None,
+        };
         let provider = self.role.provider.as_ref();
         let confirmation = check_confirmation(provider, &asking.header, request, pending.as_ref())?;
         let accepted = confirmation.verdict() == Verdict::Accepted;
-        let serial = found.map(|(t, _)| t.serial).unwrap_or_default();
+        let serial = found.map(|(t, ..)| t.serial).unwrap_or_default();
         // The first verdict stays; the same confirmation again is answered again. What follows from
         // it is in one transaction with it.
         let now = asking.now.secs();
@@ -272,6 +292,12 @@ impl Issuer {
             _ => Ok(()),
         }
     }
+}
+
+/// The issuing CA that a row names.
+pub(super) fn known<'a>(present: &'a Generations, id: &str) -> Result<&'a Generation, CmpDenial> {
+    let found = present.of(id);
+    found.ok_or(CmpDenial::Failed("a certificate of no issuer of ours"))
 }
 
 /// A failure of ours as the peer may know it.

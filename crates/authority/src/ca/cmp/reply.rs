@@ -23,6 +23,9 @@ pub struct ReplyContext<'a> {
     pub issuer: &'a Issuer,
     /// Its key.
     pub signer: &'a dyn Signer,
+    /// Certificates (DER) from the issuing CA on that lead to what a device may have for an anchor; none
+    /// if it has them already.
+    pub chain: &'a [Vec<u8>],
     /// The time.
     pub now: UnixSecs,
     /// Fresh random bytes.
@@ -123,13 +126,8 @@ impl ReplyContext<'_> {
             },
         }
         .map_err(wire)?;
-        let chain = match body.kind {
-            BodyKind::PkiConf => Vec::new(),
-            _ => vec![
-                RawDer::from_bytes(&self.issuer.cert_der)
-                    .map_err(|_| CmpDenial::Failed("CA certificate"))?,
-            ],
-        };
+        let chain: Result<Vec<_>, _> = self.chain.iter().map(|c| RawDer::from_bytes(c)).collect();
+        let chain = chain.map_err(|_| CmpDenial::Failed("CA certificate"))?;
         let message = MessageToProtect::new(&header, &body).map_err(wire)?;
         let part = message.protected_part().map_err(wire)?;
         let protection = protect_signature(self.signer, &part)
