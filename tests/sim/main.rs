@@ -16,6 +16,7 @@
     reason = "a broken test shall say so at once"
 )]
 
+mod asked;
 mod clock;
 mod device;
 mod invariants;

@@ -2,7 +2,7 @@
 //! that remembers what it saw so that invariants can be judged.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tegata_authority::factory::{BatchSpec, make_devices, sign_manifest};
 use tegata_authority::tam::availability::Availability;
@@ -20,13 +20,13 @@ use tegata_tee::TrustAnchors;
 use tegata_tee::gp::params::Param;
 use tegata_tee::teep::{Payloads, TeepOutcome};
 use tegata_tee::testing::Crash;
-use tegata_wire::cmp::UnverifiedPkiMessage;
 use tegata_wire::device::Oem;
-use tegata_wire::enrolment::{Delivery, ReleasePackage, SenderKid};
+use tegata_wire::enrolment::{Delivery, ReleasePackage};
 use tegata_wire::ids::{Digest, ReleaseDigest, SignerId, TaUuid};
 use tegata_wire::teep::{Message, Token, Update};
 use tegata_wire::x509::CertView;
 
+use crate::asked::Asked;
 use crate::clock::{Clock, TrueTime};
 use crate::device::{App, Device, Failed, Held, Job, LABELS, Slot, bytes_in, command};
 use crate::network::{Body, Network, Node, Packet, Tap, describe, latency_ms};
@@ -71,6 +71,8 @@ pub struct Ghost {
     pub leaks: Vec<String>,
     /// A module used the CsrAuthKey of another release.
     pub mixed_releases: Vec<String>,
+    /// Keys that some request asked a certificate for (SubjectPublicKeyInfo, DER).
+    pub device_keys: BTreeSet<Vec<u8>>,
     /// A device that should be enrolled by now.
     pub stuck: Vec<String>,
 }
@@ -645,7 +647,7 @@ impl World {
         told
     }
 
-    /// A CSR came out of the TA in a device.
+    /// A request came out of the TA in a device.
     pub fn note_request(
         &mut self,
         d: usize,
@@ -653,25 +655,21 @@ impl World {
         message: &[u8],
         module: Option<Digest>,
     ) -> String {
-        let parsed = UnverifiedPkiMessage::from_der(message).unwrap();
-        let csr = parsed.body().p10cr_csr().unwrap();
-        let fresh = self.devices[d].requested.insert(RustCrypto.sha256(csr));
-        if fresh {
-            // One of the draws is the private key: the one whose public half is in the CSR.
+        let Asked { digest, spki, kid } = Asked::of(message);
+        let fresh = self.devices[d].requested.insert(digest);
+        // What the CA refused to a certificate the release asks for, with the same new key.
+        if self.ghost.device_keys.insert(spki.clone()) {
+            // One of the draws is the private key: the one whose public half is in the request.
             let found = self.devices[d].platform.take_scalar(|scalar| {
                 KeyAlg::ALL.into_iter().any(|alg| {
-                    PrivateKey::from_scalar_bytes(alg, scalar).is_ok_and(|key| {
-                        let public = key.public_key().to_spki_der().unwrap();
-                        csr.windows(public.len()).any(|w| w == public)
-                    })
+                    PrivateKey::from_scalar_bytes(alg, scalar)
+                        .is_ok_and(|key| key.public_key().to_spki_der().unwrap() == spki)
                 })
             });
             let scalar = found.unwrap_or_else(|| panic!("no draw is the key of device {d}"));
             self.secrets
                 .add(format!("device key {slot:?} of device {d}"), &scalar);
         }
-        let kid = parsed.header().sender_kid().unwrap_or_default();
-        let kid = SenderKid::parse(kid).unwrap();
         let of = self
             .releases
             .iter()
@@ -907,8 +905,7 @@ impl World {
 
     /// The CA answered a request with a certificate.
     fn note_issued(&mut self, message: &[u8], ueid: Vec<u8>, certificate: Vec<u8>) {
-        let parsed = UnverifiedPkiMessage::from_der(message).unwrap();
-        let digest = RustCrypto.sha256(parsed.body().p10cr_csr().unwrap());
+        let digest = Asked::of(message).digest;
         self.note_certificate(&certificate);
         let ghost = &mut self.ghost;
         match ghost.answered.get(&(ueid.clone(), digest)) {

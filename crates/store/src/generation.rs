@@ -122,6 +122,14 @@ impl Generations {
         self.iter().find(|one| one.id == id)
     }
 
+    /// The issuing CA that a shard belongs to.
+    #[must_use]
+    pub fn of_shard(&self, shard: u64) -> &Generation {
+        let mut newest_first = self.iter().rev();
+        let found = newest_first.find(|one| one.first_shard <= shard);
+        found.unwrap_or(&self.newest)
+    }
+
     /// The issuing CA whose name a certificate (DER) has as its issuer.
     #[must_use]
     pub fn issuer_of(&self, certificate: &[u8]) -> Option<&Generation> {
@@ -185,10 +193,18 @@ impl Generations {
     #[must_use]
     pub fn certificates(&self, now: UnixSecs) -> Vec<Vec<u8>> {
         let mut found = self.anchors(now);
+        found.extend(self.intermediates(now));
+        found
+    }
+
+    /// Those of them (DER) that are no roots; the issuing CA that issues is the first.
+    #[must_use]
+    pub fn intermediates(&self, now: UnixSecs) -> Vec<Vec<u8>> {
         let live = self.iter().rev();
         let live = live.filter(|one| now.0 <= one.ca.not_after_secs);
-        found.extend(live.map(|one| one.ca.cert_der.clone()));
+        let mut found: Vec<_> = live.map(|one| one.ca.cert_der.clone()).collect();
         found.extend(self.links(now));
+        found.truncate(INTERMEDIATES_MAX);
         found
     }
 
@@ -212,13 +228,19 @@ impl Generations {
         found
     }
 
-    /// The root after this one (DER), with its links: what CMP's rootCaKeyUpdate tells.
+    /// The root after this one (DER), with its links: what CMP's rootCaKeyUpdate tells. The newest one,
+    /// if it followed another, where none is named.
     ///
     /// Spec: RFC 9483 section 4.3.2.
     #[must_use]
-    pub fn root_after(&self, root_der: &[u8]) -> Option<(&Root, &Links)> {
-        let known = self.roots().find(|root| root.ca.cert_der == root_der)?;
-        let next = self.root(known.number.saturating_add(1))?;
+    pub fn root_after(&self, root_der: Option<&[u8]>) -> Option<(&Root, &Links)> {
+        let next = match root_der {
+            Some(der) => {
+                let known = self.roots().find(|root| root.ca.cert_der == der)?;
+                self.root(known.number.saturating_add(1))?
+            }
+            None => &self.newest_root,
+        };
         Some((next, next.links.as_ref()?))
     }
 }
@@ -592,5 +614,8 @@ pub(crate) const ROOT_KEY: &str = "ca root key";
 pub(crate) const ISSUING_KEY: &str = "ca issuing key";
 /// Most roots that a procedure trusts; it may have eight.
 const ANCHORS_MAX: usize = 4;
+/// Most certificates below the roots that are told of: messages have room for some, and what matters
+/// comes first.
+const INTERMEDIATES_MAX: usize = 12;
 /// Longest path that is sent, the issuing CA included: verifiers follow four, and so do devices.
 const PATH_MAX: usize = 4;

@@ -97,6 +97,10 @@ const STEPS: &[(&str, &str)] = &[
         RETENTION,
     ),
     (
+        "enrolment secrets, and requests that await an operator",
+        SECRETS,
+    ),
+    (
         "generations: a CA has several issuing CAs and roots",
         GENERATIONS,
     ),
@@ -247,6 +251,23 @@ CREATE INDEX archive_by_device ON archive(device_id);
 CREATE INDEX certificate_by_end ON certificate(not_after);
 ALTER TABLE revocation ADD COLUMN listed INTEGER NOT NULL DEFAULT 1;
 CREATE INDEX delivery_by_time ON delivery(made_at);
+";
+
+/// A device may have several of both.
+const SECRETS: &str = "
+CREATE TABLE enrolment_secret(
+  id TEXT PRIMARY KEY, device_id INTEGER NOT NULL REFERENCES device(id), profile TEXT NOT NULL,
+  uses INTEGER NOT NULL, used INTEGER NOT NULL, made_at INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL, sealed BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE approval(
+  device_id INTEGER NOT NULL REFERENCES device(id), digest BLOB NOT NULL, profile TEXT NOT NULL,
+  transaction_id BLOB NOT NULL, asker TEXT NOT NULL, body BLOB NOT NULL,
+  asked_at INTEGER NOT NULL, decided_at INTEGER, approved INTEGER,
+  PRIMARY KEY(device_id, digest)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX approval_by_time ON approval(asked_at);
 ";
 
 /// The certificates of what was the only generation move; its keys stay where they are.

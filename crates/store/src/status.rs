@@ -234,13 +234,17 @@ impl StatusServer {
         root_list::last(&self.issuer.role.store, root_id)
     }
 
-    /// The list of a scope of the newest issuing CA: see [`StatusServer::list_of`].
+    /// The list of a shard, or the full one of the newest issuing CA: see [`StatusServer::list_of`].
     ///
     /// # Errors
     /// [`NoList`].
     pub fn list(&self, scope: Scope, delta: bool, now: UnixSecs) -> Result<Arc<Published>, NoList> {
         let present = self.issuer.generations()?;
-        self.list_by(present.newest(), scope, delta, now)
+        let by = match scope {
+            Scope::Shard(shard) => present.of_shard(shard),
+            Scope::Full => present.newest(),
+        };
+        self.list_by(by, scope, delta, now)
     }
 
     /// The list of a scope of an issuing CA (its subjectKeyIdentifier, hexadecimal), with everything

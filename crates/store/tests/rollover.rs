@@ -30,7 +30,7 @@ use tegata_store::role::RoleError;
 use tegata_store::status::{NoList, Scope, StatusServer, StatusSettings};
 use tegata_store::{Faults, NoFaults, Store, StoreError, When, certificate, root_list};
 use tegata_wire::cmp::{PkiBody, UnverifiedPkiMessage};
-use tegata_wire::x509::CertView;
+use tegata_wire::x509::{CertView, List, RawDer};
 
 /// What the operator's command does, in a process of its own.
 fn roll(world: &World, number: u32, kind: Kind, now: UnixSecs) -> Result<Made, RoleError> {
@@ -263,12 +263,58 @@ fn three_roots_lead_back_to_the_first() {
     assert_eq!(path.len(), 3);
     renewed(&mut world, &devices[0], &current[0], &first, 3);
     // What CMP tells of the root after one.
-    let (next, links) = present.root_after(&first[0]).unwrap();
+    let (next, links) = present.root_after(Some(&first[0])).unwrap();
     assert_eq!((next.number, Some(links)), (2, next.links.as_ref()));
     assert!(
         present
-            .root_after(&present.newest_root().ca.cert_der)
+            .root_after(Some(&present.newest_root().ca.cert_der))
             .is_none()
+    );
+    let told = |world: &mut World, root: Option<&[u8]>| {
+        use tegata_wire::cmp::{InfoTypeAndValue, MessageToProtect, PkiHeader, null_dn, oid};
+        let question = InfoTypeAndValue {
+            info_type: oid::IT_ROOT_CA_CERT,
+            info_value: root.map(|der| RawDer::from_bytes(der).unwrap()),
+        };
+        let header = PkiHeader::new(null_dn(), null_dn())
+            .with_transaction_id(&[7; 16])
+            .and_then(|h| h.with_sender_nonce(&[8; 16]))
+            .unwrap();
+        let body = PkiBody::Genm(List::one(question)).to_raw().unwrap();
+        let message = MessageToProtect::new(&header, &body).unwrap();
+        let answer = send(
+            &world.ca,
+            &mut world.rng,
+            &message.into_der(None, &[]).unwrap(),
+            day(2),
+        );
+        let message = UnverifiedPkiMessage::from_der(&answer.body).unwrap();
+        let infos = message.body().infos().unwrap();
+        assert_eq!(infos[0].info_type, oid::IT_ROOT_CA_KEY_UPDATE);
+        infos[0]
+            .info_value
+            .as_ref()
+            .map(|value| value.as_bytes().to_vec())
+    };
+    // By hand from RFC 9810: newWithNew, [0] newWithOld, [1] oldWithNew.
+    let long = |tag: u8, body: &[u8]| {
+        let len = u16::try_from(body.len()).unwrap().to_be_bytes();
+        [&[tag, 0x82, len[0], len[1]], body].concat()
+    };
+    let said = [
+        next.ca.cert_der.clone(),
+        long(0xa0, &links.new_with_old),
+        long(0xa1, &links.old_with_new),
+    ];
+    let expected = long(0x30, &said.concat());
+    assert_eq!(told(&mut world, Some(&first[0])), Some(expected));
+    let newest = &present.newest_root().ca.cert_der;
+    assert_eq!(told(&mut world, Some(newest)), None);
+    assert!(
+        told(&mut world, None)
+            .unwrap()
+            .windows(newest.len())
+            .any(|part| part == newest)
     );
     // Names differ, so that none is taken for another.
     let names: Vec<String> = present.iter().map(|g| g.ca.name.to_display()).collect();
