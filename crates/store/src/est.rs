@@ -162,13 +162,13 @@ impl Issuer {
             }
             Asker::Secret { id, secret } => {
                 let found = self.secret_holder(id).map_err(environment)?;
-                let held = found.as_ref().map(|(what, text, device)| HeldSecret {
-                    what,
-                    ueid: device.row.ueid,
-                    text,
+                let held = found.as_ref().map(|holder| HeldSecret {
+                    what: &holder.what,
+                    ueid: holder.device.row.ueid,
+                    text: &holder.text,
                 });
                 let request = by_secret(secret.as_bytes(), held, operation, profile, &csr)?;
-                (request, found.map(|(_, _, device)| device), None)
+                (request, found.map(|holder| holder.device), None)
             }
         };
         // Authenticated from here on: what follows may change state.

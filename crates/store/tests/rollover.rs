@@ -629,34 +629,3 @@ fn a_number_says_which_generation_is_meant() {
     assert_eq!((present.iter().count(), present.roots().count()), (2, 2));
     assert_eq!(present.newest().ca.public_key.alg(), KeyAlg::Ed25519);
 }
-
-#[test]
-fn a_store_from_before_there_were_generations_has_one() {
-    let (mut world, devices, current) = ready(1);
-    let path = world.dir.path().join("ca.db");
-    let root = world.ca.root_certificate().to_vec();
-    root_list::renew(world.ca.role(), 86_400, SECS).unwrap();
-    let before = generations(&world);
-    let list = root_list::last(&world.ca.role().store, &before.newest_root().id).unwrap();
-    // As it was: both certificates and the list were documents.
-    let sql = rusqlite::Connection::open(&path).unwrap();
-    sql.execute_batch(
-        "INSERT INTO document SELECT 'ca root certificate', certificate, made_at FROM ca_root; \
-         INSERT INTO document SELECT 'ca root list', list, made_at FROM ca_root; \
-         INSERT INTO document SELECT 'ca issuing certificate', certificate, made_at FROM ca_issuing; \
-         DROP TABLE ca_issuing; DROP TABLE ca_root; \
-         DELETE FROM migration WHERE version = (SELECT max(version) FROM migration);",
-    )
-    .unwrap();
-    drop(sql);
-    world.reopen_ca(Arc::new(NoFaults));
-    let after = generations(&world);
-    assert_eq!(after.newest().ca.cert_der, before.newest().ca.cert_der);
-    assert_eq!(world.ca.root_certificate(), root);
-    assert_eq!(
-        root_list::last(&world.ca.role().store, &after.newest_root().id).unwrap(),
-        list
-    );
-    renewed(&mut world, &devices[0], &current[0], &[root], 60);
-    roll(&world, 2, Kind::Root, SECS).unwrap();
-}

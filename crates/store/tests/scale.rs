@@ -1,6 +1,6 @@
 //! Figures of a large CA, for docs/perf.md; nothing here can fail for being slow.
 //!
-//!     cargo test --release -p tegata-store --test scale -- --ignored --nocapture
+//!     cargo test --release --workspace --test scale -- --ignored --nocapture --test-threads 1
 //!
 //! `TEGATA_SCALE=100000` makes it smaller than a million certificates; `TMPDIR` says where the store
 //! goes (8 GB for a million).

@@ -222,6 +222,7 @@ pub struct IssuanceToken {
     replaces: Option<Vec<u8>>,
     public_key: PublicKey,
     names: ExpectedNames,
+    /// With the lifetime that was ordered, if that is shorter.
     profile: Profile,
 }
 
@@ -256,7 +257,7 @@ impl IssuanceToken {
         self.replaces.as_deref()
     }
 
-    /// Name of the profile.
+    /// The profile, with the lifetime that the asker's release ordered if that is shorter.
     #[must_use]
     pub fn profile(&self) -> &Profile {
         &self.profile
@@ -330,8 +331,21 @@ pub fn authorize(
         replaces,
         public_key: asked.public_key,
         names,
-        profile: profile.clone(),
+        profile: Profile {
+            validity: shorter(profile.validity, against.order.validity_secs),
+            ..profile.clone()
+        },
     })
+}
+
+/// The lifetime: the profile may say more than the release of the TA, which takes nothing that
+/// lasts longer than it was told. No number is no end.
+fn shorter(profile: Validity, ordered_secs: Option<u64>) -> Validity {
+    match (profile, ordered_secs) {
+        (Validity::Secs(secs), Some(ordered)) => Validity::Secs(secs.min(ordered)),
+        (Validity::Indefinite, Some(ordered)) => Validity::Secs(ordered),
+        (profile, None) => profile,
+    }
 }
 
 /// What a profile calls the means.

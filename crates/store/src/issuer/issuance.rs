@@ -18,16 +18,6 @@ use crate::generation::{self, Generation};
 use crate::role::{Registered, RoleError, secs};
 use crate::{StoreError, Tx, attested, revocation, secret};
 
-/// A certificate that was signed, or had been.
-pub(crate) struct Certified {
-    /// Its serial number.
-    pub(crate) serial: Vec<u8>,
-    /// The certificate (DER).
-    pub(crate) der: Vec<u8>,
-    /// Whether it had been.
-    pub(crate) again: bool,
-}
-
 /// What an authenticated request came to.
 pub(crate) enum Obtained {
     /// Its certificate is recorded.
@@ -92,8 +82,32 @@ impl Issuer {
             }
         }
 
-        // 1 and 2. Intent and signature.
-        let Certified { serial, der, again } = self.certify(token, device, rng, now)?;
+        // 1. Fix serial number and bytes durably, or find what this request fixed before.
+        //    A crash after this leaves an intent: the same request comes here again and finds it.
+        let row = self.intend(&token, device, rng, now)?;
+        let again = row.der.is_some();
+        let serial = row.intent.serial.clone();
+        // 2. Sign the fixed bytes, unless it was done. A crash here leaves the intent as it was;
+        //    a signature that was made and lost was seen by nobody.
+        let der = match row.der {
+            Some(der) => der,
+            None => {
+                let at = UnixSecs(u64::try_from(row.intended_at).unwrap_or(0));
+                let draft = Draft {
+                    serial: row.intent.serial,
+                    tbs: row.intent.tbs,
+                    not_after_secs: u64::try_from(row.intent.not_after).unwrap_or(0),
+                };
+                // By the issuing CA that it was fixed for, whichever is the newest by now.
+                let present = self.generations().map_err(environment)?;
+                let by = known(&present, &row.intent.issuer)?;
+                let urls = urls(by, row.intent.status_base.as_deref(), row.intent.shard);
+                let linted = issue::lint(token, &by.ca, urls.as_ref(), draft, at)
+                    .map_err(CmpDenial::Issue)?;
+                let provider = self.role.provider.as_ref();
+                issue::sign(provider, linted, by.key.as_ref()).map_err(CmpDenial::Issue)?
+            }
+        };
         // 3. Record the certificate, and what the caller needs with it. The first certificate
         //    recorded stands: two requests at once both answer that one. A crash after this loses
         //    the answer only.

@@ -27,11 +27,14 @@ pub(super) enum Requester {
         device: Registered,
     },
     /// An enrolment secret and its device.
-    Secret {
-        what: SecretUse,
-        text: Secret<Vec<u8>>,
-        device: Registered,
-    },
+    Secret(SecretHolder),
+}
+
+/// An enrolment secret, its text, and its device.
+pub(crate) struct SecretHolder {
+    pub(crate) what: SecretUse,
+    pub(crate) text: Secret<Vec<u8>>,
+    pub(crate) device: Registered,
 }
 
 impl Requester {
@@ -42,19 +45,18 @@ impl Requester {
                 held,
                 token: token.as_ref().map(|release| release.key()),
             },
-            Self::Secret { what, text, device } => Credential::Secret {
-                what,
-                ueid: device.row.ueid,
-                text,
+            Self::Secret(holder) => Credential::Secret {
+                what: &holder.what,
+                ueid: holder.device.row.ueid,
+                text: &holder.text,
             },
         }
     }
 
     pub(super) fn device(&self) -> &Registered {
         match self {
-            Self::Ta { device, .. }
-            | Self::Certificate { device, .. }
-            | Self::Secret { device, .. } => device,
+            Self::Ta { device, .. } | Self::Certificate { device, .. } => device,
+            Self::Secret(holder) => &holder.device,
         }
     }
 
@@ -63,7 +65,7 @@ impl Requester {
         match self {
             Self::Ta { release, .. } => Some(release),
             Self::Certificate { token, .. } => token.as_deref(),
-            Self::Secret { .. } => None,
+            Self::Secret(_) => None,
         }
     }
 }
@@ -98,17 +100,14 @@ impl Issuer {
             }
             Claim::Secret(id) => {
                 let found = self.secret_holder(id)?;
-                Ok(found.map(|(what, text, device)| Requester::Secret { what, text, device }))
+                Ok(found.map(Requester::Secret))
             }
             _ => Ok(None),
         }
     }
 
     /// The enrolment secret of that id, its text, and its device.
-    pub(crate) fn secret_holder(
-        &self,
-        id: &str,
-    ) -> Result<Option<(SecretUse, Secret<Vec<u8>>, Registered)>, RoleError> {
+    pub(crate) fn secret_holder(&self, id: &str) -> Result<Option<SecretHolder>, RoleError> {
         let found = self.role.store.read("look up", |tx| {
             let Some(row) = secret::find(tx, id)? else {
                 return Ok(None);
@@ -124,7 +123,7 @@ impl Issuer {
             id: row.id,
             profile: row.profile,
         };
-        Ok(Some((what, text, device)))
+        Ok(Some(SecretHolder { what, text, device }))
     }
 
     /// The release of a senderKID, with its secrets, and something else of the same view.

@@ -39,6 +39,7 @@ pub fn run(args: &CaPrune) -> Outcome<()> {
             }
             done.archived = done.archived.saturating_add(part.archived);
             done.forgotten = done.forgotten.saturating_add(part.forgotten);
+            done.returned = done.returned.saturating_add(part.returned);
             bar.set_position(done.rows());
             // The server works meanwhile: half of the time is its.
             std::thread::sleep(begun.elapsed());
@@ -49,14 +50,14 @@ pub fn run(args: &CaPrune) -> Outcome<()> {
     if args.common.json {
         return show::json(&serde_json::json!({
             "dry_run": args.dry_run, "keep_days": days,
-            "archived": done.archived, "forgotten": done.forgotten,
+            "archived": done.archived, "forgotten": done.forgotten, "returned": done.returned,
         }));
     }
     let verb = if args.dry_run { "would be" } else { "were" };
     show::lines([format!(
         "{} certificates that ended more than {days} days ago {verb} archived, {} that were never \
-         signed {verb} forgotten",
-        done.archived, done.forgotten
+         signed {verb} forgotten, {} that had not ended {verb} brought back",
+        done.archived, done.forgotten, done.returned
     )]);
     Ok(())
 }
