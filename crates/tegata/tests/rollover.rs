@@ -9,7 +9,7 @@
 mod common;
 
 use base64ct::Encoding as _;
-use common::tls::{pem_cert, talk_tls};
+use common::tls::{Tls, pem_cert};
 use common::{Installation, fail, succeed, talk};
 use serde_json::Value;
 use std::fs;

@@ -232,11 +232,12 @@ impl Issuer {
         let request = authenticate(provider, alleged, credential, self.mac_policy, now.secs())?;
         // Authenticated from here on: what follows may change state.
         let found = found.ok_or(CmpDenial::Failed("credential without a device"))?;
-        if let Requester::Secret { text, .. } = &found {
+        if let Requester::Secret(holder) = &found {
             let mut salt = [0; 16];
             rng.fill(&mut salt)
                 .map_err(|_| CmpDenial::Failed("random generator"))?;
-            form.mac = MacAnswer::to(&asking.header, text.dangerous_clone(), salt);
+            let text = holder.text.dangerous_clone();
+            form.mac = MacAnswer::to(&asking.header, text, salt);
         }
         match request.body() {
             RequestBody::CertConf(_) => self.confirm(request, &asking, found.device()),
