@@ -151,14 +151,8 @@ fn a_running_server_has_the_new_generation_at_its_next_answer() {
     // A client of EST that trusts the old root goes on, and learns of the new one: six certificates.
     let request =
         b"GET /.well-known/est/cacerts HTTP/1.1\r\nHost: ca.example\r\nConnection: close\r\n\r\n";
-    let answer = talk_tls(
-        server.address("est"),
-        "ca.example",
-        &old_root,
-        None,
-        request,
-    )
-    .unwrap();
+    let mut est = Tls::connect(server.address("est"), "ca.example", &old_root, None).unwrap();
+    let answer = est.ask(request).unwrap();
     let body = answer.split("\r\n\r\n").nth(1).unwrap();
     let base64: String = body.split_whitespace().collect();
     let der = base64ct::Base64::decode_vec(&base64);
