@@ -97,6 +97,15 @@ fn derived_keys_agree_and_their_cost_is_bounded() {
             Err(CmpError::BadParameters)
         );
 
+        // A key of two blocks of the hash is twice the work.
+        let ProtectionAlg::Pbmac1(mut two) = pbmac1(251) else {
+            unreachable!()
+        };
+        two.key_len = 33;
+        assert!(!limits.allow(&ProtectionAlg::Pbmac1(two.clone())));
+        two.iterations = 250;
+        assert!(limits.allow(&ProtectionAlg::Pbmac1(two)));
+
         let pbm = |iterations| {
             ProtectionAlg::PasswordBasedMac(PbmParameter {
                 salt: b"salt".to_vec(),

@@ -39,14 +39,16 @@ impl Approval {
 
 /// Keeps a request that waits. The same again has the client's new transaction.
 ///
-/// Returns `false` if too many of the device wait already.
+/// Returns `false` if too many of the device wait already. What was decided does not count: an
+/// operator had a look at each of them.
 pub(crate) fn wait(tx: &Tx<'_>, new: &Approval) -> Result<bool, StoreError> {
     tx.execute(
         "DELETE FROM approval WHERE asked_at < ?1",
         [new.asked_at.saturating_sub(KEPT_SECS)],
     )?;
     let others: Option<u32> = tx.query_opt(
-        "SELECT count(*) FROM approval WHERE device_id = ?1 AND digest <> ?2",
+        "SELECT count(*) FROM approval WHERE device_id = ?1 AND digest <> ?2 \
+         AND approved IS NULL",
         params![new.device.0, new.digest],
         |r| r.get(0),
     )?;

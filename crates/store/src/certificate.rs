@@ -132,6 +132,23 @@ pub fn siblings(tx: &Tx<'_>, of: &Intent) -> Result<Vec<(Vec<u8>, bool)>, StoreE
     )
 }
 
+/// How many certificates of a profile were fixed for a device between two moments.
+pub fn count(
+    tx: &Tx<'_>,
+    device: DeviceId,
+    profile: &str,
+    from_secs: i64,
+    to_secs: i64,
+) -> Result<u32, StoreError> {
+    let n: Option<i64> = tx.query_opt(
+        "SELECT count(*) FROM certificate \
+         WHERE device_id = ?1 AND intended_at > ?2 AND intended_at <= ?3 AND profile = ?4",
+        params![device.0, from_secs, to_secs, profile],
+        |r| r.get(0),
+    )?;
+    Ok(u32::try_from(n.unwrap_or(0)).unwrap_or(u32::MAX))
+}
+
 /// The row of a device's request; also if it is archived, so that an old request that somebody
 /// repeats never becomes a new certificate.
 pub fn find_by_request(
@@ -242,6 +259,14 @@ pub fn put_transaction(tx: &Tx<'_>, t: &CmpTransaction, now_secs: i64) -> Result
             t.asker
         ],
     )?;
+    // Who has the device's key can wrap one request into any number of transactions.
+    tx.execute(
+        "DELETE FROM cmp_transaction WHERE device_id = ?1 AND transaction_id IN (\
+           SELECT transaction_id FROM cmp_transaction \
+           WHERE device_id = ?1 AND serial = ?2 AND transaction_id <> ?3 \
+           ORDER BY started_at DESC LIMIT -1 OFFSET ?4)",
+        params![t.device.0, t.serial, t.transaction_id, TRANSACTIONS - 1],
+    )?;
     Ok(())
 }
 
@@ -309,3 +334,7 @@ const SELECT: &str = "SELECT c.serial, c.device_id, c.csr_digest, c.profile, c.r
 /// How long an unconfirmed transaction is remembered: a device that lost power for a day may still
 /// confirm; its certificate is the same either way.
 pub const TRANSACTION_SECS: i64 = 86_400;
+
+/// Transactions of one certificate that are remembered, the newest: a device has one under way, and
+/// sends it anew when an answer was lost.
+const TRANSACTIONS: i64 = 16;

@@ -132,6 +132,12 @@ pub(crate) fn spend(tx: &Tx<'_>, id: &str, now: UnixSecs) -> Result<bool, StoreE
     Ok(spent == 1)
 }
 
+/// Whether a secret has a use and time left.
+pub(crate) fn serves(tx: &Tx<'_>, id: &str, now: UnixSecs) -> Result<bool, StoreError> {
+    let found = find(tx, id)?;
+    Ok(found.is_some_and(|row| row.used < row.uses && row.expires_at > secs(now)))
+}
+
 fn row(r: &Row<'_>) -> rusqlite::Result<EnrolmentSecret> {
     Ok(EnrolmentSecret {
         id: r.get(0)?,

@@ -23,7 +23,7 @@ use tegata_store::approval::{self, WAITING_MAX};
 use tegata_store::issuer::{CmpAnswer, CmpOutcome, CmpPath, Issuer};
 use tegata_store::revocation::{Target, say};
 use tegata_store::secret::{self, NewSecret};
-use tegata_store::status::{Scope, StatusServer};
+use tegata_store::status::{Published, Scope, StatusServer};
 use tegata_store::{NoFaults, StoreError, certificate};
 use tegata_wire::cmp::{
     BodyKind, CertTemplate, HashAlg, InfoTypeAndValue, MessageToProtect, PbmParameter,
@@ -71,8 +71,12 @@ fn ready(count: usize) -> (World, Vec<Ueid>) {
 }
 
 fn open(world: &mut World) {
+    open_with(world, PROFILES);
+}
+
+fn open_with(world: &mut World, profiles: &str) {
     let role = role(&world.dir.path().join("ca.db"), Arc::new(NoFaults));
-    let profiles = Profiles::parse(PROFILES).unwrap();
+    let profiles = Profiles::parse(profiles).unwrap();
     world.ca = Issuer::open(role, profiles, MacPolicy::default()).unwrap();
 }
 
@@ -315,26 +319,64 @@ fn every_mac_that_programs_use_is_taken_and_given_back() {
             assert!(matches!(said.outcome, CmpOutcome::Denied(_)));
         }
     }
-    // Longer than the CA works for anybody.
-    client.alg = ProtectionAlg::PasswordBasedMac(PbmParameter {
-        salt: vec![1; 16],
+    // Longer than the CA works for anybody, whether it knows them or not.
+    for known in [true, false] {
+        if !known {
+            client.id = "0123456789ab".into();
+        }
+        for (alg, limit) in dear() {
+            client.alg = alg;
+            let key = key(&mut world);
+            let message = client.message(&Asked::cr(&key).body(), 9, None);
+            let said = client.ask(&mut world, &message, at(1)).err();
+            let wrong = (!known).then(|| "Error BAD_MESSAGE_CHECK".to_owned());
+            assert_eq!(said, wrong, "{limit}");
+            let limit = &u32::to_be_bytes(limit)[2..];
+            let place = message.windows(2).position(|w| w == limit).unwrap();
+            let mut above = message.clone();
+            above[place + 1] += 1;
+            assert_eq!(
+                client.ask(&mut world, &above, at(1)).unwrap_err(),
+                "Error BAD_ALG"
+            );
+        }
+    }
+}
+
+/// MACs that are as much work as the CA does for a password, and their rounds.
+fn dear() -> [(ProtectionAlg, u32); 2] {
+    let (sha1, salt) = (HashAlg::Sha1, vec![1; 16]);
+    let one = PbmParameter {
+        salt: salt.clone(),
         owf: HashAlg::Sha256,
-        iterations: 100_000,
+        iterations: 10_000,
+        mac: sha1,
+    };
+    let four_blocks = Pbmac1Parameter {
+        salt,
+        iterations: 2_500,
+        key_len: 64,
+        prf: sha1,
         mac: HashAlg::Sha256,
-    });
+    };
+    [
+        (ProtectionAlg::PasswordBasedMac(one), 10_000),
+        (ProtectionAlg::Pbmac1(four_blocks), 2_500),
+    ]
+}
+
+#[test]
+fn a_secret_of_a_profile_that_takes_none_is_nobodys() {
+    let (mut world, devices) = ready(1);
+    let client = Client::new(&mut world, devices[0], "open", 1);
     let key = key(&mut world);
-    let message = client.message(&Asked::cr(&key).body(), 9, None);
-    let at_limit = u32::to_be_bytes(100_000);
-    let place = message
-        .windows(3)
-        .position(|w| w == &at_limit[1..])
-        .unwrap();
-    let mut above = message.clone();
-    above[place + 2] += 1;
-    assert_eq!(
-        client.ask(&mut world, &above, at(1)).unwrap_err(),
-        "Error BAD_ALG"
-    );
+    let message = client.message(&Asked::cr(&key).body(), 1, None);
+    let closed = PROFILES.replacen(r#"["secret", "certificate"]"#, r#"["certificate"]"#, 1);
+    open_with(&mut world, &closed);
+    let said = client.ask(&mut world, &message, at(1)).unwrap_err();
+    assert_eq!(said, "Error BAD_MESSAGE_CHECK");
+    open(&mut world);
+    assert!(client.ask(&mut world, &message, at(1)).is_ok());
 }
 
 #[test]
@@ -512,6 +554,32 @@ fn a_device_takes_back_its_own_certificates_and_nobody_elses() {
     );
 }
 
+/// The weakest certificate of a device has no say over those that TAs, or an operator, stand for.
+#[test]
+fn a_certificate_revokes_others_only_where_certificates_may_ask() {
+    let (mut world, devices) = ready(1);
+    let [open, other] = ["open", "other"].map(|p| Client::new(&mut world, devices[0], p, 9));
+    let weak = enrol(&mut world, &open, 1, at(1));
+    let also_weak = enrol(&mut world, &open, 2, at(1));
+    let strong = enrol(&mut world, &other, 3, at(1));
+    let also_strong = enrol(&mut world, &other, 4, at(1));
+    let send = |world: &mut World, message: &[u8]| {
+        let answer = world.ca.cmp("open", message, &mut world.rng, at(2));
+        told(&answer.body, None, &world.ca)
+    };
+    for signer in [&weak, &also_strong] {
+        let message = signer.sign(&rr(&strong.der, Some(1)), 5, None);
+        let said = send(&mut world, &message).unwrap_err();
+        assert_eq!(said, "Rp NOT_AUTHORIZED");
+        assert!(standing(&world, &strong.der).is_good());
+    }
+    for (signer, named) in [(&strong, &also_weak), (&strong, &strong), (&weak, &weak)] {
+        let message = signer.sign(&rr(&named.der, Some(1)), 6, None);
+        assert_eq!(send(&mut world, &message).unwrap(), named.serial());
+        assert!(!standing(&world, &named.der).is_good());
+    }
+}
+
 fn genm(items: Vec<InfoTypeAndValue>) -> RawBody {
     PkiBody::Genm(List::new(items).unwrap()).to_raw().unwrap()
 }
@@ -660,6 +728,49 @@ fn who_has_an_old_list_gets_the_new_one() {
     assert_eq!(asked(question(oid::IT_CURRENT_CRL)).map(|_| ()), Some(()));
 }
 
+/// Anybody may ask for lists: each is sent once, and what no message has room for is never put
+/// together.
+#[test]
+fn lists_that_no_message_has_room_for_are_refused_in_words() {
+    let (mut world, _) = ready(1);
+    let path = CmpPath {
+        profile: "open",
+        operation: None,
+    };
+    let mut asked = |len: u16, items: Vec<InfoTypeAndValue>| {
+        let [high, low] = len.to_be_bytes();
+        let mut der = vec![0x30, 0x82, high, low];
+        der.resize(4 + usize::from(len), 0);
+        let list = Arc::new(Published {
+            der,
+            made: SECS,
+            renewed: SECS,
+            next_update: SECS,
+        });
+        let message = in_the_open(&genm(items));
+        let lists = |_, _| Ok(Arc::clone(&list));
+        let answer = world.ca.cmp_at(path, &message, &mut world.rng, NOW, &lists);
+        let text = told(&answer.body, None, &world.ca).unwrap_err();
+        let infos = reread(&answer.body).body().infos().map_err(|_| text)?;
+        Ok::<_, String>(infos[0].info_value.as_ref().unwrap().contents().len())
+    };
+    let twice = {
+        let one = crl_status(None, None).info_value.unwrap();
+        let both = [one.contents(), one.contents()].concat();
+        InfoTypeAndValue {
+            info_type: oid::IT_CRL_STATUS_LIST,
+            info_value: Some(RawDer::from_bytes(&tlv(0x30, &both)).unwrap()),
+        }
+    };
+    let whole = question(oid::IT_CURRENT_CRL);
+    assert_eq!(asked(40_000, vec![twice.clone()]), Ok(40_004), "sent once");
+    assert_eq!(asked(40_000, vec![whole.clone()]), Ok(40_000));
+    for item in [twice, whole] {
+        let said = asked(49_200, vec![item]).unwrap_err();
+        assert_eq!(said, "Error BAD_REQUEST");
+    }
+}
+
 /// The one element of a SEQUENCE OF, or the first of a list's.
 fn first_of_one(value: &RawDer) -> RawDer {
     use der::{Decode as _, Reader as _};
@@ -744,15 +855,55 @@ fn an_operator_decides_and_the_client_hears_it_by_polling() {
         let said = client.ask(&mut world, &message, at(7)).unwrap_err();
         assert_eq!(said, "Cp NOT_AUTHORIZED");
     }
-    // A device cannot fill the store.
-    let mut told = Vec::new();
-    for n in 10..10 + u8::try_from(WAITING_MAX).unwrap() {
-        let key = key(&mut world);
-        let message = client.message(&Asked::cr(&key).body(), n, None);
-        told.push(client.ask(&mut world, &message, at(8)).unwrap_err());
-    }
-    assert_eq!(told.last().unwrap(), "Cp SYSTEM_UNAVAIL");
     assert_eq!(count(&world), 1);
+}
+
+#[test]
+fn a_device_cannot_fill_the_store_and_is_not_shut_out() {
+    let (mut world, devices) = ready(1);
+    let client = Client::new(&mut world, devices[0], "guarded", 1);
+    let mut n = 0;
+    let mut ask = |world: &mut World, client: &Client, now| {
+        n += 1;
+        let key = key(world);
+        let message = client.message(&Asked::cr(&key).body(), n, None);
+        (client.ask(world, &message, now).unwrap_err(), message)
+    };
+    let waiting = |world: &World| {
+        let rows = world.ca.role().store.read("t", approval::waiting);
+        rows.unwrap()
+    };
+    let decide_all = |world: &World, approved| {
+        for row in waiting(world) {
+            let store = &world.ca.role().store;
+            let first: Result<bool, StoreError> =
+                store.run_tx("t", |tx| approval::decide(tx, &row, approved, SECS));
+            assert!(first.unwrap());
+        }
+    };
+    // As many as there is room for, twice: what an operator has decided takes no room.
+    let mut last = Vec::new();
+    for approved in [false, true] {
+        for _ in 0..WAITING_MAX {
+            let (said, message) = ask(&mut world, &client, at(1));
+            assert_eq!(said, "Cp waiting");
+            last = message;
+        }
+        assert_eq!(ask(&mut world, &client, at(1)).0, "Cp SYSTEM_UNAVAIL");
+        decide_all(&world, approved);
+    }
+    assert!(client.ask(&mut world, &last, at(2)).is_ok());
+    // Its one use is taken, another's time is over, the device is on hold: nothing more waits.
+    assert_eq!(ask(&mut world, &client, at(2)).0, "Cp NOT_AUTHORIZED");
+    let other = Client::new(&mut world, devices[0], "guarded", 1);
+    let late = at(1_000_001);
+    assert_eq!(ask(&mut world, &other, late).0, "Cp NOT_AUTHORIZED");
+    let held = Target::Device(devices[0]);
+    say(&world.ca.role().store, &held, Word::Hold, SECS).unwrap();
+    assert_eq!(ask(&mut world, &other, at(2)).0, "Cp NOT_AUTHORIZED");
+    assert!(waiting(&world).is_empty());
+    say(&world.ca.role().store, &held, Word::Unhold, SECS).unwrap();
+    assert_eq!(ask(&mut world, &other, at(2)).0, "Cp waiting");
 }
 
 #[test]
@@ -799,4 +950,29 @@ fn a_client_that_fails_is_answered_and_a_late_confirmation_is_not() {
     assert!(matches!(said.outcome, CmpOutcome::Denied(_)));
     let content = reread(&said.body).body().error_content().unwrap();
     assert!(content.status.text().unwrap().contains("nested"));
+}
+
+/// A kur is signed by the certificate that it updates: a secret neither takes it away nor comes past
+/// the operator with it.
+#[test]
+fn a_secret_updates_no_certificate() {
+    let (mut world, devices) = ready(1);
+    for (n, profile) in [(1, "open"), (3, "guarded")] {
+        let client = Client::new(&mut world, devices[0], profile, 9);
+        open_with(&mut world, &PROFILES.replace("approval = \"operator\"", ""));
+        let current = enrol(&mut world, &client, n, at(1));
+        open(&mut world);
+        let before = count(&world);
+        let thiefs = key(&mut world);
+        let mut asked = Asked::cr(&thiefs);
+        asked.kind = BodyKind::Kur;
+        asked.control(oid::REG_CTRL_OLD_CERT_ID, &cert_id(&current.der));
+        let message = client.message(&asked.body(), n + 1, None);
+        for now in [at(2), at(366 * 86_400)] {
+            let said = client.ask(&mut world, &message, now).unwrap_err();
+            assert_eq!(said, "Kup BAD_CERT_ID", "{profile}");
+        }
+        assert_eq!(count(&world), before);
+        assert!(standing(&world, &current.der).is_good());
+    }
 }

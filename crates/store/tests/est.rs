@@ -56,9 +56,14 @@ fn est(count: usize) -> (World, Vec<Device>, Vec<Current>) {
 
 /// A request that leaves the names to the CA.
 fn nameless(key: &PrivateKey) -> Vec<u8> {
+    nameless_as(key, key.public_key().to_spki_der().unwrap())
+}
+
+/// The same with the key written in another way.
+fn nameless_as(key: &PrivateKey, spki_der: Vec<u8>) -> Vec<u8> {
     let builder = CsrBuilder {
         subject: NameBuilder::new().build().unwrap(),
-        spki_der: key.public_key().to_spki_der().unwrap(),
+        spki_der,
         san: Vec::new(),
         extensions: Vec::new(),
     };
@@ -208,6 +213,13 @@ fn each_refusal_leaves_the_store_as_it_was() {
 
     // Keys: that of the certificate, one without proof, one of the device's own.
     let same = nameless(&old.key);
+    assert_eq!(code(renew(&mut world, &old.der, &same, now)), "same-key");
+    // The same point, compressed: its x, and whether its y is odd.
+    let point = old.key.public_key().bytes();
+    let algorithm = hex::decode("3039301306072a8648ce3d020106082a8648ce3d030107032200").unwrap();
+    let sign = 2 + (point[64] & 1);
+    let compressed = [&algorithm, &[sign][..], &point[1..33]].concat();
+    let same = nameless_as(&old.key, compressed);
     assert_eq!(code(renew(&mut world, &old.der, &same, now)), "same-key");
     let mut unsigned = csr.clone();
     let last = unsigned.len() - 1;

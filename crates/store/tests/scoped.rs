@@ -352,7 +352,10 @@ fn a_stop_holds_back_what_it_names_and_nothing_else() {
     ] {
         let stop = stop::stop(&store, &what, SECS).unwrap();
         assert_eq!(stop::stop(&store, &what, SECS).unwrap(), stop, "again");
-        assert_eq!(store.read("t", stop::stops).unwrap(), [stop.clone()]);
+        assert_eq!(
+            store.read("t", stop::stops).unwrap(),
+            std::slice::from_ref(&stop)
+        );
         for (device, allowed) in devices.iter().zip([first, second]) {
             n += 1;
             let answer = ask(&mut world, device, n);

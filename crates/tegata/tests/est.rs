@@ -388,10 +388,11 @@ fn a_device_enrols_with_its_secret_and_renews_with_its_certificate() {
     let answer = est.send(None, ENROLL, &headers, &request_of(&other));
     assert!(answer.starts_with("HTTP/1.1 40"), "{answer}");
 
-    // The certificate is enough for the next one, on a connection that stays open …
+    // The certificate is enough for the next one, on a connection that stays open
     let client = (first.clone(), pkcs8(&key));
     let mut tls = est.connect(Some(&client)).unwrap();
-    let renewal = request(REENROLL, PKCS10, &request_of(&other));
+    // (the used secret, left over in the client's configuration, takes nothing from it) …
+    let renewal = request(REENROLL, &headers, &request_of(&other));
     let next = certificate(&tls.ask(&renewal).unwrap());
     assert_eq!(certificate(&tls.ask(&renewal).unwrap()), next);
     // … until the CA says otherwise: the connection is as it was, the answer is another.

@@ -288,7 +288,11 @@ pub fn check_operation(
         return Err(EstDenial::OtherProfile(held.profile.clone()));
     }
     let failed = |_| EstDenial::Failed("a certificate of ours");
-    if held.view().map_err(failed)?.spki_der == csr.spki_der && !profile.reuse_key {
+    // The same key may be written in several ways.
+    let ours = PublicKey::from_spki_der(held.view().map_err(failed)?.spki_der);
+    let ours = ours.map_err(|_| EstDenial::Failed("a certificate of ours"))?;
+    let same = PublicKey::from_spki_der(&csr.spki_der).is_ok_and(|asked| asked == ours);
+    if same && !profile.reuse_key {
         return Err(EstDenial::SameKey);
     }
     Ok(())

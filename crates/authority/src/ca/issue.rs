@@ -76,6 +76,12 @@ pub enum IssueDenied {
     /// Asked for something new, signed by a certificate that has ended.
     #[error("the certificate that signed the request has expired or was superseded")]
     SignerEnded,
+    /// The certificate that signed was taken back while the request was looked at.
+    #[error("the certificate that signed the request is revoked or on hold")]
+    SignerRevoked,
+    /// The device asked for more than anybody needs.
+    #[error("the device got {0} certificates of the profile within a day, its daily_limit")]
+    DailyLimit(u32),
     /// oldCertId is missing where it is needed, there where it is not, or of another certificate.
     #[error("oldCertId: {0}")]
     OldCertificate(&'static str),
@@ -156,6 +162,8 @@ impl IssueDenied {
             Self::Template(_) => "the request says what no request may say",
             Self::Means(_) => "this profile wants a request of the device's TA, or another proof",
             Self::SignerEnded => "the certificate that signed the request has ended",
+            Self::SignerRevoked => "the certificate that signed the request is revoked or on hold",
+            Self::DailyLimit(_) => "too many certificates within a day; try again tomorrow",
             Self::OldCertificate(_) => "oldCertId does not name the certificate to be updated",
             Self::SecretSpent(_) => "the enrolment secret gives no more certificates",
             Self::NotApproved => "the CA's operator has to approve this request",
@@ -187,6 +195,8 @@ impl IssueDenied {
             Self::Template(_) => "template",
             Self::Means(_) => "means",
             Self::SignerEnded => "signer-ended",
+            Self::SignerRevoked => "signer-revoked",
+            Self::DailyLimit(_) => "daily-limit",
             Self::OldCertificate(_) => "old-certificate",
             Self::SecretSpent(_) => "secret-spent",
             Self::NotApproved => "not-approved",

@@ -99,6 +99,18 @@ impl Standing {
         }
     }
 
+    /// Whether another certificate took its place.
+    #[must_use]
+    pub fn is_superseded(self) -> bool {
+        matches!(
+            self,
+            Self::Revoked {
+                reason: FinalReason::Superseded,
+                ..
+            }
+        )
+    }
+
     /// `good`, `held` or `revoked`.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -40,6 +40,7 @@ struct RawProfile {
     renewal_window: Option<Spanned<String>>,
     renewal_grace: Option<Spanned<String>>,
     evidence_max_age: Option<Spanned<String>>,
+    daily_limit: Option<Spanned<u32>>,
     #[serde(default)]
     require: Texts,
     #[serde(default)]
@@ -143,6 +144,7 @@ fn check(name: &str, raw: Spanned<RawProfile>, mistakes: &mut Mistakes<'_>) -> P
         renewal_window_secs,
         renewal_grace_secs: span_or(raw.renewal_grace, GRACE_SECS, 0, mistakes),
         evidence_max_age_secs: span_or(raw.evidence_max_age, EVIDENCE_AGE_SECS, 1, mistakes),
+        daily_limit: daily_limit(raw.daily_limit, mistakes),
         required,
         implicit_confirm: raw.implicit_confirm,
         approval: approval(raw.approval, &authentication, mistakes),
@@ -554,6 +556,20 @@ fn span_or(
     })
 }
 
+fn daily_limit(raw: Option<Spanned<u32>>, mistakes: &mut Mistakes<'_>) -> u32 {
+    let Some(limit) = raw else {
+        return DAILY_LIMIT;
+    };
+    if *limit.get_ref() == 0 {
+        mistakes.add(
+            limit.span(),
+            "with this limit no device gets a certificate",
+            "Write a number from 1 on, or leave the line out: 200.",
+        );
+    }
+    limit.into_inner()
+}
+
 fn renewal_window(
     raw: Option<Spanned<String>>,
     validity_text: &Spanned<String>,
@@ -698,5 +714,8 @@ const VALIDITY_MIN_SECS: u64 = 3_600;
 const GRACE_SECS: u64 = 90 * 86_400;
 /// How old its evidence may be then, where the profile says nothing.
 const EVIDENCE_AGE_SECS: u64 = 3_600;
+/// Certificates of a device in a day: some for each of the labels that its TA has, and far from what a
+/// program in a loop would fill the store with.
+const DAILY_LIMIT: u32 = 200;
 /// Longest lifetime that is a number.
 const VALIDITY_MAX_SECS: u64 = 100 * 365 * 86_400;

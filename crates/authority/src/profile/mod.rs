@@ -81,6 +81,9 @@ pub struct Profile {
     pub renewal_grace_secs: u64,
     /// How old that evidence may be, in seconds.
     pub evidence_max_age_secs: u64,
+    /// New certificates that one device may have within a day; renewals that are due not counted
+    /// against it.
+    pub daily_limit: u32,
     /// Identity the device must have; every template variable is among them.
     pub required: Vec<IdentityAttribute>,
     /// Whether a device may ask not to send certConf.

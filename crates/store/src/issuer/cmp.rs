@@ -1,5 +1,6 @@
 //! CMP: a message comes, an answer goes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tegata_authority::ca::cmp::{
@@ -7,6 +8,7 @@ use tegata_authority::ca::cmp::{
     ReplyContext, Request, RequestBody, Verdict, authenticate, ca_certs, check_confirmation,
     check_revocation, crls, current_crl, decode, named_serial, no_new_root, root_update, template,
 };
+use tegata_authority::ca::issue::IssueDenied;
 use tegata_authority::ca::means::Means;
 use tegata_authority::ca::revocation::FinalReason;
 use tegata_authority::{UnixMs, UnixSecs};
@@ -194,8 +196,11 @@ impl Issuer {
         let answer = reply(&outcome).and_then(|reply| context.build(request.as_ref(), &reply));
         match answer {
             Ok(body) => CmpAnswer { body, outcome },
+            // What cannot be said is still answered, unless no answer can be signed at all.
             Err(failed) => CmpAnswer {
-                body: Vec::new(),
+                body: context
+                    .build(request.as_ref(), &Reply::Denied(&failed))
+                    .unwrap_or_default(),
                 outcome: CmpOutcome::Denied(failed),
             },
         }
@@ -363,7 +368,7 @@ impl Issuer {
         let named = store
             .read("find certificate", |tx| held_certificate(tx, &serial))
             .map_err(environment)?;
-        let asked = check_revocation(request, named.as_ref())?;
+        let asked = check_revocation(request, named.as_ref(), &self.profiles)?;
         store
             .run_tx("revoke by request", |tx| {
                 revocation::take_back(tx, asked.serial(), asked.reason(), now)
@@ -428,13 +433,16 @@ impl Issuer {
                 current_crl(&list.der)?
             }
             InfoAsked::Crls(wanted) => {
-                let mut newer = Vec::new();
+                // A list that is asked for several times is sent once.
+                let mut newer = HashMap::new();
                 for wanted in wanted {
-                    let newest = list(scope_of(&wanted.urls))?;
+                    let scope = scope_of(&wanted.urls);
                     let had = wanted.this_update_secs.unwrap_or(0);
-                    newer.extend(newest.filter(|list| list.made.0 > had));
+                    if let Some(list) = list(scope)?.filter(|list| list.made.0 > had) {
+                        newer.insert(scope, list);
+                    }
                 }
-                let newer: Vec<&[u8]> = newer.iter().map(|list| list.der.as_slice()).collect();
+                let newer: Vec<&[u8]> = newer.values().map(|list| list.der.as_slice()).collect();
                 crls(&newer)?
             }
             _ => return Err(CmpDenial::Info("a question that is not known")),
@@ -524,17 +532,31 @@ impl Issuer {
         let accepted = confirmation.verdict() == Verdict::Accepted;
         let serial = found.map(|(t, ..)| t.serial).unwrap_or_default();
         // The first verdict stays; the same confirmation again is answered again. What follows from
-        // it is in one transaction with it.
+        // it is in one transaction with it. A certificate that was taken back meanwhile, or is by
+        // this, is confirmed to nobody: the device would put it in the place of a good one.
         let now = asking.now.secs();
-        self.role
+        let good = |tx: &Tx<'_>| {
+            let row = certificate::find(tx, &serial)?;
+            Ok::<_, StoreError>(
+                row.is_some_and(|row| row.standing.is_good() && row.rejected_at.is_none()),
+            )
+        };
+        let stands = self
+            .role
             .store
             .run_tx("confirm certificate", |tx| {
+                if accepted && !good(tx)? {
+                    return Ok(false);
+                }
                 if certificate::mark(tx, &serial, accepted, secs(now))? {
                     self.settle(tx, &serial, accepted, now)?;
                 }
-                Ok(())
+                Ok(!accepted || good(tx)?)
             })
             .map_err(|e: StoreError| environment(e.into()))?;
+        if !stands {
+            return Err(CmpDenial::Issue(IssueDenied::Revoked));
+        }
         Ok(CmpOutcome::Confirmed {
             ueid,
             serial,

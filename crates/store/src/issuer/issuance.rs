@@ -1,8 +1,10 @@
 //! Issuance: intend, sign, record, answer.
 
+use tegata_authority::ca::attested::ReturnDenied;
 use tegata_authority::ca::cmp::{Authenticated, CmpDenial, RequestBody};
 use tegata_authority::ca::issue::{self, Against, Draft, IssuanceToken, IssueDenied};
 use tegata_authority::ca::means::{HeldCertificate, Means};
+use tegata_authority::ca::revocation::Standing;
 use tegata_authority::ca::status::StatusUrls;
 use tegata_authority::profile::Profile;
 use tegata_authority::{UnixMs, UnixSecs};
@@ -14,6 +16,7 @@ use super::cmp::{environment, known};
 use super::requester::held_certificate;
 use crate::approval::{self, Approval};
 use crate::certificate::{self, Certificate, Intent};
+use crate::device::DeviceId;
 use crate::generation::{self, Generation};
 use crate::role::{Registered, RoleError, secs};
 use crate::{StoreError, Tx, attested, revocation, secret};
@@ -77,7 +80,7 @@ impl Issuer {
                 asked_at: secs(now.secs()),
                 approved: None,
             };
-            if !self.is_approved(&asking)? {
+            if !self.is_approved(&asking, token.means(), now.secs())? {
                 return Ok(Obtained::Waiting);
             }
         }
@@ -130,7 +133,12 @@ impl Issuer {
     }
 
     /// Whether the operator approved a request; one that is new is kept until they decide.
-    fn is_approved(&self, asking: &Approval) -> Result<bool, CmpDenial> {
+    fn is_approved(
+        &self,
+        asking: &Approval,
+        means: &Means,
+        now: UnixSecs,
+    ) -> Result<bool, CmpDenial> {
         let store = &self.role.store;
         let (device, digest) = (asking.device, &asking.digest);
         let known = store
@@ -151,10 +159,11 @@ impl Issuer {
             Some(false) => return Err(CmpDenial::Issue(IssueDenied::Rejected)),
             None => {}
         }
-        let kept = store
-            .run_tx("await approval", |tx| approval::wait(tx, asking))
-            .map_err(|e: StoreError| environment(e.into()))?;
-        if kept {
+        let kept = store.run_tx("await approval", |tx| {
+            may_wait(tx, asking.device, means, now)?;
+            Ok::<_, NotIntended>(approval::wait(tx, asking)?)
+        });
+        if kept.map_err(NotIntended::denial)? {
             Ok(false)
         } else {
             let max = approval::WAITING_MAX;
@@ -220,14 +229,11 @@ impl Issuer {
             let intended = store.run_tx("intend certificate", |tx| {
                 self.intend_in(tx, token, by, device, rng, now)
             });
-            return match intended {
-                Ok(row) => usable(row, token),
-                Err(NotIntended::RolledOver) => continue,
-                Err(NotIntended::Failed(e)) => Err(environment(e)),
-                Err(NotIntended::Denied(denied)) => Err(CmpDenial::Issue(denied)),
-            };
+            if !matches!(intended, Err(NotIntended::RolledOver)) {
+                return usable(intended.map_err(NotIntended::denial)?, token);
+            }
         }
-        Err(CmpDenial::Unavailable("rollover"))
+        Err(NotIntended::RolledOver.denial())
     }
 
     /// Deals the certificate to a shard and fixes it, in one transaction with the question whether
@@ -265,6 +271,20 @@ impl Issuer {
             let revoked = IssueDenied::OldCertificate("it is revoked or on hold");
             return Err(NotIntended::Denied(revoked));
         }
+        // What was read of the signer before may be over.
+        if let Means::Certificate(holder) = token.means() {
+            let signer = certificate::find(tx, &holder.serial)?;
+            let standing = signer.map(|row| row.standing);
+            if !standing.is_some_and(Standing::is_good) {
+                let superseded = standing.is_some_and(Standing::is_superseded);
+                return Err(NotIntended::Denied(if superseded {
+                    IssueDenied::SignerEnded
+                } else {
+                    IssueDenied::SignerRevoked
+                }));
+            }
+        }
+        self.check_daily_limit(tx, token, device, now.secs())?;
         // By the `CsrAuthKey` alone a device comes for the first time, or for what it has beside one
         // that serves; once the last has ended, its TEE must have been looked at.
         if let Means::Ta(_) = token.means() {
@@ -306,6 +326,35 @@ impl Issuer {
         };
         Ok(certificate::intend(tx, &intent, secs(now.secs()))?)
     }
+
+    /// A device gets so many in a day; renewals that are due do not count as asking for more.
+    fn check_daily_limit(
+        &self,
+        tx: &Tx<'_>,
+        token: &IssuanceToken,
+        device: &Registered,
+        now: UnixSecs,
+    ) -> Result<(), NotIntended> {
+        let Profile {
+            renewal_window_secs,
+            daily_limit,
+            ref name,
+            ..
+        } = *token.profile();
+        if let Some(old) = token.replaces() {
+            let soon = secs(UnixSecs(now.0.saturating_add(renewal_window_secs)));
+            let old = certificate::find(tx, old)?;
+            if old.is_some_and(|old| old.intent.not_after <= soon) {
+                return Ok(());
+            }
+        }
+        let since = secs(UnixSecs(now.0.saturating_sub(DAY_SECS)));
+        let made = certificate::count(tx, device.row.id, name, since, secs(now))?;
+        if made >= daily_limit {
+            return Err(NotIntended::Denied(IssueDenied::DailyLimit(daily_limit)));
+        }
+        Ok(())
+    }
 }
 
 /// Where the status of a certificate of that issuer and shard is found.
@@ -333,10 +382,47 @@ impl From<StoreError> for NotIntended {
     }
 }
 
+impl NotIntended {
+    fn denial(self) -> CmpDenial {
+        match self {
+            Self::Failed(e) => environment(e),
+            Self::Denied(denied) => CmpDenial::Issue(denied),
+            Self::RolledOver => CmpDenial::Unavailable("rollover"),
+        }
+    }
+}
+
+/// Who could not have the certificate now takes no place among those that wait, and no operator's
+/// time. It is all asked again when the certificate is fixed.
+fn may_wait(
+    tx: &Tx<'_>,
+    device: DeviceId,
+    means: &Means,
+    now: UnixSecs,
+) -> Result<(), NotIntended> {
+    if !revocation::device_standing(tx, device)?.is_good() {
+        return Err(NotIntended::Denied(IssueDenied::DeviceRevoked));
+    }
+    if means.has_ended() {
+        return Err(NotIntended::Denied(IssueDenied::SignerEnded));
+    }
+    match means {
+        Means::Secret(used) if !secret::serves(tx, &used.id, now)? => Err(NotIntended::Denied(
+            IssueDenied::SecretSpent(used.id.clone()),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// The row, unless the CA has taken its certificate back, or it is of another profile.
 fn usable(row: Certificate, token: &IssuanceToken) -> Result<Certificate, CmpDenial> {
-    if !row.standing.is_good() {
-        return Err(CmpDenial::Issue(IssueDenied::Revoked));
+    match row.standing {
+        standing if standing.is_good() => {}
+        // Not for good: the same request serves once the hold is lifted.
+        Standing::Held { .. } => {
+            return Err(CmpDenial::Issue(IssueDenied::Return(ReturnDenied::Held)));
+        }
+        _ => return Err(CmpDenial::Issue(IssueDenied::Revoked)),
     }
     if row.intent.profile != token.profile().name {
         let other = IssueDenied::OtherProfile(row.intent.profile);
@@ -347,3 +433,4 @@ fn usable(row: Certificate, token: &IssuanceToken) -> Result<Certificate, CmpDen
 
 /// How often a request looks for the newest issuing CA again.
 const ROLLOVERS_MAX: usize = 3;
+const DAY_SECS: u64 = 86_400;

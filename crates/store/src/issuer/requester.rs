@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tegata_authority::ca::cmp::{AllegedRequest, Claim, Credential};
 use tegata_authority::ca::means::{HeldCertificate, SecretUse};
+use tegata_authority::profile::Authentication;
 use tegata_crypto::Secret;
 use tegata_wire::enrolment::SenderKid;
 
@@ -99,7 +100,13 @@ impl Issuer {
                 }))
             }
             Claim::Secret(id) => {
+                // Nobody makes the CA run a password's rounds for a profile that takes no secrets.
+                let taken = |what: &SecretUse| {
+                    let profile = self.profiles.find(&what.profile);
+                    profile.is_some_and(|profile| profile.allows(Authentication::Secret))
+                };
                 let found = self.secret_holder(id)?;
+                let found = found.filter(|holder| taken(&holder.what));
                 Ok(found.map(Requester::Secret))
             }
             _ => Ok(None),

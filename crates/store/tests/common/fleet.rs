@@ -124,7 +124,11 @@ pub fn fill(path: &Path, fill: Fill) {
             let mut digest = [0; 32];
             random(&mut digest);
             let round = n / fill.devices;
-            let profile = if round % 2 == 0 { "device" } else { "other" };
+            let profile = if round.is_multiple_of(2) {
+                "device"
+            } else {
+                "other"
+            };
             let at = (at_ms / 1_000) as i64;
             let end = at + fill.life as i64;
             let shard = base + (n / fill.shard) as i64;

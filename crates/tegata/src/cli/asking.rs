@@ -14,7 +14,7 @@ Examples:
     tegata ca secret add --device 01a4… --profile workshop --uses 3 --expires 2h --json
 
 The profile must allow it: authentication = [\"secret\"]. The id is the reference value of CMP (`openssl cmp
--ref ID -secret pass:TEXT`). The text is not shown again. docs/ops/cmp.md")]
+-ref ID -secret file:FILE`). The text is not shown again. docs/ops/cmp.md")]
     Add(SecretAdd),
     /// List the secrets, without their texts
     List(Common),

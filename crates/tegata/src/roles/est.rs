@@ -207,6 +207,11 @@ async fn answer(
     let work = move || {
         let basic = basic(&parts.headers);
         let asker = match (&basic, &client) {
+            // A secret left over in a client's configuration does not hide the certificate: only
+            // where a secret enrols does it come first.
+            (basic, Some(client)) if basic.is_none() || enrols != Some(Operation::Enroll) => {
+                Asker::Certificate(&client.0)
+            }
             (Some(basic), _) => Asker::Secret {
                 id: &basic.user,
                 secret: &basic.password,

@@ -60,8 +60,10 @@ pub struct MacPolicy {
 
 /// Verifies the protection with what belongs to the one whom the request says it is from.
 ///
-/// Without a credential for a MAC the same work is done with a key of zeros and the answer is the
-/// same. Who has a certificate knows that it has one: nothing is hidden there.
+/// Without a credential for the MAC of a TA the same work is done with a key of zeros and the answer
+/// is the same. For an enrolment secret the answer alone is the same: its id is not secret, and for an
+/// id that nobody has no rounds are run. Who has a certificate knows that it has one: nothing is
+/// hidden there.
 ///
 /// # Errors
 /// `ProtectionAlg` for a protection that is not accepted; `SignerRevoked`; `NotAuthenticated` for
@@ -101,7 +103,8 @@ pub fn authenticate(
     }
     // A secret that people carry is used as their programs do; a device's key is random and long.
     let password_based = policy.accept_password_based || matches!(claim, Claim::Secret(_));
-    if !accepted(&alg, password_based) {
+    let limits = MacLimits::default();
+    if !accepted(&alg, password_based) || !limits.allow(&alg) {
         return Err(CmpDenial::ProtectionAlg);
     }
     let found = match (&claim, credential) {
@@ -116,9 +119,10 @@ pub fn authenticate(
         }
         _ => None,
     };
-    let secret = match &found {
-        Some((_, _, secret)) => secret.dangerous_clone(),
-        None => nobodys_key(provider)?,
+    let secret = match (&found, &claim) {
+        (Some((_, _, secret)), _) => secret.dangerous_clone(),
+        (None, Claim::Secret(_)) => return Err(denied(NotAuthenticated::UnknownKey)),
+        (None, _) => nobodys_key(provider)?,
     };
     let verified = verify_mac(
         provider,
@@ -126,7 +130,7 @@ pub fn authenticate(
         secret.expose_secret(),
         &part,
         protection,
-        &MacLimits::default(),
+        &limits,
     );
     let Some((ueid, means, _)) = found else {
         return Err(denied(match claim {

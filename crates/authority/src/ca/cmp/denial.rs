@@ -85,6 +85,14 @@ pub enum CmpDenial {
     /// A question about the CA that is not answered.
     #[error("the general message is {0}")]
     Info(&'static str),
+    /// Lists that no message has room for.
+    #[error("the lists have {got} bytes, a message has room for {max}")]
+    ListsTooLong {
+        /// Length of all of them together, bytes.
+        got: usize,
+        /// Most that are sent, bytes.
+        max: usize,
+    },
     /// A pollReq for what nobody waits for.
     #[error("no request awaits this poll")]
     NothingWaiting,
@@ -115,6 +123,9 @@ pub enum RevokeDenied {
     /// The device has no such certificate.
     #[error("the device has no certificate of this issuer and serial number")]
     NoCertificate,
+    /// Another certificate than the one that asks, of a profile that does not let certificates ask.
+    #[error("by its profile the certificate can be revoked by its own signature alone")]
+    OtherCertificate,
     /// Who asks has ended.
     #[error("the certificate that signed the request has ended")]
     SignerEnded,
@@ -198,8 +209,12 @@ impl CmpDenial {
             ) => F::SIGNER_NOT_TRUSTED,
             Self::SignerRevoked => F::CERT_REVOKED,
             Self::WrongProtection => F::WRONG_INTEGRITY,
-            Self::Path { .. } | Self::Info(_) | Self::NothingWaiting => F::BAD_REQUEST,
+            Self::Path { .. }
+            | Self::Info(_)
+            | Self::ListsTooLong { .. }
+            | Self::NothingWaiting => F::BAD_REQUEST,
             Self::Revoke(RevokeDenied::NoCertificate) => F::BAD_CERT_ID,
+            Self::Revoke(RevokeDenied::OtherCertificate) => F::NOT_AUTHORIZED,
             Self::Revoke(RevokeDenied::SignerEnded) => F::SIGNER_NOT_TRUSTED,
             Self::Revoke(RevokeDenied::Reason) => F::BAD_REQUEST,
             Self::Revoke(RevokeDenied::Extension) => F::UNACCEPTED_EXTENSION,
@@ -226,9 +241,13 @@ impl CmpDenial {
             Self::Revoke(RevokeDenied::SignerEnded) => {
                 "the certificate that signed the request has ended"
             }
+            Self::Revoke(RevokeDenied::OtherCertificate) => {
+                "this certificate can be revoked by its own signature alone"
+            }
             Self::Revoke(RevokeDenied::Reason) => "the reason is not one that a device may give",
             Self::Revoke(RevokeDenied::Extension) => "an extension is not known",
             Self::Info(_) => "this question is not answered; ask one at a time",
+            Self::ListsTooLong { .. } => "too long for a message; fetch the list by HTTP",
             Self::NothingWaiting => "no request awaits this poll",
             Self::Requests { .. } => "exactly one request in a message is served",
             Self::RequestId { .. } => "certReqId must be 0",
@@ -266,6 +285,7 @@ impl CmpDenial {
             Self::Path { .. } => "path",
             Self::Revoke(_) => "revoke",
             Self::Info(_) => "info",
+            Self::ListsTooLong { .. } => "lists-too-long",
             Self::NothingWaiting => "nothing-waiting",
             Self::Profile { .. } => "profile",
             Self::Issue(denied) => denied.code(),
@@ -302,6 +322,9 @@ fn issue_failure(denied: &IssueDenied) -> PkiFailureInfo {
         | IssueDenied::Rejected => F::NOT_AUTHORIZED,
         IssueDenied::TooManyWaiting(_) => F::SYSTEM_UNAVAIL,
         IssueDenied::SignerEnded => F::SIGNER_NOT_TRUSTED,
+        IssueDenied::SignerRevoked => F::CERT_REVOKED,
+        // It passes: the same request may be answered later.
+        IssueDenied::DailyLimit(_) => F::SYSTEM_UNAVAIL,
         IssueDenied::OldCertificate(_) => F::BAD_CERT_ID,
         IssueDenied::OtherProfile(_) => F::DUPLICATE_CERT_REQ,
         IssueDenied::Extension(_) => F::UNACCEPTED_EXTENSION,

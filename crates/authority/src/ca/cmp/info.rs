@@ -4,7 +4,9 @@
 
 use der::{Encode as _, Sequence};
 use tegata_crypto::KeyAlg;
-use tegata_wire::cmp::{CrlStatus, InfoTypeAndValue, cert_req_template, oid, sequence_of};
+use tegata_wire::cmp::{
+    CrlStatus, InfoTypeAndValue, MAX_MESSAGE_BYTES, cert_req_template, oid, sequence_of,
+};
 use tegata_wire::enrolment::{CertificateOrder, Identity};
 use tegata_wire::x509::RawDer;
 
@@ -108,8 +110,9 @@ pub fn no_new_root() -> Vec<InfoTypeAndValue> {
 /// The answer to `Crls`: lists that are newer than what the client has; none if there is none.
 ///
 /// # Errors
-/// As [`ca_certs`].
+/// As [`ca_certs`]; `ListsTooLong` before anything is put together: anybody may ask.
 pub fn crls(lists: &[&[u8]]) -> Result<Vec<InfoTypeAndValue>, CmpDenial> {
+    check_room(lists)?;
     let value = match lists {
         [] => None,
         lists => Some(sequence_of(lists).map_err(|_| CmpDenial::Failed("crls"))?),
@@ -120,10 +123,23 @@ pub fn crls(lists: &[&[u8]]) -> Result<Vec<InfoTypeAndValue>, CmpDenial> {
 /// The answer to `CurrentCrl`.
 ///
 /// # Errors
-/// As [`ca_certs`].
+/// As [`crls`].
 pub fn current_crl(list: &[u8]) -> Result<Vec<InfoTypeAndValue>, CmpDenial> {
+    check_room(&[list])?;
     let value = RawDer::from_bytes(list).map_err(|_| CmpDenial::Failed("currentCRL"))?;
     Ok(item(oid::IT_CURRENT_CRL, Some(value)))
+}
+
+/// Whether an answer has room for these lists.
+fn check_room(lists: &[&[u8]]) -> Result<(), CmpDenial> {
+    let got = lists.iter().map(|list| list.len()).sum();
+    match got <= LISTS_BYTES_MAX {
+        true => Ok(()),
+        false => Err(CmpDenial::ListsTooLong {
+            got,
+            max: LISTS_BYTES_MAX,
+        }),
+    }
 }
 
 /// The answer to `Template`: what a request of this device for this profile should say. Without a
@@ -169,3 +185,6 @@ fn item(
         info_value,
     }]
 }
+
+/// What a message has room for beside its header, its protection and the issuer's certificate.
+const LISTS_BYTES_MAX: usize = MAX_MESSAGE_BYTES - 16 * 1024;

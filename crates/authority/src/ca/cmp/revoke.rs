@@ -11,6 +11,7 @@ use super::denial::{CmpDenial, RevokeDenied};
 use super::request::RequestBody;
 use crate::ca::means::{Authenticated, HeldCertificate, Means};
 use crate::ca::revocation::{FinalReason, Standing};
+use crate::profile::{Authentication, Profiles};
 
 /// Proof that a device may have this certificate of its own revoked, and why it wants it.
 #[derive(Debug)]
@@ -43,11 +44,15 @@ pub fn named_serial(details: &RevDetails) -> Option<&[u8]> {
 
 /// Checks a revocation request against the certificate that it names, if this CA issued it.
 ///
+/// A certificate may have itself revoked. Another one of its device only if that one's profile lets
+/// certificates ask: keys that are for TAs alone are not at the mercy of one that lies in a file.
+///
 /// # Errors
 /// `WrongProtection` unless it is signed by a certificate; `Revoke` with the reason.
 pub fn check_revocation(
     request: Authenticated,
     named: Option<&HeldCertificate>,
+    profiles: &Profiles,
 ) -> Result<RevocationAsked, CmpDenial> {
     let (ueid, means, body) = request.into_parts();
     let RequestBody::Rr(details) = body else {
@@ -69,6 +74,11 @@ pub fn check_revocation(
     let issuer = issuer.and_then(|name| der::Encode::to_der(name).ok());
     if issuer.as_deref() != Some(view.issuer_der) {
         return Err(denied(RevokeDenied::NoCertificate));
+    }
+    let profile = profiles.find(&named.profile);
+    let open = profile.is_some_and(|profile| profile.allows(Authentication::Certificate));
+    if holder.serial != view.serial && !open {
+        return Err(denied(RevokeDenied::OtherCertificate));
     }
     // Who has ended may hear again what was done, and have nothing new done.
     let done = matches!(named.standing, Standing::Revoked { .. });

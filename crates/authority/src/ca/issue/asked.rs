@@ -160,7 +160,9 @@ impl Asked {
             Means::Certificate(holder) if holder.serial != view.serial => {
                 Err(denied("it is not the certificate that signed the request"))
             }
-            _ => Ok(Some(view.serial.to_vec())),
+            // Whoever enrols a device by a secret has no say over what it has.
+            Means::Secret(_) => Err(denied("an enrolment secret updates none")),
+            Means::Certificate(_) | Means::Ta(_) => Ok(Some(view.serial.to_vec())),
         }
     }
 }
