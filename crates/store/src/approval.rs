@@ -33,7 +33,7 @@ impl Approval {
     /// What operators call it: the beginning of the digest.
     #[must_use]
     pub fn id(&self) -> String {
-        hex::encode(self.digest.get(..6).unwrap_or_default())
+        hex::encode(self.digest.get(..ID_DIGITS / 2).unwrap_or_default())
     }
 }
 
@@ -98,6 +98,14 @@ pub fn waiting(tx: &Tx<'_>) -> Result<Vec<Approval>, StoreError> {
     tx.query_all(&sql, [LIST_MAX], row)
 }
 
+/// The requests that wait whose digest begins with these hexadecimal digits, at most two.
+pub fn beginning(tx: &Tx<'_>, digits: &str) -> Result<Vec<Approval>, StoreError> {
+    let sql = format!(
+        "{SELECT} WHERE approved IS NULL AND substr(hex(digest), 1, length(?1)) = upper(?1) LIMIT 2"
+    );
+    tx.query_all(&sql, [digits], row)
+}
+
 /// Decides; the first word stays. Returns whether it was the first.
 pub fn decide(
     tx: &Tx<'_>,
@@ -128,7 +136,10 @@ fn row(r: &Row<'_>) -> rusqlite::Result<Approval> {
 
 const SELECT: &str = "SELECT device_id, digest, profile, transaction_id, asker, body, asked_at, \
     approved FROM approval";
-/// Most requests of a device that are kept, so that who has a secret cannot fill the store.
+/// Length of [`Approval::id`] in hexadecimal digits: long enough that nobody makes another request
+/// that begins alike.
+pub const ID_DIGITS: usize = 12;
+/// Most requests of a device that wait, so that who has a secret cannot fill the store.
 pub const WAITING_MAX: u32 = 8;
 /// How long a request is kept: 30 days.
 const KEPT_SECS: i64 = 30 * 86_400;

@@ -1,6 +1,9 @@
 //! What the verify role remembers, and that an older store is brought up to it.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // Helpers of tests.
 
+#[path = "common/undo.rs"]
+mod undo;
+
 use tegata_authority::statement::{Before, Counted, Place};
 use tegata_store::{Store, StoreError, statement};
 use tegata_wire::ids::Ueid;
@@ -96,11 +99,9 @@ fn places_of_an_older_store_stay() {
     let path = dir.path().join("verify.db");
     drop(Store::open(&path).unwrap());
     let sql = rusqlite::Connection::open(&path).unwrap();
+    sql.execute_batch(undo::FROM_STEP_5).unwrap();
     sql.execute_batch(
         "DROP TABLE statement_counted; DROP TABLE statement_place; \
-         DROP TABLE revocation; DROP TABLE revoked_device; DROP TABLE status_counter; \
-         DROP TABLE status_base; ALTER TABLE certificate DROP COLUMN shard; \
-         ALTER TABLE certificate DROP COLUMN status_base; \
          DELETE FROM migration WHERE version >= 4; \
          CREATE TABLE statement_last(\
            ueid BLOB PRIMARY KEY, number INTEGER NOT NULL, made_at INTEGER NOT NULL, \

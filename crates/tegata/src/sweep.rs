@@ -38,6 +38,11 @@ where
                         warn!(role, reason, cause = %error, "the sweep stopped; it goes on later");
                         break;
                     }
+                    Err(failed) if failed.is_panic() => {
+                        warn!(role, "the sweep failed; it goes on later");
+                        break;
+                    }
+                    // The runtime ends.
                     Err(_) => return,
                 }
                 tokio::time::sleep(GAP).await;

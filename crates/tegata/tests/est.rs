@@ -20,7 +20,8 @@ use der::asn1::AnyRef;
 use der::{Decode as _, Encode as _, SliceReader};
 use tegata_authority::UnixSecs;
 use tegata_authority::ca::authority_cert::{CaDraft, make_root};
-use tegata_crypto::{KeyAlg, OsRng, PrivateKey, Signer as _};
+use tegata_crypto::rustcrypto::RustCrypto;
+use tegata_crypto::{KeyAlg, OsRng, PrivateKey, Provider as _, Signer as _};
 use tegata_wire::x509::{CertView, CsrBuilder, NameBuilder, SignatureAlg, assemble_csr};
 
 /// An installation whose CA has an EST port with a certificate of its own for localhost.
@@ -175,6 +176,9 @@ fn what_is_not_served_is_said_in_plain_words() {
             "{path}: {answer}"
         );
     }
+    let answer = est.ask("HEAD", "cacerts");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\n"), "HEAD has a body: {answer}");
     // Nothing else of the CA is on this port, and EST is on no other.
     let answer = est.send(None, "GET /ca/v1/delivery HTTP/1.1", "", b"");
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
@@ -416,6 +420,53 @@ fn a_device_enrols_with_its_secret_and_renews_with_its_certificate() {
         !log.contains(text.rsplit(':').next().unwrap()),
         "the secret is in the log"
     );
+}
+
+#[test]
+fn an_operator_approves_by_the_whole_id_and_once() {
+    let installation = installation("");
+    let path = installation.path("profiles.toml");
+    let profiles = fs::read_to_string(&path).unwrap();
+    let (section, approval) = ("[profile.device.san]", "approval = \"operator\"\n");
+    fs::write(
+        &path,
+        profiles.replace(section, &format!("{approval}{section}")),
+    )
+    .unwrap();
+    let devices = devices(&installation, "1");
+    let server = installation.serve("ca");
+    let est = Est::of(&installation, &server);
+    let key = PrivateKey::generate(KeyAlg::P256, &mut OsRng).unwrap();
+    let body = request_of(&key);
+    let headers = format!("{PKCS10}{}", secret(&installation, &devices[0]));
+    let answer = est.send(None, ENROLL, &headers, &body);
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+
+    // It is called by the digest of the request, which the device can show as well.
+    let csr = Base64::decode_vec(std::str::from_utf8(&body).unwrap()).unwrap();
+    let digest = hex::encode(RustCrypto.sha256(&csr));
+    let config = installation.config();
+    let decide = |word, request| ["ca", word, request, "--config", &config].map(str::to_owned);
+    let refused = |word, request, exit| {
+        let args = decide(word, request);
+        fail(&args.each_ref().map(String::as_str), exit)
+    };
+    for short in ["", &digest[..1], &digest[..11]] {
+        let said = refused("approve", short, 2);
+        assert!(said.contains("Give all of its digits"), "{said}");
+    }
+    let beside = format!("{}0", &digest[1..13]);
+    for other in ["%%%%%%%%%%%%", "000000000000", &beside] {
+        assert!(refused("reject", other, 1).contains("no single request"));
+    }
+    let answer = est.send(None, ENROLL, &headers, &body);
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    let upper = digest[..12].to_uppercase();
+    let said = succeed(&decide("approve", &upper).each_ref().map(String::as_str));
+    assert!(said.contains(&digest[..12]), "{said}");
+    // The first word stays, and the second one is told so.
+    assert!(refused("reject", &digest[..12], 1).contains("no single request"));
+    certificate(&est.send(None, ENROLL, &headers, &body));
 }
 
 #[test]

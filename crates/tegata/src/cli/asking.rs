@@ -17,8 +17,14 @@ The profile must allow it: authentication = [\"secret\"]. The id is the referenc
 -ref ID -secret file:FILE`). The text is not shown again. docs/ops/cmp.md")]
     Add(SecretAdd),
     /// List the secrets, without their texts
+    #[command(after_long_help = "\
+Example:
+    tegata ca secret list --json")]
     List(Common),
     /// Forget a secret; certificates that it gave stay
+    #[command(after_long_help = "\
+Example:
+    tegata ca secret remove 5f0c9a…        (the id, from `tegata ca secret list`)")]
     Remove(SecretRemove),
 }
 
@@ -53,7 +59,7 @@ pub struct SecretRemove {
 pub struct CaDecide {
     #[command(flatten)]
     pub common: Common,
-    /// The request, from `tegata ca waiting`; the beginning is enough
+    /// The request: its digits from `tegata ca waiting`, the beginning of SHA-256 of what the client signed
     #[arg(value_name = "REQUEST")]
     pub request: String,
 }

@@ -588,10 +588,10 @@ With --device alone every certificate of the device that is on hold is lifted, a
     #[command(after_long_help = "Example:\n    tegata ca waiting --json | jq '.[].request'")]
     Waiting(Common),
     /// Approve a request that waits: its certificate is issued when the client next asks
-    #[command(after_long_help = "Example:\n    tegata ca approve 3f2a91")]
+    #[command(after_long_help = "Example:\n    tegata ca approve 3f2a91c4d07e")]
     Approve(asking::CaDecide),
     /// Reject a request that waits
-    #[command(after_long_help = "Example:\n    tegata ca reject 3f2a91")]
+    #[command(after_long_help = "Example:\n    tegata ca reject 3f2a91c4d07e")]
     Reject(asking::CaDecide),
     /// List whom the CA issues nothing to, or lift one of these stops
     #[command(after_long_help = "\

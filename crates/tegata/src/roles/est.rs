@@ -183,7 +183,9 @@ async fn answer(
             );
         }
     };
-    if request.method() != method {
+    // Spec: RFC 9110 section 9.3.2: HEAD is GET without the body, which the server leaves out.
+    let head = method == Method::GET && request.method() == Method::HEAD;
+    if request.method() != method && !head {
         let allow = if method == Method::GET { "GET" } else { "POST" };
         return as_text(Problem::method_not_allowed(allow));
     }

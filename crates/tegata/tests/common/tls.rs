@@ -57,6 +57,7 @@ impl Tls {
     /// Sends a request and reads its answer, whose length must be said.
     pub fn ask(&mut self, request: &[u8]) -> io::Result<String> {
         self.0.write_all(request)?;
+        let bodiless = request.starts_with(b"HEAD ");
         let mut answer = Vec::new();
         let mut chunk = [0; 4096];
         loop {
@@ -65,7 +66,7 @@ impl Tls {
                 let length = head
                     .lines()
                     .find_map(|line| line.strip_prefix("content-length: "));
-                if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
+                if bodiless || body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
                     return Ok(text);
                 }
             }

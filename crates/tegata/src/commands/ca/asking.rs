@@ -5,7 +5,7 @@ use tegata_authority::UnixSecs;
 use tegata_authority::config::parse_span_secs;
 use tegata_authority::profile::Authentication;
 use tegata_crypto::OsRng;
-use tegata_store::approval::{self, Approval};
+use tegata_store::approval::{self, ID_DIGITS};
 use tegata_store::secret::{self, EnrolmentSecret, NewSecret};
 use tegata_store::{StoreError, device};
 use tegata_wire::ids::Ueid;
@@ -245,21 +245,29 @@ pub fn waiting(common: &Common) -> Outcome<()> {
 pub fn decide(args: &CaDecide, approve: bool) -> Outcome<()> {
     let config = config::load(&args.common.config)?;
     let store = stores::open(&config, Role::Ca)?;
-    let wanted = args.request.to_lowercase();
-    let rows = store.read("list waiting", approval::waiting);
-    let mut rows: Vec<Approval> = rows.map_err(|e: StoreError| store_fault(&e))?;
-    rows.retain(|row| row.id().starts_with(&wanted));
-    let (Some(row), true) = (rows.pop(), rows.is_empty()) else {
+    // A shorter beginning could be another request's by the time it is read.
+    if args.request.len() < ID_DIGITS {
+        return Err(Fault::usage(
+            "not-a-request",
+            format!("{:?} is not the id of a request", args.request),
+            "Give all of its digits, as `tegata ca waiting` shows them.",
+        ));
+    }
+    let now = UnixSecs(now_secs());
+    let decided = store.run_tx("decide", |tx| {
+        let mut rows = approval::beginning(tx, &args.request)?;
+        let row = rows.pop().filter(|_| rows.is_empty());
+        let first = row.map(|row| Ok((approval::decide(tx, &row, approve, now)?, row)));
+        first.transpose()
+    });
+    let decided = decided.map_err(|e: StoreError| store_fault(&e))?;
+    let Some((true, row)) = decided else {
         return Err(Fault::failed(
             "not-one",
             format!("no single request that waits begins with {}", args.request),
-            "`tegata ca waiting` shows all; give enough of the beginning.",
+            "`tegata ca waiting` shows all that wait; what was decided stays so.",
         ));
     };
-    let now = UnixSecs(now_secs());
-    store
-        .run_tx("decide", |tx| approval::decide(tx, &row, approve, now))
-        .map_err(|e: StoreError| store_fault(&e))?;
     let word = if approve { "approved" } else { "rejected" };
     if args.common.json {
         return show::json(&serde_json::json!({ "request": row.id(), "decision": word }));
