@@ -16,6 +16,7 @@
     reason = "a broken test shall say so at once"
 )]
 
+mod asked;
 mod clock;
 mod device;
 mod invariants;
@@ -29,6 +30,7 @@ mod self_test;
 mod servers;
 mod stories;
 mod world;
+mod years;
 
 use std::time::{Duration, Instant};
 

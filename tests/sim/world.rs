@@ -2,7 +2,7 @@
 //! that remembers what it saw so that invariants can be judged.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tegata_authority::factory::{BatchSpec, make_devices, sign_manifest};
 use tegata_authority::tam::availability::Availability;
@@ -13,20 +13,20 @@ use tegata_crypto::csr_auth::device_csr_auth_key;
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::{KeyAlg, PrivateKey, Provider as _, PublicKey, Secret};
 use tegata_store::issuer::{CmpOutcome, NewRelease};
-use tegata_store::role::Trust;
+use tegata_store::status::StatusSettings;
 use tegata_store::tam::{TeepAnswer, TeepOutcome as TamOutcome};
 use tegata_store::{release, teep};
 use tegata_tee::TrustAnchors;
 use tegata_tee::gp::params::Param;
 use tegata_tee::teep::{Payloads, TeepOutcome};
 use tegata_tee::testing::Crash;
-use tegata_wire::cmp::UnverifiedPkiMessage;
 use tegata_wire::device::Oem;
-use tegata_wire::enrolment::{Delivery, ReleasePackage, SenderKid};
+use tegata_wire::enrolment::{Delivery, ReleasePackage};
 use tegata_wire::ids::{Digest, ReleaseDigest, SignerId, TaUuid};
 use tegata_wire::teep::{Message, Token, Update};
 use tegata_wire::x509::CertView;
 
+use crate::asked::Asked;
 use crate::clock::{Clock, TrueTime};
 use crate::device::{App, Device, Failed, Held, Job, LABELS, Slot, bytes_in, command};
 use crate::network::{Body, Network, Node, Packet, Tap, describe, latency_ms};
@@ -34,7 +34,7 @@ use crate::ops::{Op, Role, Rule, Whose};
 use crate::platform::SimPlatform;
 use crate::prng::{Prng, choose};
 use crate::secrets::Secrets;
-use crate::servers::{self, Ca, Died, Lines, SEALING_KEY, Tam, Verifier};
+use crate::servers::{self, Ca, CaSettings, Died, Lines, SEALING_KEY, Tam, Verifier};
 
 /// A batch as it left the line.
 pub struct Batch {
@@ -71,6 +71,8 @@ pub struct Ghost {
     pub leaks: Vec<String>,
     /// A module used the CsrAuthKey of another release.
     pub mixed_releases: Vec<String>,
+    /// Keys that some request asked a certificate for (SubjectPublicKeyInfo, DER).
+    pub device_keys: BTreeSet<Vec<u8>>,
     /// A device that should be enrolled by now.
     pub stuck: Vec<String>,
 }
@@ -143,14 +145,7 @@ pub const CMP_PROFILE: &str = "device";
 impl World {
     pub fn new(seed: u64) -> Self {
         let mut rng = Prng::new(seed, "world");
-        let shm = std::path::Path::new("/dev/shm");
-        // Syncs cost nothing in memory; a process that dies leaves memory files as it leaves disks.
-        let dir = if shm.is_dir() {
-            tempfile::tempdir_in(shm)
-        } else {
-            tempfile::tempdir()
-        };
-        let dir = dir.unwrap();
+        let dir = servers::disks();
         let time = TrueTime::new();
         let key_kind = match rng.below(8) {
             0 => "Ed25519",
@@ -170,34 +165,16 @@ impl World {
              confirmation: {implicit}, TA fetched: {}",
             payload_url.is_some()
         );
-        let profiles = profiles(key_kind, implicit);
-        let ca = servers::new_ca(dir.path(), seed, Clock::new(&time), issuing_alg, profiles);
+        let settings = CaSettings {
+            profiles: profiles(key_kind, implicit),
+            status: StatusSettings::default(),
+        };
+        let ca = servers::new_ca(dir.path(), seed, Clock::new(&time), issuing_alg, settings);
         let tam = servers::new_tam(dir.path(), seed, Clock::new(&time), payload_url);
         let verifier = servers::new_verifier(dir.path(), seed, Clock::new(&time));
         let mut factory_rng = Prng::new(seed, "factory");
         let factory = PrivateKey::generate(KeyAlg::P256, &mut factory_rng).unwrap();
-        let now = verifier.clock.secs();
-        for role in [ca.role(), tam.role(), verifier.role()] {
-            let release_key = ca.service().release_public_key();
-            role.trust(Trust::Factory, factory.public_key(), "factory", now)
-                .unwrap();
-            role.trust(Trust::Release, release_key, "CA", now).unwrap();
-        }
-        ca.role()
-            .trust(Trust::Tam, tam.service().public_key(), "TAM", now)
-            .unwrap();
-        let verifier_key = verifier.service().public_key();
-        ca.role()
-            .trust(Trust::Verifier, verifier_key, "Verifier", now)
-            .unwrap();
-        tam.role()
-            .trust(
-                Trust::Verifier,
-                verifier.service().public_key(),
-                "Verifier",
-                now,
-            )
-            .unwrap();
+        servers::introduce(&ca, &tam, &verifier, &factory);
         let signer = SignerId(ca.service().release_public_key().thumbprint());
         let ta = TaUuid::derive(&signer, "enrol");
         let mut secrets = Secrets::default();
@@ -358,19 +335,7 @@ impl World {
         }
         let number = self.batches.len();
         let name = format!("B{number}");
-        let spec = BatchSpec {
-            batch: name.clone(),
-            maker: "Example Works".into(),
-            vendor_domain: "example.com".into(),
-            oemid: Oem::Pen(32473),
-            model: "gateway".into(),
-            hwversion: "1.0".into(),
-            serial_prefix: format!("{name}-"),
-            first_number: 1,
-            imei_type_code: Some(35_175_605),
-            with_mac: true,
-            security_level: "software".into(),
-        };
+        let spec = batch_spec(&name);
         let now = Clock::new(&self.time).secs();
         let made = make_devices(
             &RustCrypto,
@@ -645,7 +610,7 @@ impl World {
         told
     }
 
-    /// A CSR came out of the TA in a device.
+    /// A request came out of the TA in a device.
     pub fn note_request(
         &mut self,
         d: usize,
@@ -653,25 +618,21 @@ impl World {
         message: &[u8],
         module: Option<Digest>,
     ) -> String {
-        let parsed = UnverifiedPkiMessage::from_der(message).unwrap();
-        let csr = parsed.body().p10cr_csr().unwrap();
-        let fresh = self.devices[d].requested.insert(RustCrypto.sha256(csr));
-        if fresh {
-            // One of the draws is the private key: the one whose public half is in the CSR.
+        let Asked { digest, spki, kid } = Asked::of(message);
+        let fresh = self.devices[d].requested.insert(digest);
+        // What the CA refused to a certificate the release asks for, with the same new key.
+        if self.ghost.device_keys.insert(spki.clone()) {
+            // One of the draws is the private key: the one whose public half is in the request.
             let found = self.devices[d].platform.take_scalar(|scalar| {
                 KeyAlg::ALL.into_iter().any(|alg| {
-                    PrivateKey::from_scalar_bytes(alg, scalar).is_ok_and(|key| {
-                        let public = key.public_key().to_spki_der().unwrap();
-                        csr.windows(public.len()).any(|w| w == public)
-                    })
+                    PrivateKey::from_scalar_bytes(alg, scalar)
+                        .is_ok_and(|key| key.public_key().to_spki_der().unwrap() == spki)
                 })
             });
             let scalar = found.unwrap_or_else(|| panic!("no draw is the key of device {d}"));
             self.secrets
                 .add(format!("device key {slot:?} of device {d}"), &scalar);
         }
-        let kid = parsed.header().sender_kid().unwrap_or_default();
-        let kid = SenderKid::parse(kid).unwrap();
         let of = self
             .releases
             .iter()
@@ -907,8 +868,7 @@ impl World {
 
     /// The CA answered a request with a certificate.
     fn note_issued(&mut self, message: &[u8], ueid: Vec<u8>, certificate: Vec<u8>) {
-        let parsed = UnverifiedPkiMessage::from_der(message).unwrap();
-        let digest = RustCrypto.sha256(parsed.body().p10cr_csr().unwrap());
+        let digest = Asked::of(message).digest;
         self.note_certificate(&certificate);
         let ghost = &mut self.ghost;
         match ghost.answered.get(&(ueid.clone(), digest)) {
@@ -1342,6 +1302,23 @@ impl World {
             log.push(self.arrive(packet));
         }
         log
+    }
+}
+
+/// A batch of gateways.
+pub fn batch_spec(name: &str) -> BatchSpec {
+    BatchSpec {
+        batch: name.into(),
+        maker: "Example Works".into(),
+        vendor_domain: "example.com".into(),
+        oemid: Oem::Pen(32473),
+        model: "gateway".into(),
+        hwversion: "1.0".into(),
+        serial_prefix: format!("{name}-"),
+        first_number: 1,
+        imei_type_code: Some(35_175_605),
+        with_mac: true,
+        security_level: "software".into(),
     }
 }
 
