@@ -137,10 +137,37 @@ decode_only!(
     "A TA module: decoded and validated."
 );
 
-/// A CMP message with its body.
+/// A CMP message with its body, and what a CA reads of the requests in it.
 pub fn cmp_body(data: &[u8]) {
-    if let Ok(message) = wire::cmp::UnverifiedPkiMessage::from_der(data) {
-        let _ = std::hint::black_box(message.body().decode());
+    use wire::cmp::PkiBody as B;
+    let Ok(message) = wire::cmp::UnverifiedPkiMessage::from_der(data) else {
+        return;
+    };
+    match std::hint::black_box(message.body().decode()) {
+        Ok(B::Ir(list) | B::Cr(list) | B::Kur(list)) => {
+            for request in list.iter().flat_map(wire::cmp::CertReqMsg::request) {
+                let _ = std::hint::black_box((request.old_cert_id(), request.reg_token()));
+            }
+        }
+        Ok(B::Genm(list)) => {
+            for value in list.iter().filter_map(|item| item.info_value.as_ref()) {
+                let _ = std::hint::black_box(wire::cmp::CrlStatus::read_list(value));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The value of a crlStatusList, and a renewal token: what is behind a valid message alone above.
+pub fn cmp_values(data: &[u8]) {
+    if let Ok(value) = wire::x509::RawDer::from_bytes(data) {
+        let _ = std::hint::black_box(wire::cmp::CrlStatus::read_list(&value));
+    }
+    if let Some(token) = std::str::from_utf8(data)
+        .ok()
+        .and_then(|text| wire::enrolment::RenewalToken::parse(text).ok())
+    {
+        assert_eq!(token.to_text().as_bytes(), data);
     }
 }
 round_trip!(

@@ -2,7 +2,7 @@
 
 use crate::processes::attacks as processes;
 use crate::suite::Attack;
-use crate::{delivery, enrolment, input, secrets, storage};
+use crate::{delivery, enrolment, input, renewal, secrets, storage};
 
 pub const ATTACKS: &[Attack] = &[
     Attack {
@@ -105,6 +105,13 @@ pub const ATTACKS: &[Attack] = &[
     },
     Attack {
         line: 2,
+        attacker: "own app",
+        what: "renewal with the key that it may use: key updates of its own making for a key outside the TEE, in another device's or user's name, in place of theirs, with guessed and borrowed tokens; the TA's own, a bit flipped in every byte",
+        outcome: "no certificate, no row: the TA vouches for the new key",
+        run: renewal::application_forges_key_updates,
+    },
+    Attack {
+        line: 2,
         attacker: "broken device",
         what: "with its own true key: another's names, half of them, more, fewer; another release; another's public key; a bit flipped in every byte of the CSR under a true MAC",
         outcome: "no certificate, no row",
@@ -123,6 +130,13 @@ pub const ATTACKS: &[Attack] = &[
         what: "genuine answers to other requests: another device's, another key's, another CA's, old ones at a renewal",
         outcome: "refused; the old certificate stays",
         run: enrolment::network_swaps_answers,
+    },
+    Attack {
+        line: 3,
+        attacker: "network",
+        what: "renewal: old kups after newer ones, another device's, another label's and another CA's; in the second slot confirmations of others; bits flipped in kup and certConf",
+        outcome: "refused; the old certificate serves until the genuine confirmation",
+        run: renewal::network_swaps_renewals,
     },
     Attack {
         line: 4,

@@ -14,6 +14,7 @@ mod enrolment;
 mod input;
 mod list;
 mod processes;
+mod renewal;
 mod rig;
 mod secrets;
 mod storage;

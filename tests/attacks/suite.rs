@@ -172,8 +172,8 @@ const TAIL: &str = "
 - Revocation: there is no status service yet that could read good.
 - Fault and side channels: out of scope.
 - The sandbox of a worker from inside: `crates/platform/tests/sandbox.rs`.
-- A CA that lies with its own key (wrong names, wrong key, wrong usages): twenty-four lies in
-  `crates/tee/tests/enrol.rs`. Random programs in the manifest processor:
+- A CA that lies with its own key (wrong names, wrong key, wrong usages): twenty-six lies in
+  `crates/tee/tests/enrol.rs` and `renew.rs`. Random programs in the manifest processor:
   `crates/tee/tests/suit_random.rs`. Decoders alone: `fuzz/`.
 - A message that a network withheld and never delivered still works once, even late: an Update
   carries no challenge of the device (docs/divergences/teep.md).

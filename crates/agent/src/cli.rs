@@ -22,6 +22,7 @@ use crate::teep::{self, Purpose, TeepError, TeepEvent};
 mod device;
 mod keys;
 mod locate;
+mod renew;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -61,6 +62,13 @@ enum Command {
         The key belongs to the user that runs this; no other user can use it. Running it again \
         after a failure goes on where it stopped.")]
     Enrol(Enrol),
+    /// Get the next certificate of this caller's labels, if it is due.
+    #[command(after_help = "Example:\n  \
+        tegata-agent --dir devices/01ab… renew              all that are due\n  \
+        tegata-agent --dir devices/01ab… renew web --now    this one, due or not\n\n\
+        The daemon does this by itself for the labels of its own user. Those of other users and \
+        programs it cannot see: run this as their owner, from a timer.")]
+    Renew(renew::Renew),
     /// Sign a file with a key of this caller, which never leaves the TEE.
     #[command(after_help = "Example:\n  \
         tegata-agent --dir devices/01ab… sign --label web --in report.json --out report.sig\n  \
@@ -208,6 +216,7 @@ fn run(cli: &Cli) -> Result<(), CliError> {
         }
         Command::Sync(args) => sync(cli, &config, &tee, args),
         Command::Enrol(args) => enrol(cli, &config, &tee, args),
+        Command::Renew(args) => renew::run(cli, &config, &tee, args),
         Command::Sign(args) => keys::sign(cli, &config, &tee, args),
         Command::Certificate(args) => keys::certificate(cli, &config, &tee, args),
         Command::List(args) => keys::list(cli, &config, &tee, args),

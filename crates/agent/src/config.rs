@@ -41,6 +41,12 @@ pub struct Config {
     pub cmp_path: String,
     /// Pause between two visits to the TAM, when nothing is wrong.
     pub poll_secs: u64,
+    /// Pause between two looks whether a certificate of this daemon's own identity is to be renewed;
+    /// 0 to leave them alone.
+    pub renew_secs: u64,
+    /// The TAs whose certificates are looked at, by UUID or by a name from `tas`; without any, the
+    /// enrolment TA.
+    pub renew_tas: Vec<String>,
     /// First pause after a failure; it doubles with each.
     pub retry_first_secs: u64,
     /// Longest pause after a failure.
@@ -105,6 +111,8 @@ impl Default for Config {
             ca_url: String::new(),
             cmp_path: "/.well-known/cmp/p/{profile}".into(),
             poll_secs: 3600,
+            renew_secs: 3600,
+            renew_tas: Vec::new(),
             retry_first_secs: 2,
             retry_max_secs: 600,
             http_timeout_secs: 30,
@@ -195,6 +203,14 @@ impl Config {
             if !(1..=most).contains(&secs) {
                 return Err(wrong(key, format!("allowed are 1 to {most}")));
             }
+        }
+        if config.renew_secs > 31_536_000 {
+            let reason = "allowed are 1 to 31536000, and 0 for never".into();
+            return Err(wrong("renew_secs", reason));
+        }
+        if let Some(name) = config.renew_tas.iter().find(|n| config.ta(n).is_none()) {
+            let reason = format!("{name:?} is no UUID and no name in `tas`");
+            return Err(wrong("renew_tas", reason));
         }
         if config.mode().is_none() {
             return Err(wrong(
@@ -295,6 +311,9 @@ mod tests {
         );
         assert!(parse("enrol_ta = \"x\"").unwrap_err().contains("no UUID"));
         assert!(parse("poll_secs = 0").unwrap_err().contains("poll_secs"));
+        assert_eq!(parse("renew_secs = 0").unwrap().renew_secs, 0);
+        let said = parse("renew_tas = [\"x\"]").unwrap_err();
+        assert!(said.contains("renew_tas"), "{said}");
         let said = parse("log = \"info\"\nlogin = \"root\"").unwrap_err();
         assert!(
             said.contains("line 2") && said.contains("user-application"),

@@ -1,4 +1,5 @@
-//! The daemon: visits the TAM now and then, and carries for local applications.
+//! The daemon: visits the TAM now and then, renews its own labels, and carries for local
+//! applications.
 
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -15,6 +16,8 @@ use crate::http::Http;
 use crate::retry::{Backoff, jitter};
 use crate::socket;
 use crate::teep::{self, Purpose, TeepError, Visit};
+
+mod renewals;
 
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +73,13 @@ impl Daemon {
                 path: self.config.agent_socket.clone(),
                 reason: e.to_string(),
             })?;
+        if self.config.renew_secs > 0 && !self.config.ca_url.is_empty() {
+            let daemon = Arc::clone(self);
+            let renewer = std::thread::Builder::new().name("renew".into());
+            if let Err(error) = renewer.spawn(move || renewals::run(&daemon)) {
+                tracing::error!(%error, "no thread for renewals: nothing will be renewed");
+            }
+        }
         tracing::info!(socket = %self.config.agent_socket.display(), "agent ready");
         let first = Duration::from_secs(self.config.retry_first_secs);
         let most = Duration::from_secs(self.config.retry_max_secs);

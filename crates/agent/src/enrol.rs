@@ -1,4 +1,4 @@
-//! Drives one enrolment: TA, CA, TA, CA, TA. Carries bytes, understands none.
+//! Drives one enrolment: TA, CA, TA, CA, TA. Carries bytes, and believes none.
 //!
 //! Purpose: an application (or `tegata-agent enrol`) wants a certificate under a label. The TA in
 //! the TEE makes key and request, the CA answers, the TA checks and installs. This module opens
@@ -13,14 +13,15 @@
 //!
 //! | command | 0 in | 1 | 2 out | 3 out |
 //! |---|---|---|---|---|
-//! | 1 ENROL_BEGIN | label | in: profile, may be empty | p10cr, DER | CMP path |
-//! | 2 ENROL_FINISH | label | in: cp, DER | certConf, DER; empty: done | |
+//! | 1 ENROL_BEGIN | label | in: profile, may be empty | p10cr or kur, DER | CMP path |
+//! | 2 ENROL_FINISH | label | in: cp or kup, DER | certConf, DER; empty: done | |
 //! | 3 ENROL_CONFIRM | label | in: pkiConf, DER | | |
 //! | 4 GET_CERTIFICATE | label | | chain, PEM, leaf first | |
 
 use std::time::{Duration, Instant};
 
 use tegata_client::{Context, Error, Login, Operation, Parameter, Session, TaUuid, codes};
+use tegata_wire::cmp::{BodyKind, PkiBody, UnverifiedPkiMessage};
 
 use crate::carrier::{Carrier, CarryError};
 use crate::retry::Backoff;
@@ -186,6 +187,16 @@ pub enum EnrolError {
         /// What failed.
         source: CarryError,
     },
+    /// The CA refuses: the TA has checked that it is the CA that says so.
+    #[error("the CA refuses: {said}")]
+    Refused {
+        /// In which step.
+        step: Step,
+        /// The CA's words.
+        said: String,
+        /// Whether the certificate that serves asked (kur), and not the release (p10cr).
+        by_certificate: bool,
+    },
     /// The TA answered with something that is not what it should be.
     #[error("{}: {reason}", step.name())]
     Answer {
@@ -203,7 +214,7 @@ impl EnrolError {
         match self {
             Self::Tee { source, .. } => source.is_retryable(),
             Self::Carry { source, .. } => source.is_retryable(),
-            Self::Answer { .. } => false,
+            Self::Answer { .. } | Self::Refused { .. } => false,
         }
     }
 
@@ -211,7 +222,10 @@ impl EnrolError {
     #[must_use]
     pub const fn step(&self) -> Step {
         match self {
-            Self::Tee { step, .. } | Self::Carry { step, .. } | Self::Answer { step, .. } => *step,
+            Self::Tee { step, .. }
+            | Self::Carry { step, .. }
+            | Self::Refused { step, .. }
+            | Self::Answer { step, .. } => *step,
         }
     }
 }
@@ -247,26 +261,38 @@ pub fn enrol(
     })?;
     let path = cmp_path(request, path)?;
     let answer = driver.carry(Step::Issue, &path, &csr)?;
+    let refused = |error: EnrolError, answer: &[u8]| match error {
+        EnrolError::Tee { step, source } if source.code() == codes::TEEC_ERROR_ACCESS_DENIED => {
+            EnrolError::Refused {
+                step,
+                said: words_of(answer),
+                by_certificate: is_key_update(&csr),
+            }
+        }
+        other => other,
+    };
 
-    let [confirm, _] = driver.call(Step::Finish, command::ENROL_FINISH, || {
+    let finished = driver.call(Step::Finish, command::ENROL_FINISH, || {
         [
             Parameter::memref_input(label),
             Parameter::memref_input(&answer),
             Parameter::memref_output(MESSAGE_ROOM),
             Parameter::None,
         ]
-    })?;
+    });
+    let [confirm, _] = finished.map_err(|error| refused(error, &answer))?;
     let confirmed = !confirm.is_empty();
     if confirmed {
         let answer = driver.carry(Step::Confirm, &path, &confirm)?;
-        driver.call(Step::Complete, command::ENROL_CONFIRM, || {
+        let completed = driver.call(Step::Complete, command::ENROL_CONFIRM, || {
             [
                 Parameter::memref_input(label),
                 Parameter::memref_input(&answer),
                 Parameter::None,
                 Parameter::None,
             ]
-        })?;
+        });
+        completed.map_err(|error| refused(error, &answer))?;
     }
     let chain_pem = driver.certificate()?;
     Ok(Enrolled {
@@ -300,6 +326,43 @@ pub fn certificate(tee: &Context, request: &Request) -> Result<String, EnrolErro
         session: None,
     }
     .certificate()
+}
+
+/// The CA's words in an answer that the TA found authentic, as far as they can be shown.
+fn words_of(answer: &[u8]) -> String {
+    let Ok(message) = UnverifiedPkiMessage::from_der(answer) else {
+        return String::new();
+    };
+    let status = match message.body().decode() {
+        Ok(PkiBody::Error(content)) => Some(content.status),
+        Ok(PkiBody::Ip(rep) | PkiBody::Cp(rep) | PkiBody::Kup(rep)) => {
+            rep.response.iter().next().map(|one| one.status.clone())
+        }
+        _ => None,
+    };
+    let texts = status.and_then(|status| status.status_string);
+    let texts: Vec<&str> = texts
+        .iter()
+        .flat_map(|t| t.iter())
+        .map(String::as_str)
+        .collect();
+    let plain = |c: &char| !c.is_control();
+    let shown = texts
+        .join("; ")
+        .chars()
+        .filter(plain)
+        .take(WORDS_MAX)
+        .collect::<String>();
+    if shown.is_empty() {
+        "it gives no reason".into()
+    } else {
+        shown
+    }
+}
+
+/// Whether a request of the TA is signed by the certificate that serves.
+fn is_key_update(request: &[u8]) -> bool {
+    UnverifiedPkiMessage::from_der(request).is_ok_and(|message| message.kind() == BodyKind::Kur)
 }
 
 fn cmp_path(request: &Request, named: Vec<u8>) -> Result<String, EnrolError> {
@@ -465,6 +528,8 @@ pub fn ta_is_missing(error: &EnrolError) -> bool {
     )
 }
 
+/// Most characters of the CA's words that are shown.
+const WORDS_MAX: usize = 300;
 /// Room for a message of the TA, in bytes.
 const MESSAGE_ROOM: u32 = 64 * 1024;
 /// Room for the CMP path, in bytes.

@@ -18,6 +18,7 @@ pub mod daemon;
 pub mod enrol;
 pub mod http;
 pub mod keys;
+pub mod renew;
 pub mod retry;
 pub mod socket;
 pub mod teep;

@@ -6,11 +6,10 @@
     clippy::indexing_slicing
 )]
 
-use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+mod played;
+
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,149 +18,14 @@ use tegata_agent::carrier::{AgentCarrier, Carrier, HttpCarrier, PKIXCMP};
 use tegata_agent::config::Config;
 use tegata_agent::daemon::Daemon;
 use tegata_agent::enrol::{self, Boundary, Crossing, EnrolError, Step, Watch, command};
-use tegata_agent::http::{Http, HttpError};
+use tegata_agent::http::HttpError;
 use tegata_agent::teep::{self, Purpose, TEEP_CBOR, TeepError};
 use tegata_client::{Context, TaUuid, codes};
-use tegata_wire::rpc::{
-    self, Answer, Call, Contact, FRAME_LEN_BYTES_MAX, ORIGIN_TRUSTED_APP, Param, ParamOut,
-    Processed, Reply, Request,
-};
+use tegata_wire::rpc::{Contact, Param, Processed, Reply, Request};
+
+use played::{Http1, http, operation, server, tee};
 
 const TA: TaUuid = TaUuid([5; 16]);
-
-/// One answer of a played HTTP server.
-enum Http1 {
-    /// Status, media type, body.
-    Answer(u16, &'static str, Vec<u8>),
-    /// Any bytes at all.
-    Raw(Vec<u8>),
-    /// The connection is closed without an answer.
-    Close,
-}
-
-struct Received {
-    method: String,
-    path: String,
-    headers: HashMap<String, String>,
-    body: Vec<u8>,
-}
-
-/// An HTTP server that answers each request with what `play` makes of it.
-fn server(play: impl FnMut(Received) -> Http1 + Send + 'static) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let mut play = play;
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let Some(received) = receive(&stream) else {
-                continue;
-            };
-            let _ = match play(received) {
-                Http1::Answer(status, media, body) => {
-                    let head = format!(
-                        "HTTP/1.1 {status} X\r\ncontent-type: {media}\r\ncontent-length: {}\r\n\
-                         connection: close\r\n\r\n",
-                        body.len()
-                    );
-                    stream
-                        .write_all(head.as_bytes())
-                        .and_then(|()| stream.write_all(&body))
-                }
-                Http1::Raw(bytes) => stream.write_all(&bytes),
-                Http1::Close => Ok(()),
-            };
-        }
-    });
-    url
-}
-
-fn receive(stream: &TcpStream) -> Option<Received> {
-    let mut reader = BufReader::new(stream);
-    let mut line = String::new();
-    reader.read_line(&mut line).ok()?;
-    let mut words = line.split(' ');
-    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
-    let mut headers = HashMap::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok()?;
-        match line.trim().split_once(':') {
-            Some((name, value)) => {
-                headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
-            }
-            None => break,
-        }
-    }
-    let len = headers
-        .get("content-length")
-        .and_then(|len| len.parse().ok())
-        .unwrap_or(0);
-    let mut body = vec![0; len];
-    reader.read_exact(&mut body).ok()?;
-    Some(Received {
-        method,
-        path,
-        headers,
-        body,
-    })
-}
-
-/// A TEE that answers each request with what `play` makes of it; `None` closes the connection.
-fn tee(play: impl Fn(&Request) -> Option<Reply> + Send + Sync + 'static) -> Context {
-    let dir = tempfile::tempdir().unwrap().keep();
-    let path: PathBuf = dir.join("teed.sock");
-    let listener = UnixListener::bind(&path).unwrap();
-    let play = Arc::new(play);
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let (mut stream, play) = (stream.unwrap(), Arc::clone(&play));
-            std::thread::spawn(move || {
-                while let Some(call) = read_call(&mut stream) {
-                    let reply = match &call.request {
-                        Request::Hello { version } => Some(Reply::Hello { version: *version }),
-                        request => play(request),
-                    };
-                    let Some(reply) = reply else { break };
-                    let answer = Answer { id: call.id, reply };
-                    let frame = rpc::frame(&answer, FRAME_LEN_BYTES_MAX).unwrap();
-                    if stream.write_all(&frame).is_err() {
-                        break;
-                    }
-                }
-            });
-        }
-    });
-    Context::new(path)
-}
-
-fn read_call(stream: &mut UnixStream) -> Option<Call> {
-    let mut prefix = [0; 4];
-    stream.read_exact(&mut prefix).ok()?;
-    let mut content = vec![0; rpc::frame_len(prefix, 4 << 20).ok()?];
-    stream.read_exact(&mut content).ok()?;
-    rpc::content(&content).ok()
-}
-
-fn http() -> Http {
-    Http::new(Duration::from_secs(5))
-}
-
-fn operation(code: u32, session: u32, out: [&[u8]; 4]) -> Reply {
-    let params = out.map(|bytes| match bytes {
-        [] => ParamOut::None,
-        bytes => ParamOut::Memref {
-            buffer: bytes.to_vec(),
-            size: u32::try_from(bytes.len()).unwrap(),
-        },
-    });
-    Reply::Operation {
-        code,
-        origin: ORIGIN_TRUSTED_APP,
-        session,
-        params,
-    }
-}
 
 #[test]
 fn redirects_are_not_followed() {

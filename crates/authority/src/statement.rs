@@ -40,6 +40,8 @@ pub struct StatementPolicy {
     pub profiles: Vec<String>,
     /// Fastest that a device moves, in metres a second.
     pub speed_max_m_s: f64,
+    /// Least accurate that a place may be, as a radius in metres: whatever lies in it is near.
+    pub accuracy_max_m: f64,
 }
 
 impl StatementPolicy {
@@ -53,6 +55,7 @@ impl StatementPolicy {
             purpose: ObjectIdentifier::new_unwrap(EKU_LOCATION),
             profiles: vec![PROFILE_LOCATION.to_owned()],
             speed_max_m_s: 350.0,
+            accuracy_max_m: 1_000.0,
         }
     }
 }
@@ -453,6 +456,11 @@ pub enum Finding {
         /// Age of the fix in seconds.
         age_secs: u64,
     },
+    /// The place may be anywhere in so wide a circle.
+    Vague {
+        /// Its radius in metres.
+        accuracy: f64,
+    },
     /// What the CA says.
     Standing(Standing),
 }
@@ -471,6 +479,7 @@ impl Finding {
             Self::TimeWentBack { .. } => "time-went-back",
             Self::Speed { .. } => "too-fast",
             Self::Stale { .. } => "fix-too-old",
+            Self::Vague { .. } => "place-too-vague",
             Self::Standing(Standing::NoDevice) => "device-unknown",
             Self::Standing(Standing::NotIssued) => "certificate-unknown",
             Self::Standing(Standing::Revoked) => "certificate-revoked",
@@ -508,6 +517,7 @@ impl std::fmt::Display for Finding {
                 write!(f, "{km:.1} km from the device's last place {secs} s before")
             }
             Self::Stale { age_secs } => write!(f, "the fix was {age_secs} s old"),
+            Self::Vague { accuracy } => write!(f, "the place is known to {accuracy:.0} m only"),
             Self::Standing(Standing::NoDevice) => f.write_str("the CA knows no such device"),
             Self::Standing(Standing::NotIssued) => {
                 f.write_str("the CA issued no such certificate to this device")
@@ -543,6 +553,10 @@ pub fn judge(
     let age = statement.location.as_ref().and_then(|at| at.age);
     if let Some(age_secs) = age.filter(|age| *age > FIX_AGE_SECS_MAX) {
         findings.push(Finding::Stale { age_secs });
+    }
+    let accuracy = statement.location.as_ref().and_then(|at| at.accuracy);
+    if let Some(accuracy) = accuracy.filter(|metres| *metres > policy.accuracy_max_m) {
+        findings.push(Finding::Vague { accuracy });
     }
     match before.counted {
         // Out of order: nothing to compare its place with.

@@ -13,7 +13,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use der::asn1::AnyRef;
 use der::{Reader, SliceReader};
-use tegata_wire::cbor::{self, CborError};
+use tegata_wire::cbor::{self, CborError, MapReader};
 use tegata_wire::ids::TaUuid;
 use tegata_wire::rpc::Login;
 
@@ -62,6 +62,42 @@ pub struct KeyEntry {
     pub label: String,
     /// How far its key is.
     pub state: KeyState,
+}
+
+/// What a label has, and when it is to be renewed. Times are seconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyStatus {
+    /// How far its key is.
+    pub state: KeyState,
+    /// Profile of the certificate.
+    pub profile: String,
+    /// Of the certificate that serves, if one does.
+    pub certificate: Option<CertificateStatus>,
+}
+
+/// The certificate that serves under a label. Times are seconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateStatus {
+    /// First second of its validity.
+    pub not_before_secs: u64,
+    /// Last second of its validity.
+    pub not_after_secs: u64,
+    /// From when on it is to be renewed.
+    pub renew_at_secs: u64,
+    /// Whether that is now, by the TA's word.
+    pub due: bool,
+    /// The time that the TA goes by; of an older TA, which does not say, 0.
+    pub time_secs: u64,
+    /// Serial number, big-endian.
+    pub serial: Vec<u8>,
+}
+
+impl CertificateStatus {
+    /// True if it has ended, by the time that the TA goes by.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        self.not_after_secs <= self.time_secs
+    }
 }
 
 /// Why keys cannot be read or used.
@@ -192,6 +228,40 @@ impl Keys {
         })?;
         let rows = cbor::into_array(cbor::decode(&out, 6)?, "labels", 0, LABELS_MAX)?;
         rows.into_iter().map(entry).collect()
+    }
+
+    /// What `label` has, and when it is to be renewed.
+    ///
+    /// # Errors
+    /// [`KeyError`]; `NoKey` if this caller has nothing under that label.
+    pub fn status(&self, label: &str) -> Result<KeyStatus, KeyError> {
+        let out = self.call(label, |session| {
+            let mut operation = Operation::new([
+                Parameter::memref_input(label),
+                Parameter::None,
+                Parameter::memref_output(STATUS_ROOM_LEN_BYTES),
+                Parameter::None,
+            ]);
+            session.invoke(command::STATUS, &mut operation)?;
+            Ok(operation.memref(2).to_vec())
+        })?;
+        status(cbor::decode(&out, 4)?)
+    }
+
+    /// Gives up the request that is under way for `label`; its certificate stays.
+    ///
+    /// # Errors
+    /// [`KeyError`]; `NoKey` if there is none.
+    pub fn give_up_next(&self, label: &str) -> Result<(), KeyError> {
+        self.call(label, |session| {
+            let mut operation = Operation::new([
+                Parameter::memref_input(label),
+                Parameter::ValueInput(DELETE_NEXT, 0),
+                Parameter::None,
+                Parameter::None,
+            ]);
+            session.invoke(command::DELETE, &mut operation)
+        })
     }
 
     /// Certificate and issuers of `label` without the root, DER, leaf first.
@@ -447,15 +517,51 @@ fn entry(row: cbor::Value) -> Result<KeyEntry, KeyError> {
     let (Some(label), Some(state)) = (fields.next(), fields.next()) else {
         return Err(KeyError::Answer("not a label and its state"));
     };
-    let state = match cbor::uint(&state, "state")? {
+    let state = state_of(&state)?;
+    let label = cbor::into_text(label, "label", 64)?;
+    Ok(KeyEntry { label, state })
+}
+
+fn state_of(value: &cbor::Value) -> Result<KeyState, KeyError> {
+    Ok(match cbor::uint(value, "state")? {
         1 => KeyState::Requested,
         2 => KeyState::Received,
         3 => KeyState::Installed,
         4 => KeyState::Renewing,
         _ => return Err(KeyError::Answer("an unknown state")),
+    })
+}
+
+/// The map of STATUS. What a newer TA adds is passed over.
+fn status(map: cbor::Value) -> Result<KeyStatus, KeyError> {
+    let mut map = MapReader::new(map, "status")?;
+    let state = state_of(&map.require(1, "state")?)?;
+    let profile = cbor::into_text(map.require(7, "profile")?, "profile", 128)?;
+    let certificate = if state.is_usable() {
+        let mut number = |label: i64, what| cbor::uint(&map.require(label, what)?, what);
+        let (not_before_secs, not_after_secs) = (number(2, "notBefore")?, number(3, "notAfter")?);
+        let renew_at_secs = number(4, "renew at")?;
+        let serial =
+            cbor::into_bytes_sized(map.require(5, "serial")?, "serial", 1, SERIAL_LEN_MAX)?;
+        let due = map.require(6, "due")?;
+        let due = due.as_bool().ok_or(KeyError::Answer("due is no bool"))?;
+        let time = map.take(11).map(|time| cbor::uint(&time, "time"));
+        Some(CertificateStatus {
+            not_before_secs,
+            not_after_secs,
+            renew_at_secs,
+            due,
+            time_secs: time.transpose()?.unwrap_or(0),
+            serial,
+        })
+    } else {
+        None
     };
-    let label = cbor::into_text(label, "label", 64)?;
-    Ok(KeyEntry { label, state })
+    Ok(KeyStatus {
+        state,
+        profile,
+        certificate,
+    })
 }
 
 /// DER values one after another.
@@ -480,7 +586,9 @@ mod command {
     pub const GET_CERTIFICATE: u32 = 4;
     pub const SIGN: u32 = 5;
     pub const LIST: u32 = 6;
+    pub const DELETE: u32 = 7;
     pub const GET_PUBLIC_KEY: u32 = 8;
+    pub const STATUS: u32 = 9;
     pub const AGREE: u32 = 10;
 }
 
@@ -488,6 +596,12 @@ mod command {
 const FORMAT_DER_OF_ALL: u32 = 2;
 /// `GET_PUBLIC_KEY`: of the key that serves now.
 const CURRENT_KEY: u32 = 1;
+/// `DELETE`: only what is under way.
+const DELETE_NEXT: u32 = 1;
+/// Longest serial number in bytes, with some room.
+const SERIAL_LEN_MAX: usize = 64;
+/// Room for the status of a label, in bytes.
+const STATUS_ROOM_LEN_BYTES: u32 = 1024;
 /// Room for a chain or a list of labels, in bytes.
 const ROOM_LEN_BYTES: u32 = 64 * 1024;
 /// Room for a public key, a signature or a secret, in bytes.

@@ -111,7 +111,36 @@ pub fn verify_mac(
     mac: &[u8],
     limits: &MacLimits,
 ) -> Result<MacVerified, CmpError> {
-    let (kind, expected) = match algorithm {
+    let (kind, expected) = mac_of(provider, algorithm, secret, protected_part, limits)?;
+    if ct_eq(&expected, mac) {
+        Ok(MacVerified { kind })
+    } else {
+        Err(CryptoError::BadMac.into())
+    }
+}
+
+/// The MAC of a protected part under a shared secret, by the algorithm that the header will name.
+///
+/// # Errors
+/// `UnsupportedAlgorithm` for what [`verify_mac`] does not take either.
+pub fn protect_mac(
+    provider: &dyn Provider,
+    algorithm: &ProtectionAlg,
+    secret: &[u8],
+    protected_part: &[u8],
+) -> Result<Vec<u8>, CmpError> {
+    let limits = MacLimits::default();
+    mac_of(provider, algorithm, secret, protected_part, &limits).map(|(_, mac)| mac)
+}
+
+fn mac_of(
+    provider: &dyn Provider,
+    algorithm: &ProtectionAlg,
+    secret: &[u8],
+    protected_part: &[u8],
+    limits: &MacLimits,
+) -> Result<(MacKind, Vec<u8>), CmpError> {
+    Ok(match algorithm {
         ProtectionAlg::Hmac(HashAlg::Sha1) => return Err(CmpError::UnsupportedAlgorithm),
         ProtectionAlg::Hmac(hash) => (
             MacKind::Hmac,
@@ -130,12 +159,7 @@ pub fn verify_mac(
             (MacKind::PasswordBasedMac, mac)
         }
         _ => return Err(CmpError::UnsupportedAlgorithm),
-    };
-    if ct_eq(&expected, mac) {
-        Ok(MacVerified { kind })
-    } else {
-        Err(CryptoError::BadMac.into())
-    }
+    })
 }
 
 /// Verifies the MAC protection of a whole message.

@@ -5,12 +5,16 @@
 //! it said, and nobody can say anything else of it any more. It leaves the lists, which RFC 5280 allows
 //! once it was on one after its end: what is archived ended longer ago than any list lives.
 //!
+//! A clock may be ahead for a while, and all that lives seem to have ended long ago. So a sweep first
+//! brings back what has not: it can be revoked again, and what was revoked is in lists again.
+//!
 //! What a certificate has in common with others is a row of its own, and bytes to be signed are not
 //! kept beside the signed ones.
 
 use rusqlite::{Row, params};
 
 use tegata_authority::UnixSecs;
+use tegata_wire::x509::RevocationReason;
 
 use crate::certificate::{self, Certificate, Intent};
 use crate::device::{DeviceId, LIST_MAX};
@@ -24,17 +28,22 @@ pub struct Swept {
     pub archived: u64,
     /// Intents that ended without a certificate, forgotten: nobody ever saw one.
     pub forgotten: u64,
+    /// Certificates that a clock that was ahead had moved there, brought back.
+    pub returned: u64,
 }
 
 impl Swept {
     /// How many rows that is.
     #[must_use]
     pub fn rows(self) -> u64 {
-        self.archived.saturating_add(self.forgotten)
+        self.archived
+            .saturating_add(self.forgotten)
+            .saturating_add(self.returned)
     }
 }
 
-/// Moves some of what ended more than `keep_secs` ago; nothing when there is nothing left.
+/// Moves some of what ended more than `keep_secs` ago, and before that brings back some of what did
+/// not; nothing when there is nothing left.
 ///
 /// It keeps no state: stopped anywhere, the next call goes on.
 ///
@@ -42,7 +51,13 @@ impl Swept {
 /// The store's failure.
 pub fn sweep_some(store: &Store, keep_secs: u64, now: UnixSecs) -> Result<Swept, StoreError> {
     let before = secs(UnixSecs(now.0.saturating_sub(keep_secs)));
-    store.run_tx("archive", |tx| move_some(tx, before, secs(now)))
+    store.run_tx("archive", |tx| match return_some(tx, before)? {
+        0 => move_some(tx, before, secs(now)),
+        returned => Ok(Swept {
+            returned,
+            ..Swept::default()
+        }),
+    })
 }
 
 /// What [`sweep_some`] would do now, called until nothing is left.
@@ -51,21 +66,49 @@ pub fn sweep_some(store: &Store, keep_secs: u64, now: UnixSecs) -> Result<Swept,
 /// The store's failure.
 pub fn would_sweep(store: &Store, keep_secs: u64, now: UnixSecs) -> Result<Swept, StoreError> {
     let before = secs(UnixSecs(now.0.saturating_sub(keep_secs)));
-    let counted: Option<(i64, i64)> = store.read("count what ended", |tx| {
+    let counted: Option<(i64, i64, i64)> = store.read("count what ended", |tx| {
         tx.query_opt(
-            "SELECT count(*), count(u.serial) FROM certificate AS c \
+            "SELECT count(*), count(u.serial), \
+             (SELECT count(*) FROM archive WHERE not_after >= ?1) FROM certificate AS c \
              LEFT JOIN certificate AS u INDEXED BY certificate_unfinished \
              ON u.serial = c.serial AND u.der IS NULL WHERE c.not_after < ?1",
             [before],
-            |r| Ok((r.get(0)?, r.get(1)?)),
+            |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)),
         )
     })?;
-    let (all, unfinished) = counted.unwrap_or_default();
+    let (all, unfinished, returned) = counted.unwrap_or_default();
     let count = |n: i64| u64::try_from(n).unwrap_or(0);
     Ok(Swept {
         archived: count(all.saturating_sub(unfinished)),
         forgotten: count(unfinished),
+        returned: count(returned),
     })
+}
+
+/// Brings back certificates that have not ended before that time; what they were to replace was
+/// forgotten, which is as if they never were. Returns how many.
+fn return_some(tx: &Tx<'_>, before: i64) -> Result<u64, StoreError> {
+    let live: Vec<Vec<u8>> = tx.query_all(
+        "SELECT serial FROM archive WHERE not_after >= ?1 ORDER BY not_after, serial LIMIT ?2",
+        params![before, MOVED_MAX],
+        |r| r.get(0),
+    )?;
+    let mut returned = 0_u64;
+    for serial in live {
+        tx.execute(
+            "INSERT INTO certificate(serial, device_id, csr_digest, profile, release, issuer, tbs, \
+             not_after, intended_at, der, issued_at, confirmed_at, rejected_at, shard, status_base) \
+             SELECT a.serial, a.device_id, a.csr_digest, k.profile, k.release, k.issuer, x'', \
+             a.not_after, a.intended_at, a.der, a.issued_at, a.confirmed_at, a.rejected_at, \
+             a.shard, nullif(k.status_base, 0) \
+             FROM archive AS a JOIN archive_kind AS k ON k.id = a.kind WHERE a.serial = ?1",
+            [&serial],
+        )?;
+        revocation::list_again(tx, &serial)?;
+        tx.execute("DELETE FROM archive WHERE serial = ?1", [&serial])?;
+        returned = returned.saturating_add(1);
+    }
+    Ok(returned)
 }
 
 fn move_some(tx: &Tx<'_>, before: i64, now_secs: i64) -> Result<Swept, StoreError> {
@@ -141,15 +184,18 @@ pub(crate) fn in_range(
     tx.query_all(&sql, params![from, to], row)
 }
 
-/// When the last confirmed certificate of that profile that a device had ended, of those archived.
+/// When the last confirmed certificate of that profile that a device had ended, of those archived: at
+/// its notAfter, or before if it was taken back.
 ///
 /// # Errors
 /// The store's failure.
 pub fn last_end(tx: &Tx<'_>, device: DeviceId, profile: &str) -> Result<Option<i64>, StoreError> {
     let end: Option<Option<i64>> = tx.query_opt(
-        "SELECT max(a.not_after) FROM archive AS a JOIN archive_kind AS k ON k.id = a.kind \
+        "SELECT max(iif(coalesce(r.reason, ?3) = ?3, a.not_after, min(a.not_after, r.at))) \
+         FROM archive AS a JOIN archive_kind AS k ON k.id = a.kind \
+         LEFT JOIN revocation AS r ON r.serial = a.serial \
          WHERE a.device_id = ?1 AND k.profile = ?2 AND a.confirmed_at IS NOT NULL",
-        params![device.0, profile],
+        params![device.0, profile, RevocationReason::RemoveFromCrl.code()],
         |r| r.get(0),
     )?;
     Ok(end.flatten())

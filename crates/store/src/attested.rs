@@ -3,15 +3,18 @@
 use rusqlite::params;
 
 use tegata_authority::UnixSecs;
-use tegata_authority::ca::attested::{AttestedDenied, ReturnDenied, check, may_return};
+use tegata_authority::ca::attested::{
+    AttestedDenied, CLOCK_SLACK_SECS, ReturnDenied, check, may_return,
+};
+use tegata_authority::ca::revocation::Standing;
 use tegata_authority::profile::Profile;
 use tegata_wire::ids::Ueid;
+use tegata_wire::x509::RevocationReason;
 
-use crate::archive;
 use crate::device::{self, DeviceId};
 use crate::issuer::Issuer;
 use crate::role::{RoleError, Trust, secs};
-use crate::{StoreError, Tx};
+use crate::{StoreError, Tx, archive, revocation};
 
 impl Issuer {
     /// Takes note of a Verifier's result that a TAM handed on. The same again, or an earlier one,
@@ -26,18 +29,20 @@ impl Issuer {
         role.store.run_tx("note attestation", |tx| {
             let device = device::find(tx, attested.ueid())?;
             let device = device.ok_or(AttestedDenied::UnknownDevice)?;
-            note(tx, device.id, secs(attested.at())).map_err(RoleError::from)
+            note(tx, device.id, attested.at(), now).map_err(RoleError::from)
         })?;
         Ok(*attested.ueid())
     }
 }
 
-/// Keeps a time unless a later one is kept.
-fn note(tx: &Tx<'_>, device: DeviceId, at: i64) -> Result<(), StoreError> {
+/// Keeps a time unless a later one is kept. A kept one of the future is of a clock that was ahead: it
+/// would keep every true one away until then.
+fn note(tx: &Tx<'_>, device: DeviceId, at: UnixSecs, now: UnixSecs) -> Result<(), StoreError> {
+    let future = now.0.saturating_add(CLOCK_SLACK_SECS);
     tx.execute(
         "INSERT INTO attested(device_id, at) VALUES (?1, ?2) ON CONFLICT(device_id) DO UPDATE \
-         SET at = excluded.at WHERE excluded.at > attested.at",
-        params![device.0, at],
+         SET at = excluded.at WHERE excluded.at > attested.at OR attested.at > ?3",
+        params![device.0, secs(at), secs(UnixSecs(future))],
     )
     .map(drop)
 }
@@ -52,15 +57,30 @@ pub fn last(tx: &Tx<'_>, device: DeviceId) -> Result<Option<i64>, StoreError> {
 }
 
 /// The end of the last certificate of a profile that a device confirmed, archived ones included,
-/// seconds since 1970.
+/// seconds since 1970. One that was revoked, superseded or put on hold ended then.
 pub fn last_end(tx: &Tx<'_>, device: DeviceId, profile: &str) -> Result<Option<i64>, StoreError> {
     let end: Option<Option<i64>> = tx.query_opt(
-        "SELECT max(not_after) FROM certificate \
-         WHERE device_id = ?1 AND profile = ?2 AND confirmed_at IS NOT NULL",
-        params![device.0, profile],
+        "SELECT max(iif(coalesce(r.reason, ?3) = ?3, c.not_after, min(c.not_after, r.at))) \
+         FROM certificate AS c LEFT JOIN revocation AS r ON r.serial = c.serial \
+         WHERE c.device_id = ?1 AND c.profile = ?2 AND c.confirmed_at IS NOT NULL",
+        params![device.0, profile, RevocationReason::RemoveFromCrl.code()],
         |r| r.get(0),
     )?;
     Ok(end.flatten().max(archive::last_end(tx, device, profile)?))
+}
+
+/// Whether the newest certificate of a profile that a device confirmed is on hold, or one after it.
+fn newest_is_held(tx: &Tx<'_>, device: DeviceId, profile: &str) -> Result<bool, StoreError> {
+    let standing = tx.query_opt(
+        "SELECT r.at, r.reason FROM certificate AS c \
+         LEFT JOIN revocation AS r ON r.serial = c.serial \
+         WHERE c.device_id = ?1 AND c.profile = ?2 \
+         AND (c.confirmed_at IS NOT NULL OR r.reason = ?3) \
+         ORDER BY c.intended_at DESC, c.serial DESC LIMIT 1",
+        params![device.0, profile, RevocationReason::CertificateHold.code()],
+        |r| Ok(revocation::standing(r.get(0)?, r.get(1)?)),
+    )?;
+    Ok(matches!(standing, Some(Standing::Held { .. })))
 }
 
 /// Whether a device may have a certificate that only its TA asks for; in the transaction that
@@ -71,6 +91,9 @@ pub(crate) fn returning(
     profile: &Profile,
     now: UnixSecs,
 ) -> Result<Result<(), ReturnDenied>, StoreError> {
+    if newest_is_held(tx, device, &profile.name)? {
+        return Ok(Err(ReturnDenied::Held));
+    }
     let time = |at: i64| UnixSecs(u64::try_from(at).unwrap_or(0));
     let end = last_end(tx, device, &profile.name)?.map(time);
     let at = last(tx, device)?.map(time);

@@ -245,16 +245,21 @@ pub fn put_transaction(tx: &Tx<'_>, t: &CmpTransaction, now_secs: i64) -> Result
     Ok(())
 }
 
-/// The transaction of a device.
+/// The transaction of a device, unless its time is over.
 pub fn transaction(
     tx: &Tx<'_>,
     device: DeviceId,
     transaction_id: &[u8],
+    now_secs: i64,
 ) -> Result<Option<CmpTransaction>, StoreError> {
     tx.query_opt(
         "SELECT serial, server_nonce, device_nonce, asker FROM cmp_transaction \
-         WHERE device_id = ?1 AND transaction_id = ?2",
-        params![device.0, transaction_id],
+         WHERE device_id = ?1 AND transaction_id = ?2 AND started_at >= ?3",
+        params![
+            device.0,
+            transaction_id,
+            now_secs.saturating_sub(TRANSACTION_SECS)
+        ],
         |r| {
             Ok(CmpTransaction {
                 device,
@@ -303,4 +308,4 @@ const SELECT: &str = "SELECT c.serial, c.device_id, c.csr_digest, c.profile, c.r
 
 /// How long an unconfirmed transaction is remembered: a device that lost power for a day may still
 /// confirm; its certificate is the same either way.
-const TRANSACTION_SECS: i64 = 86_400;
+pub const TRANSACTION_SECS: i64 = 86_400;

@@ -1,19 +1,21 @@
 //! The CA behind its EST port: the server's own TLS identity, and what clients may learn and ask.
 
+use der::Encode as _;
 use tegata_authority::ca::cmp::CmpDenial;
 use tegata_authority::ca::est::{
-    EstDenial, Operation, attributes, by_certificate, check_operation, make_server_cert,
-    not_authenticated, profile_of, read_request, server_cert_serves,
+    EstDenial, HeldSecret, Operation, attributes, by_certificate, by_secret, check_operation,
+    make_server_cert, not_authenticated, profile_of, read_request, server_cert_serves,
 };
 use tegata_authority::ca::issue::{ExpectedNames, IssueDenied};
 use tegata_authority::ca::means::HeldCertificate;
 use tegata_authority::profile::Profile;
 use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::{KeyAlg, PrivateKey, Rng};
+use tegata_wire::cmp::RawBody;
 use tegata_wire::ids::Ueid;
 use tegata_wire::x509::{CertView, SanEntry};
 
-use crate::issuer::{Issuer, held};
+use crate::issuer::{Issuer, Obtained, Wanted, held};
 use crate::role::{Registered, RoleError, secs};
 use crate::{StoreError, certificate, keys, revocation};
 
@@ -149,14 +151,23 @@ impl Issuer {
         let csr = read_request(csr)?;
         // 1. Who asks.
         let (request, device, held) = match asker {
-            Asker::Nobody => return Err(not_authenticated(profile, "nothing was shown")),
+            Asker::Nobody => {
+                return Err(not_authenticated(operation, profile, "nothing was shown"));
+            }
             Asker::Certificate(shown) => {
                 let (held, device) = self.est_holder(shown)?.unzip();
                 let request = by_certificate(shown, held.as_ref(), &csr, now.secs())?;
                 (request, device, held)
             }
-            Asker::Secret { .. } => {
-                return Err(not_authenticated(profile, "secrets are not taken"));
+            Asker::Secret { id, secret } => {
+                let found = self.secret_holder(id).map_err(environment)?;
+                let held = found.as_ref().map(|holder| HeldSecret {
+                    what: &holder.what,
+                    ueid: holder.device.row.ueid,
+                    text: &holder.text,
+                });
+                let request = by_secret(secret.as_bytes(), held, operation, profile, &csr)?;
+                (request, found.map(|holder| holder.device), None)
             }
         };
         // Authenticated from here on: what follows may change state.
@@ -170,25 +181,35 @@ impl Issuer {
         }
         // 2. Whether it may have what it asks for.
         check_operation(operation, profile, held.as_ref(), &csr)?;
-        let order = profile.to_order();
-        let token = self
-            .token(request, &order, profile, &device)
-            .map_err(refused)?;
-        let ueid = *token.ueid();
+        let ueid = *request.ueid();
         // 3. Intent, signature, record: as over CMP. Nobody will confirm it, so it counts at once.
-        let made = self.certify(token, &device, rng, now).map_err(refused)?;
         let at = secs(now.secs());
-        let stands = self.role.store.run_tx("record certificate", |tx| {
-            let stands = certificate::record(tx, &made.serial, &made.der, at)?;
-            certificate::mark(tx, &made.serial, true, at)?;
-            Ok::<_, StoreError>(stands)
+        // As CMP has it, for who decides on it.
+        let body = RawBody::p10cr(csr.as_der()).ok();
+        let body = body.and_then(|body| body.to_der().ok());
+        let body = body.ok_or(EstDenial::Failed("request"))?;
+        let wanted = Wanted {
+            request,
+            order: &profile.to_order(),
+            device: &device,
+            // Who waits asks again with the request itself.
+            transaction_id: &[],
+            body_der: &body,
+        };
+        let obtained = self.obtain(wanted, rng, now, |tx, serial, _| {
+            certificate::mark(tx, serial, true, at).map(drop)
         });
-        Ok(Enrolled {
-            ueid,
-            serial: made.serial,
-            certificate: stands.map_err(|e| environment(e.into()))?,
-            again: made.again,
-        })
+        match obtained.map_err(refused)? {
+            Obtained::Certificate {
+                serial, der, again, ..
+            } => Ok(Enrolled {
+                ueid,
+                serial,
+                certificate: der,
+                again,
+            }),
+            Obtained::Waiting => Err(EstDenial::Waiting),
+        }
     }
 
     /// What the store has of the serial number of a certificate, and its device.

@@ -13,6 +13,7 @@
 //! certificate cannot be forged by changing rows.
 #![warn(missing_docs)]
 
+pub mod approval;
 pub mod archive;
 pub mod attested;
 pub mod certificate;
@@ -27,6 +28,7 @@ pub mod release;
 pub mod revocation;
 pub mod role;
 pub mod root_list;
+pub mod secret;
 pub mod statement;
 pub mod status;
 pub mod tam;

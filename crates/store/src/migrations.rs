@@ -96,6 +96,14 @@ const STEPS: &[(&str, &str)] = &[
         "retention: certificates that ended long ago are in an archive, and not in lists",
         RETENTION,
     ),
+    (
+        "enrolment secrets, and requests that await an operator",
+        SECRETS,
+    ),
+    (
+        "what is asked of one device, and what may have to come back from the archive, by index",
+        BY_DEVICE,
+    ),
 ];
 
 /// Times are seconds since 1970 UTC unless the name says `_ms`.
@@ -243,4 +251,30 @@ CREATE INDEX archive_by_device ON archive(device_id);
 CREATE INDEX certificate_by_end ON certificate(not_after);
 ALTER TABLE revocation ADD COLUMN listed INTEGER NOT NULL DEFAULT 1;
 CREATE INDEX delivery_by_time ON delivery(made_at);
+";
+
+/// A device may have several of both.
+const SECRETS: &str = "
+CREATE TABLE enrolment_secret(
+  id TEXT PRIMARY KEY, device_id INTEGER NOT NULL REFERENCES device(id), profile TEXT NOT NULL,
+  uses INTEGER NOT NULL, used INTEGER NOT NULL, made_at INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL, sealed BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE approval(
+  device_id INTEGER NOT NULL REFERENCES device(id), digest BLOB NOT NULL, profile TEXT NOT NULL,
+  transaction_id BLOB NOT NULL, asker TEXT NOT NULL, body BLOB NOT NULL,
+  asked_at INTEGER NOT NULL, decided_at INTEGER, approved INTEGER,
+  PRIMARY KEY(device_id, digest)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX approval_by_time ON approval(asked_at);
+";
+
+/// A device's requests and last end are looked up while its next certificate is fixed.
+const BY_DEVICE: &str = "
+DROP INDEX archive_by_device;
+CREATE INDEX archive_by_request ON archive(device_id, csr_digest);
+CREATE INDEX archive_by_kind ON archive(device_id, kind, not_after);
+CREATE INDEX archive_by_end ON archive(not_after, serial);
+CREATE INDEX certificate_by_device ON certificate(device_id, intended_at);
 ";

@@ -257,6 +257,24 @@ fn put_at(
     Ok(())
 }
 
+/// Puts what was said of a certificate that came back from the archive into lists again. It has a new
+/// number, so that the next list is signed anew and the next delta has it.
+pub(crate) fn list_again(tx: &Tx<'_>, serial: &[u8]) -> Result<(), StoreError> {
+    let said: Option<i64> = tx.query_opt(
+        "SELECT change FROM revocation WHERE serial = ?1",
+        [serial],
+        |r| r.get(0),
+    )?;
+    if said.is_some() {
+        let change = next_changes(tx, 1)?;
+        tx.execute(
+            "UPDATE revocation SET listed = 1, change = ?2 WHERE serial = ?1",
+            params![serial, change],
+        )?;
+    }
+    Ok(())
+}
+
 fn put_device(tx: &Tx<'_>, id: DeviceId, standing: Standing) -> Result<(), StoreError> {
     let Some((at, reason)) = standing.to_entry() else {
         return Ok(());

@@ -32,7 +32,7 @@ pub struct RootList {
 /// # Errors
 /// `NoKey` if there is no CA, `Sealed` under a wrong sealing key, the store's failure.
 pub fn renew(role: &Role, life_secs: u64, now: UnixSecs) -> Result<RootList, RoleError> {
-    let (root, _) = role.store.read("root list", |tx| stored(tx))?;
+    let (root, _) = role.store.read("root list", stored)?;
     let end = now.0.saturating_add(life_secs).min(root.not_after_secs);
     let list = ListDraft {
         scope_urls: &[],
@@ -62,7 +62,7 @@ pub fn renew(role: &Role, life_secs: u64, now: UnixSecs) -> Result<RootList, Rol
 /// # Errors
 /// The store's failure.
 pub fn last(store: &Store) -> Result<Option<RootList>, RoleError> {
-    let (root, list) = store.read("root list", |tx| stored(tx))?;
+    let (root, list) = store.read("root list", stored)?;
     let Some(list) = list else {
         return Ok(None);
     };

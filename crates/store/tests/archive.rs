@@ -73,6 +73,7 @@ fn sweep(store: &Store, now: UnixSecs) -> Swept {
         }
         all.archived += part.archived;
         all.forgotten += part.forgotten;
+        all.returned += part.returned;
     }
 }
 
@@ -110,6 +111,7 @@ fn what_was_promised_of_a_certificate_holds_in_the_archive() {
     let expected = Swept {
         archived: 2,
         forgotten: 0,
+        returned: 0,
     };
     assert_eq!(would_sweep(&store, KEEP, over).unwrap(), expected);
     assert_eq!(sweep(&store, over), expected);
@@ -258,4 +260,68 @@ fn the_tam_forgets_what_nobody_waits_for() {
     let mut devices = [device];
     install(&mut world, &mut devices, ta);
     assert!(devices[0].installed.is_some());
+}
+
+#[test]
+fn what_a_clock_that_was_ahead_archived_comes_back() {
+    let (mut world, device) = ready();
+    let (csr, der, serial) = enrol(&mut world, &device, 1);
+    let (_, _, revoked) = enrol(&mut world, &device, 2);
+    let path = world.dir.path().join("ca.db");
+    let store = Store::open(&path).unwrap();
+    let word = Target::Certificate(revoked.clone());
+    say(&store, &word, COMPROMISED, SECS).unwrap();
+    let row = |serial: &[u8]| {
+        let row = store.read("t", |tx| certificate::find(tx, serial));
+        row.unwrap().unwrap()
+    };
+    let (before, before_revoked) = (row(&serial), row(&revoked));
+    let server = StatusServer::new(Arc::new(
+        Issuer::open(
+            role(&path, Arc::new(NoFaults)),
+            profiles(),
+            MacPolicy::default(),
+        )
+        .unwrap()
+        .with_status(StatusSettings {
+            base_url: Some("http://ca.example".to_owned()),
+            ..StatusSettings::default()
+        }),
+    ));
+    let lists = |delta| {
+        server
+            .list(Scope::Shard(0), delta, SECS)
+            .unwrap()
+            .der
+            .clone()
+    };
+    let has = |der: &[u8]| der.windows(revoked.len()).any(|part| part == revoked);
+
+    // The clock is ten years ahead, and is put right.
+    let moved = sweep(&store, LATER);
+    assert_eq!((moved.archived, moved.returned), (2, 0));
+    assert!(!has(&lists(false)), "gone while the clock is wrong");
+    let expected = Swept {
+        returned: 2,
+        ..Swept::default()
+    };
+    assert_eq!(would_sweep(&store, KEEP, SECS).unwrap(), expected);
+    assert_eq!(sweep(&store, SECS), expected);
+    assert_eq!(sweep(&store, SECS), Swept::default());
+
+    // All is as before, but for what is needed only until it is signed.
+    for (mut was, serial) in [(before, &serial), (before_revoked, &revoked)] {
+        was.intent.tbs = Vec::new();
+        assert_eq!(row(serial), was);
+    }
+    assert!(has(&lists(false)) && has(&lists(true)));
+    let answer = world
+        .ca
+        .cmp("device", &device.p10cr(&csr, 3), &mut world.rng, NOW);
+    assert_eq!(certificate_of(&answer.body, &world.ca).unwrap(), der);
+    // And an operator's word reaches it.
+    let all = Target::Device(device.identity.ueid);
+    let report = say(&store, &all, COMPROMISED, SECS).unwrap();
+    assert_eq!(report.changed.len(), 1);
+    assert!(!row(&serial).standing.is_good());
 }

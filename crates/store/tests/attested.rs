@@ -14,15 +14,18 @@ use std::sync::Arc;
 use common::kur::*;
 use common::*;
 use tegata_authority::ca::attested::hand_on;
-use tegata_authority::ca::revocation::Word;
+use tegata_authority::ca::cmp::MacPolicy;
+use tegata_authority::ca::revocation::{FinalReason, Word};
+use tegata_authority::profile::Profiles;
 use tegata_authority::tam::availability::Availability;
 use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::{KeyAlg, PrivateKey, Provider as _};
-use tegata_store::attested;
-use tegata_store::issuer::{CmpAnswer, CmpOutcome};
+use tegata_store::archive::sweep_some;
+use tegata_store::issuer::{CmpAnswer, CmpOutcome, Issuer};
 use tegata_store::revocation::{Target, say};
 use tegata_store::tam::{PeerFailure, Peers, TeepAnswer, TeepOutcome};
+use tegata_store::{NoFaults, attested, certificate};
 use tegata_wire::enrolment::CHECK_IN_FIRST;
 
 const DAY_MS: u64 = 86_400_000;
@@ -229,6 +232,8 @@ fn a_word_that_is_forged_or_repeated_moves_nothing() {
     assert_eq!(noted(&world, device), Some(secs(first)));
     // The CA does not hear of a later one, and somebody repeats the earlier one.
     let now = at(LASTS + 1, 0);
+    let a_little_before = UnixMs(now.0 - 100_000);
+    let (_, earlier) = visit(&mut world, device, a_little_before, true);
     let (_, unheard) = visit(&mut world, device, now, true);
     let note = |word: &[u8], now: UnixSecs| world.ca.note_attested(word, now);
     assert!(note(&words[0], now.secs()).is_err(), "it has expired");
@@ -256,7 +261,7 @@ fn a_word_that_is_forged_or_repeated_moves_nothing() {
     assert_eq!(noted(&world, device), Some(secs(first)));
     note(&unheard[0], now.secs()).unwrap();
     // The earlier one does not take it back.
-    note(&words[0], first.secs()).unwrap();
+    note(&earlier[0], now.secs()).unwrap();
     assert_eq!(noted(&world, device), Some(secs(now)));
     enrol(&mut world, device, now).unwrap();
 }
@@ -272,5 +277,82 @@ fn a_revoked_device_does_not_return() {
     assert_eq!(enrol(&mut world, device, now), Err("device-revoked"));
     let store = &world.ca.role().store;
     say(store, &target, Word::Unhold, now.secs()).unwrap();
+    enrol(&mut world, device, now).unwrap();
+}
+
+/// The certificate that a device asked for last.
+fn newest(world: &World, device: &Device) -> Target {
+    let found = world.ca.role().device(&device.identity.ueid).unwrap();
+    let id = found.unwrap().row.id;
+    let store = &world.ca.role().store;
+    let rows = store.read("t", |tx| certificate::of_device(tx, id, 1));
+    Target::Certificate(rows.unwrap().remove(0).intent.serial)
+}
+
+#[test]
+fn a_certificate_that_was_revoked_has_ended() {
+    let (mut world, mut devices) = ready(1);
+    let device = &mut devices[0];
+    let revoked = at(1, 0);
+    let word = Word::Revoke(FinalReason::KeyCompromise);
+    let target = newest(&world, device);
+    say(&world.ca.role().store, &target, word, revoked.secs()).unwrap();
+    assert_eq!(enrol(&mut world, device, at(1, 1)), Err("evidence-needed"));
+    assert_eq!(
+        enrol(&mut world, device, at(2 + GRACE, 0)),
+        Err("grace-over")
+    );
+    visit(&mut world, device, at(2, 0), false);
+    enrol(&mut world, device, at(2, 0)).unwrap();
+}
+
+#[test]
+fn nothing_new_while_the_newest_certificate_is_on_hold() {
+    let (mut world, mut devices) = ready(1);
+    let device = &mut devices[0];
+    let target = newest(&world, device);
+    let store = Arc::clone(&world.ca.role().store);
+    say(&store, &target, Word::Hold, at(1, 0).secs()).unwrap();
+    visit(&mut world, device, at(1, 1), false);
+    assert_eq!(enrol(&mut world, device, at(1, 1)), Err("certificate-held"));
+    say(&store, &target, Word::Unhold, at(1, 2).secs()).unwrap();
+    // It serves again, to its own end.
+    enrol(&mut world, device, at(LASTS, 0)).unwrap();
+}
+
+#[test]
+fn what_was_superseded_does_not_count_to_its_end() {
+    let (mut world, devices) = ready(1);
+    let device = &devices[0];
+    let long = newest(&world, device);
+    let text = tegata_authority::profile::EXAMPLE;
+    let text = text.replace("validity = \"365d\"", "validity = \"40d\"");
+    assert_ne!(text, tegata_authority::profile::EXAMPLE);
+    let role = role(&world.dir.path().join("ca.db"), Arc::new(NoFaults));
+    let profiles = Profiles::parse(&text).unwrap();
+    world.ca = Issuer::open(role, profiles, MacPolicy::default()).unwrap();
+    enrol(&mut world, device, at(1, 0)).unwrap();
+    let word = Word::Revoke(FinalReason::Superseded);
+    say(&world.ca.role().store, &long, word, at(1, 0).secs()).unwrap();
+    enrol(&mut world, device, at(40, 0)).unwrap();
+    assert_eq!(enrol(&mut world, device, at(85, 0)), Err("evidence-needed"));
+    // The same of those in the archive.
+    let store = &world.ca.role().store;
+    while sweep_some(store, 0, at(84, 0).secs()).unwrap().rows() > 0 {}
+    assert_eq!(enrol(&mut world, device, at(85, 0)), Err("evidence-needed"));
+}
+
+#[test]
+fn evidence_of_a_clock_that_was_ahead_keeps_no_true_one_away() {
+    let (mut world, mut devices) = ready(1);
+    let device = &mut devices[0];
+    let ahead = at(LASTS + 400, 0);
+    visit(&mut world, device, ahead, false);
+    assert_eq!(noted(&world, device), Some(secs(ahead)));
+    let now = at(LASTS + 1, 0);
+    // The TAM sees that its clock went back, and asks once more.
+    visit(&mut world, device, now, false);
+    visit(&mut world, device, now, false);
+    assert_eq!(noted(&world, device), Some(secs(now)));
     enrol(&mut world, device, now).unwrap();
 }

@@ -16,10 +16,12 @@ use common::kur::*;
 use common::ready::*;
 use common::*;
 use tegata_authority::UnixMs;
+use tegata_authority::ca::cmp::MacPolicy;
 use tegata_authority::ca::revocation::{FinalReason, Standing, Word};
+use tegata_authority::profile::Profiles;
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::{KeyAlg, PrivateKey, Provider as _};
-use tegata_store::issuer::CmpOutcome;
+use tegata_store::issuer::{CmpOutcome, Issuer};
 use tegata_store::revocation::{Target, say};
 use tegata_store::{Faults, NoFaults, StoreError, When, certificate};
 use tegata_wire::cmp::{BodyKind, CertId, ProofOfPossession, RawBody, oid};
@@ -104,6 +106,29 @@ fn a_certificate_renews_itself_and_the_old_one_serves_until_the_new_one_is_confi
     let next = new_key(&mut world);
     let kur = new.sign(&Asked::kur(device, &new, &next).body(), 6, None);
     assert!(ask(&mut world, &kur, day(103)).is_ok());
+}
+
+#[test]
+fn no_certificate_lasts_longer_than_the_release_of_the_ta_takes() {
+    let (mut world, devices, current) = ready(1);
+    let (device, old) = (&devices[0], &current[0]);
+    let example = tegata_authority::profile::EXAMPLE;
+    for (n, validity, expected) in [(2, "730d", 365), (3, "indefinite", 365), (4, "90d", 90)] {
+        let text = example.replace("validity = \"365d\"", &format!("validity = \"{validity}\""));
+        let text = match validity {
+            "indefinite" => text.replacen("renewal_window = \"30d\"", "", 1),
+            _ => text,
+        };
+        let role = role(&world.dir.path().join("ca.db"), Arc::new(NoFaults));
+        let profiles = Profiles::parse(&text).unwrap();
+        world.ca = Issuer::open(role, profiles, MacPolicy::default()).unwrap();
+        let key = new_key(&mut world);
+        let kur = old.sign(&Asked::kur(device, old, &key).body(), n, None);
+        let new = ask(&mut world, &kur, day(10)).unwrap();
+        let ends = CertView::from_der(&new).unwrap().not_after_secs;
+        let expected = day(10).secs().0 + expected * 86_400;
+        assert_eq!(ends, expected, "{validity}");
+    }
 }
 
 #[test]

@@ -431,7 +431,8 @@ fn certificates_of_an_older_store_are_dealt_to_shards() {
     world.ca.role().store.backup(&path).unwrap();
     let sql = rusqlite::Connection::open(&path).unwrap();
     sql.execute_batch(
-        "DROP INDEX certificate_scope; DROP INDEX certificate_by_end; DROP INDEX delivery_by_time; \
+        "DROP TABLE enrolment_secret; DROP TABLE approval; \
+         DROP INDEX certificate_scope; DROP INDEX certificate_by_end; DROP INDEX delivery_by_time; \
          DROP TABLE archive; DROP TABLE archive_kind; DROP TABLE revocation; DROP TABLE revoked_device; DROP TABLE status_counter; \
          DROP TABLE status_base; ALTER TABLE certificate DROP COLUMN shard; \
          ALTER TABLE certificate DROP COLUMN status_base; DROP TABLE issuance_stop; DROP TABLE attested; \

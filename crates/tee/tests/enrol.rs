@@ -181,8 +181,9 @@ fn what_is_not_the_cas_answer_changes_nothing() {
     let refusal = ca.answer(&request, &[Tamper::Rejected]).unwrap();
     let refused = session.call(FINISH, &[b"web", &refusal]);
     assert_eq!(refused, Err(TEE_ERROR_ACCESS_DENIED));
-    // An expired certificate is something else: it ends the request.
-    for tamper in Tamper::ALL.into_iter().filter(|t| *t != Tamper::Expired) {
+    // What the CA says for good is something else: it ends the request.
+    let ends = |t: &Tamper| Tamper::WRONG_CERTIFICATE.contains(t) || *t == Tamper::Revoked;
+    for tamper in Tamper::ALL.into_iter().filter(|t| !ends(t)) {
         let cp = ca.answer(&request, &[tamper]).unwrap();
         let before = device.storage();
         let refused = session.call(FINISH, &[b"web", &cp]);
@@ -317,27 +318,43 @@ fn another_profile_or_label_is_refused() {
 }
 
 #[test]
-fn a_certificate_that_expired_on_its_way_does_not_block_the_label() {
+fn a_certificate_that_will_never_do_does_not_block_the_label() {
+    for tamper in Tamper::WRONG_CERTIFICATE {
+        never_does(tamper);
+    }
+    // A predicate of the operator's hit it before it was there.
+    let (ca, device) = enrolled(KeyKind::P256, ConfirmMode::Explicit);
+    let session = device.open(&ALICE).unwrap();
+    let request = session.call(BEGIN, &[b"new"]).unwrap();
+    let revoked = ca.answer(&request, &[Tamper::Revoked]).unwrap();
+    let refused = session.call(FINISH, &[b"new", &revoked]);
+    assert_eq!(refused, Err(TEE_ERROR_ACCESS_DENIED));
+    assert_ne!(session.call(BEGIN, &[b"new"]).unwrap(), request);
+}
+
+/// The CA says `tamper` of the certificate of a label, and would say it for ever.
+fn never_does(tamper: Tamper) {
     let (ca, device) = enrolled(KeyKind::P256, ConfirmMode::Explicit);
     let session = device.open(&ALICE).unwrap();
     let leaf = session.call_format(GET_CERTIFICATE, b"web", 1).unwrap();
     for label in [&b"web"[..], b"new"] {
         let request = session.call(BEGIN, &[label]).unwrap();
-        // Not of this device, or not from the CA: that changes nothing.
+        // Not of this device, or not from the CA, or without its issuer: that changes nothing.
         for lies in [
-            [Tamper::Expired, Tamper::OtherKey],
-            [Tamper::Expired, Tamper::ForeignProtection],
+            [tamper, Tamper::OtherKey],
+            [tamper, Tamper::ForeignProtection],
+            [tamper, Tamper::NoIssuer],
         ] {
             let cp = ca.answer(&request, &lies).unwrap();
             let refused = session.call(FINISH, &[label, &cp]);
             assert_eq!(refused, Err(TEE_ERROR_SECURITY));
             assert_eq!(session.call(BEGIN, &[label]).unwrap(), request);
         }
-        let expired = ca.answer(&request, &[Tamper::Expired]).unwrap();
-        let refused = session.call(FINISH, &[label, &expired]);
-        assert_eq!(refused, Err(TEE_ERROR_SECURITY));
+        let wrong = ca.answer(&request, &[tamper]).unwrap();
+        let refused = session.call(FINISH, &[label, &wrong]);
+        assert_eq!(refused, Err(TEE_ERROR_SECURITY), "{tamper:?}");
         let anew = session.call(BEGIN, &[label]).unwrap();
-        assert_ne!(anew, request);
+        assert_ne!(anew, request, "{tamper:?}");
         if label == b"web" {
             let now = session.call_format(GET_CERTIFICATE, label, 1).unwrap();
             assert_eq!(now, leaf, "what is in use stays");
@@ -388,4 +405,19 @@ fn a_power_cut_while_it_installs_leaves_a_label_that_can_go_on() {
         }
         assert!(cuts > 3, "an installation has several writes");
     }
+}
+
+#[test]
+fn what_was_accepted_is_not_given_up_for_what_comes_later() {
+    let ca = Ca::new(KeyKind::P256, ConfirmMode::Explicit);
+    let device = Device::new(1, &ca);
+    let session = device.open(&ALICE).unwrap();
+    let request = session.call(BEGIN, &[b"web"]).unwrap();
+    let cp = ca.answer(&request, &[]).unwrap();
+    let conf = session.call(FINISH, &[b"web", &cp]).unwrap();
+    let longer = ca.answer(&request, &[Tamper::TooLong]).unwrap();
+    let refused = session.call(FINISH, &[b"web", &longer]);
+    assert_eq!(refused, Err(TEE_ERROR_SECURITY));
+    let pki_conf = ca.confirm(&conf).unwrap();
+    session.call(CONFIRM, &[b"web", &pki_conf]).unwrap();
 }

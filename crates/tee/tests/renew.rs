@@ -102,9 +102,10 @@ fn a_lie_in_the_answer_leaves_the_old_key_serving() {
     let session = device.open(&ALICE).unwrap();
     let old = leaf(&session, b"web");
     let request = session.call(BEGIN, &[b"web"]).unwrap();
-    // Two end the request: the CA's own refusal of a kur, and a certificate that has ended.
-    let ends = [Tamper::Rejected, Tamper::Expired];
-    for tamper in Tamper::ALL.into_iter().filter(|t| !ends.contains(t)) {
+    // Some end the request: the CA's own refusal of a kur, and a certificate that will never do.
+    let refusals = [Tamper::Rejected, Tamper::Revoked];
+    let ends = |t: &Tamper| refusals.contains(t) || Tamper::WRONG_CERTIFICATE.contains(t);
+    for tamper in Tamper::ALL.into_iter().filter(|t| !ends(t)) {
         let answer = ca.answer(&request, &[tamper]).unwrap();
         let before = device.storage();
         let expected = match tamper {

@@ -413,6 +413,36 @@ fn roles_apart_serve_a_device_and_survive_a_kill() {
         made["devices"][0]["ueid"].as_str().unwrap(),
     ]);
     assert!(shown.contains("installed TA"), "{shown}");
+    renews_by_key_update(device_text, &config(&ca_dir));
+}
+
+/// The agent renews a label of its caller: the new certificate is another, and the CA takes the old
+/// one back.
+fn renews_by_key_update(device: &str, ca_config: &str) {
+    let agent = |args: &[&str]| {
+        let mut command = program();
+        command
+            .args(["agent", "--dir", device, "--json"])
+            .args(args);
+        let done = command.output().unwrap();
+        assert!(done.status.success(), "{args:?}: {}", text(&done.stderr));
+        let last = text(&done.stdout).lines().last().unwrap().to_owned();
+        serde_json::from_str::<Value>(&last).unwrap()
+    };
+    let before = agent(&["certificate", "--label", "second"]);
+    let waiting = agent(&["renew", "second"]);
+    assert_eq!(waiting["event"], "not-due");
+    let renewed = agent(&["renew", "second", "--now"]);
+    assert_eq!(renewed["event"], "renewed");
+    assert_ne!(renewed["certificate"], before["certificate"]);
+    let after = agent(&["certificate", "--label", "second"]);
+    assert_eq!(after["certificate"], renewed["certificate"]);
+    let list = succeed(&["ca", "list", "--json", "--config", ca_config]);
+    let list: Value = serde_json::from_str(&list).unwrap();
+    let rows = list.as_array().unwrap().iter();
+    let states: Vec<&str> = rows.map(|row| row["state"].as_str().unwrap()).collect();
+    assert_eq!(states.iter().filter(|s| **s == "confirmed").count(), 2);
+    assert_eq!(states.iter().filter(|s| **s == "revoked").count(), 1);
 }
 
 #[test]

@@ -11,11 +11,17 @@ mod common;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64ct::{Base64, Encoding as _};
-use common::tls::{ClientIdentity, pem_cert, talk_tls};
-use common::{Installation, Server, fail};
+use common::tls::{ClientIdentity, Tls, pem_cert};
+use common::{Installation, Server, fail, succeed};
+use der::asn1::AnyRef;
+use der::{Decode as _, Encode as _, SliceReader};
+use tegata_authority::UnixSecs;
+use tegata_authority::ca::authority_cert::{CaDraft, make_root};
+use tegata_crypto::{KeyAlg, OsRng, PrivateKey, Signer as _};
+use tegata_wire::x509::{CertView, CsrBuilder, NameBuilder, SignatureAlg, assemble_csr};
 
 /// An installation whose CA has an EST port with a certificate of its own for localhost.
 fn installation(more: &str) -> Installation {
@@ -26,9 +32,24 @@ fn installation(more: &str) -> Installation {
         "[ca.est]\nlisten = \"127.0.0.1:0\"\nnames = [\"localhost\", \"127.0.0.1\"]\n{more}\n[tam]"
     );
     fs::write(path, config.replace("[tam]", &est)).unwrap();
-    let profiles = tegata_authority::profile::EXAMPLE;
+    // One profile, which takes secrets, and certificates for the renewal.
+    let takes = "authentication = [\"secret\", \"certificate\"]\n[profile.device.san]";
+    let profiles = tegata_authority::profile::EXAMPLE.replace("[profile.device.san]", takes);
     fs::write(installation.path("profiles.toml"), profiles).unwrap();
     installation
+}
+
+/// A certificate under no CA but itself, and its key.
+fn self_signed() -> ClientIdentity {
+    let key = PrivateKey::generate(KeyAlg::P256, &mut OsRng).unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let draft = CaDraft::for_organization("Nobody");
+    let cert = make_root(&draft, &key, &mut OsRng, UnixSecs(now.as_secs())).unwrap();
+    (cert, pkcs8(&key))
+}
+
+fn pkcs8(key: &PrivateKey) -> Vec<u8> {
+    key.to_pkcs8_der().unwrap().expose_secret().clone()
 }
 
 struct Est {
@@ -60,14 +81,27 @@ impl Est {
         headers: &str,
         body: &[u8],
     ) -> String {
-        let mut request = format!(
-            "{line}\r\nHost: localhost\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n",
-            body.len()
-        )
-        .into_bytes();
-        request.extend_from_slice(body);
-        talk_tls(self.address, "localhost", &self.root, client, &request).unwrap()
+        let mut connection = self.connect(client).unwrap();
+        connection.ask(&request(line, headers, body)).unwrap()
     }
+
+    fn connect(&self, client: Option<&ClientIdentity>) -> std::io::Result<Tls> {
+        Tls::connect(self.address, "localhost", &self.root, client)
+    }
+
+    /// Whether a client that wants this name under this root gets an answer.
+    fn answers(&self, name: &str, root: &[u8]) -> bool {
+        let line = "GET /.well-known/est/cacerts HTTP/1.1";
+        let asked = Tls::connect(self.address, name, root, None)
+            .and_then(|mut connection| connection.ask(&request(line, "", b"")));
+        asked.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    }
+}
+
+fn request(line: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head = format!("{line}\r\nHost: t\r\n{headers}Content-Length: {length}\r\n\r\n");
+    [head.as_bytes(), body].concat()
 }
 
 /// The body of an answer, out of its base64.
@@ -157,12 +191,18 @@ fn strangers_get_no_handshake_and_hold_nothing() {
     let server = installation.serve("ca");
     let est = Est::of(&installation, &server);
     // Another root, another name.
-    let request = b"GET /.well-known/est/cacerts HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
     let other = pem_cert(&Installation::new().path("ca.pem"));
-    assert!(talk_tls(est.address, "localhost", &other, None, request).is_err());
-    assert!(talk_tls(est.address, "est.example", &est.root, None, request).is_err());
+    assert!(!est.answers("localhost", &other));
+    assert!(!est.answers("est.example", &est.root));
+    // A certificate of nobody.
+    let stranger = self_signed();
+    let cacerts = request("GET /.well-known/est/cacerts HTTP/1.1", "", b"");
+    let asked = est
+        .connect(Some(&stranger))
+        .and_then(|mut tls| tls.ask(&cacerts));
+    assert!(asked.is_err(), "a certificate of nobody is taken");
     // No TLS, and TLS that never comes, by as many as the port has room for.
-    let garbage = common::talk(est.address, request);
+    let garbage = common::talk(est.address, &request("GET / HTTP/1.1", "", b""));
     assert!(!garbage.contains("HTTP/1.1 200"), "{garbage}");
     let started = Instant::now();
     let mut idle: Vec<TcpStream> = (0..2)
@@ -194,9 +234,7 @@ fn the_servers_certificate_stays_with_the_store_and_follows_its_names() {
     let installation = installation("");
     let answers = |name: &str, server: &Server| {
         let est = Est::of(&installation, server);
-        let request =
-            b"GET /.well-known/est/cacerts HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
-        talk_tls(est.address, name, &est.root, None, request).is_ok()
+        est.answers(name, &est.root)
     };
     let server = installation.serve("ca");
     assert!(answers("127.0.0.1", &server) && !answers("ca.example", &server));
@@ -234,6 +272,220 @@ fn a_wrong_identity_stops_the_server_with_a_sentence() {
     fs::write(installation.path("est.key"), KEY).unwrap();
     let error = run();
     assert!(error.contains("not of the TLS key"), "{error}");
+}
+
+/// Registers devices; gives their UEIDs.
+fn devices(installation: &Installation, count: &str) -> Vec<String> {
+    let (config, out) = (installation.config(), installation.path("made"));
+    let out = out.to_str().unwrap();
+    let urls = [
+        "--tam-url",
+        "http://127.0.0.1:1/tam",
+        "--ca-url",
+        "http://127.0.0.1:1",
+    ];
+    let mut args = vec![
+        "factory", "make", "--config", &config, "--count", count, "--out", out, "--json",
+    ];
+    args.extend(urls);
+    let made: serde_json::Value = serde_json::from_str(&succeed(&args)).unwrap();
+    let manifest = made["manifest"].as_str().unwrap();
+    succeed(&[
+        "factory",
+        "import",
+        "--config",
+        &config,
+        "--manifest",
+        manifest,
+    ]);
+    let devices = made["devices"].as_array().unwrap().iter();
+    devices
+        .map(|device| device["ueid"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// The `Authorization` header of a new secret of a device.
+fn secret(installation: &Installation, ueid: &str) -> String {
+    let config = installation.config();
+    let made = succeed(&[
+        "ca",
+        "secret",
+        "add",
+        "--config",
+        &config,
+        "--device",
+        ueid,
+        "--profile",
+        "device",
+        "--json",
+    ]);
+    let made: serde_json::Value = serde_json::from_str(&made).unwrap();
+    let text = |name: &str| made[name].as_str().unwrap().to_owned();
+    basic(&text("id"), &text("secret"))
+}
+
+fn basic(id: &str, text: &str) -> String {
+    let token = Base64::encode_string(format!("{id}:{text}").as_bytes());
+    format!("Authorization: Basic {token}\r\n")
+}
+
+/// A request for a new key that leaves the names to the CA, as a body.
+fn request_of(key: &PrivateKey) -> Vec<u8> {
+    let builder = CsrBuilder {
+        subject: NameBuilder::new().build().unwrap(),
+        spki_der: key.public_key().to_spki_der().unwrap(),
+        san: Vec::new(),
+        extensions: Vec::new(),
+    };
+    let tbs = builder.to_tbs().unwrap();
+    let signature = key.sign(&tbs).unwrap();
+    let csr = assemble_csr(&tbs, SignatureAlg::EcdsaSha256, &signature).unwrap();
+    Base64::encode_string(&csr).into_bytes()
+}
+
+/// The one certificate of a certs-only answer.
+fn certificate(answer: &str) -> Vec<u8> {
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let message = decoded(answer);
+    let info = AnyRef::from_der(&message).unwrap();
+    let mut info = SliceReader::new(info.value()).unwrap();
+    let _signed_data = AnyRef::decode(&mut info).unwrap();
+    let data = AnyRef::decode(&mut info).unwrap();
+    let data = AnyRef::from_der(data.value()).unwrap();
+    let mut data = SliceReader::new(data.value()).unwrap();
+    // version, digestAlgorithms, encapContentInfo, certificates.
+    let certs = (0..4).map(|_| AnyRef::decode(&mut data).unwrap()).last();
+    AnyRef::from_der(certs.unwrap().value())
+        .unwrap()
+        .to_der()
+        .unwrap()
+}
+
+const PKCS10: &str = "Content-Type: application/pkcs10\r\n";
+const ENROLL: &str = "POST /.well-known/est/simpleenroll HTTP/1.1";
+const REENROLL: &str = "POST /.well-known/est/simplereenroll HTTP/1.1";
+
+#[test]
+fn a_device_enrols_with_its_secret_and_renews_with_its_certificate() {
+    let installation = installation("");
+    let devices = devices(&installation, "2");
+    let mut server = installation.serve("ca");
+    let mut est = Est::of(&installation, &server);
+    let key = PrivateKey::generate(KeyAlg::P256, &mut OsRng).unwrap();
+    let body = request_of(&key);
+    let authorization = secret(&installation, &devices[0]);
+    let headers = format!("{PKCS10}{authorization}");
+    let first = certificate(&est.send(None, ENROLL, &headers, &body));
+    let spki = key.public_key().to_spki_der().unwrap();
+    assert_eq!(CertView::from_der(&first).unwrap().spki_der, spki);
+    // A power cut, and the answer was lost: the same request gets the same certificate.
+    server.kill();
+    server = installation.serve("ca");
+    est = Est::of(&installation, &server);
+    assert_eq!(certificate(&est.send(None, ENROLL, &headers, &body)), first);
+    // Its one use is used.
+    let other = PrivateKey::generate(KeyAlg::P256, &mut OsRng).unwrap();
+    let answer = est.send(None, ENROLL, &headers, &request_of(&other));
+    assert!(answer.starts_with("HTTP/1.1 40"), "{answer}");
+
+    // The certificate is enough for the next one, on a connection that stays open …
+    let client = (first.clone(), pkcs8(&key));
+    let mut tls = est.connect(Some(&client)).unwrap();
+    let renewal = request(REENROLL, PKCS10, &request_of(&other));
+    let next = certificate(&tls.ask(&renewal).unwrap());
+    assert_eq!(certificate(&tls.ask(&renewal).unwrap()), next);
+    // … until the CA says otherwise: the connection is as it was, the answer is another.
+    let serial = hex::encode(CertView::from_der(&first).unwrap().serial);
+    let config = installation.config();
+    let revoke = ["ca", "revoke", "--config", &config, "--serial", &serial];
+    succeed(&[&revoke[..], &["--reason", "key-compromise"]].concat());
+    let answer = tls.ask(&renewal).unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 403") && answer.contains("revoked"),
+        "{answer}"
+    );
+    let log = server.log();
+    assert!(
+        log.contains("certificate issued") && !log.contains("panicked"),
+        "{log}"
+    );
+    let text = authorization.trim().rsplit(' ').next().unwrap();
+    let text = String::from_utf8(Base64::decode_vec(text).unwrap()).unwrap();
+    assert!(
+        !log.contains(text.rsplit(':').next().unwrap()),
+        "the secret is in the log"
+    );
+}
+
+#[test]
+fn who_has_no_right_secret_learns_nothing_and_gets_nothing() {
+    let installation = installation("");
+    let devices = devices(&installation, "2");
+    let server = installation.serve("ca");
+    let est = Est::of(&installation, &server);
+    let key = PrivateKey::generate(KeyAlg::P256, &mut OsRng).unwrap();
+    let body = request_of(&key);
+    let good = secret(&installation, &devices[0]);
+    let token = good.trim().rsplit(' ').next().unwrap();
+    let pair = String::from_utf8(Base64::decode_vec(token).unwrap()).unwrap();
+    let (id, text) = pair.split_once(':').unwrap();
+    let mut answers = Vec::new();
+    for wrong in [
+        String::new(),
+        basic(id, "wrong"),
+        basic(id, ""),
+        basic("nobody", text),
+        basic(id, &format!("{text}x")),
+        basic(id, text.get(1..).unwrap()),
+        "Authorization: Bearer x\r\n".to_owned(),
+    ] {
+        let answer = est.send(None, ENROLL, &format!("{PKCS10}{wrong}"), &body);
+        assert!(answer.starts_with("HTTP/1.1 401"), "{wrong}: {answer}");
+        assert!(
+            answer.contains("www-authenticate: Basic realm="),
+            "{answer}"
+        );
+        answers.push(answer.split_once("\r\n\r\n").unwrap().1.to_owned());
+    }
+    assert!(
+        answers.iter().all(|answer| *answer == answers[0]),
+        "{answers:?}"
+    );
+    // A secret is no certificate: it renews nothing, and none is asked for.
+    let answer = est.send(None, REENROLL, PKCS10, &body);
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    let answer = est.send(None, REENROLL, &format!("{PKCS10}{good}"), &body);
+    assert!(
+        answer.starts_with("HTTP/1.1 403") && answer.contains("TLS handshake"),
+        "{answer}"
+    );
+    // Bodies that are no requests.
+    for (what, body) in [
+        ("empty", Vec::new()),
+        ("DER", vec![0x30, 0]),
+        ("text", b"a request, please".to_vec()),
+        ("base64 of nothing", b"AAAA".to_vec()),
+        (
+            "PEM",
+            b"-----BEGIN CERTIFICATE REQUEST-----\nMAA=\n".to_vec(),
+        ),
+        (
+            "deep DER",
+            Base64::encode_string(&[0x30, 0x80].repeat(2000)).into_bytes(),
+        ),
+    ] {
+        let answer = est.send(None, ENROLL, &format!("{PKCS10}{good}"), &body);
+        assert!(answer.starts_with("HTTP/1.1 400"), "{what}: {answer}");
+    }
+    let answer = est.send(None, ENROLL, &good, &body);
+    assert!(answer.starts_with("HTTP/1.1 415"), "{answer}");
+    let long = format!("{PKCS10}{good}Expect: 100-continue\r\n");
+    let answer = est.send(None, ENROLL, &long, &vec![b'A'; 49 * 1024]);
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    // All that cost the secret nothing.
+    certificate(&est.send(None, ENROLL, &format!("{PKCS10}{good}"), &body));
+    let log = server.log();
+    assert!(!log.contains("panicked") && !log.contains(text), "{log}");
 }
 
 /// A P-256 key made for this test with `openssl genpkey`; it is of no certificate.

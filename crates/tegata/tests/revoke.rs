@@ -95,6 +95,43 @@ fn services_see_a_hold_and_its_end_at_once() {
 }
 
 #[test]
+fn pruning_and_the_roots_list_by_hand() {
+    let left = demo();
+    for args in [&["prune", "--dry-run"][..], &["prune"]] {
+        let said = left.ca(args);
+        assert_eq!(
+            (&said["archived"], &said["forgotten"]),
+            (&0.into(), &0.into())
+        );
+        assert_eq!(said["keep_days"], 90);
+    }
+    let text = std::fs::read_to_string(&left.config).unwrap();
+    // A list from after its end must have had it: lists live a day here.
+    for (days, good) in [("0", false), ("1", false), ("2", true)] {
+        let kept = format!("{text}\n[ca.retention]\nkeep_days = {days}\n");
+        std::fs::write(&left.config, kept).unwrap();
+        match good {
+            true => assert_eq!(left.ca(&["prune"])["keep_days"], 2),
+            false => assert!(left.refused(&["prune"], 2).contains("keep_days"), "{days}"),
+        }
+    }
+    let shown = left.ca(&["list"])[0]["serial"].as_str().unwrap().to_owned();
+    assert_eq!(left.ca(&["show", &shown[..20]])["archived"], false);
+    left.refused(&["show", "ffff"], 1);
+
+    let out = left.dir.path().join("root.crl");
+    let path = out.to_str().unwrap();
+    let said = left.ca(&["root-list", "--out", path, "--days", "3"]);
+    assert!(
+        said["path"].as_str().unwrap().ends_with("/full.crl"),
+        "{said}"
+    );
+    let pem = std::fs::read_to_string(&out).unwrap();
+    assert!(pem.starts_with("-----BEGIN X509 CRL-----"), "{pem}");
+    left.refused(&["root-list", "--out", path, "--days", "0"], 2);
+}
+
+#[test]
 fn a_predicate_is_counted_agreed_to_and_done() {
     let left = demo();
     let all: &[&str] = &["revoke", "--issued-after", "2020-01-01"];

@@ -20,20 +20,17 @@ fn wrong<T>(reason: &str) -> Result<T> {
     Err(Error(TEE_ERROR_SECURITY))
 }
 
-/// Checks a certificate; returns its issuers from the nearest on, without the root.
+/// Checks what a certificate says; whose it is, [`issuers`] does.
 ///
 /// # Errors
 /// `TEE_ERROR_SECURITY` if anything in it is not as ordered.
-#[allow(clippy::too_many_arguments)] // One call site; each is another thing.
-pub fn check<'a>(
+pub fn check(
     cert: &CertView<'_>,
     identity: &Identity,
     order: &CertificateOrder,
     own_spki_der: &[u8],
-    pool: &[CertView<'a>],
-    anchors: &[CertView<'_>],
     now_secs: u64,
-) -> Result<Vec<CertView<'a>>> {
+) -> Result<()> {
     let malformed = |_| Error(TEE_ERROR_BAD_FORMAT);
     let unusable = |_| Error(TEE_ERROR_BAD_STATE);
     if cert.version != 3 || !critical_known(cert) {
@@ -83,6 +80,19 @@ pub fn check<'a>(
             return wrong("certificate refused: lasts too long");
         }
     }
+    Ok(())
+}
+
+/// The issuers of a certificate from the nearest on, without the root.
+///
+/// # Errors
+/// `TEE_ERROR_SECURITY` if they do not lead to a trust anchor.
+pub fn issuers<'a>(
+    cert: &CertView<'_>,
+    pool: &[CertView<'a>],
+    anchors: &[CertView<'_>],
+    now_secs: u64,
+) -> Result<Vec<CertView<'a>>> {
     chain::to_anchor(cert, pool, anchors, now_secs)
         .or_else(|_| wrong("certificate refused: not under a trust anchor"))
 }

@@ -328,8 +328,8 @@ fn cert_hash(view: &CertView<'_>) -> Result<(Vec<u8>, Option<HashAlg>)> {
 /// # Errors
 /// `TEE_ERROR_ACCESS_DENIED` if the CA authentically refuses; `TEE_ERROR_BAD_FORMAT` and
 /// `TEE_ERROR_SECURITY` for anything that is not the CA's answer with our certificate. The state
-/// is the same as before then, but for one case: a certificate of ours that the CA itself says has
-/// expired ends the request, for the same request would get the same certificate for ever.
+/// is the same as before then, but where the same request would get the same answer for ever: a
+/// certificate of our key that is not as ordered, or has expired, or that the CA has revoked, ends it.
 pub fn finish(name: &Name, cp: &[u8]) -> Result<Vec<u8>> {
     let orders = Orders::load()?;
     let response_digest = crypto::digest(TEE_ALG_SHA256, cp)?;
@@ -359,10 +359,15 @@ pub fn finish(name: &Name, cp: &[u8]) -> Result<Vec<u8>> {
     let leaf_der = match message.kind {
         kind if kind == asked.answer() => match message.certificate(asked.cert_req_id())? {
             Answer::Granted(certificate) => certificate,
-            Answer::NotNow => return Err(Error(TEE_ERROR_ACCESS_DENIED)),
-            Answer::Refused => {
-                if asked == Asked::ByHolder {
-                    refused(name, &key, record, &orders)?;
+            refusal => {
+                match (refusal, asked) {
+                    (Answer::Refused | Answer::Revoked, Asked::ByHolder) => {
+                        refused(name, &key, record, &orders)?;
+                    }
+                    (Answer::Revoked, Asked::ByRelease) => {
+                        Record::delete(name, Slot::Pending)?;
+                    }
+                    _ => {}
                 }
                 return Err(Error(TEE_ERROR_ACCESS_DENIED));
             }
@@ -386,20 +391,18 @@ pub fn finish(name: &Name, cp: &[u8]) -> Result<Vec<u8>> {
     }
     let alg = alg_of(&record)?;
     let own_spki = keys::spki_der(alg, &key)?;
-    if leaf.spki_der == own_spki && leaf.not_after_secs <= answer.now_secs {
-        system::log("certificate refused: expired; the request is given up");
+    let now_secs = answer.now_secs;
+    let checked = cert::check(&leaf, &orders.identity, order, &own_spki, now_secs);
+    if checked == Err(Error(TEE_ERROR_SECURITY))
+        && leaf.spki_der == own_spki
+        && (record.confirm.is_empty() || leaf.not_after_secs <= now_secs)
+    {
+        system::log("the request is given up");
         Record::delete(name, Slot::Pending)?;
-        return Err(Error(TEE_ERROR_SECURITY));
     }
-    let issuers = cert::check(
-        &leaf,
-        &orders.identity,
-        order,
-        &own_spki,
-        &pool(message, &[]),
-        &anchors(&orders)?,
-        answer.now_secs,
-    )?;
+    checked?;
+    // What lies beside the message is not signed: who carries it may leave issuers out.
+    let issuers = cert::issuers(&leaf, &pool(message, &[]), &anchors(&orders)?, now_secs)?;
     record.chain = Vec::from([leaf_der.to_vec()]);
     record
         .chain

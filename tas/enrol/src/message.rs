@@ -38,6 +38,8 @@ pub enum Answer<'a> {
     Granted(&'a [u8]),
     /// It gives none to this request.
     Refused,
+    /// It took back what the request is about: the certificate that it got, or the one that asked.
+    Revoked,
     /// It gives none now: it failed, or has not decided. The same request may be answered later.
     NotNow,
 }
@@ -237,7 +239,7 @@ impl<'a> MessageView<'a> {
         let status = info.first().ok_or(Error(TEE_ERROR_BAD_FORMAT))?;
         match u8::from_der(status) {
             Ok(ACCEPTED | GRANTED_WITH_MODS) => {}
-            Ok(REJECTION) if !is_passing(&info) => return Ok(Answer::Refused),
+            Ok(REJECTION) => return Ok(refusal(&info)),
             _ => return Ok(Answer::NotNow),
         }
         let pair = fields.get(2).ok_or(Error(TEE_ERROR_SECURITY))?;
@@ -255,13 +257,24 @@ const ACCEPTED: u8 = 0;
 const GRANTED_WITH_MODS: u8 = 1;
 /// PKIStatus of a refused request.
 const REJECTION: u8 = 2;
+/// certRevoked in the second octet of PKIFailureInfo.
+const REVOKED_BIT: u8 = 0x20;
 /// systemUnavail and systemFailure in the fourth octet of PKIFailureInfo.
 const SYSTEM_BITS: u8 = 0xc0;
 
-/// True if a PKIStatusInfo says that the CA itself failed: that passes.
-fn is_passing(info: &[&[u8]]) -> bool {
+/// What a PKIStatusInfo of a rejection says. That the CA itself failed passes.
+fn refusal<'a>(info: &[&[u8]]) -> Answer<'a> {
     let failure = info.last().and_then(|der| BitStringRef::from_der(der).ok());
     let octets = failure.as_ref().map(BitStringRef::raw_bytes);
-    let fourth = octets.and_then(|octets| octets.get(3));
-    fourth.is_some_and(|octet| octet & SYSTEM_BITS != 0)
+    let has = |n: usize, bits: u8| {
+        let octet = octets.and_then(|octets| octets.get(n));
+        octet.is_some_and(|octet| octet & bits != 0)
+    };
+    if has(3, SYSTEM_BITS) {
+        Answer::NotNow
+    } else if has(1, REVOKED_BIT) {
+        Answer::Revoked
+    } else {
+        Answer::Refused
+    }
 }

@@ -86,24 +86,9 @@ impl Fleet {
         }
         self.cares[d].tries += 1;
         if self.cares[d].tries >= CLEAR_TRIES {
-            if log.last().is_some_and(|said| said.contains(NEVER)) && self.give_up(d) {
-                self.cares[d].tries = 0;
-                return;
-            }
             let told = format!("device {d}: {}", log.join("; "));
             self.ledger.locked_out.push(told);
         }
-    }
-
-    /// **Known.** A p10cr whose certificate was revoked before the device had it is refused for ever,
-    /// and neither TA nor agent gives it up: the device waits for its owner to do that.
-    fn give_up(&mut self, d: usize) -> bool {
-        self.tally.given_up += 1;
-        let (ta, next) = (self.ta, Some(Param::ValueInput { a: 1, b: 0 }));
-        let up = self.devices[d].boot();
-        let given_up = self.devices[d].call(&ta, SLOT.0, command::DELETE, SLOT.1, next);
-        self.devices[d].power_off();
-        up && given_up.is_ok()
     }
 
     /// Until it wakes again, with power or without.
@@ -478,6 +463,7 @@ impl Fleet {
                 certificate,
                 again,
                 serial,
+                ..
             } => {
                 let d = self.by_ueid[ueid];
                 let digest = Asked::of(message).digest;
@@ -643,8 +629,6 @@ fn words_of(answer: &[u8]) -> String {
 
 /// Tries without trouble after which a device must be served.
 const CLEAR_TRIES: u32 = 4;
-/// The CA's words for a request that it will never answer again.
-const NEVER: &str = "the certificate of this request is revoked";
 /// How often the agent sends a message.
 const ATTEMPTS: u32 = 3;
 const TEEP_MESSAGES_MAX: u32 = 6;

@@ -75,8 +75,6 @@ pub struct Tally {
     pub looks: u64,
     pub audits: u64,
     pub helps: u64,
-    /// Requests that owners gave up: `Fleet::give_up`.
-    pub given_up: u64,
     pub lost: u64,
     pub damaged: u64,
     pub doubled: u64,

@@ -135,6 +135,9 @@ pub enum ReturnDenied {
         /// The profile's grace, in seconds.
         grace_secs: u64,
     },
+    /// An operator put the certificate that serves on hold: another one would undo that.
+    #[error("the device's newest certificate of the profile is on hold")]
+    Held,
 }
 
 impl ReturnDenied {
@@ -144,6 +147,7 @@ impl ReturnDenied {
         match self {
             Self::Evidence { .. } => tegata_wire::enrolment::CHECK_IN_FIRST,
             Self::Grace { .. } => "the last certificate ended too long ago",
+            Self::Held => "the certificate of this device is on hold",
         }
     }
 
@@ -153,6 +157,7 @@ impl ReturnDenied {
         match self {
             Self::Evidence { .. } => "evidence-needed",
             Self::Grace { .. } => "grace-over",
+            Self::Held => "certificate-held",
         }
     }
 }
@@ -199,7 +204,7 @@ pub fn may_return(
 }
 
 /// How far the clocks of Verifier and CA may differ.
-const CLOCK_SLACK_SECS: u64 = 60;
+pub const CLOCK_SLACK_SECS: u64 = 60;
 
 #[cfg(test)]
 mod tests;

@@ -3,8 +3,9 @@
 //! Spec: RFC 7030 sections 3.3.1 and 4, RFC 9525, RFC 9908.
 
 use const_oid::ObjectIdentifier;
-use tegata_crypto::{KeyAlg, PublicKey, Rng, Signer};
+use tegata_crypto::{KeyAlg, PublicKey, Rng, Secret, Signer, ct_eq};
 use tegata_wire::est::CsrAttrs;
+use tegata_wire::ids::Ueid;
 use tegata_wire::x509::{
     AllegedCsr, AttestationBundle, AttributeSpec, CertBuilder, CertView, ExtensionSet, KeyUsages,
     NameBuilder, SanEntry, Validity, X509Error, assemble_certificate, encode_san, oid, usage,
@@ -12,8 +13,8 @@ use tegata_wire::x509::{
 
 use super::authority_cert::{Issuer, backdated, random_serial};
 use super::cmp::RequestBody;
-use super::issue::{ExpectedNames, IssueDenied, profile_extensions};
-use super::means::{Authenticated, HeldCertificate, Holder, Means};
+use super::issue::{ExpectedNames, IssueDenied, requested_extensions};
+use super::means::{Authenticated, HeldCertificate, Holder, Means, SecretUse};
 use super::revocation::{FinalReason, Standing};
 use super::{CaCertError, signature_alg};
 use crate::UnixSecs;
@@ -66,6 +67,9 @@ pub enum EstDenial {
     /// The request is understood, and refused.
     #[error("{0}")]
     Issue(#[from] IssueDenied),
+    /// An operator has to decide: the same request is answered once they did.
+    #[error("the request awaits an operator")]
+    Waiting,
     /// The store is busy: the same request may succeed later.
     #[error("unavailable: {0}")]
     Unavailable(&'static str),
@@ -87,6 +91,7 @@ impl EstDenial {
             Self::SameKey => "same-key",
             Self::Attestation(_) => "attestation",
             Self::Issue(denied) => denied.code(),
+            Self::Waiting => "waiting",
             Self::Unavailable(code) | Self::Failed(code) => code,
         }
     }
@@ -117,6 +122,7 @@ impl EstDenial {
                 list(kinds)
             ),
             Self::Issue(denied) => format!("Refused: {}.", denied.peer_text()),
+            Self::Waiting => "An operator of the CA has to approve this; ask again later.".into(),
             Self::Unavailable(_) => "The CA has no room for this now; ask again later.".into(),
             Self::Failed(_) => "The CA failed; ask again later.".into(),
         }
@@ -214,6 +220,46 @@ pub fn by_certificate(
     ))
 }
 
+/// An enrolment secret, as the store has it.
+#[derive(Clone, Copy)]
+pub struct HeldSecret<'a> {
+    /// Its id and its profile.
+    pub what: &'a SecretUse,
+    /// Whose it is.
+    pub ueid: Ueid,
+    /// The text, as bytes.
+    pub text: &'a Secret<Vec<u8>>,
+}
+
+/// The device that has sent its enrolment secret. `held` is what the store has of the id that was
+/// said. Whether it has a use left is seen where one is taken.
+///
+/// # Errors
+/// `NotAuthenticated`, alike for an unknown id and for a wrong text.
+pub fn by_secret(
+    said: &[u8],
+    held: Option<HeldSecret<'_>>,
+    operation: Operation,
+    profile: &Profile,
+    csr: &AllegedCsr,
+) -> Result<Authenticated, EstDenial> {
+    // A profile that takes no secrets says so, to who has one and to who has none.
+    if !profile.allows(Authentication::Secret) {
+        return Err(not_authenticated(
+            operation,
+            profile,
+            "the profile takes no secrets",
+        ));
+    }
+    let held = held.ok_or(not_authenticated(operation, profile, "no such secret"))?;
+    if !ct_eq(held.text.expose_secret(), said) {
+        return Err(not_authenticated(operation, profile, "a wrong secret"));
+    }
+    let body = RequestBody::P10cr(csr.as_der().to_vec());
+    let means = Means::Secret(held.what.clone());
+    Ok(Authenticated::proven(held.ueid, means, body))
+}
+
 /// Checks what is of EST alone: a renewal is by a certificate of the profile, and a certificate makes
 /// another one for a new key, unless the profile lets keys stay.
 ///
@@ -250,10 +296,15 @@ pub fn check_operation(
 
 /// What is said to who has shown nothing, or something wrong: always the same.
 #[must_use]
-pub fn not_authenticated(profile: &Profile, cause: &'static str) -> EstDenial {
+pub fn not_authenticated(
+    operation: Operation,
+    profile: &Profile,
+    cause: &'static str,
+) -> EstDenial {
     EstDenial::NotAuthenticated {
         cause,
-        secret: profile.allows(Authentication::Secret),
+        // A secret renews nothing.
+        secret: operation == Operation::Enroll && profile.allows(Authentication::Secret),
     }
 }
 
@@ -279,17 +330,11 @@ pub fn attributes(profile: &Profile, names: Option<&ExpectedNames>) -> Result<Cs
         subject: NameBuilder::new().build().map_err(failed)?,
         san: Vec::new(),
     };
-    let given = profile_extensions(names.unwrap_or(&nobody), profile, None).map_err(failed)?;
-    // What only the CA can say is not to be asked for.
-    let asked = [oid::KEY_USAGE, oid::EXT_KEY_USAGE, oid::SUBJECT_ALT_NAME];
-    let extensions = given.as_slice().iter();
+    let given = requested_extensions(names.unwrap_or(&nobody), profile)?;
     Ok(CsrAttrs {
         key: Some(key),
         signature: Some(alg.signature_oid()),
-        extensions: extensions
-            .filter(|e| asked.contains(&e.oid))
-            .cloned()
-            .collect(),
+        extensions: given.as_slice().to_vec(),
     })
 }
 

@@ -79,6 +79,18 @@ pub enum IssueDenied {
     /// oldCertId is missing where it is needed, there where it is not, or of another certificate.
     #[error("oldCertId: {0}")]
     OldCertificate(&'static str),
+    /// The enrolment secret is used up, or its time is over, or it is for another profile.
+    #[error("the enrolment secret {0} gives no more certificates of this profile")]
+    SecretSpent(String),
+    /// The operator has not said yes.
+    #[error("the request awaits the operator")]
+    NotApproved,
+    /// The operator said no.
+    #[error("the operator rejected the request")]
+    Rejected,
+    /// Too many requests of the device await the operator.
+    #[error("{0} requests of this device await the operator already")]
+    TooManyWaiting(u32),
     /// The same request was answered before, on the path of another profile.
     #[error("this request has a certificate of the profile {0} already")]
     OtherProfile(String),
@@ -145,6 +157,10 @@ impl IssueDenied {
             Self::Means(_) => "this profile wants a request of the device's TA, or another proof",
             Self::SignerEnded => "the certificate that signed the request has ended",
             Self::OldCertificate(_) => "oldCertId does not name the certificate to be updated",
+            Self::SecretSpent(_) => "the enrolment secret gives no more certificates",
+            Self::NotApproved => "the CA's operator has to approve this request",
+            Self::Rejected => "the operator rejected the request",
+            Self::TooManyWaiting(_) => "too many requests of this device await the operator",
             Self::OtherProfile(_) => "this request was answered for another profile",
             Self::KeyAlg { .. } => "the profile does not allow this kind of key",
             Self::Subject => "the subject is not that of this device",
@@ -172,6 +188,10 @@ impl IssueDenied {
             Self::Means(_) => "means",
             Self::SignerEnded => "signer-ended",
             Self::OldCertificate(_) => "old-certificate",
+            Self::SecretSpent(_) => "secret-spent",
+            Self::NotApproved => "not-approved",
+            Self::Rejected => "rejected",
+            Self::TooManyWaiting(_) => "too-many-waiting",
             Self::OtherProfile(_) => "other-profile",
             Self::KeyAlg { .. } => "key-alg",
             Self::Subject => "subject",
@@ -202,6 +222,7 @@ pub struct IssuanceToken {
     replaces: Option<Vec<u8>>,
     public_key: PublicKey,
     names: ExpectedNames,
+    /// With the lifetime that was ordered, if that is shorter.
     profile: Profile,
 }
 
@@ -236,7 +257,7 @@ impl IssuanceToken {
         self.replaces.as_deref()
     }
 
-    /// Name of the profile.
+    /// The profile, with the lifetime that the asker's release ordered if that is shorter.
     #[must_use]
     pub fn profile(&self) -> &Profile {
         &self.profile
@@ -281,6 +302,11 @@ pub fn authorize(
     if !profile.allows(authentication_of(&means)) {
         return Err(IssueDenied::Means(profile.name.clone()));
     }
+    if let Means::Secret(secret) = &means
+        && secret.profile != profile.name
+    {
+        return Err(IssueDenied::SecretSpent(secret.id.clone()));
+    }
     if !profile.agrees_with(against.order) {
         return Err(IssueDenied::ProfileChanged(profile.name.clone()));
     }
@@ -305,8 +331,21 @@ pub fn authorize(
         replaces,
         public_key: asked.public_key,
         names,
-        profile: profile.clone(),
+        profile: Profile {
+            validity: shorter(profile.validity, against.order.validity_secs),
+            ..profile.clone()
+        },
     })
+}
+
+/// The lifetime: the profile may say more than the release of the TA, which takes nothing that
+/// lasts longer than it was told. No number is no end.
+fn shorter(profile: Validity, ordered_secs: Option<u64>) -> Validity {
+    match (profile, ordered_secs) {
+        (Validity::Secs(secs), Some(ordered)) => Validity::Secs(secs.min(ordered)),
+        (Validity::Indefinite, Some(ordered)) => Validity::Secs(ordered),
+        (profile, None) => profile,
+    }
 }
 
 /// What a profile calls the means.
@@ -319,8 +358,29 @@ fn authentication_of(means: &Means) -> Authentication {
     }
 }
 
+/// The extensions that a request of this device for this profile may name.
+///
+/// # Errors
+/// `Build` if a name cannot be in a certificate.
+pub fn requested_extensions(
+    names: &ExpectedNames,
+    profile: &Profile,
+) -> Result<ExtensionSet, IssueDenied> {
+    let mut set = ExtensionSet::new();
+    for e in profile_extensions(names, profile, None)
+        .map_err(IssueDenied::Build)?
+        .as_slice()
+    {
+        // Where status is found, and what policies hold, is the CA's to say.
+        if [oid::SUBJECT_ALT_NAME, oid::KEY_USAGE, oid::EXT_KEY_USAGE].contains(&e.oid) {
+            set.push(e.clone()).map_err(IssueDenied::Build)?;
+        }
+    }
+    Ok(set)
+}
+
 /// The extensions that depend on profile and device alone, in the order of the certificate.
-pub(super) fn profile_extensions(
+fn profile_extensions(
     names: &ExpectedNames,
     profile: &Profile,
     status: Option<&StatusUrls>,

@@ -3,7 +3,7 @@
 use tegata_wire::ids::{ReleaseDigest, Ueid};
 use tegata_wire::x509::{CertView, X509Error};
 
-use super::cmp::RequestBody;
+use super::cmp::{CmpDenial, RequestBody, decode_body};
 use super::revocation::Standing;
 
 /// What proved who asks.
@@ -14,8 +14,17 @@ pub enum Means {
     Ta(ReleaseDigest),
     /// The key of a certificate of this CA.
     Certificate(Holder),
-    /// An enrolment secret of this id.
-    Secret(String),
+    /// An enrolment secret.
+    Secret(SecretUse),
+}
+
+/// An enrolment secret that was shown: it is for one device, and for one profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretUse {
+    /// Its id.
+    pub id: String,
+    /// The profile that it is for.
+    pub profile: String,
 }
 
 /// Who holds the key of a certificate of this CA.
@@ -41,7 +50,7 @@ impl Means {
             // A TA may be updated between its request and its confirmation.
             Self::Ta(_) => "ta".into(),
             Self::Certificate(holder) => format!("certificate {}", hex::encode(&holder.serial)),
-            Self::Secret(id) => format!("secret {id}"),
+            Self::Secret(secret) => format!("secret {}", secret.id),
         }
     }
 
@@ -116,6 +125,19 @@ impl Authenticated {
     #[must_use]
     pub fn body(&self) -> &RequestBody {
         &self.body
+    }
+
+    /// The request that a poll is about: kept as it came (DER with its tag), when the same asker
+    /// (by [`Means::label`]) was authenticated for it.
+    ///
+    /// # Errors
+    /// `NothingWaiting` if this is no poll, or the request was another's; `Malformed`.
+    pub fn polled(self, asker: &str, body_der: &[u8]) -> Result<Self, CmpDenial> {
+        if !matches!(self.body, RequestBody::PollReq(_)) || self.means.label() != asker {
+            return Err(CmpDenial::NothingWaiting);
+        }
+        let body = decode_body(body_der)?;
+        Ok(Self { body, ..self })
     }
 
     /// Takes it apart.

@@ -45,6 +45,7 @@ struct RawProfile {
     #[serde(default)]
     implicit_confirm: bool,
     authentication: Option<Spanned<Texts>>,
+    approval: Option<Spanned<String>>,
     #[serde(default)]
     reuse_key: bool,
     #[serde(default)]
@@ -129,6 +130,7 @@ fn check(name: &str, raw: Spanned<RawProfile>, mistakes: &mut Mistakes<'_>) -> P
             mistakes,
         )
     });
+    let authentication = authentication(raw.authentication, mistakes);
     Profile {
         name: name.to_owned(),
         description: raw.description,
@@ -143,7 +145,8 @@ fn check(name: &str, raw: Spanned<RawProfile>, mistakes: &mut Mistakes<'_>) -> P
         evidence_max_age_secs: span_or(raw.evidence_max_age, EVIDENCE_AGE_SECS, 1, mistakes),
         required,
         implicit_confirm: raw.implicit_confirm,
-        authentication: authentication(raw.authentication, mistakes),
+        approval: approval(raw.approval, &authentication, mistakes),
+        authentication,
         reuse_key: raw.reuse_key,
         policies: oids(&raw.policies, &[], "policy", mistakes),
         crl_urls: urls(&raw.crl_urls, mistakes),
@@ -470,6 +473,37 @@ fn authentication(raw: Option<Spanned<Texts>>, mistakes: &mut Mistakes<'_>) -> V
         );
     }
     out.into_iter().collect()
+}
+
+fn approval(
+    raw: Option<Spanned<String>>,
+    authentication: &[Authentication],
+    mistakes: &mut Mistakes<'_>,
+) -> bool {
+    let Some(raw) = raw else {
+        return false;
+    };
+    match raw.get_ref().as_str() {
+        "none" => false,
+        // A TA answers for itself, and does not wait.
+        "operator" if authentication.contains(&Authentication::Ta) => {
+            mistakes.add(
+                raw.span(),
+                "what a TA asks for needs no approval, and no TA polls",
+                "Remove the line, or write authentication = [\"secret\"].",
+            );
+            true
+        }
+        "operator" => true,
+        other => {
+            mistakes.add(
+                raw.span(),
+                format!("there is no approval called \"{other}\""),
+                choose_from(other, &["none", "operator"]),
+            );
+            false
+        }
+    }
 }
 
 fn validity(raw: &Spanned<String>, mistakes: &mut Mistakes<'_>) -> Option<Validity> {

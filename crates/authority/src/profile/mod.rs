@@ -87,6 +87,8 @@ pub struct Profile {
     pub implicit_confirm: bool,
     /// What must prove who asks: one of these.
     pub authentication: Vec<Authentication>,
+    /// Whether an operator approves each certificate but those that update one.
+    pub approval: bool,
     /// Whether a certificate may be renewed over EST with the key that it has.
     pub reuse_key: bool,
     /// Certificate policies.

@@ -157,6 +157,18 @@ fn each_mistake_is_told_with_its_place() {
         (23, 25),
         "did you mean \"secret\"",
     );
+    change(
+        "authentication = [\"ta\", \"secret\"]",
+        "authentication = [\"ta\", \"secret\"]\napproval = \"operator\"",
+        (24, 12),
+        "no TA polls",
+    );
+    change(
+        "authentication = [\"ta\", \"secret\"]",
+        "authentication = [\"secret\"]\napproval = \"operater\"",
+        (24, 12),
+        "did you mean \"operator\"",
+    );
     change("[\"ta\", \"secret\"]", "[]", (23, 18), "nobody");
     change("32473.1\"", "x\"", (12, 24), "object identifier");
     change(

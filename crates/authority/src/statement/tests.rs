@@ -293,6 +293,12 @@ fn freshness_order_and_movement() {
     let mut stale = said.clone();
     stale.location.as_mut().unwrap().age = Some(31);
     assert_eq!(codes(&stale, fresh, &NOTHING), ["fix-too-old"]);
+    // A circle so wide that Osaka lies in it: it is near everything, and says nothing.
+    let mut vague = said.clone();
+    vague.location.as_mut().unwrap().accuracy = Some(1_000.0);
+    assert!(codes(&vague, fresh, &NOTHING).is_empty());
+    vague.location.as_mut().unwrap().accuracy = Some(500_000.0);
+    assert_eq!(codes(&vague, fresh, &in_osaka(60, 60)), ["place-too-vague"]);
 }
 
 #[test]

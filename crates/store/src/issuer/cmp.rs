@@ -1,21 +1,27 @@
 //! CMP: a message comes, an answer goes.
 
+use std::sync::Arc;
+
 use tegata_authority::ca::cmp::{
-    Authenticated, CmpDenial, PendingTransaction, Reply, ReplyContext, Request, RequestBody,
-    Verdict, authenticate, check_confirmation, decode,
+    Authenticated, CmpDenial, InfoAsked, MacAnswer, Operation, PendingTransaction, Reply,
+    ReplyContext, Request, RequestBody, Verdict, authenticate, ca_certs, check_confirmation,
+    check_revocation, crls, current_crl, decode, named_serial, no_new_root, template,
 };
 use tegata_authority::ca::means::Means;
 use tegata_authority::ca::revocation::FinalReason;
 use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::Rng;
-use tegata_wire::cmp::{BodyKind, NONCE_BYTES, PkiHeader};
+use tegata_wire::cmp::{BodyKind, CertId, InfoTypeAndValue, NONCE_BYTES, PkiHeader};
 use tegata_wire::enrolment::CertificateOrder;
 use tegata_wire::ids::Ueid;
 
 use super::Issuer;
-use super::requester::Requester;
+use super::issuance::{Obtained, Wanted};
+use super::requester::{Requester, held_certificate};
+use crate::certificate::CmpTransaction;
 use crate::role::{Registered, RoleError, secs};
-use crate::{StoreError, Tx, certificate, revocation};
+use crate::status::{NoList, Published, Scope};
+use crate::{StoreError, Tx, approval, certificate, revocation};
 
 /// An answer to a CMP request, and what happened, for the log.
 #[derive(Debug)]
@@ -40,6 +46,8 @@ pub enum CmpOutcome {
         certificate: Vec<u8>,
         /// Whether the same request had been answered before.
         again: bool,
+        /// Whether no confirmation is awaited.
+        implicit_confirm: bool,
     },
     /// The device confirmed or refused a certificate.
     Confirmed {
@@ -50,32 +58,96 @@ pub enum CmpOutcome {
         /// Whether it accepted it.
         accepted: bool,
     },
+    /// A device had one of its certificates revoked.
+    Revoked {
+        /// Which device.
+        ueid: Ueid,
+        /// Serial number of the certificate.
+        serial: Vec<u8>,
+        /// DER of the name of its issuer.
+        issuer: Vec<u8>,
+    },
+    /// Questions about the CA were answered.
+    Told(Vec<InfoTypeAndValue>),
+    /// An operator has to decide; the client polls.
+    Waiting {
+        /// For whom.
+        ueid: Ueid,
+        /// certReqId, if it polled.
+        polled: Option<i64>,
+    },
+    /// The client failed, and said so.
+    ClientFailed {
+        /// Which device.
+        ueid: Ueid,
+        /// Its words.
+        text: String,
+    },
     /// Nothing; the state is as before.
     Denied(CmpDenial),
 }
 
+/// Where a message came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CmpPath<'a> {
+    /// The profile that the path names.
+    pub profile: &'a str,
+    /// What the path is for, if it says so.
+    pub operation: Option<Operation>,
+}
+
+/// Revocation lists, for who asks for them by CMP.
+pub type Lists<'a> = &'a dyn Fn(Scope, UnixSecs) -> Result<Arc<Published>, NoList>;
+
 /// A request while it is answered.
-pub(super) struct Asking<'a> {
+struct Asking<'a> {
     /// Its header.
-    pub(super) header: PkiHeader,
+    header: PkiHeader,
+    /// Its body, with its tag (DER).
+    body_der: Vec<u8>,
     /// Profile of the path that it came to.
-    pub(super) profile: &'a str,
+    profile: &'a str,
     /// The nonce of the answer.
-    pub(super) nonce: [u8; NONCE_BYTES],
+    nonce: [u8; NONCE_BYTES],
     /// The time.
-    pub(super) now: UnixMs,
+    now: UnixMs,
 }
 
 impl Asking<'_> {
     /// Its transactionID.
-    pub(super) fn transaction_id(&self) -> &[u8] {
+    fn transaction_id(&self) -> &[u8] {
         self.header.transaction_id().unwrap_or_default()
     }
 }
 
+/// How an answer is to be formed: known only while it is found.
+#[derive(Default)]
+struct Form {
+    /// As an answer to a request of this kind, if it is not that of the message.
+    kind: Option<BodyKind>,
+    /// By MAC.
+    mac: Option<MacAnswer>,
+}
+
 impl Issuer {
-    /// Answers a CMP message that came to the path of `profile`.
+    /// Answers a CMP message that came to the path of `profile`. Lists are not had this way.
     pub fn cmp(&self, profile: &str, body: &[u8], rng: &mut dyn Rng, now: UnixMs) -> CmpAnswer {
+        let path = CmpPath {
+            profile,
+            operation: None,
+        };
+        self.cmp_at(path, body, rng, now, &|_, _| Err(NoList::Unknown))
+    }
+
+    /// Answers a CMP message.
+    pub fn cmp_at(
+        &self,
+        path: CmpPath<'_>,
+        body: &[u8],
+        rng: &mut dyn Rng,
+        now: UnixMs,
+        lists: Lists<'_>,
+    ) -> CmpAnswer {
         let mut nonce = [0; NONCE_BYTES];
         if rng.fill(&mut nonce).is_err() {
             let outcome = CmpOutcome::Denied(CmpDenial::Failed("random generator"));
@@ -84,25 +156,24 @@ impl Issuer {
                 outcome,
             };
         }
+        let mut form = Form::default();
+        let outcome = self
+            .handle(path, body, nonce, rng, now, lists, &mut form)
+            .unwrap_or_else(CmpOutcome::Denied);
+        let wait = u64::try_from(certificate::TRANSACTION_SECS).unwrap_or(0);
         let context = ReplyContext {
             issuer: &self.issuer,
+            root: &self.root_cert,
             signer: self.issuing_key.as_ref(),
+            provider: self.role.provider.as_ref(),
             now: now.secs(),
             nonce,
+            confirm_until: UnixSecs(now.secs().0.saturating_add(wait)),
+            mac: form.mac.as_ref(),
         };
-        let (outcome, implicit) = match self.handle(profile, body, nonce, rng, now) {
-            Ok(done) => done,
-            Err(denial) => (CmpOutcome::Denied(denial), false),
-        };
-        let reply = match &outcome {
-            CmpOutcome::Issued { certificate, .. } => Reply::Granted {
-                certificate,
-                implicit_confirm: implicit,
-            },
-            CmpOutcome::Confirmed { .. } => Reply::Confirmed,
-            CmpOutcome::Denied(denial) => Reply::Denied(denial),
-        };
-        match context.build(Request::read(body).as_ref(), &reply) {
+        let request = Request::read(body).map(|request| request.answered_as(form.kind));
+        let answer = reply(&outcome).and_then(|reply| context.build(request.as_ref(), &reply));
+        match answer {
             Ok(body) => CmpAnswer { body, outcome },
             Err(failed) => CmpAnswer {
                 body: Vec::new(),
@@ -111,36 +182,231 @@ impl Issuer {
         }
     }
 
+    #[allow(clippy::too_many_arguments)] // One call site; each is another thing.
     fn handle(
         &self,
-        profile: &str,
+        path: CmpPath<'_>,
         body: &[u8],
         nonce: [u8; NONCE_BYTES],
         rng: &mut dyn Rng,
         now: UnixMs,
-    ) -> Result<(CmpOutcome, bool), CmpDenial> {
+        lists: Lists<'_>,
+        form: &mut Form,
+    ) -> Result<CmpOutcome, CmpDenial> {
         let alleged = decode(body)?;
+        if let Some(operation) = path.operation {
+            operation.check(alleged.body())?;
+        }
         let asking = Asking {
             header: alleged.header().clone(),
-            profile,
+            body_der: alleged.body_der().to_vec(),
+            profile: path.profile,
             nonce,
             now,
         };
+        if alleged.asks_in_the_open() {
+            return self.tell(alleged.body(), &asking, None, lists);
+        }
         let found = self.requester(&alleged).map_err(environment)?;
         let credential = found.as_ref().map(Requester::credential);
         let provider = self.role.provider.as_ref();
         let request = authenticate(provider, alleged, credential, self.mac_policy, now.secs())?;
         // Authenticated from here on: what follows may change state.
         let found = found.ok_or(CmpDenial::Failed("credential without a device"))?;
-        let order = self.order(&found, &request, &asking)?;
-        match request.body() {
-            RequestBody::CertConf(_) => self
-                .confirm(request, &asking, found.device())
-                .map(|outcome| (outcome, false)),
-            RequestBody::P10cr(_) | RequestBody::Crmf(_) => {
-                self.issue(request, &asking, &order, found.device(), rng)
-            }
+        if let Requester::Secret(holder) = &found {
+            let mut salt = [0; 16];
+            rng.fill(&mut salt)
+                .map_err(|_| CmpDenial::Failed("random generator"))?;
+            form.mac = MacAnswer::to(&asking.header, holder.text.dangerous_clone(), salt);
         }
+        match request.body() {
+            RequestBody::CertConf(_) => self.confirm(request, &asking, found.device()),
+            RequestBody::P10cr(_) | RequestBody::Crmf(_) => {
+                self.issue(request, &asking, &found, rng)
+            }
+            RequestBody::PollReq(_) => self.poll(request, asking, &found, rng, form),
+            RequestBody::Rr(_) => self.revoke(request, now.secs()),
+            RequestBody::Genm(_) => {
+                let device = Some(found.device());
+                self.tell(request.body(), &asking, device, lists)
+            }
+            RequestBody::Error { text } => Ok(CmpOutcome::ClientFailed {
+                ueid: *request.ueid(),
+                text: text.chars().take(200).collect(),
+            }),
+        }
+    }
+
+    /// A request for a certificate.
+    fn issue(
+        &self,
+        request: Authenticated,
+        asking: &Asking<'_>,
+        found: &Requester,
+        rng: &mut dyn Rng,
+    ) -> Result<CmpOutcome, CmpDenial> {
+        let order = self.order(found, &request, asking)?;
+        let (ueid, asker) = (*request.ueid(), request.means().label());
+        let profile = self.profiles.find(asking.profile);
+        let asks = asking.header.implicit_confirm();
+        let implicit = asks && profile.is_some_and(|profile| profile.implicit_confirm);
+        let device = found.device();
+        let wanted = Wanted {
+            request,
+            order: &order,
+            device,
+            transaction_id: asking.transaction_id(),
+            body_der: &asking.body_der,
+        };
+        let now = secs(asking.now.secs());
+        let obtained = self.obtain(wanted, rng, asking.now, |tx, serial, replaces| {
+            // A certificate is not taken back for one that may never have come: where one is
+            // replaced, the device says that it has the new one.
+            if implicit && !replaces {
+                return certificate::mark(tx, serial, true, now).map(drop);
+            }
+            let transaction = CmpTransaction {
+                device: device.row.id,
+                transaction_id: asking.transaction_id().to_vec(),
+                serial: serial.to_vec(),
+                server_nonce: asking.nonce.to_vec(),
+                device_nonce: asking.header.sender_nonce().unwrap_or_default().to_vec(),
+                asker: asker.clone(),
+            };
+            certificate::put_transaction(tx, &transaction, now)
+        })?;
+        Ok(match obtained {
+            Obtained::Certificate {
+                serial,
+                der,
+                again,
+                replaces,
+            } => CmpOutcome::Issued {
+                ueid,
+                serial,
+                certificate: der,
+                again,
+                implicit_confirm: implicit && !replaces,
+            },
+            Obtained::Waiting => CmpOutcome::Waiting { ueid, polled: None },
+        })
+    }
+
+    /// Whether a request was decided: then it is answered as if it came now.
+    ///
+    /// Spec: RFC 9483 section 4.4.
+    fn poll(
+        &self,
+        request: Authenticated,
+        mut asking: Asking<'_>,
+        found: &Requester,
+        rng: &mut dyn Rng,
+        form: &mut Form,
+    ) -> Result<CmpOutcome, CmpDenial> {
+        let RequestBody::PollReq(cert_req_id) = *request.body() else {
+            return Err(CmpDenial::Failed("pollReq"));
+        };
+        let store = &self.role.store;
+        let device = found.device().row.id;
+        let waiting = store
+            .read("find approval", |tx| {
+                approval::of_transaction(tx, device, asking.transaction_id())
+            })
+            .map_err(|e: StoreError| environment(e.into()))?;
+        // Whether it is decided is told to who asked for it alone.
+        let waiting = waiting.filter(|w| w.asker == request.means().label());
+        let waiting = waiting.ok_or(CmpDenial::NothingWaiting)?;
+        let ueid = *request.ueid();
+        if waiting.approved.is_none() {
+            return Ok(CmpOutcome::Waiting {
+                ueid,
+                polled: Some(cert_req_id),
+            });
+        }
+        let request = request.polled(&waiting.asker, &waiting.body)?;
+        form.kind = Some(match request.body() {
+            RequestBody::Crmf(asked) => asked.kind,
+            _ => BodyKind::P10cr,
+        });
+        asking.body_der = waiting.body;
+        self.issue(request, &asking, found, rng)
+    }
+
+    /// A device takes back a certificate of its own; again is the same as once.
+    fn revoke(&self, request: Authenticated, now: UnixSecs) -> Result<CmpOutcome, CmpDenial> {
+        let ueid = *request.ueid();
+        let serial = match request.body() {
+            RequestBody::Rr(details) => named_serial(details).unwrap_or_default().to_vec(),
+            _ => Vec::new(),
+        };
+        let store = &self.role.store;
+        let named = store
+            .read("find certificate", |tx| held_certificate(tx, &serial))
+            .map_err(environment)?;
+        let asked = check_revocation(request, named.as_ref())?;
+        store
+            .run_tx("revoke by request", |tx| {
+                revocation::take_back(tx, asked.serial(), asked.reason(), now)
+            })
+            .map_err(|e: StoreError| environment(e.into()))?;
+        let issuer = named.as_ref().and_then(|named| named.view().ok());
+        Ok(CmpOutcome::Revoked {
+            ueid,
+            serial: asked.serial().to_vec(),
+            issuer: issuer.map_or(Vec::new(), |view| view.issuer_der.to_vec()),
+        })
+    }
+
+    /// Answers questions about the CA. Nothing of it is secret.
+    fn tell(
+        &self,
+        body: &RequestBody,
+        asking: &Asking<'_>,
+        device: Option<&Registered>,
+        lists: Lists<'_>,
+    ) -> Result<CmpOutcome, CmpDenial> {
+        let RequestBody::Genm(items) = body else {
+            return Err(CmpDenial::Failed("genm"));
+        };
+        let now = asking.now.secs();
+        let list = |scope| match lists(scope, now) {
+            Ok(list) => Ok(Some(list)),
+            Err(NoList::Unknown) => Ok(None),
+            Err(NoList::TooMany) => Err(CmpDenial::Info("a question whose answer is too long")),
+            Err(NoList::Role(e)) => Err(environment(e)),
+        };
+        let told = match InfoAsked::read(items)? {
+            InfoAsked::Nothing => Vec::new(),
+            InfoAsked::CaCerts => ca_certs(&[&self.issuer.cert_der])?,
+            InfoAsked::RootUpdate => no_new_root(),
+            InfoAsked::Template => {
+                let said = asking.header.cert_profile().map_err(CmpDenial::Malformed)?;
+                let name = said.as_deref().unwrap_or(asking.profile);
+                let profile = self.profiles.find(name).ok_or(CmpDenial::Profile {
+                    asked: name.chars().take(64).collect(),
+                    expected: "a profile of this CA".into(),
+                })?;
+                let identity = device.map(|device| device.endorsed.identity());
+                template(profile, &profile.to_order(), identity.as_ref())?
+            }
+            InfoAsked::CurrentCrl => {
+                let list = list(Scope::Full)?;
+                let list = list.ok_or(CmpDenial::Info("a question for a list that is not"))?;
+                current_crl(&list.der)?
+            }
+            InfoAsked::Crls(wanted) => {
+                let mut newer = Vec::new();
+                for wanted in wanted {
+                    let newest = list(scope_of(&wanted.urls))?;
+                    let had = wanted.this_update_secs.unwrap_or(0);
+                    newer.extend(newest.filter(|list| list.made.0 > had));
+                }
+                let newer: Vec<&[u8]> = newer.iter().map(|list| list.der.as_slice()).collect();
+                crls(&newer)?
+            }
+            _ => return Err(CmpDenial::Info("a question that is not known")),
+        };
+        Ok(CmpOutcome::Told(told))
     }
 
     /// What a certificate of the profile that the URL names is to be, if the asker may have it.
@@ -157,9 +423,9 @@ impl Issuer {
         let said = asking.header.cert_profile().map_err(CmpDenial::Malformed)?;
         let release = found.release().map(|release| &release.procedure);
         let only = match (request.means(), request.body()) {
-            (_, RequestBody::CertConf(_)) => true,
             // A key update is for the profile of the certificate that it updates.
             (Means::Certificate(holder), _) => holder.profile == profile,
+            (Means::Secret(secret), _) => secret.profile == profile,
             (_, RequestBody::Crmf(asked)) if asked.kind == BodyKind::Kur => true,
             _ => release.is_some_and(|procedure| procedure.certificates.len() == 1),
         };
@@ -189,13 +455,21 @@ impl Issuer {
         asking: &Asking<'_>,
         device: &Registered,
     ) -> Result<CmpOutcome, CmpDenial> {
+        // A TA says here, too, which profile it is about, and the path is not protected.
+        let said = asking.header.cert_profile().map_err(CmpDenial::Malformed)?;
+        if said.is_some_and(|said| said != asking.profile) {
+            return Err(CmpDenial::Profile {
+                asked: asking.profile.chars().take(64).collect(),
+                expected: "the profile that the confirmation says".into(),
+            });
+        }
         let ueid = *request.ueid();
         let found = self
             .role
             .store
             .read("find transaction", |tx| {
-                let id = asking.transaction_id();
-                let Some(t) = certificate::transaction(tx, device.row.id, id)? else {
+                let (id, now) = (asking.transaction_id(), secs(asking.now.secs()));
+                let Some(t) = certificate::transaction(tx, device.row.id, id, now)? else {
                     return Ok(None);
                 };
                 let row = certificate::find(tx, &t.serial)?;
@@ -272,6 +546,43 @@ impl Issuer {
             _ => Ok(()),
         }
     }
+}
+
+/// What to answer, by what happened.
+fn reply(outcome: &CmpOutcome) -> Result<Reply<'_>, CmpDenial> {
+    Ok(match outcome {
+        CmpOutcome::Issued {
+            certificate,
+            implicit_confirm,
+            ..
+        } => Reply::Granted {
+            certificate,
+            implicit_confirm: *implicit_confirm,
+        },
+        CmpOutcome::Confirmed { .. } | CmpOutcome::ClientFailed { .. } => Reply::Confirmed,
+        CmpOutcome::Revoked { serial, issuer, .. } => {
+            let id = CertId::new(issuer, serial).map_err(|_| CmpDenial::Failed("CertId"))?;
+            Reply::Revoked(id)
+        }
+        CmpOutcome::Told(items) => Reply::Told(items),
+        CmpOutcome::Waiting { polled: None, .. } => Reply::Waiting,
+        CmpOutcome::Waiting {
+            polled: Some(cert_req_id),
+            ..
+        } => Reply::StillWaiting {
+            cert_req_id: *cert_req_id,
+        },
+        CmpOutcome::Denied(denial) => Reply::Denied(denial),
+    })
+}
+
+/// The list that is published at one of these places; the whole one where none is ours.
+fn scope_of(urls: &[String]) -> Scope {
+    let shard = |url: &String| {
+        let name = url.rsplit('/').next()?.strip_suffix(".crl")?;
+        name.parse().ok().map(Scope::Shard)
+    };
+    urls.iter().find_map(shard).unwrap_or(Scope::Full)
 }
 
 /// A failure of ours as the peer may know it.

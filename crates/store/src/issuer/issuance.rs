@@ -10,93 +10,77 @@ use tegata_crypto::Rng;
 use tegata_wire::enrolment::CertificateOrder;
 
 use super::Issuer;
-use super::cmp::{Asking, CmpOutcome, environment};
+use super::cmp::environment;
 use super::requester::held_certificate;
-use crate::certificate::{self, Certificate, CmpTransaction, Intent};
+use crate::approval::{self, Approval};
+use crate::certificate::{self, Certificate, Intent};
 use crate::role::{Registered, secs};
-use crate::{StoreError, Tx, attested, revocation};
+use crate::{StoreError, Tx, attested, revocation, secret};
 
-/// A certificate that was signed, or had been.
-pub(crate) struct Certified {
-    /// Its serial number.
-    pub(crate) serial: Vec<u8>,
-    /// The certificate (DER).
-    pub(crate) der: Vec<u8>,
-    /// Whether it had been.
-    pub(crate) again: bool,
+/// What an authenticated request came to.
+pub(crate) enum Obtained {
+    /// Its certificate is recorded.
+    Certificate {
+        /// Serial number.
+        serial: Vec<u8>,
+        /// The certificate (DER).
+        der: Vec<u8>,
+        /// Whether the same request had been answered before.
+        again: bool,
+        /// Whether it replaces another, once the device confirms it.
+        replaces: bool,
+    },
+    /// An operator has to decide.
+    Waiting,
+}
+
+/// A request for a certificate, authenticated.
+pub(crate) struct Wanted<'a> {
+    pub(crate) request: Authenticated,
+    /// What the certificate is to be.
+    pub(crate) order: &'a CertificateOrder,
+    /// The device that asks.
+    pub(crate) device: &'a Registered,
+    /// transactionID of the client, or what else it will name the request by when it asks again.
+    pub(crate) transaction_id: &'a [u8],
+    /// The body of the request with its tag (DER): kept if an operator has to decide.
+    pub(crate) body_der: &'a [u8],
 }
 
 impl Issuer {
-    /// The certificate of an authenticated request: the one it has, or a new one. Also says whether
-    /// no confirmation is awaited.
-    pub(super) fn issue(
+    /// The certificate of an authenticated request: the one it has, or a new one. `recorded` is run
+    /// in the transaction that records it, with its serial number and whether it replaces another.
+    pub(crate) fn obtain(
         &self,
-        request: Authenticated,
-        asking: &Asking<'_>,
-        order: &CertificateOrder,
-        device: &Registered,
+        wanted: Wanted<'_>,
         rng: &mut dyn Rng,
-    ) -> Result<(CmpOutcome, bool), CmpDenial> {
+        now: UnixMs,
+        recorded: impl Fn(&Tx<'_>, &[u8], bool) -> Result<(), StoreError>,
+    ) -> Result<Obtained, CmpDenial> {
+        let Wanted { order, device, .. } = wanted;
         let profile = self
             .profiles
             .find(&order.profile)
             .ok_or(CmpDenial::Failed("the release's profile is not configured"))?;
-        let asker = request.means().label();
-        let token = self.token(request, order, profile, device)?;
-        let (ueid, now) = (*token.ueid(), asking.now);
-        // A certificate is not taken back for one that may never have come: where one is replaced,
-        // the device says that it has the new one.
-        let implicit = asking.header.implicit_confirm()
-            && profile.implicit_confirm
-            && token.replaces().is_none();
+        let asker = wanted.request.means().label();
+        let token = self.token(wanted.request, order, profile, device)?;
+        let replaces = token.replaces().is_some();
+        if profile.approval && !replaces {
+            let asking = Approval {
+                device: device.row.id,
+                digest: *token.request_digest(),
+                profile: profile.name.clone(),
+                transaction_id: wanted.transaction_id.to_vec(),
+                asker,
+                body: wanted.body_der.to_vec(),
+                asked_at: secs(now.secs()),
+                approved: None,
+            };
+            if !self.is_approved(&asking)? {
+                return Ok(Obtained::Waiting);
+            }
+        }
 
-        // 1 and 2. Intent and signature.
-        let Certified { serial, der, again } = self.certify(token, device, rng, now)?;
-        // 3. Record the certificate and the transaction. The first certificate recorded stands:
-        //    two requests at once both answer that one. A crash after this loses the answer only.
-        let transaction = CmpTransaction {
-            device: device.row.id,
-            transaction_id: asking.transaction_id().to_vec(),
-            serial: serial.clone(),
-            server_nonce: asking.nonce.to_vec(),
-            device_nonce: asking.header.sender_nonce().unwrap_or_default().to_vec(),
-            asker,
-        };
-        let now_secs = secs(now.secs());
-        let stands = self
-            .role
-            .store
-            .run_tx("record certificate", |tx| {
-                let stands = certificate::record(tx, &serial, &der, now_secs)?;
-                if implicit {
-                    certificate::mark(tx, &serial, true, now_secs)?;
-                } else {
-                    certificate::put_transaction(tx, &transaction, now_secs)?;
-                }
-                Ok::<_, StoreError>(stands)
-            })
-            .map_err(|e| environment(e.into()))?;
-        // 4. Answer.
-        Ok((
-            CmpOutcome::Issued {
-                ueid,
-                serial,
-                certificate: stands,
-                again,
-            },
-            implicit,
-        ))
-    }
-
-    /// The signed certificate of a token, still to be recorded: in whichever form it was asked for,
-    /// a request gets here what it got before.
-    pub(crate) fn certify(
-        &self,
-        token: IssuanceToken,
-        device: &Registered,
-        rng: &mut dyn Rng,
-        now: UnixMs,
-    ) -> Result<Certified, CmpDenial> {
         // 1. Fix serial number and bytes durably, or find what this request fixed before.
         //    A crash after this leaves an intent: the same request comes here again and finds it.
         let row = self.intend(&token, device, rng, now)?;
@@ -107,26 +91,77 @@ impl Issuer {
         let der = match row.der {
             Some(der) => der,
             None => {
-                let recorded = UnixSecs(u64::try_from(row.intended_at).unwrap_or(0));
+                let at = UnixSecs(u64::try_from(row.intended_at).unwrap_or(0));
                 let draft = Draft {
                     serial: row.intent.serial,
                     tbs: row.intent.tbs,
                     not_after_secs: u64::try_from(row.intent.not_after).unwrap_or(0),
                 };
                 let urls = self.urls(row.intent.status_base.as_deref(), row.intent.shard);
-                let linted = issue::lint(token, &self.issuer, urls.as_ref(), draft, recorded)
+                let linted = issue::lint(token, &self.issuer, urls.as_ref(), draft, at)
                     .map_err(CmpDenial::Issue)?;
                 let provider = self.role.provider.as_ref();
                 issue::sign(provider, linted, self.issuing_key.as_ref())
                     .map_err(CmpDenial::Issue)?
             }
         };
-        Ok(Certified { serial, der, again })
+        // 3. Record the certificate, and what the caller needs with it. The first certificate
+        //    recorded stands: two requests at once both answer that one. A crash after this loses
+        //    the answer only.
+        let der = self
+            .role
+            .store
+            .run_tx("record certificate", |tx| {
+                let stands = certificate::record(tx, &serial, &der, secs(now.secs()))?;
+                recorded(tx, &serial, replaces)?;
+                Ok::<_, StoreError>(stands)
+            })
+            .map_err(|e| environment(e.into()))?;
+        // 4. Answer.
+        Ok(Obtained::Certificate {
+            serial,
+            der,
+            again,
+            replaces,
+        })
+    }
+
+    /// Whether the operator approved a request; one that is new is kept until they decide.
+    fn is_approved(&self, asking: &Approval) -> Result<bool, CmpDenial> {
+        let store = &self.role.store;
+        let (device, digest) = (asking.device, &asking.digest);
+        let known = store
+            .read("find approval", |tx| {
+                // What has a certificate was approved; the approval itself is forgotten some day.
+                let row = certificate::find_by_request(tx, device, digest)?;
+                Ok::<_, StoreError>((approval::find(tx, device, digest)?, row.is_some()))
+            })
+            .map_err(|e| environment(e.into()))?;
+        if let Some(other) = known.0.as_ref().filter(|k| k.profile != asking.profile) {
+            let other = IssueDenied::OtherProfile(other.profile.clone());
+            return Err(CmpDenial::Issue(other));
+        }
+        let decided = known.0.and_then(|known| known.approved);
+        match decided {
+            _ if known.1 => return Ok(true),
+            Some(true) => return Ok(true),
+            Some(false) => return Err(CmpDenial::Issue(IssueDenied::Rejected)),
+            None => {}
+        }
+        let kept = store
+            .run_tx("await approval", |tx| approval::wait(tx, asking))
+            .map_err(|e: StoreError| environment(e.into()))?;
+        if kept {
+            Ok(false)
+        } else {
+            let max = approval::WAITING_MAX;
+            Err(CmpDenial::Issue(IssueDenied::TooManyWaiting(max)))
+        }
     }
 
     /// Permission for a request, from what the store knows of its device and of the certificate
     /// that it is to replace.
-    pub(crate) fn token(
+    fn token(
         &self,
         request: Authenticated,
         order: &CertificateOrder,
@@ -218,6 +253,19 @@ impl Issuer {
         if let Means::Ta(_) = token.means() {
             attested::returning(tx, device.row.id, token.profile(), now.secs())?
                 .map_err(|denied| NotIntended::Denied(IssueDenied::Return(denied)))?;
+        }
+        // Whatever way a request came, and whatever was said before: nothing is fixed without it.
+        if token.profile().approval && token.replaces().is_none() {
+            let said = approval::find(tx, device.row.id, digest)?;
+            if said.and_then(|said| said.approved) != Some(true) {
+                return Err(NotIntended::Denied(IssueDenied::NotApproved));
+            }
+        }
+        if let Means::Secret(used) = token.means()
+            && !secret::spend(tx, &used.id, now.secs())?
+        {
+            let spent = IssueDenied::SecretSpent(used.id.clone());
+            return Err(NotIntended::Denied(spent));
         }
         let shard = revocation::next_shard(tx, self.status.shard_size)?;
         if let Some(base) = &self.status.base_url {

@@ -22,7 +22,8 @@ use crate::keys;
 use crate::role::{Role, RoleError, secs};
 use crate::status::StatusSettings;
 
-pub use cmp::{CmpAnswer, CmpOutcome};
+pub use cmp::{CmpAnswer, CmpOutcome, CmpPath, Lists};
+pub(crate) use issuance::{Obtained, Wanted};
 use releases::OpenRelease;
 pub use releases::{CutRelease, NewRelease};
 pub(crate) use releases::{availability_of, encoded};

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use tegata_authority::ca::cmp::{AllegedRequest, Claim, Credential};
-use tegata_authority::ca::means::HeldCertificate;
+use tegata_authority::ca::means::{HeldCertificate, SecretUse};
+use tegata_crypto::Secret;
 use tegata_wire::enrolment::SenderKid;
 
 use super::Issuer;
 use super::releases::OpenRelease;
 use crate::certificate::Certificate;
 use crate::role::{Registered, RoleError, device_in, registered};
-use crate::{StoreError, Tx, certificate, device, release};
+use crate::{StoreError, Tx, certificate, device, release, secret};
 
 /// What the store has of the one whom a request says it is from. Nothing is proved by it.
 pub(super) enum Requester {
@@ -25,6 +26,15 @@ pub(super) enum Requester {
         token: Option<Arc<OpenRelease>>,
         device: Registered,
     },
+    /// An enrolment secret and its device.
+    Secret(SecretHolder),
+}
+
+/// An enrolment secret, its text, and its device.
+pub(crate) struct SecretHolder {
+    pub(crate) what: SecretUse,
+    pub(crate) text: Secret<Vec<u8>>,
+    pub(crate) device: Registered,
 }
 
 impl Requester {
@@ -35,12 +45,18 @@ impl Requester {
                 held,
                 token: token.as_ref().map(|release| release.key()),
             },
+            Self::Secret(holder) => Credential::Secret {
+                what: &holder.what,
+                ueid: holder.device.row.ueid,
+                text: &holder.text,
+            },
         }
     }
 
     pub(super) fn device(&self) -> &Registered {
         match self {
             Self::Ta { device, .. } | Self::Certificate { device, .. } => device,
+            Self::Secret(holder) => &holder.device,
         }
     }
 
@@ -49,6 +65,7 @@ impl Requester {
         match self {
             Self::Ta { release, .. } => Some(release),
             Self::Certificate { token, .. } => token.as_deref(),
+            Self::Secret(_) => None,
         }
     }
 }
@@ -81,8 +98,32 @@ impl Issuer {
                     device,
                 }))
             }
+            Claim::Secret(id) => {
+                let found = self.secret_holder(id)?;
+                Ok(found.map(Requester::Secret))
+            }
             _ => Ok(None),
         }
+    }
+
+    /// The enrolment secret of that id, its text, and its device.
+    pub(crate) fn secret_holder(&self, id: &str) -> Result<Option<SecretHolder>, RoleError> {
+        let found = self.role.store.read("look up", |tx| {
+            let Some(row) = secret::find(tx, id)? else {
+                return Ok(None);
+            };
+            let device = registered(device::find_by_id(tx, row.device)?)?;
+            Ok::<_, RoleError>(device.map(|device| (row, device)))
+        })?;
+        let Some((row, device)) = found else {
+            return Ok(None);
+        };
+        let text = secret::open(&self.role, &row)?;
+        let what = SecretUse {
+            id: row.id,
+            profile: row.profile,
+        };
+        Ok(Some(SecretHolder { what, text, device }))
     }
 
     /// The release of a senderKID, with its secrets, and something else of the same view.

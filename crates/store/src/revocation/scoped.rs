@@ -9,6 +9,7 @@
 //! and is reached. What is issued after a run is not its matter: see [`super::stop`].
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Row, params};
 
@@ -16,7 +17,7 @@ use tegata_authority::UnixSecs;
 use tegata_authority::ca::revocation::{Word, decide};
 use tegata_wire::ids::{ReleaseDigest, Ueid};
 
-use super::{Changed, Known, known, next_changes, put_at, standing};
+use super::{Changed, Known, next_changes, put_at, standing};
 use crate::role::secs;
 use crate::{Store, StoreError, Tx, device};
 
@@ -128,12 +129,13 @@ pub fn say_to_all(
         // What needs no change needs no transaction: a command that is repeated is soon there.
         rows.retain(|row| matches!(decide(row.known.standing, word, now), Ok(Some(_))));
         for part in rows.chunks(WRITTEN_MAX) {
+            let begun = Instant::now();
             let changed =
                 store.run_tx("revoke by predicate", |tx| say_part(tx, part, word, now))?;
             progress.changed = progress.changed.saturating_add(changed);
             told(progress);
-            // The engine gives the writer to whoever asks at the right moment: leave some.
-            std::thread::sleep(GAP);
+            // Whoever else writes looks from time to time whether it may: half of the time it may.
+            std::thread::sleep(begun.elapsed().clamp(GAP_LEAST, GAP_MOST));
         }
         told(progress);
     }
@@ -211,13 +213,15 @@ fn check(store: &Store, predicate: &Predicate) -> Result<(), ScopedError> {
 
 /// Says the word of some certificates by what is known of them now.
 fn say_part(tx: &Tx<'_>, part: &[Found], word: Word, now: UnixSecs) -> Result<u64, StoreError> {
-    let mut changes: Vec<(Known, _)> = Vec::new();
-    for found in part {
+    let mut changes = Vec::new();
+    for row in part.iter().map(|found| &found.known) {
         // Read again: another word may have come in since.
-        let Some(row) = known(tx, &found.known.serial)? else {
-            continue;
-        };
-        if let Some(after) = decide(row.standing, word, now).unwrap_or(None) {
+        let before = tx.query_opt(
+            "SELECT at, reason FROM revocation WHERE serial = ?1",
+            [&row.serial],
+            |r| Ok(standing(r.get(0)?, r.get(1)?)),
+        )?;
+        if let Some(after) = decide(before.unwrap_or_default(), word, now).unwrap_or(None) {
             changes.push((row, after));
         }
     }
@@ -367,9 +371,10 @@ const READ_MAX: i64 = 20_000;
 /// Devices that are looked up in one reading.
 const DEVICES_MAX: usize = 500;
 /// Certificates that are written in one transaction: some hundredths of a second.
-const WRITTEN_MAX: usize = 1_000;
-/// Time between two transactions.
-const GAP: std::time::Duration = std::time::Duration::from_millis(2);
+const WRITTEN_MAX: usize = 500;
+/// Least and longest time between two transactions.
+const GAP_LEAST: Duration = Duration::from_millis(5);
+const GAP_MOST: Duration = Duration::from_millis(500);
 /// Certificates that are shown.
 pub const SAMPLE_MAX: usize = 10;
 /// Above every serial number: they are positive and have at most 20 bytes.

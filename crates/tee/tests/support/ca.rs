@@ -49,6 +49,7 @@ pub enum Tamper {
     SignedByLeaf,
     NoIssuer,
     Rejected,
+    Revoked,
     Unavailable,
     ErrorMessage,
     OtherKind,
@@ -56,7 +57,7 @@ pub enum Tamper {
 }
 
 impl Tamper {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::ForeignRoot,
         Self::ForeignProtection,
         Self::NotSigned,
@@ -79,10 +80,25 @@ impl Tamper {
         Self::SignedByLeaf,
         Self::NoIssuer,
         Self::Rejected,
+        Self::Revoked,
         Self::Unavailable,
         Self::ErrorMessage,
         Self::OtherKind,
         Self::AltersCertificate,
+    ];
+
+    /// A certificate of the right key that is not as ordered: the CA's own answer, for ever.
+    pub const WRONG_CERTIFICATE: [Self; 10] = [
+        Self::OtherSubject,
+        Self::OtherSan,
+        Self::NoSan,
+        Self::CaCertificate,
+        Self::OtherKeyUsage,
+        Self::OtherPurpose,
+        Self::Expired,
+        Self::NotYetValid,
+        Self::TooLong,
+        Self::UnknownCritical,
     ];
 }
 
@@ -449,6 +465,8 @@ impl Ca {
         };
         let mut body = if lie(Tamper::Rejected) {
             RawBody::cp_rejected(id, PkiFailureInfo::BAD_CERT_TEMPLATE, "no").unwrap()
+        } else if lie(Tamper::Revoked) {
+            RawBody::cp_rejected(id, PkiFailureInfo::CERT_REVOKED, "revoked").unwrap()
         } else if lie(Tamper::Unavailable) {
             RawBody::cp_rejected(id, PkiFailureInfo::SYSTEM_UNAVAIL, "not now").unwrap()
         } else if lie(Tamper::ErrorMessage) {

@@ -3,6 +3,7 @@
 //! Parsing alone; each command lives in its own module. Long help of every command ends in an
 //! example that works as written.
 
+pub mod asking;
 mod revoke;
 pub mod show;
 
@@ -193,6 +194,9 @@ pub struct VerifyArgs {
     /// Fastest that a device moves, metres a second
     #[arg(long, value_name = "M/S", default_value_t = 350)]
     pub max_speed: u32,
+    /// Least accurate that a place may be: a radius in metres
+    #[arg(long, value_name = "M", default_value_t = 1_000)]
+    pub max_accuracy: u32,
     /// extKeyUsage that certificates must have; that of signed locations when absent
     #[arg(long, value_name = "OID")]
     pub purpose: Option<String>,
@@ -562,6 +566,18 @@ Examples:
 
 With --device alone every certificate of the device that is on hold is lifted, and it may have others again.")]
     Unhold(CaUnhold),
+    /// Enrolment secrets: make, list and remove them
+    #[command(subcommand)]
+    Secret(asking::CaSecret),
+    /// List requests that await approval (profiles with approval = "operator")
+    #[command(after_long_help = "Example:\n    tegata ca waiting --json | jq '.[].request'")]
+    Waiting(Common),
+    /// Approve a request that waits: its certificate is issued when the client next asks
+    #[command(after_long_help = "Example:\n    tegata ca approve 3f2a91")]
+    Approve(asking::CaDecide),
+    /// Reject a request that waits
+    #[command(after_long_help = "Example:\n    tegata ca reject 3f2a91")]
+    Reject(asking::CaDecide),
     /// List whom the CA issues nothing to, or lift one of these stops
     #[command(after_long_help = "\
 Examples:
@@ -648,6 +664,11 @@ impl Command {
             Self::Device(Device::Show(args)) | Self::Ca(CaCommand::Show(args)) => args.common.json,
             Self::Ca(CaCommand::Revoke(args)) => args.common.json,
             Self::Ca(CaCommand::Unhold(args)) => args.common.json,
+            Self::Ca(CaCommand::Secret(asking::CaSecret::Add(args))) => args.common.json,
+            Self::Ca(CaCommand::Secret(asking::CaSecret::Remove(args))) => args.common.json,
+            Self::Ca(CaCommand::Secret(asking::CaSecret::List(common)))
+            | Self::Ca(CaCommand::Waiting(common)) => common.json,
+            Self::Ca(CaCommand::Approve(args) | CaCommand::Reject(args)) => args.common.json,
             Self::Ca(CaCommand::Stops(args)) => args.common.json,
             Self::Ca(CaCommand::Prune(args)) => args.common.json,
             Self::Ca(CaCommand::RootList(args)) => args.common.json,

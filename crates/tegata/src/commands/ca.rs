@@ -1,5 +1,6 @@
 //! `tegata ca`: the certificates that were issued, and taking them back.
 
+mod asking;
 mod prune;
 mod revoke;
 mod root_list;
@@ -59,6 +60,10 @@ pub fn run(command: &CaCommand) -> Outcome<()> {
         CaCommand::Show(args) => show_one(args),
         CaCommand::Revoke(args) => revoke::revoke(args),
         CaCommand::Unhold(args) => revoke::unhold(args),
+        CaCommand::Secret(command) => asking::secret(command),
+        CaCommand::Waiting(common) => asking::waiting(common),
+        CaCommand::Approve(args) => asking::decide(args, true),
+        CaCommand::Reject(args) => asking::decide(args, false),
         CaCommand::Prune(args) => prune::run(args),
         CaCommand::RootList(args) => root_list::run(args),
         CaCommand::Stops(args) => scoped::stops(args),

@@ -94,6 +94,7 @@ pub fn run(args: &VerifyArgs) -> Outcome<ExitCode> {
     let mut policy = StatementPolicy {
         purpose,
         speed_max_m_s: f64::from(args.max_speed),
+        accuracy_max_m: f64::from(args.max_accuracy),
         ..StatementPolicy::location()
     };
     policy.profiles.extend(args.profile.iter().cloned());

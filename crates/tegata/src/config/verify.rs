@@ -9,7 +9,7 @@ use tegata_authority::statement::EKU_LOCATION;
 use toml::Spanned;
 
 use super::Check;
-use crate::fault::Outcome;
+use crate::fault::{Fault, Outcome};
 
 /// The verify role.
 #[derive(Debug, Clone)]
@@ -29,7 +29,9 @@ pub struct Verify {
     /// How far a statement's time may lie from now, seconds, with `freshness = "window"`.
     pub window_secs: u64,
     /// Fastest that a device moves, metres a second.
-    pub speed_max_m_s: u64,
+    pub speed_max_m_s: u32,
+    /// Least accurate that a place may be: a radius in metres.
+    pub accuracy_max_m: u32,
     /// How long the CA's word on a device is believed without asking again, seconds.
     pub status_secs: u64,
 }
@@ -56,6 +58,7 @@ pub(super) struct RawVerify {
     nonce_secs: Option<Spanned<u64>>,
     window_secs: Option<Spanned<u64>>,
     speed_max_m_s: Option<Spanned<u64>>,
+    accuracy_max_m: Option<Spanned<u64>>,
     status_secs: Option<Spanned<u64>>,
 }
 
@@ -72,6 +75,11 @@ impl RawVerify {
                 )
             })?,
         };
+        // Their limits fit.
+        let metres = |found, default, range| {
+            let number = check.number(found, default, range)?;
+            Ok::<_, Fault>(u32::try_from(number).unwrap_or(u32::MAX))
+        };
         Ok(Verify {
             listen: check.address(&self.listen)?,
             anchors: self.anchors.unwrap_or_else(|| PathBuf::from("ca.pem")),
@@ -80,7 +88,8 @@ impl RawVerify {
             freshness: self.freshness.unwrap_or(FreshnessRule::Nonce),
             nonce_secs: check.number(self.nonce_secs.as_ref(), 120, 5..=3_600)?,
             window_secs: check.number(self.window_secs.as_ref(), 60, 1..=86_400)?,
-            speed_max_m_s: check.number(self.speed_max_m_s.as_ref(), 350, 1..=10_000)?,
+            speed_max_m_s: metres(self.speed_max_m_s.as_ref(), 350, 1..=10_000)?,
+            accuracy_max_m: metres(self.accuracy_max_m.as_ref(), 1_000, 1..=100_000)?,
             status_secs: check.number(self.status_secs.as_ref(), 30, 0..=3_600)?,
         })
     }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::StatusCode;
 use tegata_authority::ca::attested;
-use tegata_authority::ca::cmp::MacPolicy;
+use tegata_authority::ca::cmp::{MacPolicy, Operation};
 use tegata_authority::profile::Profiles;
 use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::OsRng;
 use tegata_store::archive;
-use tegata_store::issuer::{CmpOutcome, Issuer};
-use tegata_store::role::RoleError;
+use tegata_store::issuer::{CmpOutcome, CmpPath, Issuer};
+use tegata_store::role::{RoleError, Trust};
 use tegata_store::status::StatusServer;
 use tegata_wire::cmp::UnverifiedPkiMessage;
 use tracing::{info, warn};
@@ -28,6 +28,7 @@ use crate::http::problem::Problem;
 use crate::http::tls::Tls;
 use crate::stores::{now_ms, now_secs};
 use crate::sweep;
+use crate::trust;
 
 /// Media type of CMP over HTTP. Spec: RFC 9811 section 3.
 const PKIXCMP: &str = "application/pkixcmp";
@@ -72,6 +73,7 @@ pub struct Ports {
 /// As [`issuer`].
 pub fn open(config: &Config) -> Outcome<Ports> {
     let issuer = Arc::new(issuer(config)?);
+    believe_verifier(config, &issuer)?;
     let cmp = Accepts {
         content_type: PKIXCMP,
         answer_type: PKIXCMP,
@@ -103,19 +105,40 @@ pub fn open(config: &Config) -> Outcome<Ports> {
     let for_devices = Arc::clone(&issuer);
     let status = Arc::new(StatusServer::new(Arc::clone(&issuer)));
     let max_age = config.ca.as_ref().map_or(0, |ca| ca.status.max_age_secs);
-    let answer_cmp: Work = Arc::new(move |profile, body| Ok(answer_cmp(&for_cmp, profile, body)));
+    let lists = Arc::clone(&status);
+    // A profile in the path, or none; what the path is for, or nothing of it.
+    let answer_cmp = move |operation: Option<Operation>| -> Work {
+        let (issuer, lists) = (Arc::clone(&for_cmp), Arc::clone(&lists));
+        Arc::new(move |profile, body| Ok(answer_cmp(&issuer, &lists, profile, operation, body)))
+    };
+    let mut cmp_routes = Router::new()
+        .route("/.well-known/cmp", posted(cmp, answer_cmp(None)))
+        .route(
+            "/.well-known/cmp/p/{profile}",
+            posted(cmp, answer_cmp(None)),
+        );
+    for operation in Operation::ALL {
+        let label = operation.label();
+        let work = answer_cmp(Some(operation));
+        let bare = posted(cmp, Arc::clone(&work));
+        cmp_routes = cmp_routes
+            .route(&format!("/.well-known/cmp/{label}"), bare)
+            .route(
+                &format!("/.well-known/cmp/p/{{profile}}/{label}"),
+                posted(cmp, work),
+            );
+    }
     let answer_delivery: Work = Arc::new(move |_, body| answer_delivery(&for_delivery, body));
     let answer_appraisal: Work = Arc::new(move |_, body| answer_appraisal(&for_appraisal, body));
     let check: Work = Arc::new(move |_, _| {
         issuer
             .role()
-            .trusted(tegata_store::role::Trust::Tam)
+            .trusted(Trust::Tam)
             .map(|_| Reply::nothing())
             .map_err(|e| role_problem(&e))
     });
     let ca = Router::new()
-        .route("/.well-known/cmp", posted(cmp, Arc::clone(&answer_cmp)))
-        .route("/.well-known/cmp/p/{profile}", posted(cmp, answer_cmp))
+        .merge(cmp_routes)
         .route("/ca/v1/delivery", posted(delivery, answer_delivery))
         .route("/ca/v1/appraisal", posted(appraisal, answer_appraisal))
         .merge(super::status::routes(status, max_age, &config.limits))
@@ -124,14 +147,40 @@ pub fn open(config: &Config) -> Outcome<Ports> {
     Ok(Ports { ca, devices, est })
 }
 
+/// Trusts the Verifier whose key is in the trust directory: a store that was made before the CA
+/// asked for evidence does not. Without the file no device returns by evidence.
+fn believe_verifier(config: &Config, issuer: &Issuer) -> Outcome<()> {
+    let path = trust::path(config, "verifier");
+    if !path.exists() {
+        let path = path.display();
+        warn!(role = "ca", %path, "no key of a Verifier: devices cannot return by evidence");
+        return Ok(());
+    }
+    let (key, now) = (trust::read(&path)?, UnixSecs(now_secs()));
+    let role = issuer.role();
+    role.trust(Trust::Verifier, &key, "Verifier", now)
+        .map_err(|e| role_fault(&e))
+}
+
 /// A CMP message gets a CMP answer, whatever it is.
-fn answer_cmp(issuer: &Issuer, profile: &str, body: &[u8]) -> Reply {
+fn answer_cmp(
+    issuer: &Issuer,
+    lists: &StatusServer,
+    profile: &str,
+    operation: Option<Operation>,
+    body: &[u8],
+) -> Reply {
     let named = if profile.is_empty() {
         profile_of(issuer, body)
     } else {
         profile.to_owned()
     };
-    let answer = issuer.cmp(&named, body, &mut OsRng, UnixMs(now_ms()));
+    let path = CmpPath {
+        profile: &named,
+        operation,
+    };
+    let list = |scope, now| lists.list(scope, false, now);
+    let answer = issuer.cmp_at(path, body, &mut OsRng, UnixMs(now_ms()), &list);
     let reason = match &answer.outcome {
         CmpOutcome::Issued {
             ueid,
@@ -150,6 +199,20 @@ fn answer_cmp(issuer: &Issuer, profile: &str, body: &[u8]) -> Reply {
         } => {
             let serial = serial_text(serial);
             info!(role = "ca", %ueid, serial, accepted, "certificate confirmed");
+            "ok"
+        }
+        CmpOutcome::Revoked { ueid, serial, .. } => {
+            let serial = serial_text(serial);
+            info!(role = "ca", %ueid, serial, "certificate revoked by its device");
+            "ok"
+        }
+        CmpOutcome::Waiting { ueid, polled } => {
+            let polled = polled.is_some();
+            info!(role = "ca", %ueid, profile = named, polled, "a request awaits `tegata ca approve`");
+            "ok"
+        }
+        CmpOutcome::ClientFailed { ueid, text } => {
+            info!(role = "ca", %ueid, text, "a CMP client says that it failed");
             "ok"
         }
         CmpOutcome::Denied(denial) => {

@@ -46,7 +46,9 @@ const PKCS7: &str = "application/pkcs7-mime; smime-type=certs-only";
 const PKCS10: &str = "application/pkcs10";
 /// Media type of attributes. Spec: RFC 7030 section 4.5.2
 const CSRATTRS: &str = "application/csrattrs";
-/// After how long a client may ask again where only the store was busy.
+/// After how long a client may ask again where an operator has to decide, seconds.
+const WAITING_SECS: u32 = 60;
+/// The same where only the store was busy.
 const BUSY_SECS: u32 = 5;
 
 /// TLS and routes of the EST port.
@@ -288,7 +290,7 @@ fn denied(denial: &EstDenial) -> Response<Body> {
         EstDenial::Profile { .. } => StatusCode::NOT_FOUND,
         EstDenial::Malformed(_) => StatusCode::BAD_REQUEST,
         EstDenial::Issue(IssueDenied::Csr(_)) => StatusCode::BAD_REQUEST,
-        EstDenial::Unavailable(_) => StatusCode::ACCEPTED,
+        EstDenial::Waiting | EstDenial::Unavailable(_) => StatusCode::ACCEPTED,
         EstDenial::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::FORBIDDEN,
     };
@@ -301,6 +303,7 @@ fn denied(denial: &EstDenial) -> Response<Body> {
             headers.insert(header::WWW_AUTHENTICATE, value);
         }
         // Spec: RFC 7030 section 4.2.3: clients ask again by themselves after a 202.
+        EstDenial::Waiting => drop(headers.insert(header::RETRY_AFTER, WAITING_SECS.into())),
         EstDenial::Unavailable(_) => drop(headers.insert(header::RETRY_AFTER, BUSY_SECS.into())),
         _ => {}
     }

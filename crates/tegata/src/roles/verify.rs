@@ -115,8 +115,8 @@ pub fn open(config: &Config, addresses: &Addresses) -> Outcome<Router> {
     let store = Store::open(config.store_dir.join("verify.db")).map_err(|e| store_fault(&e))?;
     let policy = StatementPolicy {
         purpose: settings.purpose,
-        // Speeds are at most 10,000: exact in any floating-point number.
-        speed_max_m_s: u32::try_from(settings.speed_max_m_s).map_or(f64::MAX, f64::from),
+        speed_max_m_s: f64::from(settings.speed_max_m_s),
+        accuracy_max_m: f64::from(settings.accuracy_max_m),
         ..StatementPolicy::location()
     };
     let verifier = Arc::new(Verifier {

@@ -16,6 +16,7 @@ mod answer;
 mod body;
 mod crmf;
 mod header;
+mod info;
 mod kur;
 mod message;
 pub mod oid;
@@ -33,6 +34,7 @@ pub use crmf::{
 pub use header::{
     GeneralName, InfoTypeAndValue, PkiHeader, directory_name, directory_name_der, null_dn,
 };
+pub use info::{CrlStatus, cert_req_template, sequence_of};
 pub use kur::{CERT_REQ_ID, KeyUpdate};
 pub use message::{MessageToProtect, UnverifiedPkiMessage};
 pub use protection::{HashAlg, PbmParameter, Pbmac1Parameter, ProtectionAlg};

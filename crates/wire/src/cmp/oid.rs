@@ -45,3 +45,18 @@ pub const IT_CERT_PROFILE: ObjectIdentifier = oid("1.3.6.1.5.5.7.4.21");
 pub const REG_CTRL_REG_TOKEN: ObjectIdentifier = oid("1.3.6.1.5.5.7.5.1.1");
 /// id-regCtrl-oldCertID. Spec: RFC 4211 section 6.5.
 pub const REG_CTRL_OLD_CERT_ID: ObjectIdentifier = oid("1.3.6.1.5.5.7.5.1.5");
+/// id-regCtrl-algId. Spec: RFC 9483 section 4.3.3.
+pub const REG_CTRL_ALG_ID: ObjectIdentifier = oid("1.3.6.1.5.5.7.5.1.11");
+
+/// id-it-currentCRL. Spec: RFC 9810 section 5.3.19.6.
+pub const IT_CURRENT_CRL: ObjectIdentifier = oid("1.3.6.1.5.5.7.4.6");
+/// id-it-rootCaKeyUpdate. Spec: RFC 9810 section 5.3.19.15.
+pub const IT_ROOT_CA_KEY_UPDATE: ObjectIdentifier = oid("1.3.6.1.5.5.7.4.18");
+/// id-it-certReqTemplate. Spec: RFC 9810 section 5.3.19.16.
+pub const IT_CERT_REQ_TEMPLATE: ObjectIdentifier = oid("1.3.6.1.5.5.7.4.19");
+/// id-it-rootCaCert. Spec: RFC 9810 section 5.3.19.15.
+pub const IT_ROOT_CA_CERT: ObjectIdentifier = oid("1.3.6.1.5.5.7.4.20");
+/// id-it-crlStatusList. Spec: RFC 9810 section 5.3.19.17.
+pub const IT_CRL_STATUS_LIST: ObjectIdentifier = oid("1.3.6.1.5.5.7.4.22");
+/// id-it-crls. Spec: RFC 9810 section 5.3.19.17.
+pub const IT_CRLS: ObjectIdentifier = oid("1.3.6.1.5.5.7.4.23");

@@ -13,7 +13,7 @@ use tegata_wire::x509::CertView;
 use super::denial::{CmpDenial, NotAuthenticated};
 use super::request::{AllegedRequest, Claim, RequestBody};
 use crate::UnixSecs;
-use crate::ca::means::{Authenticated, HeldCertificate, Holder, Means};
+use crate::ca::means::{Authenticated, HeldCertificate, Holder, Means, SecretUse};
 use crate::ca::revocation::{FinalReason, Standing};
 
 /// What belongs to the one whom a request says it is from, if there is one.
@@ -28,6 +28,15 @@ pub enum Credential<'a> {
         held: &'a HeldCertificate,
         /// The key that the request's renewal token names, if it has one and the key is known.
         token: Option<TaKey<'a>>,
+    },
+    /// For [`Claim::Secret`].
+    Secret {
+        /// Id and profile.
+        what: &'a SecretUse,
+        /// Whose it is.
+        ueid: Ueid,
+        /// The text, as bytes.
+        text: &'a Secret<Vec<u8>>,
     },
 }
 
@@ -90,24 +99,27 @@ pub fn authenticate(
         let means = Means::Certificate(holder);
         return Ok(Authenticated::proven(held.ueid, means, body));
     }
-    if !accepted(&alg, policy) {
+    // A secret that people carry is used as their programs do; a device's key is random and long.
+    let password_based = policy.accept_password_based || matches!(claim, Claim::Secret(_));
+    if !accepted(&alg, password_based) {
         return Err(CmpDenial::ProtectionAlg);
     }
     let found = match (&claim, credential) {
-        (Claim::Ta(kid), Some(Credential::Ta(key))) => Some((kid.ueid, key)),
+        (Claim::Ta(kid), Some(Credential::Ta(key))) => {
+            let secret = key_of(provider, &key, &kid.ueid);
+            let secret = secret.map_err(|_| CmpDenial::Failed("key derivation"))?;
+            let bytes = Secret::new(secret.expose_secret().to_vec());
+            Some((kid.ueid, Means::Ta(key.release), bytes))
+        }
+        (Claim::Secret(_), Some(Credential::Secret { what, ueid, text })) => {
+            Some((ueid, Means::Secret(what.clone()), text.dangerous_clone()))
+        }
         _ => None,
     };
-    let zeros = Secret::new([0; 32]);
-    // A key of zeros for nobody: the same derivation, so that the time is the same.
-    let (ueid, key) = found.unwrap_or((
-        Ueid::from_random([0; 16]),
-        TaKey {
-            release: ReleaseDigest([0; 32]),
-            master: &zeros,
-            shared_by_release: false,
-        },
-    ));
-    let secret = key_of(provider, &key, &ueid).map_err(|_| CmpDenial::Failed("key derivation"))?;
+    let secret = match &found {
+        Some((_, _, secret)) => secret.dangerous_clone(),
+        None => nobodys_key(provider)?,
+    };
     let verified = verify_mac(
         provider,
         &alg,
@@ -116,21 +128,34 @@ pub fn authenticate(
         protection,
         &MacLimits::default(),
     );
-    if found.is_none() {
+    let Some((ueid, means, _)) = found else {
         return Err(denied(match claim {
             Claim::Nobody => NotAuthenticated::KeyId,
             _ => NotAuthenticated::UnknownKey,
         }));
-    }
+    };
     match verified.map(|proof| proof.kind()) {
-        Ok(kind) if kind == MacKind::Hmac || policy.accept_password_based => {
-            Ok(Authenticated::proven(ueid, Means::Ta(key.release), body))
+        Ok(kind) if kind == MacKind::Hmac || password_based => {
+            Ok(Authenticated::proven(ueid, means, body))
         }
         Ok(_) | Err(ProtectionError::UnsupportedAlgorithm | ProtectionError::BadParameters) => {
             Err(CmpDenial::ProtectionAlg)
         }
         Err(_) => Err(denied(NotAuthenticated::Mac)),
     }
+}
+
+/// A key of zeros for nobody, by the same derivation, so that the time is the same.
+fn nobodys_key(provider: &dyn Provider) -> Result<Secret<Vec<u8>>, CmpDenial> {
+    let zeros = Secret::new([0; 32]);
+    let key = TaKey {
+        release: ReleaseDigest([0; 32]),
+        master: &zeros,
+        shared_by_release: false,
+    };
+    let secret = key_of(provider, &key, &Ueid::from_random([0; 16]));
+    let secret = secret.map_err(|_| CmpDenial::Failed("key derivation"))?;
+    Ok(Secret::new(secret.expose_secret().to_vec()))
 }
 
 /// A message with a signature, not verified yet.
@@ -180,6 +205,8 @@ impl Signed<'_> {
                 reason: FinalReason::Superseded,
                 ..
             } => true,
+            // That it is revoked may be the very thing that it asks for, again.
+            Standing::Revoked { .. } if matches!(body, RequestBody::Rr(_)) => true,
             Standing::Held { .. } | Standing::Revoked { .. } => {
                 return Err(CmpDenial::SignerRevoked);
             }
@@ -257,12 +284,10 @@ pub(crate) fn key_of(
     device_csr_auth_key(provider, key.master, &key.release.0, ueid.as_bytes())
 }
 
-fn accepted(alg: &ProtectionAlg, policy: MacPolicy) -> bool {
+fn accepted(alg: &ProtectionAlg, password_based: bool) -> bool {
     match alg {
         ProtectionAlg::Hmac(hash) => *hash == HashAlg::Sha256,
-        ProtectionAlg::PasswordBasedMac(_) | ProtectionAlg::Pbmac1(_) => {
-            policy.accept_password_based
-        }
+        ProtectionAlg::PasswordBasedMac(_) | ProtectionAlg::Pbmac1(_) => password_based,
         ProtectionAlg::Signature(_) | ProtectionAlg::Other(_) => false,
         // Kinds that wire may learn later are not accepted before somebody decides so here.
         _ => false,

@@ -68,6 +68,26 @@ pub enum CmpDenial {
         /// Profiles that the asker may have.
         expected: String,
     },
+    /// MAC where a signature is needed, or the reverse.
+    #[error("this request needs the signature of a certificate")]
+    WrongProtection,
+    /// The path is for another kind of request.
+    #[error("the path is for {expected}, the request is a {got:?}")]
+    Path {
+        /// What the path is for.
+        expected: &'static str,
+        /// The kind found.
+        got: BodyKind,
+    },
+    /// A certificate is not revoked.
+    #[error("the certificate is not revoked: {0}")]
+    Revoke(#[source] RevokeDenied),
+    /// A question about the CA that is not answered.
+    #[error("the general message is {0}")]
+    Info(&'static str),
+    /// A pollReq for what nobody waits for.
+    #[error("no request awaits this poll")]
+    NothingWaiting,
     /// The certification request is refused.
     #[error("the certification request is refused: {0}")]
     Issue(#[source] IssueDenied),
@@ -86,6 +106,24 @@ pub enum CmpDenial {
     /// A failure in the CA itself.
     #[error("the CA failed: {0}")]
     Failed(&'static str),
+}
+
+/// Why a certificate is not revoked although its device asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RevokeDenied {
+    /// The device has no such certificate.
+    #[error("the device has no certificate of this issuer and serial number")]
+    NoCertificate,
+    /// Who asks has ended.
+    #[error("the certificate that signed the request has ended")]
+    SignerEnded,
+    /// A reason that is not a device's to give: a hold, the end of one, another's compromise.
+    #[error("the reason is not one that a device may give")]
+    Reason,
+    /// A critical extension of the entry that is not known.
+    #[error("a critical extension of the list's entry is not known")]
+    Extension,
 }
 
 /// Why a request is not authenticated: for the log, never for the peer.
@@ -159,6 +197,12 @@ impl CmpDenial {
                 NotAuthenticated::UnknownCertificate | NotAuthenticated::KeyUsage,
             ) => F::SIGNER_NOT_TRUSTED,
             Self::SignerRevoked => F::CERT_REVOKED,
+            Self::WrongProtection => F::WRONG_INTEGRITY,
+            Self::Path { .. } | Self::Info(_) | Self::NothingWaiting => F::BAD_REQUEST,
+            Self::Revoke(RevokeDenied::NoCertificate) => F::BAD_CERT_ID,
+            Self::Revoke(RevokeDenied::SignerEnded) => F::SIGNER_NOT_TRUSTED,
+            Self::Revoke(RevokeDenied::Reason) => F::BAD_REQUEST,
+            Self::Revoke(RevokeDenied::Extension) => F::UNACCEPTED_EXTENSION,
             Self::RecipientNonce => F::BAD_RECIPIENT_NONCE,
             Self::WrongCertificate => F::BAD_CERT_ID,
             Self::Unavailable(_) => F::SYSTEM_UNAVAIL,
@@ -172,7 +216,20 @@ impl CmpDenial {
     pub fn peer_text(&self) -> &'static str {
         match self {
             Self::Malformed(_) => "the message could not be read",
+            Self::Body {
+                got: BodyKind::Nested,
+            } => "nested messages are not served; send the message itself",
             Self::Body { .. } => "this kind of request is not served here",
+            Self::WrongProtection => "this request needs the signature of a certificate",
+            Self::Path { .. } => "this path is for another kind of request",
+            Self::Revoke(RevokeDenied::NoCertificate) => "this device has no such certificate",
+            Self::Revoke(RevokeDenied::SignerEnded) => {
+                "the certificate that signed the request has ended"
+            }
+            Self::Revoke(RevokeDenied::Reason) => "the reason is not one that a device may give",
+            Self::Revoke(RevokeDenied::Extension) => "an extension is not known",
+            Self::Info(_) => "this question is not answered; ask one at a time",
+            Self::NothingWaiting => "no request awaits this poll",
             Self::Requests { .. } => "exactly one request in a message is served",
             Self::RequestId { .. } => "certReqId must be 0",
             Self::TransactionId { .. } => "a transactionID of at least 16 bytes is needed",
@@ -205,6 +262,11 @@ impl CmpDenial {
             Self::ProtectionAlg => "protection-alg",
             Self::NotAuthenticated(_) => "not-authenticated",
             Self::SignerRevoked => "signer-revoked",
+            Self::WrongProtection => "wrong-protection",
+            Self::Path { .. } => "path",
+            Self::Revoke(_) => "revoke",
+            Self::Info(_) => "info",
+            Self::NothingWaiting => "nothing-waiting",
             Self::Profile { .. } => "profile",
             Self::Issue(denied) => denied.code(),
             Self::NothingPending => "nothing-pending",
@@ -234,7 +296,11 @@ fn issue_failure(denied: &IssueDenied) -> PkiFailureInfo {
         | IssueDenied::AltNames
         | IssueDenied::Attribute
         | IssueDenied::Template(_) => F::BAD_CERT_TEMPLATE,
-        IssueDenied::Means(_) => F::NOT_AUTHORIZED,
+        IssueDenied::Means(_)
+        | IssueDenied::SecretSpent(_)
+        | IssueDenied::NotApproved
+        | IssueDenied::Rejected => F::NOT_AUTHORIZED,
+        IssueDenied::TooManyWaiting(_) => F::SYSTEM_UNAVAIL,
         IssueDenied::SignerEnded => F::SIGNER_NOT_TRUSTED,
         IssueDenied::OldCertificate(_) => F::BAD_CERT_ID,
         IssueDenied::OtherProfile(_) => F::DUPLICATE_CERT_REQ,

@@ -10,14 +10,23 @@
 mod authenticate;
 mod confirm;
 mod denial;
+mod info;
+mod operation;
 mod reply;
 mod request;
+mod revoke;
 #[cfg(test)]
 mod tests;
 
 pub use super::means::Authenticated;
 pub use authenticate::{Credential, MacPolicy, TaKey, authenticate};
 pub use confirm::{Confirmation, PendingTransaction, Verdict, check_confirmation};
-pub use denial::{CmpDenial, NotAuthenticated};
-pub use reply::{Reply, ReplyContext, Request};
-pub use request::{AllegedRequest, AskedCertificate, CRMF_CERT_REQ_ID, Claim, RequestBody, decode};
+pub use denial::{CmpDenial, NotAuthenticated, RevokeDenied};
+pub use info::{InfoAsked, ca_certs, crls, current_crl, no_new_root, template};
+pub use operation::Operation;
+pub use reply::{MacAnswer, Reply, ReplyContext, Request};
+pub use request::{
+    AllegedRequest, AskedCertificate, CRMF_CERT_REQ_ID, Claim, RequestBody, SECRET_ID_CHARS,
+    decode, decode_body,
+};
+pub use revoke::{RevocationAsked, check_revocation, named_serial};

@@ -1,8 +1,9 @@
 //! Decoding a request: what it asks, and who it says it is from.
 
+use der::Decode as _;
 use tegata_wire::cmp::{
-    BodyKind, CertId, CertReqMsg, CertStatus, NONCE_BYTES, PkiBody, PkiHeader, ProtectionAlg,
-    UnverifiedPkiMessage,
+    BodyKind, CertId, CertReqMsg, CertStatus, InfoTypeAndValue, NONCE_BYTES, PkiBody, PkiHeader,
+    ProtectionAlg, RawBody, RevDetails, UnverifiedPkiMessage,
 };
 use tegata_wire::enrolment::{RenewalToken, SenderKid};
 use tegata_wire::x509::CertView;
@@ -26,6 +27,17 @@ pub enum RequestBody {
     Crmf(Box<AskedCertificate>),
     /// A confirmation; empty means that every certificate is refused.
     CertConf(Vec<CertStatus>),
+    /// A revocation request.
+    Rr(Box<RevDetails>),
+    /// Questions about the CA.
+    Genm(Vec<InfoTypeAndValue>),
+    /// Whether a request has been decided; the number is that request's certReqId.
+    PollReq(i64),
+    /// The client says that it failed.
+    Error {
+        /// Its text, for the log.
+        text: String,
+    },
 }
 
 /// The one request of an ir, cr or kur.
@@ -52,6 +64,8 @@ pub enum Claim {
         /// Serial number, big-endian.
         serial: Vec<u8>,
     },
+    /// A MAC under the enrolment secret of this id.
+    Secret(String),
     /// Nobody that could be known.
     Nobody,
 }
@@ -78,11 +92,32 @@ impl AllegedRequest {
         self.message.header()
     }
 
-    /// Whether it is a confirmation.
+    /// What it asks.
     #[must_use]
-    pub fn is_confirmation(&self) -> bool {
-        matches!(self.body, RequestBody::CertConf(_))
+    pub fn body(&self) -> &RequestBody {
+        &self.body
     }
+
+    /// The body as received (DER), to decode it again with [`decode_body`].
+    #[must_use]
+    pub fn body_der(&self) -> &[u8] {
+        self.message.body_der()
+    }
+
+    /// Questions about the CA that nobody protected: what is answered to them is public, and signed.
+    #[must_use]
+    pub fn asks_in_the_open(&self) -> bool {
+        matches!(self.body, RequestBody::Genm(_)) && self.message.protection().is_none()
+    }
+}
+
+/// Reads a body that was kept, with its tag.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_body(body_der: &[u8]) -> Result<RequestBody, CmpDenial> {
+    let body = RawBody::from_der(body_der).map_err(|e| CmpDenial::Malformed(e.into()))?;
+    body_of(&body)
 }
 
 /// Reads a request within the limits of `tegata_wire::cmp`.
@@ -107,7 +142,7 @@ pub fn decode(bytes: &[u8]) -> Result<AllegedRequest, CmpDenial> {
             min: NONCE_BYTES,
         });
     }
-    let body = body_of(&message)?;
+    let body = body_of(message.body())?;
     let claim = claim_of(&message)?;
     Ok(AllegedRequest {
         message,
@@ -116,26 +151,46 @@ pub fn decode(bytes: &[u8]) -> Result<AllegedRequest, CmpDenial> {
     })
 }
 
-fn body_of(message: &UnverifiedPkiMessage) -> Result<RequestBody, CmpDenial> {
-    let kind = message.kind();
+fn body_of(body: &RawBody) -> Result<RequestBody, CmpDenial> {
+    use BodyKind as K;
+    let kind = body.kind;
     // The kinds served are named before anything is decoded: others cost nothing.
-    if !matches!(
-        kind,
-        BodyKind::P10cr | BodyKind::Ir | BodyKind::Cr | BodyKind::Kur | BodyKind::CertConf
-    ) {
+    let served = [
+        K::P10cr,
+        K::Ir,
+        K::Cr,
+        K::Kur,
+        K::CertConf,
+        K::Rr,
+        K::Genm,
+        K::PollReq,
+        K::Error,
+    ];
+    if !served.contains(&kind) {
         return Err(CmpDenial::Body { got: kind });
     }
-    match message.body().decode().map_err(CmpDenial::Malformed)? {
+    match body.decode().map_err(CmpDenial::Malformed)? {
         PkiBody::P10cr(csr) => Ok(RequestBody::P10cr(csr.into_bytes())),
         PkiBody::Ir(list) | PkiBody::Cr(list) | PkiBody::Kur(list) => {
-            let got = list.len();
-            let [message] = <[CertReqMsg; 1]>::try_from(list.into_vec())
-                .map_err(|_| CmpDenial::Requests { got })?;
+            let message = only(list.into_vec())?;
             asked(kind, message).map(|asked| RequestBody::Crmf(Box::new(asked)))
         }
         PkiBody::CertConf(list) => Ok(RequestBody::CertConf(list.into_vec())),
+        PkiBody::Rr(list) => Ok(RequestBody::Rr(Box::new(only(list.into_vec())?))),
+        PkiBody::Genm(list) => Ok(RequestBody::Genm(list.into_vec())),
+        PkiBody::PollReq(list) => Ok(RequestBody::PollReq(only(list.into_vec())?.cert_req_id)),
+        PkiBody::Error(content) => Ok(RequestBody::Error {
+            text: content.status.text().unwrap_or("no text").to_owned(),
+        }),
         _ => Err(CmpDenial::Body { got: kind }),
     }
+}
+
+/// The one entry of a list. Spec: RFC 9483 sections 4.1.1, 4.2 and 4.4.
+fn only<T>(list: Vec<T>) -> Result<T, CmpDenial> {
+    let got = list.len();
+    let [one] = <[T; 1]>::try_from(list).map_err(|_| CmpDenial::Requests { got })?;
+    Ok(one)
 }
 
 fn asked(kind: BodyKind, message: CertReqMsg) -> Result<AskedCertificate, CmpDenial> {
@@ -167,10 +222,24 @@ fn claim_of(message: &UnverifiedPkiMessage) -> Result<Claim, CmpDenial> {
             serial: view.serial.to_vec(),
         }));
     }
-    let kid = message.header().sender_kid();
-    let kid = kid.and_then(|kid| SenderKid::parse(kid).ok());
-    Ok(kid.map_or(Claim::Nobody, Claim::Ta))
+    let kid = message.header().sender_kid().unwrap_or_default();
+    if let Some(id) = secret_id(kid) {
+        return Ok(Claim::Secret(id));
+    }
+    Ok(SenderKid::parse(kid).map_or(Claim::Nobody, Claim::Ta))
 }
+
+/// The id of an enrolment secret: shorter than any senderKID of a TA.
+fn secret_id(kid: &[u8]) -> Option<String> {
+    let digit = |b: &u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    if kid.len() != SECRET_ID_CHARS || !kid.iter().all(digit) {
+        return None;
+    }
+    Some(String::from_utf8_lossy(kid).into_owned())
+}
+
+/// Length of the id of an enrolment secret: lower-case hexadecimal digits.
+pub const SECRET_ID_CHARS: usize = 12;
 
 /// certReqId of the one request of an ir, cr or kur.
 pub const CRMF_CERT_REQ_ID: i64 = 0;

@@ -6,7 +6,7 @@ use tegata_crypto::csr::verify_csr;
 use tegata_crypto::{Provider, PublicKey};
 use tegata_wire::cmp::{BodyKind, CertId, CertRequest, CertTemplate, oid as cmp_oid};
 use tegata_wire::ids::Ueid;
-use tegata_wire::x509::{DistinguishedName, Extension, oid};
+use tegata_wire::x509::{AttributeValue, DistinguishedName, Extension, oid};
 
 use super::{Against, ExpectedNames, IssueDenied, profile_extensions};
 use crate::ca::authority_cert::Issuer;
@@ -95,7 +95,8 @@ impl Asked {
         })
     }
 
-    /// Names byte for byte, or left to the CA; usages only as the profile gives them; nothing else.
+    /// Names exactly those of the device, or left to the CA; usages only as the profile gives them;
+    /// nothing else.
     ///
     /// A TA was told what to ask for: if it asks for less, it is another than we think.
     pub(super) fn check_names(
@@ -105,7 +106,8 @@ impl Asked {
         all: bool,
     ) -> Result<(), IssueDenied> {
         let fits = match &self.subject {
-            Some(subject) => subject == names.subject.as_der(),
+            Some(subject) if all => subject == names.subject.as_der(),
+            Some(subject) => reads_the_same(subject, &names.subject),
             None => !all || names.subject.is_empty(),
         };
         if !fits {
@@ -184,6 +186,21 @@ fn check_template(template: &CertTemplate, issuer: &Issuer) -> Result<(), IssueD
         none(!ours, "another issuer")?;
     }
     Ok(())
+}
+
+/// Whether a name has the same attributes with the same texts, whichever string types they are in:
+/// programs that people use have their own preference. What is issued has the CA's.
+fn reads_the_same(asked: &[u8], name: &DistinguishedName) -> bool {
+    let Ok(asked) = DistinguishedName::from_der(asked) else {
+        return false;
+    };
+    let (Ok(asked), Ok(name)) = (asked.attributes(), name.attributes()) else {
+        return false;
+    };
+    let same = |(a, b): (&AttributeValue<'_>, &AttributeValue<'_>)| {
+        a.oid == b.oid && a.text().is_some() && a.text() == b.text()
+    };
+    asked.len() == name.len() && asked.iter().zip(&name).all(same)
 }
 
 /// A name, unless it is the empty one.

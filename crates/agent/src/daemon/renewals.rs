@@ -1,0 +1,148 @@
+//! The daemon's own labels, renewed by themselves.
+//!
+//! Only those of the identity that the daemon has (`login` of agent.toml): it cannot see others'.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tegata_client::TaUuid;
+use tegata_client::keys::{KeyError, Keys};
+
+use super::Daemon;
+use crate::enrol::{Request, Unwatched};
+use crate::renew::{Renewed, renew};
+use crate::retry::{Backoff, jitter};
+use crate::teep::Purpose;
+
+/// When a label is looked at again that was not left alone: after a failure, or a success.
+struct Plan {
+    backoff: Backoff,
+    not_before: Instant,
+}
+
+/// Looks at all labels now and then, for ever.
+pub(super) fn run(daemon: &Arc<Daemon>) {
+    let config = &daemon.config;
+    let every = Duration::from_secs(config.renew_secs);
+    let mut plans: HashMap<(TaUuid, String), Plan> = HashMap::new();
+    // Soon after a start: some devices are never on for long.
+    std::thread::sleep(jitter(FIRST_PAUSE.min(every)));
+    loop {
+        look_at_all(daemon, &mut plans);
+        // Also what failed is looked at no more often than its own pause says.
+        let soonest = plans.values().map(|plan| plan.not_before).min();
+        let until = soonest.map(|at| at.saturating_duration_since(Instant::now()));
+        let pause = until.unwrap_or(every).min(every).max(SHORTEST_PAUSE);
+        std::thread::sleep(jitter(pause));
+    }
+}
+
+fn look_at_all(daemon: &Arc<Daemon>, plans: &mut HashMap<(TaUuid, String), Plan>) {
+    for ta in tas(daemon) {
+        let keys = Keys::new(daemon.tee.clone(), Some(ta), daemon.config.login, 1);
+        match keys.list() {
+            Ok(entries) => {
+                for entry in entries.iter().filter(|entry| entry.state.is_usable()) {
+                    look(daemon, ta, &entry.label, plans);
+                }
+            }
+            Err(error) if error.is_without_ta() => {}
+            Err(error) => tracing::warn!(%ta, %error, "labels cannot be listed"),
+        }
+    }
+}
+
+/// The TAs that keep certificates.
+fn tas(daemon: &Daemon) -> Vec<TaUuid> {
+    let config = &daemon.config;
+    let named = config.renew_tas.iter().chain(match config.renew_tas.len() {
+        0 => config.enrol_ta.as_ref(),
+        _ => None,
+    });
+    let named: Vec<TaUuid> = named.filter_map(|name| config.ta(name)).collect();
+    if !named.is_empty() {
+        return named;
+    }
+    match daemon.tee.info() {
+        Ok(info) => match info.trusted_apps.as_slice() {
+            [only] => vec![only.ta],
+            _ => Vec::new(),
+        },
+        Err(_) => Vec::new(),
+    }
+}
+
+fn look(
+    daemon: &Arc<Daemon>,
+    ta: TaUuid,
+    label: &str,
+    plans: &mut HashMap<(TaUuid, String), Plan>,
+) {
+    let config = &daemon.config;
+    let name = (ta, label.to_owned());
+    if plans
+        .get(&name)
+        .is_some_and(|plan| Instant::now() < plan.not_before)
+    {
+        return;
+    }
+    let mut request = Request::new(ta, label);
+    request.login = config.login;
+    // One attempt at each step: this comes back by itself.
+    request.attempts = 1;
+    let mut check_in = || {
+        if let Err(error) = daemon.visit(Purpose::Check) {
+            tracing::warn!(%error, "visit to the TAM before a renewal failed");
+        }
+    };
+    let outcome = renew(
+        &daemon.tee,
+        &daemon.carrier,
+        &request,
+        false,
+        &mut check_in,
+        &mut Unwatched,
+    );
+    match outcome {
+        Ok(Renewed::Done(_)) => {
+            tracing::info!(%ta, label, "certificate renewed");
+            // One that is due again at once comes of a clock that is wrong: not again and again.
+            let plan = Plan {
+                backoff: backoff(daemon),
+                not_before: Instant::now() + AFTER_SUCCESS,
+            };
+            plans.insert(name, plan);
+        }
+        Ok(_) => drop(plans.remove(&name)),
+        Err(crate::renew::RenewError::Status(KeyError::NoKey { .. })) => drop(plans.remove(&name)),
+        Err(error) => {
+            let plan = plans.entry(name).or_insert_with(|| Plan {
+                backoff: backoff(daemon),
+                not_before: Instant::now(),
+            });
+            let pause = plan.backoff.next_pause();
+            plan.not_before = Instant::now() + pause;
+            let pause_secs = pause.as_secs();
+            tracing::warn!(%ta, label, %error, pause_secs, "certificate not renewed");
+        }
+    }
+}
+
+fn backoff(daemon: &Daemon) -> Backoff {
+    let config = &daemon.config;
+    let most = config.retry_max_secs.max(RENEW_RETRY_MAX_SECS);
+    Backoff::new(
+        Duration::from_secs(config.retry_first_secs),
+        Duration::from_secs(most),
+    )
+}
+
+/// A label that was renewed is left alone for a day.
+const AFTER_SUCCESS: Duration = Duration::from_secs(86_400);
+/// Longest pause after failures at least: a renewal has days, and a fleet would knock together.
+const RENEW_RETRY_MAX_SECS: u64 = 3_600;
+/// Longest pause before the first look.
+const FIRST_PAUSE: Duration = Duration::from_secs(60);
+/// Shortest pause between two looks.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(500);

@@ -1,0 +1,132 @@
+//! Requests that await an operator: kept as they came, decided once, answered when the client polls.
+
+use rusqlite::{Row, params};
+
+use tegata_authority::UnixSecs;
+
+use crate::device::{DeviceId, LIST_MAX};
+use crate::role::secs;
+use crate::{StoreError, Tx};
+
+/// A request that awaits an operator, or did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approval {
+    /// Whose.
+    pub device: DeviceId,
+    /// SHA-256 of the request, as in `certificate`.
+    pub digest: [u8; 32],
+    /// The profile asked for.
+    pub profile: String,
+    /// transactionID of the client.
+    pub transaction_id: Vec<u8>,
+    /// Label of the means that the request was authenticated by.
+    pub asker: String,
+    /// The body of the request (DER, with its tag): it is decided anew when it is approved.
+    pub body: Vec<u8>,
+    /// When it came, seconds since 1970.
+    pub asked_at: i64,
+    /// What the operator said; `None` while it waits.
+    pub approved: Option<bool>,
+}
+
+impl Approval {
+    /// What operators call it: the beginning of the digest.
+    #[must_use]
+    pub fn id(&self) -> String {
+        hex::encode(self.digest.get(..6).unwrap_or_default())
+    }
+}
+
+/// Keeps a request that waits. The same again has the client's new transaction.
+///
+/// Returns `false` if too many of the device wait already.
+pub(crate) fn wait(tx: &Tx<'_>, new: &Approval) -> Result<bool, StoreError> {
+    tx.execute(
+        "DELETE FROM approval WHERE asked_at < ?1",
+        [new.asked_at.saturating_sub(KEPT_SECS)],
+    )?;
+    let others: Option<u32> = tx.query_opt(
+        "SELECT count(*) FROM approval WHERE device_id = ?1 AND digest <> ?2",
+        params![new.device.0, new.digest],
+        |r| r.get(0),
+    )?;
+    if others.unwrap_or(0) >= WAITING_MAX {
+        return Ok(false);
+    }
+    tx.execute(
+        "INSERT INTO approval(device_id, digest, profile, transaction_id, asker, body, asked_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT(device_id, digest) DO UPDATE SET \
+         transaction_id = excluded.transaction_id, asker = excluded.asker",
+        params![
+            new.device.0,
+            new.digest,
+            new.profile,
+            new.transaction_id,
+            new.asker,
+            new.body,
+            new.asked_at
+        ],
+    )?;
+    Ok(true)
+}
+
+/// What is known of a request.
+pub(crate) fn find(
+    tx: &Tx<'_>,
+    device: DeviceId,
+    digest: &[u8; 32],
+) -> Result<Option<Approval>, StoreError> {
+    let sql = format!("{SELECT} WHERE device_id = ?1 AND digest = ?2");
+    tx.query_opt(&sql, params![device.0, digest], row)
+}
+
+/// The request of a client's transaction.
+pub(crate) fn of_transaction(
+    tx: &Tx<'_>,
+    device: DeviceId,
+    transaction_id: &[u8],
+) -> Result<Option<Approval>, StoreError> {
+    let sql = format!("{SELECT} WHERE device_id = ?1 AND transaction_id = ?2");
+    tx.query_opt(&sql, params![device.0, transaction_id], row)
+}
+
+/// Requests that wait, oldest first, at most 1,000.
+pub fn waiting(tx: &Tx<'_>) -> Result<Vec<Approval>, StoreError> {
+    let sql = format!("{SELECT} WHERE approved IS NULL ORDER BY asked_at, digest LIMIT ?1");
+    tx.query_all(&sql, [LIST_MAX], row)
+}
+
+/// Decides; the first word stays. Returns whether it was the first.
+pub fn decide(
+    tx: &Tx<'_>,
+    of: &Approval,
+    approved: bool,
+    now: UnixSecs,
+) -> Result<bool, StoreError> {
+    let decided = tx.execute(
+        "UPDATE approval SET approved = ?3, decided_at = ?4 \
+         WHERE device_id = ?1 AND digest = ?2 AND approved IS NULL",
+        params![of.device.0, of.digest, approved, secs(now)],
+    )?;
+    Ok(decided == 1)
+}
+
+fn row(r: &Row<'_>) -> rusqlite::Result<Approval> {
+    Ok(Approval {
+        device: DeviceId(r.get(0)?),
+        digest: r.get(1)?,
+        profile: r.get(2)?,
+        transaction_id: r.get(3)?,
+        asker: r.get(4)?,
+        body: r.get(5)?,
+        asked_at: r.get(6)?,
+        approved: r.get(7)?,
+    })
+}
+
+const SELECT: &str = "SELECT device_id, digest, profile, transaction_id, asker, body, asked_at, \
+    approved FROM approval";
+/// Most requests of a device that are kept, so that who has a secret cannot fill the store.
+pub const WAITING_MAX: u32 = 8;
+/// How long a request is kept: 30 days.
+const KEPT_SECS: i64 = 30 * 86_400;

@@ -1,0 +1,802 @@
+//! Requests by who has no TA: enrolment secrets, revocation, questions, and what awaits an operator.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)] // Helpers of tests.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::kur::*;
+use common::*;
+use tegata_authority::UnixMs;
+use tegata_authority::ca::cmp::{MacPolicy, Operation};
+use tegata_authority::ca::revocation::{FinalReason, Standing, Word};
+use tegata_authority::profile::Profiles;
+use tegata_crypto::cmp::{MacLimits, protect_mac, verify_message_mac};
+use tegata_crypto::rustcrypto::RustCrypto;
+use tegata_crypto::{KeyAlg, PrivateKey, Provider as _};
+use tegata_store::approval::{self, WAITING_MAX};
+use tegata_store::issuer::{CmpAnswer, CmpOutcome, CmpPath, Issuer};
+use tegata_store::revocation::{Target, say};
+use tegata_store::secret::{self, NewSecret};
+use tegata_store::status::{Scope, StatusServer};
+use tegata_store::{NoFaults, StoreError, certificate};
+use tegata_wire::cmp::{
+    BodyKind, CertTemplate, HashAlg, InfoTypeAndValue, MessageToProtect, PbmParameter,
+    Pbmac1Parameter, PkiBody, PkiFailureInfo, PkiHeader, PollReqEntry, ProtectionAlg, RawBody,
+    RevDetails, null_dn, oid,
+};
+use tegata_wire::ids::Ueid;
+use tegata_wire::x509::{CertView, List, RawDer};
+
+const PROFILES: &str = r#"
+[profile.open]
+key_algorithms = ["P-256"]
+subject = [{ O = "Example" }, { serialNumber = "{serial}" }]
+key_usage = ["digitalSignature"]
+validity = "365d"
+renewal_window = "30d"
+authentication = ["secret", "certificate"]
+
+[profile.open.san]
+permanent_identifier = "{ueid}"
+
+[profile.other]
+key_algorithms = ["P-256"]
+subject = [{ serialNumber = "{serial}" }]
+key_usage = ["digitalSignature"]
+validity = "365d"
+renewal_window = "30d"
+authentication = ["secret"]
+
+[profile.guarded]
+key_algorithms = ["P-256"]
+subject = [{ serialNumber = "{serial}" }]
+key_usage = ["digitalSignature"]
+validity = "365d"
+renewal_window = "30d"
+authentication = ["secret"]
+approval = "operator"
+"#;
+
+fn ready(count: usize) -> (World, Vec<Ueid>) {
+    let mut world = World::new();
+    let devices = world.batch("B1", count);
+    open(&mut world);
+    (world, devices.iter().map(|d| d.identity.ueid).collect())
+}
+
+fn open(world: &mut World) {
+    let role = role(&world.dir.path().join("ca.db"), Arc::new(NoFaults));
+    let profiles = Profiles::parse(PROFILES).unwrap();
+    world.ca = Issuer::open(role, profiles, MacPolicy::default()).unwrap();
+}
+
+fn at(secs: u64) -> UnixMs {
+    UnixMs(NOW.0 + secs * 1000)
+}
+
+fn key(world: &mut World) -> Arc<PrivateKey> {
+    Arc::new(PrivateKey::generate(KeyAlg::P256, &mut world.rng).unwrap())
+}
+
+fn count(world: &World) -> usize {
+    let store = &world.ca.role().store;
+    let rows = store.read("t", |tx| certificate::list(tx, &[], 1000));
+    rows.unwrap().len()
+}
+
+fn standing(world: &World, der: &[u8]) -> Standing {
+    let view = CertView::from_der(der).unwrap();
+    let store = &world.ca.role().store;
+    let row = store.read("t", |tx| certificate::find(tx, view.serial));
+    row.unwrap().unwrap().standing
+}
+
+/// A client with an enrolment secret.
+struct Client {
+    id: String,
+    text: Vec<u8>,
+    profile: &'static str,
+    alg: ProtectionAlg,
+}
+
+impl Client {
+    fn new(world: &mut World, ueid: Ueid, profile: &'static str, uses: u32) -> Self {
+        let new = NewSecret {
+            ueid,
+            profile: profile.into(),
+            uses,
+            expires: at(1_000_000).secs(),
+        };
+        let made = secret::make(world.ca.role(), &new, &mut world.rng, SECS).unwrap();
+        assert_eq!((made.id.len(), made.text.expose_secret().len()), (12, 32));
+        Self {
+            id: made.id,
+            text: made.text.expose_secret().as_bytes().to_vec(),
+            profile,
+            alg: ProtectionAlg::HMAC_SHA256,
+        }
+    }
+
+    fn message(&self, body: &RawBody, transaction: u8, recip_nonce: Option<&[u8]>) -> Vec<u8> {
+        let mut header = PkiHeader::new(null_dn(), null_dn())
+            .with_transaction_id(&[transaction; 16])
+            .and_then(|h| h.with_sender_nonce(&[transaction ^ 0x55; 16]))
+            .and_then(|h| h.with_sender_kid(self.id.as_bytes()))
+            .and_then(|h| h.with_protection(&self.alg))
+            .unwrap();
+        if let Some(nonce) = recip_nonce {
+            header = header.with_recip_nonce(nonce).unwrap();
+        }
+        let message = MessageToProtect::new(&header, body).unwrap();
+        let part = message.protected_part().unwrap();
+        let mac = protect_mac(&RustCrypto, &self.alg, &self.text, &part).unwrap();
+        message.into_der(Some(&mac), &[]).unwrap()
+    }
+
+    fn send(&self, world: &mut World, message: &[u8], now: UnixMs) -> CmpAnswer {
+        world.ca.cmp(self.profile, message, &mut world.rng, now)
+    }
+
+    fn ask(&self, world: &mut World, message: &[u8], now: UnixMs) -> Result<Vec<u8>, String> {
+        let answer = self.send(world, message, now);
+        told(&answer.body, Some(&self.text), &world.ca)
+    }
+}
+
+/// The certificate in an answer whose MAC or signature was verified, or what it says instead.
+fn told(answer: &[u8], text: Option<&[u8]>, ca: &Issuer) -> Result<Vec<u8>, String> {
+    let message = reread(answer);
+    let by_mac = message.header().protection().unwrap().unwrap().is_mac();
+    match text.filter(|_| by_mac) {
+        Some(text) => {
+            let limits = MacLimits::default();
+            let _proof = verify_message_mac(&RustCrypto, &message, text, &limits).unwrap();
+        }
+        None => {
+            let issuer =
+                tegata_authority::ca::authority_cert::Issuer::from_cert(ca.issuing_certificate());
+            let key = issuer.unwrap().public_key;
+            let _proof =
+                tegata_crypto::cmp::verify_message_signature(&RustCrypto, &message, &key).unwrap();
+        }
+    }
+    let names = |info: Option<PkiFailureInfo>| {
+        info.map(|i| i.names().collect::<Vec<_>>().join("|"))
+            .unwrap_or_default()
+    };
+    match message.body().decode().unwrap() {
+        PkiBody::Ip(rep) | PkiBody::Cp(rep) | PkiBody::Kup(rep) => {
+            let response = &rep.response[0];
+            if by_mac && response.certificate().is_some() {
+                let root = ca.root_certificate();
+                assert_eq!(rep.ca_pubs.as_ref().unwrap()[0].as_bytes(), root);
+            }
+            match response.certificate() {
+                Some(der) => Ok(der.to_vec()),
+                None if response.status.is_waiting() => {
+                    Err(format!("{:?} waiting", message.kind()))
+                }
+                None => Err(format!(
+                    "{:?} {}",
+                    message.kind(),
+                    names(response.status.fail_info)
+                )),
+            }
+        }
+        PkiBody::Rp(rep) => {
+            let status = &rep.status[0];
+            match status.is_granted() {
+                true => Ok(rep.rev_certs.unwrap()[0].serial().to_vec()),
+                false => Err(format!("Rp {}", names(status.fail_info))),
+            }
+        }
+        PkiBody::Error(content) => Err(format!("Error {}", names(content.status.fail_info))),
+        other => Err(format!("{other:?}").chars().take(40).collect()),
+    }
+}
+
+/// Enrols and confirms by secret.
+fn enrol(world: &mut World, client: &Client, n: u8, now: UnixMs) -> Current {
+    let key = key(world);
+    let message = client.message(&Asked::cr(&key).body(), n, None);
+    let answer = client.send(world, &message, now);
+    let der = told(&answer.body, Some(&client.text), &world.ca).unwrap();
+    let body = RawBody::cert_conf(0, &RustCrypto.sha256(&der), None).unwrap();
+    let nonce = reread(&answer.body)
+        .header()
+        .sender_nonce()
+        .unwrap()
+        .to_vec();
+    let conf = client.message(&body, n, Some(&nonce));
+    let confirmed = client.send(world, &conf, now);
+    assert!(matches!(
+        confirmed.outcome,
+        CmpOutcome::Confirmed { accepted: true, .. }
+    ));
+    assert_eq!(
+        told(&confirmed.body, Some(&client.text), &world.ca).unwrap_err(),
+        "PkiConf"
+    );
+    Current { key, der }
+}
+
+#[test]
+fn a_secret_gives_what_its_profile_says_as_often_as_its_uses() {
+    let (mut world, devices) = ready(1);
+    let client = Client::new(&mut world, devices[0], "open", 2);
+    let first = enrol(&mut world, &client, 1, at(1));
+    let view = CertView::from_der(&first.der).unwrap();
+    assert!(!view.subject_der.is_empty() && !view.san().unwrap().is_empty());
+    let row = world
+        .ca
+        .role()
+        .store
+        .read("t", |tx| certificate::find(tx, view.serial));
+    assert_eq!(row.unwrap().unwrap().intent.release, None);
+    // The same request again takes no use, not even when they are over.
+    let again = client.message(&Asked::cr(&first.key).body(), 2, None);
+    for _ in 0..3 {
+        assert_eq!(client.ask(&mut world, &again, at(2)).unwrap(), first.der);
+    }
+    enrol(&mut world, &client, 3, at(3));
+    let third = key(&mut world);
+    let more = client.message(&Asked::cr(&third).body(), 4, None);
+    assert_eq!(
+        client.ask(&mut world, &more, at(4)).unwrap_err(),
+        "Cp NOT_AUTHORIZED"
+    );
+    assert_eq!(client.ask(&mut world, &again, at(4)).unwrap(), first.der);
+    let rows = world.ca.role().store.read("t", secret::list).unwrap();
+    assert_eq!((rows[0].used, rows[0].uses), (2, 2));
+    assert_eq!(count(&world), 2);
+    // Its time is over.
+    let late = Client::new(&mut world, devices[0], "open", 9);
+    let message = late.message(&Asked::cr(&third).body(), 5, None);
+    assert_eq!(
+        late.ask(&mut world, &message, at(1_000_001)).unwrap_err(),
+        "Cp NOT_AUTHORIZED"
+    );
+    // Removed: nobody.
+    let store = &world.ca.role().store;
+    let removed: Result<bool, StoreError> = store.run_tx("t", |tx| secret::remove(tx, &late.id));
+    assert!(removed.unwrap());
+    assert_eq!(
+        late.ask(&mut world, &message, at(1)).unwrap_err(),
+        "Error BAD_MESSAGE_CHECK"
+    );
+    assert_eq!(count(&world), 2);
+}
+
+#[test]
+fn every_mac_that_programs_use_is_taken_and_given_back() {
+    let (mut world, devices) = ready(1);
+    let mut client = Client::new(&mut world, devices[0], "open", 9);
+    let algs = [
+        ProtectionAlg::HMAC_SHA256,
+        ProtectionAlg::PasswordBasedMac(PbmParameter {
+            salt: vec![1; 16],
+            owf: HashAlg::Sha256,
+            iterations: 500,
+            mac: HashAlg::Sha1,
+        }),
+        ProtectionAlg::Pbmac1(Pbmac1Parameter {
+            salt: vec![2; 16],
+            iterations: 2048,
+            key_len: 32,
+            prf: HashAlg::Sha256,
+            mac: HashAlg::Sha256,
+        }),
+    ];
+    for (n, alg) in (1u8..).zip(algs) {
+        client.alg = alg.clone();
+        let key = key(&mut world);
+        let message = client.message(&Asked::cr(&key).body(), n, None);
+        let answer = client.send(&mut world, &message, at(1));
+        assert!(
+            told(&answer.body, Some(&client.text), &world.ca).is_ok(),
+            "{alg:?}"
+        );
+        let header = reread(&answer.body).header().clone();
+        let back = header.protection().unwrap().unwrap();
+        assert_eq!(std::mem::discriminant(&back), std::mem::discriminant(&alg));
+        let direct = alg == ProtectionAlg::HMAC_SHA256;
+        assert_eq!(back == alg, direct, "the salt is the CA's own");
+        assert_eq!(header.sender_kid(), Some(client.id.as_bytes()));
+        // Altered anywhere: no certificate.
+        for n in [0, 40] {
+            let altered = turned(&message, n);
+            let said = world.ca.cmp("open", &altered, &mut world.rng, at(1));
+            assert!(matches!(said.outcome, CmpOutcome::Denied(_)));
+        }
+    }
+    // Longer than the CA works for anybody.
+    client.alg = ProtectionAlg::PasswordBasedMac(PbmParameter {
+        salt: vec![1; 16],
+        owf: HashAlg::Sha256,
+        iterations: 100_000,
+        mac: HashAlg::Sha256,
+    });
+    let key = key(&mut world);
+    let message = client.message(&Asked::cr(&key).body(), 9, None);
+    let at_limit = u32::to_be_bytes(100_000);
+    let place = message
+        .windows(3)
+        .position(|w| w == &at_limit[1..])
+        .unwrap();
+    let mut above = message.clone();
+    above[place + 2] += 1;
+    assert_eq!(
+        client.ask(&mut world, &above, at(1)).unwrap_err(),
+        "Error BAD_ALG"
+    );
+}
+
+#[test]
+fn what_a_secret_does_not_give() {
+    let (mut world, devices) = ready(2);
+    let client = Client::new(&mut world, devices[0], "open", 9);
+    let key = key(&mut world);
+    let before = count(&world);
+    let good = Asked::cr(&key);
+    let with = |change: &dyn Fn(&mut CertTemplate)| {
+        let mut asked = good.clone();
+        change(&mut asked.request.cert_template);
+        client.message(&asked.body(), 1, None)
+    };
+    let wrong = Client {
+        text: b"0123456789abcdef0123456789abcdef".to_vec(),
+        id: client.id.clone(),
+        ..Client::new(&mut world, devices[0], "open", 1)
+    };
+    let nobody = Client {
+        id: "0123456789ab".into(),
+        ..Client::new(&mut world, devices[0], "open", 1)
+    };
+    let whole = client.message(&good.body(), 1, None);
+    let none = client.message(&good.body_with(None), 1, None);
+    for (message, told_him) in [
+        (
+            wrong.message(&good.body(), 1, None),
+            "Error BAD_MESSAGE_CHECK",
+        ),
+        (
+            nobody.message(&good.body(), 1, None),
+            "Error BAD_MESSAGE_CHECK",
+        ),
+        (none, "Cp BAD_POP"),
+        (
+            with(&|t| t.subject = Some(der::Decode::from_der(name("admin").as_der()).unwrap())),
+            "Cp BAD_CERT_TEMPLATE",
+        ),
+        (with(&|t| t.public_key = None), "Cp BAD_CERT_TEMPLATE"),
+    ] {
+        assert_eq!(
+            client.ask(&mut world, &message, at(1)).unwrap_err(),
+            told_him
+        );
+    }
+    // Another profile, whether the path says it or the header.
+    let answer = world.ca.cmp("other", &whole, &mut world.rng, at(1));
+    assert_eq!(
+        told(&answer.body, Some(&client.text), &world.ca).unwrap_err(),
+        "Error BAD_REQUEST"
+    );
+    // A row whose parts were exchanged does not open: the text of one under the id of another.
+    let other = Client::new(&mut world, devices[1], "open", 1);
+    let sql = rusqlite::Connection::open(world.dir.path().join("ca.db")).unwrap();
+    let swap = "UPDATE enrolment_secret SET sealed = (SELECT sealed FROM enrolment_secret \
+                WHERE id = ?2) WHERE id = ?1";
+    sql.execute(swap, [&other.id, &client.id]).unwrap();
+    let forged = Client {
+        id: other.id.clone(),
+        text: client.text.clone(),
+        ..Client::new(&mut world, devices[0], "open", 1)
+    };
+    let message = forged.message(&good.body(), 2, None);
+    let said = world.ca.cmp("open", &message, &mut world.rng, at(1));
+    assert_eq!(
+        told(&said.body, None, &world.ca).unwrap_err(),
+        "Error SYSTEM_FAILURE"
+    );
+    assert_eq!(count(&world), before);
+    assert!(client.ask(&mut world, &whole, at(1)).is_ok());
+}
+
+fn rr(current: &[u8], reason: Option<u8>) -> RawBody {
+    let view = CertView::from_der(current).unwrap();
+    let entry = reason.map(|reason| {
+        List::one(x509_cert::ext::Extension {
+            extn_id: der::asn1::ObjectIdentifier::new_unwrap("2.5.29.21"),
+            critical: false,
+            extn_value: der::asn1::OctetString::new(vec![0x0a, 1, reason]).unwrap(),
+        })
+    });
+    let details = RevDetails {
+        cert_details: CertTemplate {
+            serial_number: Some(der::asn1::Int::new(view.serial).unwrap()),
+            issuer: Some(der::Decode::from_der(view.issuer_der).unwrap()),
+            ..CertTemplate::default()
+        },
+        crl_entry_details: entry,
+    };
+    PkiBody::Rr(List::one(details)).to_raw().unwrap()
+}
+
+#[test]
+fn a_device_takes_back_its_own_certificates_and_nobody_elses() {
+    let (mut world, devices) = ready(2);
+    let (a, b) = (
+        Client::new(&mut world, devices[0], "open", 9),
+        Client::new(&mut world, devices[1], "open", 9),
+    );
+    let mine = enrol(&mut world, &a, 1, at(1));
+    let also_mine = enrol(&mut world, &a, 2, at(1));
+    let theirs = enrol(&mut world, &b, 3, at(1));
+    let send = |world: &mut World, message: &[u8], now| {
+        let answer = world.ca.cmp("open", message, &mut world.rng, now);
+        told(&answer.body, Some(&a.text), &world.ca)
+    };
+    // A hold, its end, others' reasons; another device's; nobody's; by MAC.
+    let unknown = {
+        let mut body = rr(&mine.der, None);
+        if let PkiBody::Rr(list) = body.decode().unwrap() {
+            let mut details = list.into_vec().remove(0);
+            details.cert_details.serial_number = Some(der::asn1::Int::new(&[9]).unwrap());
+            body = PkiBody::Rr(List::one(details)).to_raw().unwrap();
+        }
+        body
+    };
+    for (body, said) in [
+        (rr(&also_mine.der, Some(6)), "Rp BAD_REQUEST"),
+        (rr(&also_mine.der, Some(8)), "Rp BAD_REQUEST"),
+        (rr(&also_mine.der, Some(2)), "Rp BAD_REQUEST"),
+        (rr(&also_mine.der, Some(77)), "Rp BAD_REQUEST"),
+        (rr(&theirs.der, Some(1)), "Rp BAD_CERT_ID"),
+        (unknown, "Rp BAD_CERT_ID"),
+    ] {
+        let told = send(&mut world, &mine.sign(&body, 4, None), at(2)).unwrap_err();
+        assert_eq!(told, said);
+    }
+    let by_mac = a.message(&rr(&mine.der, None), 4, None);
+    assert_eq!(
+        send(&mut world, &by_mac, at(2)).unwrap_err(),
+        "Error WRONG_INTEGRITY"
+    );
+    for current in [&mine, &also_mine, &theirs] {
+        assert!(standing(&world, &current.der).is_good());
+    }
+    // Another one of the device's, twice; then the one that signs, twice, the reason of the first.
+    for _ in 0..2 {
+        let message = mine.sign(&rr(&also_mine.der, Some(5)), 5, None);
+        assert_eq!(
+            send(&mut world, &message, at(3)).unwrap(),
+            also_mine.serial()
+        );
+    }
+    for (reason, now) in [(Some(1), at(4)), (Some(0), at(5))] {
+        let message = mine.sign(&rr(&mine.der, reason), 6, None);
+        assert_eq!(send(&mut world, &message, now).unwrap(), mine.serial());
+        let last = Standing::Revoked {
+            since: at(4).secs(),
+            reason: FinalReason::KeyCompromise,
+        };
+        assert_eq!(standing(&world, &mine.der), last);
+    }
+    // Who is revoked takes nothing else back, and who is on hold nothing at all.
+    let third = enrol(&mut world, &a, 7, at(6));
+    let message = mine.sign(&rr(&third.der, None), 8, None);
+    assert_eq!(
+        send(&mut world, &message, at(7)).unwrap_err(),
+        "Rp SIGNER_NOT_TRUSTED"
+    );
+    let held = Target::Certificate(third.serial());
+    say(&world.ca.role().store, &held, Word::Hold, at(8).secs()).unwrap();
+    let message = third.sign(&rr(&third.der, None), 9, None);
+    assert_eq!(
+        send(&mut world, &message, at(9)).unwrap_err(),
+        "Error CERT_REVOKED"
+    );
+    // So is one that has expired.
+    let fourth = enrol(&mut world, &a, 10, at(10));
+    let message = fourth.sign(&rr(&fourth.der, None), 11, None);
+    let late = at(366 * 86_400);
+    assert_eq!(
+        send(&mut world, &message, late).unwrap_err(),
+        "Rp SIGNER_NOT_TRUSTED"
+    );
+}
+
+fn genm(items: Vec<InfoTypeAndValue>) -> RawBody {
+    PkiBody::Genm(List::new(items).unwrap()).to_raw().unwrap()
+}
+
+fn question(info_type: der::asn1::ObjectIdentifier) -> InfoTypeAndValue {
+    InfoTypeAndValue {
+        info_type,
+        info_value: None,
+    }
+}
+
+/// A genm that nobody protected.
+fn in_the_open(body: &RawBody) -> Vec<u8> {
+    let header = PkiHeader::new(null_dn(), null_dn())
+        .with_transaction_id(&[7; 16])
+        .and_then(|h| h.with_sender_nonce(&[8; 16]))
+        .unwrap();
+    let message = MessageToProtect::new(&header, body).unwrap();
+    message.into_der(None, &[]).unwrap()
+}
+
+#[test]
+fn questions_are_answered_and_nothing_else_is_in_the_open() {
+    let (mut world, devices) = ready(1);
+    let client = Client::new(&mut world, devices[0], "open", 9);
+    let infos = |world: &mut World, message: &[u8]| {
+        let answer = world.ca.cmp("open", message, &mut world.rng, at(1));
+        let text = told(&answer.body, Some(&client.text), &world.ca).unwrap_err();
+        let message = reread(&answer.body);
+        message.body().infos().map_err(|_| text)
+    };
+    let asked = genm(vec![question(oid::IT_CA_CERTS)]);
+    for message in [in_the_open(&asked), client.message(&asked, 1, None)] {
+        let infos = infos(&mut world, &message).unwrap();
+        assert_eq!(infos[0].info_type, oid::IT_CA_CERTS);
+        let certs: List<RawDer, 4> = infos[0].info_value.as_ref().unwrap().decode_as().unwrap();
+        assert_eq!(certs[0].as_bytes(), world.ca.issuing_certificate());
+    }
+    let asked = genm(vec![question(oid::IT_ROOT_CA_CERT)]);
+    let answered = infos(&mut world, &in_the_open(&asked)).unwrap();
+    assert_eq!(answered[0], question(oid::IT_ROOT_CA_KEY_UPDATE));
+    // The template: of the device that asks; in the open nothing of anybody.
+    let asked = genm(vec![question(oid::IT_CERT_REQ_TEMPLATE)]);
+    let answered = infos(&mut world, &in_the_open(&asked)).unwrap();
+    assert_eq!(answered[0], question(oid::IT_CERT_REQ_TEMPLATE));
+    let answered = infos(&mut world, &client.message(&asked, 1, None)).unwrap();
+    let value = answered[0].info_value.clone().unwrap();
+    let key = key(&mut world);
+    let mut request = Asked::cr(&key);
+    let template: CertTemplate = first_of(&value).decode_as().unwrap();
+    request.request.cert_template = CertTemplate {
+        public_key: request.request.cert_template.public_key,
+        ..template
+    };
+    // Who asks for what the template says gets it.
+    let message = client.message(&request.body(), 2, None);
+    assert!(client.ask(&mut world, &message, at(1)).is_ok());
+
+    let nothing = infos(&mut world, &in_the_open(&genm(vec![]))).unwrap();
+    assert!(nothing.is_empty());
+    for items in [
+        vec![question(oid::IT_CA_CERTS), question(oid::IT_ROOT_CA_CERT)],
+        vec![question(oid::SHA256)],
+        vec![question(oid::IT_CRL_STATUS_LIST)],
+    ] {
+        let said = infos(&mut world, &in_the_open(&genm(items))).unwrap_err();
+        assert_eq!(said, "Error BAD_REQUEST");
+    }
+    // Nothing but questions; and a protection that is there must be right.
+    let cr = in_the_open(&Asked::cr(&key).body());
+    assert_eq!(
+        client.ask(&mut world, &cr, at(1)).unwrap_err(),
+        "Error BAD_MESSAGE_CHECK"
+    );
+    let altered = turned(&client.message(&asked, 1, None), 0);
+    assert_eq!(
+        infos(&mut world, &altered).unwrap_err(),
+        "Error BAD_MESSAGE_CHECK"
+    );
+}
+
+fn tlv(tag: u8, contents: &[u8]) -> Vec<u8> {
+    let len = u8::try_from(contents.len()).unwrap();
+    assert!(len < 128);
+    [&[tag, len], contents].concat()
+}
+
+/// A crlStatusList with one entry: a distribution point's URL or none, and thisUpdate.
+fn crl_status(url: Option<&str>, this_update: Option<&str>) -> InfoTypeAndValue {
+    let source = match url {
+        Some(url) => tlv(0xa0, &tlv(0xa0, &tlv(0x86, url.as_bytes()))),
+        None => tlv(0xa1, &tlv(0x30, &tlv(0xa4, name("CA").as_der()))),
+    };
+    let time = this_update.map_or(Vec::new(), |t| tlv(0x17, t.as_bytes()));
+    let list = tlv(0x30, &tlv(0x30, &[source, time].concat()));
+    InfoTypeAndValue {
+        info_type: oid::IT_CRL_STATUS_LIST,
+        info_value: Some(RawDer::from_bytes(&list).unwrap()),
+    }
+}
+
+#[test]
+fn who_has_an_old_list_gets_the_new_one() {
+    let (mut world, _) = ready(1);
+    let ca = world.ca;
+    world.ca = {
+        let role = role(&world.dir.path().join("ca.db"), Arc::new(NoFaults));
+        Issuer::open(
+            role,
+            Profiles::parse(PROFILES).unwrap(),
+            MacPolicy::default(),
+        )
+        .unwrap()
+    };
+    let lists = StatusServer::new(Arc::new(ca));
+    let list = |scope, now| lists.list(scope, false, now);
+    let path = CmpPath {
+        profile: "open",
+        operation: Some(Operation::GetCrls),
+    };
+    let crl = lists.list(Scope::Full, false, SECS).unwrap();
+    let mut asked = |item: InfoTypeAndValue| {
+        let message = in_the_open(&genm(vec![item]));
+        let answer = world.ca.cmp_at(path, &message, &mut world.rng, NOW, &list);
+        let infos = reread(&answer.body).body().infos().unwrap();
+        let value = infos[0].info_value.clone();
+        value.map(|v| first_of_one(&v).as_bytes().to_vec())
+    };
+    // NOW is 2026-11-18T11:06:40Z.
+    for old in [None, Some("261118110639Z")] {
+        assert_eq!(
+            asked(crl_status(None, old)),
+            Some(crl.der.clone()),
+            "{old:?}"
+        );
+    }
+    assert_eq!(
+        asked(crl_status(None, Some("261118110640Z"))),
+        None,
+        "it is the newest"
+    );
+    let elsewhere = Some("http://elsewhere.example/x.crl");
+    assert_eq!(asked(crl_status(elsewhere, None)), Some(crl.der.clone()));
+    let none = Some("http://ca.example/crl/aa/99.crl");
+    assert_eq!(asked(crl_status(none, None)), None, "no such shard");
+    assert_eq!(asked(question(oid::IT_CURRENT_CRL)).map(|_| ()), Some(()));
+}
+
+/// The one element of a SEQUENCE OF, or the first of a list's.
+fn first_of_one(value: &RawDer) -> RawDer {
+    use der::{Decode as _, Reader as _};
+    let mut reader = der::SliceReader::new(value.contents()).unwrap();
+    let first = RawDer::decode(&mut reader).unwrap();
+    let _ = reader.is_finished();
+    first
+}
+
+/// The first element of a SEQUENCE.
+fn first_of(value: &RawDer) -> RawDer {
+    use der::{Decode as _, Reader as _};
+    let contents = value.contents();
+    let mut reader = der::SliceReader::new(contents).unwrap();
+    let first = RawDer::decode(&mut reader).unwrap();
+    assert!(!reader.is_finished());
+    first
+}
+
+fn poll(id: i64) -> RawBody {
+    let entry = PollReqEntry { cert_req_id: id };
+    PkiBody::PollReq(List::one(entry)).to_raw().unwrap()
+}
+
+#[test]
+fn an_operator_decides_and_the_client_hears_it_by_polling() {
+    let (mut world, devices) = ready(2);
+    let client = Client::new(&mut world, devices[0], "guarded", 9);
+    let other = Client::new(&mut world, devices[0], "guarded", 9);
+    let key_ = key(&mut world);
+    let asked = client.message(&Asked::cr(&key_).body(), 1, None);
+    let ask = client.message(&poll(0), 1, None);
+    for _ in 0..2 {
+        assert_eq!(
+            client.ask(&mut world, &asked, at(1)).unwrap_err(),
+            "Cp waiting"
+        );
+        let said = client.ask(&mut world, &ask, at(2)).unwrap_err();
+        assert!(said.starts_with("PollRep"), "{said}");
+    }
+    assert_eq!(count(&world), 0);
+    // Another secret of the same device, and another transaction, hear nothing of it.
+    let said = other.ask(&mut world, &other.message(&poll(0), 1, None), at(2));
+    assert_eq!(said.unwrap_err(), "Error BAD_REQUEST");
+    let said = client.ask(&mut world, &client.message(&poll(0), 2, None), at(2));
+    assert_eq!(said.unwrap_err(), "Error BAD_REQUEST");
+
+    let decide = |world: &World, approved| {
+        let store = &world.ca.role().store;
+        let rows = store.read("t", approval::waiting).unwrap();
+        assert_eq!(rows.len(), 1);
+        let first: Result<bool, StoreError> = store.run_tx("t", |tx| {
+            approval::decide(tx, &rows[0], approved, at(3).secs())
+        });
+        assert!(first.unwrap());
+        let again: Result<bool, StoreError> = store.run_tx("t", |tx| {
+            approval::decide(tx, &rows[0], !approved, at(3).secs())
+        });
+        assert!(!again.unwrap(), "the first word stays");
+    };
+    decide(&world, true);
+    // Another process answers: what waited is in the store.
+    open(&mut world);
+    let der = client.ask(&mut world, &ask, at(4)).unwrap();
+    let spki = key_.public_key().to_spki_der().unwrap();
+    assert_eq!(CertView::from_der(&der).unwrap().spki_der, spki);
+    // By a poll again, or by the request: the same.
+    for message in [&ask, &asked] {
+        assert_eq!(client.ask(&mut world, message, at(5)).unwrap(), der);
+    }
+    assert_eq!(count(&world), 1);
+
+    // What is rejected stays so.
+    let key_ = key(&mut world);
+    let asked = client.message(&Asked::cr(&key_).body(), 5, None);
+    assert_eq!(
+        client.ask(&mut world, &asked, at(6)).unwrap_err(),
+        "Cp waiting"
+    );
+    decide(&world, false);
+    for message in [client.message(&poll(0), 5, None), asked] {
+        let said = client.ask(&mut world, &message, at(7)).unwrap_err();
+        assert_eq!(said, "Cp NOT_AUTHORIZED");
+    }
+    // A device cannot fill the store.
+    let mut told = Vec::new();
+    for n in 10..10 + u8::try_from(WAITING_MAX).unwrap() {
+        let key = key(&mut world);
+        let message = client.message(&Asked::cr(&key).body(), n, None);
+        told.push(client.ask(&mut world, &message, at(8)).unwrap_err());
+    }
+    assert_eq!(told.last().unwrap(), "Cp SYSTEM_UNAVAIL");
+    assert_eq!(count(&world), 1);
+}
+
+#[test]
+fn a_client_that_fails_is_answered_and_a_late_confirmation_is_not() {
+    let (mut world, devices) = ready(1);
+    let client = Client::new(&mut world, devices[0], "open", 9);
+    let error = RawBody::error(PkiFailureInfo::BAD_DATA_FORMAT, "cannot read this").unwrap();
+    let said = client.send(&mut world, &client.message(&error, 1, None), at(1));
+    let text = "cannot read this";
+    assert!(matches!(&said.outcome, CmpOutcome::ClientFailed { text: t, .. } if t == text));
+    assert_eq!(
+        told(&said.body, Some(&client.text), &world.ca).unwrap_err(),
+        "PkiConf"
+    );
+
+    let key = key(&mut world);
+    let message = client.message(&Asked::cr(&key).body(), 2, None);
+    let answer = client.send(&mut world, &message, at(1));
+    let until = reread(&answer.body).header().confirm_wait_time().unwrap();
+    assert_eq!(until, Some(at(1 + 86_400).secs().0));
+    let der = told(&answer.body, Some(&client.text), &world.ca).unwrap();
+    let body = RawBody::cert_conf(0, &RustCrypto.sha256(&der), None).unwrap();
+    let nonce = reread(&answer.body)
+        .header()
+        .sender_nonce()
+        .unwrap()
+        .to_vec();
+    let conf = client.message(&body, 2, Some(&nonce));
+    let late = client.ask(&mut world, &conf, at(2 + 86_400)).unwrap_err();
+    assert_eq!(late, "Error BAD_REQUEST");
+    // It is valid all the same, and the same request begins anew.
+    assert!(standing(&world, &der).is_good());
+    assert_eq!(
+        client.ask(&mut world, &message, at(2 + 86_400)).unwrap(),
+        der
+    );
+    // Nested messages are refused in words.
+    let inner = RawDer::from_bytes(&[0x30, 0]).unwrap();
+    let nested = RawBody {
+        kind: BodyKind::Nested,
+        content: inner,
+    };
+    let said = client.send(&mut world, &client.message(&nested, 3, None), at(1));
+    assert!(matches!(said.outcome, CmpOutcome::Denied(_)));
+    let content = reread(&said.body).body().error_content().unwrap();
+    assert!(content.status.text().unwrap().contains("nested"));
+}
