@@ -393,7 +393,7 @@ impl Fleet {
     fn carry(&mut self, d: usize, message: &[u8]) -> Option<Vec<u8>> {
         for _ in 0..ATTEMPTS {
             self.time.advance(40);
-            if let Some(answer) = self.to_ca(d, message) {
+            if let Some(answer) = self.ask_ca(d, message) {
                 return Some(answer);
             }
             self.troubled = true;
@@ -402,7 +402,7 @@ impl Fleet {
         None
     }
 
-    fn to_ca(&mut self, d: usize, message: &[u8]) -> Option<Vec<u8>> {
+    fn ask_ca(&mut self, d: usize, message: &[u8]) -> Option<Vec<u8>> {
         let mut sent = message.to_vec();
         if self.ill_luck(25) {
             self.tally.lost += 1;
@@ -548,7 +548,7 @@ impl Fleet {
         }
         let mut message = Vec::new();
         for _ in 0..TEEP_MESSAGES_MAX {
-            let Some(answer) = self.to_tam(&message) else {
+            let Some(answer) = self.ask_tam(&message) else {
                 self.devices[d].process_error();
                 return "no answer of the TAM".into();
             };
@@ -572,7 +572,7 @@ impl Fleet {
         "checked in".into()
     }
 
-    fn to_tam(&mut self, message: &[u8]) -> Option<Vec<u8>> {
+    fn ask_tam(&mut self, message: &[u8]) -> Option<Vec<u8>> {
         self.time.advance(40);
         if self.ill_luck(15) {
             self.tally.lost += 1;

@@ -29,7 +29,7 @@ pub struct Hold {
 }
 
 enum Held {
-    Some(Predicate),
+    Some(Box<Predicate>),
     Device(usize),
 }
 
@@ -201,7 +201,7 @@ impl Fleet {
         let devices = self.of_predicate(&what);
         self.plan_looks(&devices);
         self.tally.held += self.say(&what, Word::Hold).changed;
-        self.put_hold(Held::Some(what));
+        self.put_hold(Held::Some(Box::new(what)));
     }
 
     fn hold_device(&mut self) {
