@@ -24,6 +24,11 @@ impl TrueTime {
     pub fn advance(&self, ms: u64) {
         self.0.fetch_add(ms as i64, Ordering::Relaxed);
     }
+
+    /// Goes on to that moment, if it is not over.
+    pub fn advance_to(&self, ms: i64) {
+        self.0.fetch_max(ms, Ordering::Relaxed);
+    }
 }
 
 /// The clock of one machine: the true time and an error. Clones are the same clock.
@@ -31,6 +36,8 @@ impl TrueTime {
 pub struct Clock {
     time: TrueTime,
     offset_ms: Arc<AtomicI64>,
+    /// When the machine was switched on.
+    since_ms: Arc<AtomicI64>,
 }
 
 impl Clock {
@@ -38,6 +45,7 @@ impl Clock {
         Self {
             time: time.clone(),
             offset_ms: Arc::new(AtomicI64::new(0)),
+            since_ms: Arc::new(AtomicI64::new(START_MS)),
         }
     }
 
@@ -51,9 +59,21 @@ impl Clock {
         self.now().secs()
     }
 
-    /// Time since the world began, whatever the machine believes.
+    /// Time since the machine was switched on, whatever it believes; since the world began if
+    /// nobody switched it off.
     pub fn uptime_ms(&self) -> u64 {
-        (self.time.now_ms() - START_MS) as u64
+        (self.time.now_ms() - self.since_ms.load(Ordering::Relaxed)).max(0) as u64
+    }
+
+    /// The machine was off and is on again: its own clock begins at 0.
+    pub fn switched_on(&self) {
+        let now_ms = self.time.now_ms();
+        self.since_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// How far it is from the true time, either way.
+    pub fn error_ms(&self) -> u64 {
+        self.offset_ms.load(Ordering::Relaxed).unsigned_abs()
     }
 
     pub fn jump(&self, ms: i64) {

@@ -29,6 +29,7 @@ pub mod command {
     pub const SIGN: u32 = 5;
     pub const DELETE: u32 = 7;
     pub const GET_PUBLIC_KEY: u32 = 8;
+    pub const STATUS: u32 = 9;
 }
 
 /// A program of the REE. What it may use is what it asked for itself.

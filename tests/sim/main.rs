@@ -30,6 +30,7 @@ mod self_test;
 mod servers;
 mod stories;
 mod world;
+mod years;
 
 use std::time::{Duration, Instant};
 

@@ -11,9 +11,10 @@ use tegata_authority::profile::Profiles;
 use tegata_authority::verifier::AppraisalPolicy;
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::seal::SealingKey;
-use tegata_crypto::{KeyAlg, Secret};
+use tegata_crypto::{KeyAlg, PrivateKey, Secret};
 use tegata_store::issuer::{CaSetup, CmpAnswer, Issuer};
-use tegata_store::role::Role;
+use tegata_store::role::{Role, Trust};
+use tegata_store::status::{StatusServer, StatusSettings};
 use tegata_store::tam::{PeerFailure, Peers, TamServer, TeepAnswer, TeepFault, TeepOutcome};
 use tegata_store::verifier::VerifierServer;
 use tegata_store::{Faults, Store, StoreError, When};
@@ -82,14 +83,39 @@ pub trait Service: Sized {
     fn role(&self) -> &Role;
 }
 
-impl Service for Issuer {
-    type Settings = String;
-    fn start(role: Role, profiles: &String) -> Self {
-        let profiles = Profiles::parse(profiles).unwrap();
-        Self::open(role, profiles, MacPolicy::default()).unwrap()
+/// What the operator of a CA sets.
+#[derive(Clone)]
+pub struct CaSettings {
+    /// The profiles' file.
+    pub profiles: String,
+    /// How status is published.
+    pub status: StatusSettings,
+}
+
+/// The CA's process: what issues, and what tells of it.
+pub struct CaService {
+    issuer: Arc<Issuer>,
+    pub status: StatusServer,
+}
+
+impl std::ops::Deref for CaService {
+    type Target = Issuer;
+    fn deref(&self) -> &Issuer {
+        &self.issuer
+    }
+}
+
+impl Service for CaService {
+    type Settings = CaSettings;
+    fn start(role: Role, settings: &CaSettings) -> Self {
+        let profiles = Profiles::parse(&settings.profiles).unwrap();
+        let issuer = Issuer::open(role, profiles, MacPolicy::default()).unwrap();
+        let issuer = Arc::new(issuer.with_status(settings.status.clone()));
+        let status = StatusServer::new(Arc::clone(&issuer));
+        Self { issuer, status }
     }
     fn role(&self) -> &Role {
-        Issuer::role(self)
+        self.issuer.role()
     }
 }
 
@@ -125,7 +151,7 @@ pub struct Machine<S: Service> {
     pub deaths: u32,
 }
 
-pub type Ca = Machine<Issuer>;
+pub type Ca = Machine<CaService>;
 pub type Tam = Machine<TamServer>;
 pub type Verifier = Machine<VerifierServer>;
 
@@ -162,6 +188,12 @@ impl<S: Service> Machine<S> {
         self.process = None;
         let role = open_role(&self.path, &self.faults);
         self.process = Some(S::start(role, &self.settings));
+    }
+
+    /// The operator sets it otherwise, and starts it again.
+    pub fn set(&mut self, settings: S::Settings) {
+        self.settings = settings;
+        self.restart();
     }
 
     /// The running service.
@@ -230,8 +262,14 @@ fn open_role(path: &Path, faults: &Arc<SimFaults>) -> Role {
 /// What the roles' secrets are sealed under.
 pub const SEALING_KEY: [u8; 32] = *b"the simulation's own sealing key";
 
-pub fn new_ca(dir: &Path, seed: u64, clock: Clock, issuing_alg: KeyAlg, profiles: String) -> Ca {
-    Machine::new(dir, "ca", seed, clock, profiles, |role, rng, clock| {
+pub fn new_ca(
+    dir: &Path,
+    seed: u64,
+    clock: Clock,
+    issuing_alg: KeyAlg,
+    settings: CaSettings,
+) -> Ca {
+    Machine::new(dir, "ca", seed, clock, settings, |role, rng, clock| {
         let setup = CaSetup {
             draft: CaDraft::for_organization("Tegata 手形"),
             root_alg: KeyAlg::P256,
@@ -251,6 +289,35 @@ pub fn new_verifier(dir: &Path, seed: u64, clock: Clock) -> Verifier {
     Machine::new(dir, "verifier", seed, clock, (), |role, rng, clock| {
         VerifierServer::init(role, rng, clock.secs()).unwrap();
     })
+}
+
+/// Tells the roles of an installation whom to trust.
+pub fn introduce(ca: &Ca, tam: &Tam, verifier: &Verifier, factory: &PrivateKey) {
+    let now = verifier.clock.secs();
+    let release = ca.service().release_public_key();
+    for role in [ca.role(), tam.role(), verifier.role()] {
+        let factory = factory.public_key();
+        role.trust(Trust::Factory, factory, "factory", now).unwrap();
+        role.trust(Trust::Release, release, "CA", now).unwrap();
+    }
+    let (tam_key, ear_key) = (tam.service().public_key(), verifier.service().public_key());
+    ca.role().trust(Trust::Tam, tam_key, "TAM", now).unwrap();
+    for role in [ca.role(), tam.role()] {
+        role.trust(Trust::Verifier, ear_key, "Verifier", now)
+            .unwrap();
+    }
+}
+
+/// A directory for stores. Syncs cost nothing in memory; a process that dies leaves memory files as
+/// it leaves disks.
+pub fn disks() -> tempfile::TempDir {
+    let shm = Path::new("/dev/shm");
+    let dir = if shm.is_dir() {
+        tempfile::tempdir_in(shm)
+    } else {
+        tempfile::tempdir()
+    };
+    dir.unwrap()
 }
 
 /// What the TAM asks of CA and Verifier, over lines that fail like all others. The same glue is in

@@ -13,7 +13,7 @@ use tegata_crypto::csr_auth::device_csr_auth_key;
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::{KeyAlg, PrivateKey, Provider as _, PublicKey, Secret};
 use tegata_store::issuer::{CmpOutcome, NewRelease};
-use tegata_store::role::Trust;
+use tegata_store::status::StatusSettings;
 use tegata_store::tam::{TeepAnswer, TeepOutcome as TamOutcome};
 use tegata_store::{release, teep};
 use tegata_tee::TrustAnchors;
@@ -34,7 +34,7 @@ use crate::ops::{Op, Role, Rule, Whose};
 use crate::platform::SimPlatform;
 use crate::prng::{Prng, choose};
 use crate::secrets::Secrets;
-use crate::servers::{self, Ca, Died, Lines, SEALING_KEY, Tam, Verifier};
+use crate::servers::{self, Ca, CaSettings, Died, Lines, SEALING_KEY, Tam, Verifier};
 
 /// A batch as it left the line.
 pub struct Batch {
@@ -145,14 +145,7 @@ pub const CMP_PROFILE: &str = "device";
 impl World {
     pub fn new(seed: u64) -> Self {
         let mut rng = Prng::new(seed, "world");
-        let shm = std::path::Path::new("/dev/shm");
-        // Syncs cost nothing in memory; a process that dies leaves memory files as it leaves disks.
-        let dir = if shm.is_dir() {
-            tempfile::tempdir_in(shm)
-        } else {
-            tempfile::tempdir()
-        };
-        let dir = dir.unwrap();
+        let dir = servers::disks();
         let time = TrueTime::new();
         let key_kind = match rng.below(8) {
             0 => "Ed25519",
@@ -172,34 +165,16 @@ impl World {
              confirmation: {implicit}, TA fetched: {}",
             payload_url.is_some()
         );
-        let profiles = profiles(key_kind, implicit);
-        let ca = servers::new_ca(dir.path(), seed, Clock::new(&time), issuing_alg, profiles);
+        let settings = CaSettings {
+            profiles: profiles(key_kind, implicit),
+            status: StatusSettings::default(),
+        };
+        let ca = servers::new_ca(dir.path(), seed, Clock::new(&time), issuing_alg, settings);
         let tam = servers::new_tam(dir.path(), seed, Clock::new(&time), payload_url);
         let verifier = servers::new_verifier(dir.path(), seed, Clock::new(&time));
         let mut factory_rng = Prng::new(seed, "factory");
         let factory = PrivateKey::generate(KeyAlg::P256, &mut factory_rng).unwrap();
-        let now = verifier.clock.secs();
-        for role in [ca.role(), tam.role(), verifier.role()] {
-            let release_key = ca.service().release_public_key();
-            role.trust(Trust::Factory, factory.public_key(), "factory", now)
-                .unwrap();
-            role.trust(Trust::Release, release_key, "CA", now).unwrap();
-        }
-        ca.role()
-            .trust(Trust::Tam, tam.service().public_key(), "TAM", now)
-            .unwrap();
-        let verifier_key = verifier.service().public_key();
-        ca.role()
-            .trust(Trust::Verifier, verifier_key, "Verifier", now)
-            .unwrap();
-        tam.role()
-            .trust(
-                Trust::Verifier,
-                verifier.service().public_key(),
-                "Verifier",
-                now,
-            )
-            .unwrap();
+        servers::introduce(&ca, &tam, &verifier, &factory);
         let signer = SignerId(ca.service().release_public_key().thumbprint());
         let ta = TaUuid::derive(&signer, "enrol");
         let mut secrets = Secrets::default();
@@ -360,19 +335,7 @@ impl World {
         }
         let number = self.batches.len();
         let name = format!("B{number}");
-        let spec = BatchSpec {
-            batch: name.clone(),
-            maker: "Example Works".into(),
-            vendor_domain: "example.com".into(),
-            oemid: Oem::Pen(32473),
-            model: "gateway".into(),
-            hwversion: "1.0".into(),
-            serial_prefix: format!("{name}-"),
-            first_number: 1,
-            imei_type_code: Some(35_175_605),
-            with_mac: true,
-            security_level: "software".into(),
-        };
+        let spec = batch_spec(&name);
         let now = Clock::new(&self.time).secs();
         let made = make_devices(
             &RustCrypto,
@@ -1339,6 +1302,23 @@ impl World {
             log.push(self.arrive(packet));
         }
         log
+    }
+}
+
+/// A batch of gateways.
+pub fn batch_spec(name: &str) -> BatchSpec {
+    BatchSpec {
+        batch: name.into(),
+        maker: "Example Works".into(),
+        vendor_domain: "example.com".into(),
+        oemid: Oem::Pen(32473),
+        model: "gateway".into(),
+        hwversion: "1.0".into(),
+        serial_prefix: format!("{name}-"),
+        first_number: 1,
+        imei_type_code: Some(35_175_605),
+        with_mac: true,
+        security_level: "software".into(),
     }
 }
 

@@ -5,6 +5,7 @@ mod perf;
 mod tas;
 mod tidy;
 mod toolchain;
+mod years;
 
 use std::path::{Path, PathBuf};
 
@@ -30,6 +31,8 @@ enum Task {
     Tas(tas::Args),
     /// Run the TEE as an OP-TEE Trusted Application in emulated TrustZone, and its suite.
     Optee(optee::Args),
+    /// Let a fleet live through simulated years, with everything that may go wrong in them.
+    Years(years::Args),
 }
 
 fn main() -> Result<()> {
@@ -39,6 +42,7 @@ fn main() -> Result<()> {
         Task::Perf(args) => perf::run(&root, &args),
         Task::Tas(args) => tas::run(&root, &args),
         Task::Optee(args) => optee::run(&root, &args),
+        Task::Years(args) => years::run(&root, &args),
     }
 }
 

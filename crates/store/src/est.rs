@@ -23,7 +23,7 @@ use crate::{StoreError, certificate, keys, revocation};
 pub struct TlsIdentity {
     /// Its key.
     pub key: PrivateKey,
-    /// Its certificate, then the issuing CA's (DER).
+    /// Its certificate, then what leads to the roots (DER): the issuing CA's first.
     pub chain: Vec<Vec<u8>>,
 }
 
@@ -68,7 +68,9 @@ impl Issuer {
         rng: &mut dyn Rng,
         now: UnixSecs,
     ) -> Result<TlsIdentity, RoleError> {
-        let (role, issuer) = (&self.role, &self.issuer);
+        let present = self.generations()?;
+        let (role, by) = (&self.role, present.newest());
+        let issuer = &by.ca;
         // 1. The key, sealed. A crash after this leaves a key without a certificate.
         match role.make_key(SERVER_KEY, KeyAlg::P256, rng, now) {
             Ok(_) | Err(RoleError::HasKey(_)) => {}
@@ -83,7 +85,7 @@ impl Issuer {
         let cert = match stored {
             Some(cert) if server_cert_serves(&cert, issuer, public, names, now) => cert,
             _ => {
-                let issuing = self.issuing_key.as_ref();
+                let issuing = by.key.as_ref();
                 let cert = make_server_cert(issuer, issuing, public, names, rng, now)?;
                 role.store.run_tx("renew EST server", |tx| {
                     keys::put_document(tx, SERVER_CERT, &cert, secs(now))
@@ -91,10 +93,9 @@ impl Issuer {
                 cert
             }
         };
-        Ok(TlsIdentity {
-            key,
-            chain: vec![cert, issuer.cert_der.clone()],
-        })
+        let mut chain = vec![cert];
+        chain.extend(present.path_from(by, now));
+        Ok(TlsIdentity { key, chain })
     }
 
     /// The profile that a path names.
@@ -222,11 +223,15 @@ impl Issuer {
         found.map_err(environment)
     }
 
-    /// The CA's certificates (DER): what a client needs to verify every certificate of this CA, and
-    /// what a path from a client's certificate may end at.
-    #[must_use]
-    pub fn ca_certificates(&self) -> Vec<&[u8]> {
-        vec![self.root_certificate(), self.issuing_certificate()]
+    /// The CA's certificates (DER) of all generations: what a client needs to verify every certificate
+    /// of this CA, and what a path from a client's certificate may end at.
+    ///
+    /// # Errors
+    /// The store's failure.
+    ///
+    /// Spec: RFC 7030 section 4.1.3: with newWithOld and oldWithNew during a rollover of the root.
+    pub fn ca_certificates(&self, now: UnixSecs) -> Result<Vec<Vec<u8>>, RoleError> {
+        Ok(self.generations()?.certificates(now))
     }
 }
 

@@ -20,6 +20,7 @@ pub mod certificate;
 pub mod device;
 pub mod error;
 pub mod est;
+pub mod generation;
 pub mod issuer;
 pub mod keys;
 mod migrations;

@@ -104,6 +104,10 @@ const STEPS: &[(&str, &str)] = &[
         "what is asked of one device, and what may have to come back from the archive, by index",
         BY_DEVICE,
     ),
+    (
+        "generations: a CA has several issuing CAs and roots",
+        GENERATIONS,
+    ),
 ];
 
 /// Times are seconds since 1970 UTC unless the name says `_ms`.
@@ -278,3 +282,72 @@ CREATE INDEX archive_by_kind ON archive(device_id, kind, not_after);
 CREATE INDEX archive_by_end ON archive(not_after, serial);
 CREATE INDEX certificate_by_device ON certificate(device_id, intended_at);
 ";
+
+/// The certificates of what was the only generation move; its keys stay where they are.
+const GENERATIONS: &str = "
+CREATE TABLE ca_root(
+  number INTEGER PRIMARY KEY, certificate BLOB NOT NULL, new_with_old BLOB, old_with_new BLOB,
+  list BLOB, made_at INTEGER NOT NULL
+) STRICT;
+INSERT INTO ca_root SELECT 1, body, NULL, NULL,
+  (SELECT body FROM document WHERE name = 'ca root list'), made_at
+  FROM document WHERE name = 'ca root certificate';
+
+CREATE TABLE ca_issuing(
+  number INTEGER PRIMARY KEY, root INTEGER NOT NULL REFERENCES ca_root(number),
+  certificate BLOB NOT NULL, first_shard INTEGER NOT NULL, made_at INTEGER NOT NULL
+) STRICT;
+INSERT INTO ca_issuing SELECT 1, 1, body, 0, made_at
+  FROM document WHERE name = 'ca issuing certificate';
+
+DELETE FROM document WHERE name IN ('ca root certificate', 'ca issuing certificate', 'ca root list');
+";
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // Tests.
+
+    use super::*;
+
+    #[test]
+    fn the_only_generation_there_was_becomes_the_first() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(
+            "CREATE TABLE migration(version INTEGER PRIMARY KEY, what TEXT NOT NULL) STRICT",
+        )
+        .unwrap();
+        for (version, (what, step)) in (1i64..).zip(STEPS) {
+            if *step == GENERATIONS {
+                break;
+            }
+            conn.execute_batch(step).unwrap();
+            conn.execute("INSERT INTO migration VALUES (?1, ?2)", (version, what))
+                .unwrap();
+        }
+        conn.execute_batch(
+            "INSERT INTO document VALUES ('ca root certificate', x'01', 7);
+             INSERT INTO document VALUES ('ca issuing certificate', x'02', 8);
+             INSERT INTO document VALUES ('ca root list', x'03', 9);
+             INSERT INTO document VALUES ('other', x'04', 9);",
+        )
+        .unwrap();
+        bring_up(Path::new("t"), &mut conn).unwrap();
+        let (root, list): (Vec<u8>, Vec<u8>) = conn
+            .query_row(
+                "SELECT certificate, list FROM ca_root WHERE number = 1",
+                [],
+                |r| Ok((r.get(0)?, r.get(1)?)),
+            )
+            .unwrap();
+        assert_eq!((root, list), (vec![1], vec![3]));
+        let issuing = "SELECT certificate, root, first_shard FROM ca_issuing WHERE number = 1";
+        let issuing: (Vec<u8>, i64, i64) = conn
+            .query_row(issuing, [], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
+            .unwrap();
+        assert_eq!(issuing, (vec![2], 1, 0));
+        let left: i64 = conn
+            .query_row("SELECT count(*) FROM document", [], |r| r.get(0))
+            .unwrap();
+        assert_eq!(left, 1);
+    }
+}

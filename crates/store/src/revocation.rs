@@ -321,26 +321,27 @@ pub fn last_change(tx: &Tx<'_>, shard: Option<u64>) -> Result<u64, StoreError> {
     Ok(unsigned(last.flatten().unwrap_or(0)))
 }
 
-/// Changes after a number in a shard, or anywhere, in their order, at most `limit`; without those of
-/// archived certificates.
+/// Changes after a number in these shards, first and last, in their order, at most `limit`; without
+/// those of archived certificates.
 pub fn changes(
     tx: &Tx<'_>,
-    shard: Option<u64>,
+    (first, last): (u64, u64),
     after: u64,
     limit: usize,
 ) -> Result<Vec<Change>, StoreError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    match shard {
-        Some(shard) => tx.query_all(
+    match first {
+        shard if shard == last => tx.query_all(
             "SELECT serial, change, at, reason FROM revocation WHERE shard = ?1 AND change > ?2 \
              AND listed = 1 ORDER BY change LIMIT ?3",
             params![signed(shard), signed(after), limit],
             change_row,
         ),
-        None => tx.query_all(
-            "SELECT serial, change, at, reason FROM revocation WHERE change > ?1 AND listed = 1 \
-             ORDER BY change LIMIT ?2",
-            params![signed(after), limit],
+        // In the order of changes, whatever the shard: the index of shards would have to be sorted.
+        _ => tx.query_all(
+            "SELECT serial, change, at, reason FROM revocation WHERE change > ?1 \
+             AND +shard BETWEEN ?2 AND ?3 AND listed = 1 ORDER BY change LIMIT ?4",
+            params![signed(after), signed(first), signed(last), limit],
             change_row,
         ),
     }
@@ -363,6 +364,18 @@ pub fn next_shard(tx: &Tx<'_>, size: u32) -> Result<u64, StoreError> {
          in_shard = CASE WHEN in_shard >= ?1 THEN 1 ELSE in_shard + 1 END \
          WHERE id = 1 RETURNING shard",
         [size.max(1)],
+        |r| r.get(0),
+    )?;
+    shard.map(unsigned).ok_or(StoreError::Unreadable {
+        record: "status counter",
+    })
+}
+
+/// Begins a new shard for a new issuer, and gives its number: no certificate of another is in it.
+pub(crate) fn begin_shard(tx: &Tx<'_>) -> Result<u64, StoreError> {
+    let shard: Option<i64> = tx.query_opt(
+        "UPDATE status_counter SET shard = shard + 1, in_shard = 0 WHERE id = 1 RETURNING shard",
+        [],
         |r| r.get(0),
     )?;
     shard.map(unsigned).ok_or(StoreError::Unreadable {

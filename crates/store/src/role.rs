@@ -77,6 +77,23 @@ pub enum RoleError {
     /// A CA certificate.
     #[error(transparent)]
     CaCert(#[from] CaCertError),
+    /// A generation that is neither there nor the next one.
+    #[error(
+        "the CA's newest generation is {newest}: the next one is {}, not {asked}; nothing was changed",
+        newest.saturating_add(1)
+    )]
+    Generation {
+        /// The number that was asked for.
+        asked: u32,
+        /// The newest there is.
+        newest: u32,
+    },
+    /// A generation that is there and was made with a new root, or without, unlike what is asked.
+    #[error(
+        "generation {0} is there already and was not made this way: one has a new root, the other not; \
+         nothing was changed"
+    )]
+    OtherGeneration(u32),
     /// A factory manifest.
     #[error(transparent)]
     Factory(#[from] FactoryError),
@@ -133,6 +150,8 @@ impl RoleError {
             Self::HasKey(_) => "already-initialised",
             Self::Sealed(_) => "wrong-sealing-key",
             Self::CaCert(_) => "ca-certificate",
+            Self::Generation { .. } => "generation",
+            Self::OtherGeneration(_) => "other-generation",
             Self::Factory(_) => "factory-manifest",
             Self::DeviceTaken(_) => "device-taken",
             Self::Release(_) => "release",
@@ -216,13 +235,22 @@ impl Role {
     /// # Errors
     /// `NoKey`, `Sealed`, or the store's failure.
     pub fn open_key(&self, name: &'static str) -> Result<PrivateKey, RoleError> {
-        let stored = self.store.read("open key", |tx| keys::find(tx, name))?;
-        let stored = stored.ok_or(RoleError::NoKey(name))?;
-        let pkcs8 = self.unseal(name, &stored.sealed)?;
+        self.open_key_of(name, name)
+    }
+
+    /// The private key of that row, sealed for that purpose: a purpose may have several.
+    pub(crate) fn open_key_of(
+        &self,
+        purpose: &'static str,
+        row: &str,
+    ) -> Result<PrivateKey, RoleError> {
+        let stored = self.store.read("open key", |tx| keys::find(tx, row))?;
+        let stored = stored.ok_or(RoleError::NoKey(purpose))?;
+        let pkcs8 = self.unseal(purpose, &stored.sealed)?;
         let key = PrivateKey::from_pkcs8_der(pkcs8.expose_secret())?;
         // The public half is what others trust: a swapped row must not go unseen.
         if key.public_key().to_spki_der()? != stored.public {
-            return Err(RoleError::Sealed(name));
+            return Err(RoleError::Sealed(purpose));
         }
         Ok(key)
     }

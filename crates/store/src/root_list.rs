@@ -1,18 +1,19 @@
-//! The root's own revocation list, for relying parties that ask for a list of every CA in a chain.
+//! A root's own revocation list, for relying parties that ask for a list of every CA in a chain.
 //!
-//! NGINX does. It has no entries: it says that no issuing CA is revoked. It is the one thing that the
-//! root key signs after the CA was made, so an operator makes it, by hand and seldom, and the process
+//! NGINX does. It has no entries: it says that no issuing CA is revoked. But for rollovers it is the one
+//! thing that a root key signs after the CA was made, so an operator makes it, by hand and seldom, and the process
 //! that serves only hands it out.
 //!
 //! Trusted: as the CA.
 
+use rusqlite::params;
+
 use tegata_authority::UnixSecs;
-use tegata_authority::ca::authority_cert::Issuer;
 use tegata_authority::ca::status::crl::{ListDraft, list_number, sign_list};
 
-use crate::issuer::{ROOT_CERT, ROOT_KEY};
-use crate::role::{Role, RoleError, secs};
-use crate::{Store, StoreError, Tx, keys};
+use crate::generation::{self, ROOT_KEY, Root};
+use crate::role::{Role, RoleError};
+use crate::{Store, StoreError};
 
 /// A root's list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,13 +28,36 @@ pub struct RootList {
     pub next_update: UnixSecs,
 }
 
-/// Signs a new list of the root, good for `life_secs` but no longer than the root, and stores it.
+/// Signs a new list of each root that has not ended, good for `life_secs` but no longer than the root,
+/// and stores them; the newest root's first.
 ///
 /// # Errors
 /// `NoKey` if there is no CA, `Sealed` under a wrong sealing key, the store's failure.
-pub fn renew(role: &Role, life_secs: u64, now: UnixSecs) -> Result<RootList, RoleError> {
-    let (root, _) = role.store.read("root list", stored)?;
-    let end = now.0.saturating_add(life_secs).min(root.not_after_secs);
+pub fn renew(role: &Role, life_secs: u64, now: UnixSecs) -> Result<Vec<RootList>, RoleError> {
+    let roots = role.store.read("root list", generation::roots)?;
+    if roots.is_empty() {
+        return Err(RoleError::NoKey(ROOT_KEY));
+    }
+    let live = roots.iter().rev();
+    let live = live.filter(|root| now.0 <= root.ca.not_after_secs);
+    let lists = live.map(|root| Ok((root.number, sign(role, root, life_secs, now)?)));
+    let lists = lists.collect::<Result<Vec<_>, RoleError>>()?;
+    role.store.run_tx("root list", |tx| {
+        for (number, list) in &lists {
+            let (made, end) = (list.made.0, list.next_update.0);
+            let stored = [&made.to_be_bytes()[..], &end.to_be_bytes(), &list.der].concat();
+            tx.execute(
+                "UPDATE ca_root SET list = ?2 WHERE number = ?1",
+                params![number, stored],
+            )?;
+        }
+        Ok::<_, StoreError>(())
+    })?;
+    Ok(lists.into_iter().map(|(_, list)| list).collect())
+}
+
+fn sign(role: &Role, root: &Root, life_secs: u64, now: UnixSecs) -> Result<RootList, RoleError> {
+    let end = now.0.saturating_add(life_secs).min(root.ca.not_after_secs);
     let list = ListDraft {
         scope_urls: &[],
         delta_urls: &[],
@@ -43,26 +67,32 @@ pub fn renew(role: &Role, life_secs: u64, now: UnixSecs) -> Result<RootList, Rol
         this_update: now,
         next_update: UnixSecs(end),
     };
-    let signer = role.open_signer(ROOT_KEY)?;
-    let der = sign_list(role.provider.as_ref(), &root, signer.as_ref(), &list)?;
-    let document = [&now.0.to_be_bytes()[..], &end.to_be_bytes(), &der].concat();
-    role.store.run_tx("root list", |tx| {
-        keys::put_document(tx, ROOT_LIST, &document, secs(now))
-    })?;
+    let signer = generation::root_signer(role, root)?;
     Ok(RootList {
-        root_id: hex::encode(&root.key_id),
-        der,
+        root_id: root.id.clone(),
+        der: sign_list(role.provider.as_ref(), &root.ca, signer.as_ref(), &list)?,
         made: now,
         next_update: UnixSecs(end),
     })
 }
 
-/// The list that was signed last, if there is one.
+/// The list of a root that was signed last, if there is one.
 ///
 /// # Errors
 /// The store's failure.
-pub fn last(store: &Store) -> Result<Option<RootList>, RoleError> {
-    let (root, list) = store.read("root list", stored)?;
+pub fn last(store: &Store, root_id: &str) -> Result<Option<RootList>, RoleError> {
+    let list = store.read("root list", |tx| {
+        let roots = generation::roots(tx)?;
+        let Some(root) = roots.iter().find(|root| root.id == root_id) else {
+            return Ok(None);
+        };
+        let stored: Option<Option<Vec<u8>>> = tx.query_opt(
+            "SELECT list FROM ca_root WHERE number = ?1",
+            [root.number],
+            |r| r.get(0),
+        )?;
+        Ok::<_, RoleError>(stored.flatten())
+    })?;
     let Some(list) = list else {
         return Ok(None);
     };
@@ -72,17 +102,9 @@ pub fn last(store: &Store) -> Result<Option<RootList>, RoleError> {
         record: "root list",
     })?;
     Ok(Some(RootList {
-        root_id: hex::encode(&root.key_id),
+        root_id: root_id.to_owned(),
         der: der.to_vec(),
         made: UnixSecs(u64::from_be_bytes(*made)),
         next_update: UnixSecs(u64::from_be_bytes(*end)),
     }))
 }
-
-fn stored(tx: &Tx<'_>) -> Result<(Issuer, Option<Vec<u8>>), RoleError> {
-    let cert = keys::document(tx, ROOT_CERT)?.ok_or(RoleError::NoKey(ROOT_CERT))?;
-    Ok((Issuer::from_cert(&cert)?, keys::document(tx, ROOT_LIST)?))
-}
-
-/// Name of the document: thisUpdate and nextUpdate, 8 bytes each, and the list.
-const ROOT_LIST: &str = "ca root list";

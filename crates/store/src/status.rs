@@ -3,7 +3,7 @@
 //! Invariants: before anything is answered the store is asked what changed last, so that an answer
 //! of this process is never older than the last word that was durable when its request came. What is
 //! kept in memory is signatures alone, each with what it was signed over. A list is of one shard and
-//! cannot outgrow it.
+//! cannot outgrow it. Each issuing CA answers for what it issued, with its own key, and for nothing else.
 //!
 //! Trusted: as the CA. Not trusted: requests; they cost one parse and a look at keys of the store.
 
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use tegata_authority::UnixSecs;
 use tegata_authority::ca::status::crl::{ListDraft, list_number, sign_list};
 use tegata_authority::ca::status::ocsp::{
-    IssuerHashes, make_responder_cert, responder_cert_serves, sign_response, status_of,
+    make_responder_cert, responder_cert_serves, sign_response, status_of,
 };
 use tegata_authority::ca::status::{StatusError, crl_url};
 use tegata_crypto::{KeyAlg, Rng, Signer};
@@ -22,6 +22,7 @@ use tegata_wire::ocsp::{
 };
 use tegata_wire::x509::MAX_CRL_ENTRIES;
 
+use crate::generation::{self, Generation};
 use crate::issuer::Issuer;
 use crate::role::{RoleError, secs};
 use crate::root_list::{self, RootList};
@@ -154,7 +155,17 @@ struct Lists {
     delta: Option<(Listed, u128)>,
 }
 
-/// The responder's key and certificate.
+/// What a list is to be of.
+struct ToSign<'a> {
+    by: &'a Generation,
+    scope: Scope,
+    /// The first and the last of its shards.
+    shards: (u64, u64),
+    /// Where it may be.
+    bases: &'a [String],
+}
+
+/// The responder's key, and its certificate of one issuing CA.
 struct Responder {
     signer: Box<dyn Signer>,
     cert: Vec<u8>,
@@ -163,14 +174,16 @@ struct Responder {
 /// Responses by CertID, each with the status that it tells.
 type Responses = HashMap<Vec<u8>, (CertStatus, Arc<Published>)>;
 
+/// Lists by number of their issuing CA, and by scope.
+type AllLists = HashMap<(u32, Scope), Arc<Mutex<Lists>>>;
+
 /// The status service.
 pub struct StatusServer {
     issuer: Arc<Issuer>,
-    issuer_id: String,
-    hashes: IssuerHashes,
-    lists: Mutex<HashMap<Scope, Arc<Mutex<Lists>>>>,
+    lists: Mutex<AllLists>,
     responses: Mutex<Responses>,
-    responder: Mutex<Option<Arc<Responder>>>,
+    /// By number of the issuing CA.
+    responders: Mutex<HashMap<u32, Arc<Responder>>>,
 }
 
 impl StatusServer {
@@ -178,48 +191,95 @@ impl StatusServer {
     #[must_use]
     pub fn new(issuer: Arc<Issuer>) -> Self {
         Self {
-            issuer_id: hex::encode(&issuer.issuer.key_id),
-            hashes: IssuerHashes::of(issuer.role.provider.as_ref(), &issuer.issuer),
             issuer,
             lists: Mutex::default(),
             responses: Mutex::default(),
-            responder: Mutex::default(),
+            responders: Mutex::default(),
         }
     }
 
-    /// The issuer as URLs name it: its subjectKeyIdentifier, hexadecimal.
-    #[must_use]
-    pub fn issuer_id(&self) -> &str {
-        &self.issuer_id
-    }
-
-    /// The issuer's certificate (DER).
-    #[must_use]
-    pub fn issuer_certificate(&self) -> &[u8] {
-        &self.issuer.issuer.cert_der
-    }
-
-    /// The root's own list, if the operator made one.
+    /// A certificate of the CA itself (DER) by its name in URLs: a root's or an issuing CA's
+    /// subjectKeyIdentifier in hexadecimal; a link between two roots by `SUBJECT-ISSUER`.
     ///
     /// # Errors
     /// The store's failure.
-    pub fn root_list(&self) -> Result<Option<RootList>, RoleError> {
-        root_list::last(&self.issuer.role.store)
+    pub fn ca_certificate(&self, name: &str) -> Result<Option<Vec<u8>>, RoleError> {
+        let present = self.issuer.generations()?;
+        if let Some(issuing) = present.of(name) {
+            return Ok(Some(issuing.ca.cert_der.clone()));
+        }
+        let mut before: Option<&str> = None;
+        for root in present.roots() {
+            if root.id == name {
+                return Ok(Some(root.ca.cert_der.clone()));
+            }
+            if let (Some(links), Some(old)) = (&root.links, before) {
+                if name == format!("{}-{old}", root.id) {
+                    return Ok(Some(links.new_with_old.clone()));
+                }
+                if name == format!("{old}-{}", root.id) {
+                    return Ok(Some(links.old_with_new.clone()));
+                }
+            }
+            before = Some(&root.id);
+        }
+        Ok(None)
     }
 
-    /// The list of a scope, with everything that was durable before this was called.
+    /// A root's own list, if the operator made one.
+    ///
+    /// # Errors
+    /// The store's failure.
+    pub fn root_list(&self, root_id: &str) -> Result<Option<RootList>, RoleError> {
+        root_list::last(&self.issuer.role.store, root_id)
+    }
+
+    /// The list of a shard, or the full one of the newest issuing CA: see [`StatusServer::list_of`].
     ///
     /// # Errors
     /// [`NoList`].
     pub fn list(&self, scope: Scope, delta: bool, now: UnixSecs) -> Result<Arc<Published>, NoList> {
+        let present = self.issuer.generations()?;
+        let by = match scope {
+            Scope::Shard(shard) => present.of_shard(shard),
+            Scope::Full => present.newest(),
+        };
+        self.list_by(by, scope, delta, now)
+    }
+
+    /// The list of a scope of an issuing CA (its subjectKeyIdentifier, hexadecimal), with everything
+    /// that was durable before this was called.
+    ///
+    /// # Errors
+    /// [`NoList`].
+    pub fn list_of(
+        &self,
+        issuer_id: &str,
+        scope: Scope,
+        delta: bool,
+        now: UnixSecs,
+    ) -> Result<Arc<Published>, NoList> {
+        let present = self.issuer.generations()?;
+        let by = present.of(issuer_id).ok_or(NoList::Unknown)?;
+        self.list_by(by, scope, delta, now)
+    }
+
+    fn list_by(
+        &self,
+        by: &Generation,
+        scope: Scope,
+        delta: bool,
+        now: UnixSecs,
+    ) -> Result<Arc<Published>, NoList> {
         let store = &self.issuer.role.store;
-        let (last, known, mut bases) = store.read("last change", |tx| {
-            let known = scope
-                .shard()
-                .is_none_or(|shard| revocation::last_shard(tx).is_ok_and(|last| shard <= last));
+        let (last, shards, mut bases) = store.read("last change", |tx| {
+            let end = generation::last_shard(tx, by)?;
             let last = revocation::last_change(tx, scope.shard())?;
-            Ok::<_, NoList>((last, known, revocation::bases(tx)?))
+            Ok::<_, NoList>((last, (by.first_shard, end), revocation::bases(tx)?))
         })?;
+        let known = scope
+            .shard()
+            .is_none_or(|shard| (shards.0..=shards.1).contains(&shard));
         if let Some(base) = &self.issuer.status.base_url
             && !bases.contains(base)
         {
@@ -231,13 +291,19 @@ impl StatusServer {
         }
         let lists = {
             let mut all = self.lists.lock().map_err(|_| StoreError::Poisoned)?;
-            Arc::clone(all.entry(scope).or_default())
+            Arc::clone(all.entry((by.number, scope)).or_default())
         };
         let mut lists = lists.lock().map_err(|_| StoreError::Poisoned)?;
+        let draft = ToSign {
+            by,
+            scope,
+            shards: scope.shard().map_or(shards, |shard| (shard, shard)),
+            bases: &bases,
+        };
         let complete = match &lists.complete {
             Some(kept) if kept.change == last && kept.published.serves(now) => kept.clone(),
             _ => {
-                let made = self.sign(scope, &bases, None, now)?;
+                let made = self.sign(&draft, None, now)?;
                 lists.complete = Some(made.clone());
                 made
             }
@@ -259,15 +325,14 @@ impl StatusServer {
         {
             return Ok(Arc::clone(&kept.published));
         }
-        let made = self.sign(scope, &bases, Some(&base), now)?;
+        let made = self.sign(&draft, Some(&base), now)?;
         lists.delta = Some((made.clone(), base.number));
         Ok(made.published)
     }
 
     fn sign(
         &self,
-        scope: Scope,
-        bases: &[String],
+        of: &ToSign<'_>,
         base: Option<&Listed>,
         now: UnixSecs,
     ) -> Result<Listed, NoList> {
@@ -275,17 +340,17 @@ impl StatusServer {
         let store = &self.issuer.role.store;
         let (change, changes) = store.read("list changes", |tx| {
             // Of all changes, also of those that are no longer listed: numbers never go back.
-            let change = revocation::last_change(tx, scope.shard())?.max(after);
+            let change = revocation::last_change(tx, of.scope.shard())?.max(after);
             let most = MAX_CRL_ENTRIES.saturating_add(1);
-            let changes = revocation::changes(tx, scope.shard(), after, most)?;
+            let changes = revocation::changes(tx, of.shards, after, most)?;
             Ok::<_, StoreError>((change, changes))
         })?;
         if changes.len() > MAX_CRL_ENTRIES {
             return Err(NoList::TooMany);
         }
         let place = |suffix: &str| {
-            let name = format!("{}{suffix}", scope.name());
-            let urls = bases.iter().map(|b| crl_url(b, &self.issuer_id, &name));
+            let name = format!("{}{suffix}", of.scope.name());
+            let urls = of.bases.iter().map(|b| crl_url(b, &of.by.id, &name));
             urls.collect::<Vec<_>>()
         };
         let life = match base {
@@ -296,7 +361,7 @@ impl StatusServer {
         let next_update = UnixSecs(now.0.saturating_add(life));
         let draft = ListDraft {
             // The whole of the issuer's needs no place: it is what a list is when it says nothing.
-            scope_urls: &scope.shard().map(|_| place("")).unwrap_or_default(),
+            scope_urls: &of.scope.shard().map(|_| place("")).unwrap_or_default(),
             delta_urls: &place(".delta"),
             changes: &changes,
             base: base.map(|base| base.number),
@@ -305,8 +370,7 @@ impl StatusServer {
             next_update,
         };
         let provider = self.issuer.role.provider.as_ref();
-        let key = self.issuer.issuing_key.as_ref();
-        let der = sign_list(provider, &self.issuer.issuer, key, &draft)?;
+        let der = sign_list(provider, &of.by.ca, of.by.key.as_ref(), &draft)?;
         Ok(Listed {
             published: Arc::new(Published {
                 der,
@@ -349,15 +413,17 @@ impl StatusServer {
         rng: &mut dyn Rng,
         now: UnixSecs,
     ) -> Result<(Arc<Published>, bool), (OcspFailure, &'static str)> {
-        let ours = |id: &CertId| self.hashes.is_named_by(id);
-        if !request.certificates.iter().any(ours) {
-            return Err((OcspFailure::Unauthorized, "unauthorized"));
-        }
+        let present = self.issuer.generations().map_err(|e| failure(&e))?;
+        // A response is of one issuer: that of the first certificate that is of any.
+        let mut asked = request.certificates.iter();
+        let by = asked.find_map(|id| present.iter().rev().find(|one| one.hashes.is_named_by(id)));
+        let by = by.ok_or((OcspFailure::Unauthorized, "unauthorized"))?;
+        let ours = |id: &CertId| by.hashes.is_named_by(id);
         let store = &self.issuer.role.store;
         let statuses = store.read("status", |tx| {
             let each = request.certificates.iter().map(|cert| {
                 let found = if ours(cert) {
-                    revocation::of_issued(tx, &cert.serial, &self.issuer_id)?
+                    revocation::of_issued(tx, &cert.serial, &by.id)?
                 } else {
                     None
                 };
@@ -383,7 +449,7 @@ impl StatusServer {
         {
             return Ok((Arc::clone(published), true));
         }
-        let responder = self.responder(rng, now).map_err(|e| failure(&e))?;
+        let responder = self.responder(by, rng, now).map_err(|e| failure(&e))?;
         let life = self.issuer.status.ocsp_life_secs;
         let next_update = UnixSecs(now.0.saturating_add(life));
         let der = sign_response(
@@ -410,11 +476,17 @@ impl StatusServer {
         Ok((published, request.nonce.is_none()))
     }
 
-    /// The responder's key with a certificate that is good for a while; both are made when missing.
-    fn responder(&self, rng: &mut dyn Rng, now: UnixSecs) -> Result<Arc<Responder>, RoleError> {
-        let issuer = &self.issuer.issuer;
-        let mut kept = self.responder.lock().map_err(|_| StoreError::Poisoned)?;
-        if let Some(responder) = kept.as_ref() {
+    /// The responder's key with a certificate of this issuing CA that is good for a while; both are
+    /// made when missing.
+    fn responder(
+        &self,
+        by: &Generation,
+        rng: &mut dyn Rng,
+        now: UnixSecs,
+    ) -> Result<Arc<Responder>, RoleError> {
+        let issuer = &by.ca;
+        let mut kept = self.responders.lock().map_err(|_| StoreError::Poisoned)?;
+        if let Some(responder) = kept.get(&by.number) {
             let key = responder.signer.public_key();
             if responder_cert_serves(&responder.cert, issuer, key, now) {
                 return Ok(Arc::clone(responder));
@@ -428,23 +500,24 @@ impl StatusServer {
         }
         let signer = role.open_signer(RESPONDER_KEY)?;
         // 2. Its certificate: another process may have renewed it.
+        let name = format!("{RESPONDER_CERT} {}", by.id);
         let stored = role
             .store
-            .read("responder", |tx| keys::document(tx, RESPONDER_CERT))?;
+            .read("responder", |tx| keys::document(tx, &name))?;
         let key = signer.public_key();
         let cert = match stored {
             Some(cert) if responder_cert_serves(&cert, issuer, key, now) => cert,
             _ => {
-                let issuing = self.issuer.issuing_key.as_ref();
+                let issuing = by.key.as_ref();
                 let cert = make_responder_cert(issuer, issuing, key, rng, now)?;
                 role.store.run_tx("renew responder", |tx| {
-                    keys::put_document(tx, RESPONDER_CERT, &cert, secs(now))
+                    keys::put_document(tx, &name, &cert, secs(now))
                 })?;
                 cert
             }
         };
         let responder = Arc::new(Responder { signer, cert });
-        *kept = Some(Arc::clone(&responder));
+        kept.insert(by.number, Arc::clone(&responder));
         Ok(responder)
     }
 }
@@ -459,7 +532,7 @@ fn failure(e: &RoleError) -> (OcspFailure, &'static str) {
 
 /// Name and sealing purpose of the responder's key.
 const RESPONDER_KEY: &str = "ca ocsp key";
-/// Name of the responder's certificate.
+/// Name of the responder's certificates; the issuing CA's name follows.
 const RESPONDER_CERT: &str = "ca ocsp certificate";
 /// Most responses that are kept; some 15 MB.
 const KEPT_RESPONSES_MAX: usize = 16_384;

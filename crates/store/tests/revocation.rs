@@ -384,22 +384,26 @@ fn a_responder_that_cannot_look_says_when_to_ask_again() {
 #[test]
 fn the_root_says_that_no_issuer_is_revoked() {
     let (world, _) = ready(1);
-    assert_eq!(root_list::last(&world.ca.role().store).unwrap(), None);
+    let root = CertView::from_der(world.ca.root_certificate()).unwrap();
+    let root_id = hex::encode(root.subject_key_id().unwrap().unwrap());
+    let last = || root_list::last(&world.ca.role().store, &root_id).unwrap();
+    assert_eq!(last(), None);
     let made = root_list::renew(world.ca.role(), 86_400, at(1)).unwrap();
+    let [made] = <[_; 1]>::try_from(made).unwrap();
+    assert_eq!(made.root_id, root_id);
     assert_eq!((made.made, made.next_update), (at(1), at(86_401)));
     let server = status(&world);
-    assert_eq!(server.root_list().unwrap().as_ref(), Some(&made));
-    let root = CertView::from_der(world.ca.root_certificate()).unwrap();
+    assert_eq!(server.root_list(&root_id).unwrap().as_ref(), Some(&made));
+    assert_eq!(server.root_list("00").unwrap(), None);
     assert!(
         made.der
             .windows(root.subject_der.len())
             .any(|part| part == root.subject_der)
     );
-    assert_ne!(made.root_id, server.issuer_id());
     // No longer than the root itself.
     let long = root_list::renew(world.ca.role(), u64::MAX, at(2)).unwrap();
-    assert_eq!(long.next_update, UnixSecs(root.not_after_secs));
-    assert_eq!(server.root_list().unwrap(), Some(long));
+    assert_eq!(long[0].next_update, UnixSecs(root.not_after_secs));
+    assert_eq!(last(), long.into_iter().next());
 }
 
 #[test]

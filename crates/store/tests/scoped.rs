@@ -72,7 +72,9 @@ fn matched(store: &Store, predicate: &Predicate) -> u64 {
 }
 
 fn revoked(store: &Store) -> u64 {
-    let all = store.read("t", |tx| revocation::changes(tx, None, 0, 10_000_000));
+    let all = store.read("t", |tx| {
+        revocation::changes(tx, (0, u64::MAX), 0, 10_000_000)
+    });
     let all = all.unwrap();
     let numbers: std::collections::BTreeSet<u64> = all.iter().map(|c| c.number).collect();
     assert_eq!(

@@ -1,6 +1,9 @@
-//! Root and issuing CA certificates.
+//! Root and issuing CA certificates, and what links one root to the next.
 //!
-//! Spec: RFC 5280 section 4; both are checked by `pkilint` and `openssl x509` in CI.
+//! A CA that follows another has a name of its own, with a number: whoever builds a path, or looks for a
+//! list, tells the two apart by name already, and not by key identifiers alone.
+//!
+//! Spec: RFC 5280 section 4, RFC 9810 section 4.4; checked by `pkilint` and `openssl` in CI.
 
 use tegata_crypto::{PublicKey, Rng, Signer};
 use tegata_wire::x509::{
@@ -46,6 +49,40 @@ impl CaDraft {
             root_crl_urls: Vec::new(),
             root_urls: Vec::new(),
         }
+    }
+
+    /// Names and lifetimes of what follows a root and its issuing CA: the same organization, their
+    /// common names with these numbers, and as long a life.
+    ///
+    /// # Errors
+    /// `NotACa` if their names are not as [`make_root`] and [`make_issuing`] make them.
+    pub fn after(
+        root: &Issuer,
+        issuing: &Issuer,
+        root_number: u32,
+        issuing_number: u32,
+    ) -> Result<Self, CaCertError> {
+        let text = |ca: &Issuer, attribute: &str| {
+            AttributeSpec::by_name(attribute).and_then(|spec| ca.name.text(&spec.oid))
+        };
+        let common_name = |ca, number| {
+            let before = text(ca, "CN").ok_or(CaCertError::NotACa)?;
+            Ok::<_, CaCertError>(numbered(&before, number))
+        };
+        let life = |ca: &Issuer| {
+            let from = ca.not_before_secs.saturating_add(BACKDATE_SECS);
+            ca.not_after_secs.saturating_sub(from)
+        };
+        Ok(Self {
+            country: text(root, "C"),
+            organization: text(root, "O").ok_or(CaCertError::NotACa)?,
+            root_common_name: common_name(root, root_number)?,
+            issuing_common_name: common_name(issuing, issuing_number)?,
+            root_validity_secs: life(root),
+            issuing_validity_secs: life(issuing),
+            root_crl_urls: Vec::new(),
+            root_urls: Vec::new(),
+        })
     }
 
     fn name(&self, common_name: &str) -> Result<DistinguishedName, CaCertError> {
@@ -133,6 +170,72 @@ pub fn make_issuing(
     sign(&builder, root)
 }
 
+/// Makes the two certificates (DER) that link a new root to the one before: `newWithOld`, the new
+/// root's key under the old one, and `oldWithNew`, the other way round.
+///
+/// Both end with the root that ends first. Who knows the old root alone finds a path to it from what is
+/// issued under the new one, and who knows the new root alone one from what was issued before.
+///
+/// # Errors
+/// As [`make_root`]; `NotACa` if a signer is not of its certificate.
+///
+/// Spec: RFC 9810 section 4.4.1.
+pub fn make_cross(
+    old: (&Issuer, &dyn Signer),
+    new: (&Issuer, &dyn Signer),
+    rng: &mut dyn Rng,
+    now: UnixSecs,
+) -> Result<(Vec<u8>, Vec<u8>), CaCertError> {
+    for (ca, signer) in [old, new] {
+        if ca.public_key != *signer.public_key() {
+            return Err(CaCertError::NotACa);
+        }
+    }
+    let end = old.0.not_after_secs.min(new.0.not_after_secs);
+    let from = backdated(now).max(old.0.not_before_secs);
+    let new_with_old = link(new.0, old, (from, end), rng)?;
+    let old_with_new = link(old.0, new, (old.0.not_before_secs, end), rng)?;
+    Ok((new_with_old, old_with_new))
+}
+
+/// The key and name of a root under the key of another.
+fn link(
+    subject: &Issuer,
+    (by, signer): (&Issuer, &dyn Signer),
+    (from, end): (u64, u64),
+    rng: &mut dyn Rng,
+) -> Result<Vec<u8>, CaCertError> {
+    let mut extensions = ExtensionSet::new();
+    extensions.authority_key_id(&by.key_id)?;
+    extensions.subject_key_id(&subject.public_key.x509_key_id())?;
+    extensions.basic_constraints(true, None)?;
+    extensions.key_usage(KeyUsages::KeyCertSign | KeyUsages::CRLSign)?;
+    let builder = CertBuilder {
+        serial: random_serial(rng)?,
+        signature_alg: signature_alg(by.public_key.alg())?,
+        issuer: by.name.clone(),
+        validity: Validity {
+            not_before_secs: from,
+            not_after_secs: Some(end),
+        },
+        subject: subject.name.clone(),
+        spki_der: subject.public_key.to_spki_der()?,
+        extensions,
+    };
+    sign(&builder, signer)
+}
+
+/// A common name with the number of a generation in place of the one that it may have: `… G2`.
+fn numbered(common_name: &str, number: u32) -> String {
+    let base = match common_name.rsplit_once(" G") {
+        Some((base, digits)) if digits.parse::<u32>().is_ok() => base,
+        _ => common_name,
+    };
+    let suffix = format!(" G{number}");
+    let room = COMMON_NAME_CHARS_MAX.saturating_sub(suffix.chars().count());
+    base.chars().take(room).chain(suffix.chars()).collect()
+}
+
 /// A CA certificate as the issuer of others.
 #[derive(Debug, Clone)]
 pub struct Issuer {
@@ -198,5 +301,22 @@ pub(crate) fn backdated(now: UnixSecs) -> u64 {
 pub(crate) const BACKDATE_SECS: u64 = 300;
 /// keyCertSign is bit 5.
 const KEY_CERT_SIGN: u16 = 1 << 5;
+/// Longest common name, characters. Spec: RFC 5280 appendix A.1.
+const COMMON_NAME_CHARS_MAX: usize = 64;
 /// A year of 365 days, in seconds.
 const YEAR_SECS: u64 = 365 * 86_400;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_numbered_and_never_too_long() {
+        assert_eq!(numbered("X Root CA", 2), "X Root CA G2");
+        assert_eq!(numbered("X Root CA G2", 3), "X Root CA G3");
+        assert_eq!(numbered("X Good", 2), "X Good G2");
+        let long = "あ".repeat(64);
+        assert_eq!(numbered(&long, 12).chars().count(), 64);
+        assert!(numbered(&long, 12).ends_with("あ G12"));
+    }
+}

@@ -283,8 +283,8 @@ pub struct Against<'a> {
     pub order: &'a CertificateOrder,
     /// The profile.
     pub profile: &'a Profile,
-    /// The issuing CA.
-    pub issuer: &'a Issuer,
+    /// Names of this CA's issuing CAs: a template may have that of an earlier one.
+    pub issuers: &'a [DistinguishedName],
     /// Thumbprints of the device's attestation, TEEP and delivery keys: a certificate must not turn
     /// one of them into an identity key.
     pub other_keys: &'a [[u8; 32]],
@@ -321,7 +321,7 @@ pub fn authorize(
         return Err(IssueDenied::ProfileChanged(profile.name.clone()));
     }
     let names = ExpectedNames::of(against.order, identity)?;
-    let asked = Asked::read(provider, &body, against.issuer)?;
+    let asked = Asked::read(provider, &body, against.issuers)?;
     let alg = asked.public_key.alg();
     if !profile.key_algs.contains(&alg) {
         return Err(IssueDenied::KeyAlg {

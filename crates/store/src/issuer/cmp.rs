@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tegata_authority::ca::cmp::{
     Authenticated, CmpDenial, InfoAsked, MacAnswer, Operation, PendingTransaction, Reply,
     ReplyContext, Request, RequestBody, Verdict, authenticate, ca_certs, check_confirmation,
-    check_revocation, crls, current_crl, decode, named_serial, no_new_root, template,
+    check_revocation, crls, current_crl, decode, named_serial, no_new_root, root_update, template,
 };
 use tegata_authority::ca::issue::IssueDenied;
 use tegata_authority::ca::means::Means;
@@ -21,6 +21,7 @@ use super::Issuer;
 use super::issuance::{Obtained, Wanted};
 use super::requester::{Requester, held_certificate};
 use crate::certificate::CmpTransaction;
+use crate::generation::{Generation, Generations};
 use crate::role::{Registered, RoleError, secs};
 use crate::status::{NoList, Published, Scope};
 use crate::{StoreError, Tx, approval, certificate, revocation};
@@ -163,10 +164,28 @@ impl Issuer {
             .handle(path, body, nonce, rng, now, lists, &mut form)
             .unwrap_or_else(CmpOutcome::Denied);
         let wait = u64::try_from(certificate::TRANSACTION_SECS).unwrap_or(0);
+        // Signed by the newest generation there is now, after what was done.
+        let present = self.generations().unwrap_or_else(|_| self.last_seen());
+        let newest = present.newest();
+        let issuer = match &outcome {
+            CmpOutcome::Issued { certificate, .. } => present.issuer_of(certificate),
+            _ => None,
+        };
+        let issuer = issuer.unwrap_or(newest);
+        let mut chain = match &outcome {
+            // The device has what it needs, unless the signer is another than that of its certificate.
+            CmpOutcome::Confirmed { .. } if present.iter().count() == 1 => Vec::new(),
+            _ => present.path_from(newest, now.secs()),
+        };
+        if issuer.number != newest.number {
+            chain.push(issuer.ca.cert_der.clone());
+        }
+        let root = present.root(issuer.root);
         let context = ReplyContext {
-            issuer: &self.issuer,
-            root: &self.root_cert,
-            signer: self.issuing_key.as_ref(),
+            issuer: &newest.ca,
+            root: &root.unwrap_or(present.newest_root()).ca.cert_der,
+            signer: newest.key.as_ref(),
+            chain: &chain,
             provider: self.role.provider.as_ref(),
             now: now.secs(),
             nonce,
@@ -222,7 +241,8 @@ impl Issuer {
             let mut salt = [0; 16];
             rng.fill(&mut salt)
                 .map_err(|_| CmpDenial::Failed("random generator"))?;
-            form.mac = MacAnswer::to(&asking.header, holder.text.dangerous_clone(), salt);
+            let text = holder.text.dangerous_clone();
+            form.mac = MacAnswer::to(&asking.header, text, salt);
         }
         match request.body() {
             RequestBody::CertConf(_) => self.confirm(request, &asking, found.device()),
@@ -382,8 +402,21 @@ impl Issuer {
         };
         let told = match InfoAsked::read(items)? {
             InfoAsked::Nothing => Vec::new(),
-            InfoAsked::CaCerts => ca_certs(&[&self.issuer.cert_der])?,
-            InfoAsked::RootUpdate => no_new_root(),
+            InfoAsked::CaCerts => {
+                let present = self.generations().map_err(environment)?;
+                let certs = present.intermediates(now);
+                ca_certs(&certs.iter().map(Vec::as_slice).collect::<Vec<_>>())?
+            }
+            InfoAsked::RootUpdate(known) => {
+                let present = self.generations().map_err(environment)?;
+                match present.root_after(known.as_deref()) {
+                    Some((root, links)) => {
+                        let (old, new) = (&links.old_with_new, &links.new_with_old);
+                        root_update(&root.ca.cert_der, new, old)?
+                    }
+                    None => no_new_root(),
+                }
+            }
             InfoAsked::Template => {
                 let said = asking.header.cert_profile().map_err(CmpDenial::Malformed)?;
                 let name = said.as_deref().unwrap_or(asking.profile);
@@ -481,19 +514,23 @@ impl Issuer {
                     return Ok(None);
                 };
                 let row = certificate::find(tx, &t.serial)?;
-                Ok::<_, StoreError>(row.and_then(|r| r.der).map(|der| (t, der)))
+                Ok::<_, StoreError>(row.and_then(|r| Some((t, r.der?, r.intent.issuer))))
             })
             .map_err(|e| environment(e.into()))?;
-        let pending = found.as_ref().map(|(t, der)| PendingTransaction {
-            server_nonce: t.server_nonce.clone(),
-            certificate: der.clone(),
-            issuer_alg: self.issuer.public_key.alg(),
-            asker: t.asker.clone(),
-        });
+        let present = self.generations().map_err(environment)?;
+        let pending = match &found {
+            Some((t, der, issuer)) => Some(PendingTransaction {
+                server_nonce: t.server_nonce.clone(),
+                certificate: der.clone(),
+                issuer_alg: known(&present, issuer)?.ca.public_key.alg(),
+                asker: t.asker.clone(),
+            }),
+            None => None,
+        };
         let provider = self.role.provider.as_ref();
         let confirmation = check_confirmation(provider, &asking.header, request, pending.as_ref())?;
         let accepted = confirmation.verdict() == Verdict::Accepted;
-        let serial = found.map(|(t, _)| t.serial).unwrap_or_default();
+        let serial = found.map(|(t, ..)| t.serial).unwrap_or_default();
         // The first verdict stays; the same confirmation again is answered again. What follows from
         // it is in one transaction with it. A certificate that was taken back meanwhile, or is by
         // this, is confirmed to nobody: the device would put it in the place of a good one.
@@ -568,6 +605,12 @@ impl Issuer {
             _ => Ok(()),
         }
     }
+}
+
+/// The issuing CA that a row names.
+pub(super) fn known<'a>(present: &'a Generations, id: &str) -> Result<&'a Generation, CmpDenial> {
+    let found = present.of(id);
+    found.ok_or(CmpDenial::Failed("a certificate of no issuer of ours"))
 }
 
 /// What to answer, by what happened.

@@ -12,12 +12,13 @@ use tegata_crypto::Rng;
 use tegata_wire::enrolment::CertificateOrder;
 
 use super::Issuer;
-use super::cmp::environment;
+use super::cmp::{environment, known};
 use super::requester::held_certificate;
 use crate::approval::{self, Approval};
 use crate::certificate::{self, Certificate, Intent};
 use crate::device::DeviceId;
-use crate::role::{Registered, secs};
+use crate::generation::{self, Generation};
+use crate::role::{Registered, RoleError, secs};
 use crate::{StoreError, Tx, attested, revocation, secret};
 
 /// What an authenticated request came to.
@@ -100,12 +101,14 @@ impl Issuer {
                     tbs: row.intent.tbs,
                     not_after_secs: u64::try_from(row.intent.not_after).unwrap_or(0),
                 };
-                let urls = self.urls(row.intent.status_base.as_deref(), row.intent.shard);
-                let linted = issue::lint(token, &self.issuer, urls.as_ref(), draft, at)
+                // By the issuing CA that it was fixed for, whichever is the newest by now.
+                let present = self.generations().map_err(environment)?;
+                let by = known(&present, &row.intent.issuer)?;
+                let urls = urls(by, row.intent.status_base.as_deref(), row.intent.shard);
+                let linted = issue::lint(token, &by.ca, urls.as_ref(), draft, at)
                     .map_err(CmpDenial::Issue)?;
                 let provider = self.role.provider.as_ref();
-                issue::sign(provider, linted, self.issuing_key.as_ref())
-                    .map_err(CmpDenial::Issue)?
+                issue::sign(provider, linted, by.key.as_ref()).map_err(CmpDenial::Issue)?
             }
         };
         // 3. Record the certificate, and what the caller needs with it. The first certificate
@@ -188,11 +191,12 @@ impl Issuer {
             },
             _ => None,
         };
+        let present = self.generations().map_err(environment)?;
         let against = Against {
             identity: &device.endorsed.identity(),
             order,
             profile,
-            issuer: &self.issuer,
+            issuers: present.names(),
             other_keys: &device.endorsed.kids(),
             old: old.as_ref(),
         };
@@ -217,19 +221,30 @@ impl Issuer {
         if let Some(row) = found {
             return usable(row, token);
         }
-        let intended = store.run_tx("intend certificate", |tx| {
-            self.intend_in(tx, token, device, rng, now)
-        });
-        usable(intended.map_err(NotIntended::denial)?, token)
+        // A rollover between looking and fixing: the next look has it. It is an operator's, so there is
+        // one at most.
+        for _ in 0..ROLLOVERS_MAX {
+            let present = self.generations().map_err(environment)?;
+            let by = present.newest();
+            let intended = store.run_tx("intend certificate", |tx| {
+                self.intend_in(tx, token, by, device, rng, now)
+            });
+            if !matches!(intended, Err(NotIntended::RolledOver)) {
+                return usable(intended.map_err(NotIntended::denial)?, token);
+            }
+        }
+        Err(NotIntended::RolledOver.denial())
     }
 
     /// Deals the certificate to a shard and fixes it, in one transaction with the question whether
     /// its device may have one: a revocation of the device is before it, or covers it. So is one of
-    /// the certificate that it is to replace, which has the request's say.
+    /// the certificate that it is to replace, which has the request's say. The issuing CA is the newest
+    /// there is, or nothing is fixed: a shard has certificates of one.
     fn intend_in(
         &self,
         tx: &Tx<'_>,
         token: &IssuanceToken,
+        by: &Generation,
         device: &Registered,
         rng: &mut dyn Rng,
         now: UnixMs,
@@ -238,6 +253,9 @@ impl Issuer {
         let digest = token.request_digest();
         if let Some(row) = certificate::find_by_request(tx, device.row.id, digest)? {
             return Ok(row);
+        }
+        if generation::newest(tx)? != by.number {
+            return Err(NotIntended::RolledOver);
         }
         if !revocation::device_standing(tx, device.row.id)?.is_good() {
             return Err(NotIntended::Denied(IssueDenied::DeviceRevoked));
@@ -290,16 +308,16 @@ impl Issuer {
         if let Some(base) = &self.status.base_url {
             revocation::put_base(tx, base)?;
         }
-        let urls = self.urls(self.status.base_url.as_deref(), shard);
-        let draft = issue::draft(token, &self.issuer, urls.as_ref(), rng, now)
-            .map_err(NotIntended::Denied)?;
+        let urls = urls(by, self.status.base_url.as_deref(), shard);
+        let draft =
+            issue::draft(token, &by.ca, urls.as_ref(), rng, now).map_err(NotIntended::Denied)?;
         let intent = Intent {
             serial: draft.serial,
             device: device.row.id,
             csr_digest: *digest,
             profile: token.profile().name.clone(),
             release: token.release().map(|release| release.0),
-            issuer: hex::encode(&self.issuer.key_id),
+            issuer: by.id.clone(),
             tbs: draft.tbs,
             not_after: i64::try_from(draft.not_after_secs).unwrap_or(i64::MAX),
             shard,
@@ -337,30 +355,39 @@ impl Issuer {
         }
         Ok(())
     }
+}
 
-    /// Where the status of a certificate of that shard is found.
-    fn urls(&self, base: Option<&str>, shard: u64) -> Option<StatusUrls> {
-        base.map(|base| StatusUrls::of(base, &self.issuer.key_id, shard))
-    }
+/// Where the status of a certificate of that issuer and shard is found.
+fn urls(by: &Generation, base: Option<&str>, shard: u64) -> Option<StatusUrls> {
+    base.map(|base| StatusUrls::of(base, &by.ca.key_id, shard))
 }
 
 /// Why nothing was intended.
 enum NotIntended {
-    Store(StoreError),
+    Failed(RoleError),
     Denied(IssueDenied),
+    /// The issuing CA is no longer the newest.
+    RolledOver,
+}
+
+impl From<RoleError> for NotIntended {
+    fn from(e: RoleError) -> Self {
+        Self::Failed(e)
+    }
 }
 
 impl From<StoreError> for NotIntended {
     fn from(e: StoreError) -> Self {
-        Self::Store(e)
+        Self::Failed(e.into())
     }
 }
 
 impl NotIntended {
     fn denial(self) -> CmpDenial {
         match self {
-            Self::Store(e) => environment(e.into()),
+            Self::Failed(e) => environment(e),
             Self::Denied(denied) => CmpDenial::Issue(denied),
+            Self::RolledOver => CmpDenial::Unavailable("rollover"),
         }
     }
 }
@@ -404,4 +431,6 @@ fn usable(row: Certificate, token: &IssuanceToken) -> Result<Certificate, CmpDen
     Ok(row)
 }
 
+/// How often a request looks for the newest issuing CA again.
+const ROLLOVERS_MAX: usize = 3;
 const DAY_SECS: u64 = 86_400;

@@ -2,7 +2,8 @@
 //!
 //! Invariants: an intent is durable before the key signs, a certificate is durable before anyone
 //! sees it. One request of one device has one row, so it can have one certificate only: a crash
-//! leaves an intent, the same request finds and finishes it.
+//! leaves an intent, the same request finds and finishes it. The newest generation issues; an intent is
+//! finished by the one that it was fixed for.
 
 mod cmp;
 mod issuance;
@@ -10,7 +11,7 @@ mod releases;
 mod requester;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 
 use tegata_authority::UnixSecs;
 use tegata_authority::ca::authority_cert::{self, CaDraft};
@@ -18,6 +19,8 @@ use tegata_authority::ca::cmp::MacPolicy;
 use tegata_authority::profile::Profiles;
 use tegata_crypto::{KeyAlg, PublicKey, Rng, Signer};
 
+use crate::StoreError;
+use crate::generation::{self, Generations, ISSUING_KEY, ROOT_KEY};
 use crate::keys;
 use crate::role::{Role, RoleError, secs};
 use crate::status::StatusSettings;
@@ -46,9 +49,9 @@ pub struct Issuer {
     profiles: Profiles,
     mac_policy: MacPolicy,
     pub(crate) status: StatusSettings,
-    root_cert: Vec<u8>,
-    pub(crate) issuer: authority_cert::Issuer,
-    pub(crate) issuing_key: Box<dyn Signer>,
+    // As the store had them when somebody looked last.
+    known: RwLock<Arc<Generations>>,
+    opened_with: Arc<Generations>,
     release_key: Box<dyn Signer>,
     // Releases never change; their secrets are unsealed once.
     opened: Mutex<HashMap<[u8; 16], Arc<OpenRelease>>>,
@@ -78,50 +81,36 @@ impl Issuer {
             rng,
             now,
         )?;
-        let mut sealed = Vec::new();
-        for (name, key) in [
-            (ROOT_KEY, &root),
-            (ISSUING_KEY, &issuing),
-            (RELEASE_KEY, &release),
-        ] {
-            sealed.push((name, role.seal_key(name, key, rng)?));
-        }
+        let root_key = role.seal_key(ROOT_KEY, &root, rng)?;
+        let issuing_key = role.seal_key(ISSUING_KEY, &issuing, rng)?;
+        let release_key = role.seal_key(RELEASE_KEY, &release, rng)?;
         role.store.run_tx("init CA", |tx| {
-            for (name, key) in &sealed {
-                if !keys::insert(tx, name, key, secs(now))? {
-                    return Err(RoleError::HasKey(name));
-                }
+            let root = (&root_cert[..], &root_key);
+            let issuing = (&issuing_cert[..], &issuing_key);
+            if !generation::put_first(tx, root, issuing, now)? {
+                return Err(RoleError::HasKey(ROOT_KEY));
             }
-            keys::put_document(tx, ROOT_CERT, &root_cert, secs(now))?;
-            keys::put_document(tx, ISSUING_CERT, &issuing_cert, secs(now))?;
-            Ok(())
+            match keys::insert(tx, RELEASE_KEY, &release_key, secs(now))? {
+                true => Ok(()),
+                false => Err(RoleError::HasKey(RELEASE_KEY)),
+            }
         })
     }
 
-    /// Opens the CA of the store. The root key stays sealed.
+    /// Opens the CA of the store. The roots' keys stay sealed.
     ///
     /// # Errors
     /// `NoKey` if there is none, `Sealed` under a wrong sealing key.
     pub fn open(role: Role, profiles: Profiles, mac_policy: MacPolicy) -> Result<Self, RoleError> {
-        let document = |name: &'static str| {
-            let found = role.store.read("open CA", |tx| keys::document(tx, name))?;
-            found.ok_or(RoleError::NoKey(name))
-        };
-        let root_cert = document(ROOT_CERT)?;
-        let issuer = authority_cert::Issuer::from_cert(&document(ISSUING_CERT)?)?;
-        let issuing_key = role.open_signer(ISSUING_KEY)?;
+        let present = Arc::new(Generations::load(&role)?);
         let release_key = role.open_signer(RELEASE_KEY)?;
-        if *issuing_key.public_key() != issuer.public_key {
-            return Err(RoleError::Sealed(ISSUING_KEY));
-        }
         Ok(Self {
             role,
             profiles,
             mac_policy,
             status: StatusSettings::default(),
-            root_cert,
-            issuer,
-            issuing_key,
+            known: RwLock::new(Arc::clone(&present)),
+            opened_with: present,
             release_key,
             opened: Mutex::new(HashMap::new()),
         })
@@ -139,16 +128,42 @@ impl Issuer {
         &self.role
     }
 
-    /// The root certificate (DER).
-    #[must_use]
-    pub fn root_certificate(&self) -> &[u8] {
-        &self.root_cert
+    /// The generations as the store has them now: a rollover is seen by the next who asks.
+    ///
+    /// # Errors
+    /// The store's failure; a key of a new generation that cannot be opened.
+    pub fn generations(&self) -> Result<Arc<Generations>, RoleError> {
+        let newest = self.role.store.read("generation", generation::newest)?;
+        let known = self.known.read().map_err(|_| StoreError::Poisoned)?;
+        if known.newest().number == newest {
+            return Ok(Arc::clone(&known));
+        }
+        drop(known);
+        let loaded = Arc::new(Generations::load(&self.role)?);
+        let mut known = self.known.write().map_err(|_| StoreError::Poisoned)?;
+        // Another thread may have seen more meanwhile.
+        if known.newest().number < loaded.newest().number {
+            *known = Arc::clone(&loaded);
+        }
+        Ok(loaded)
     }
 
-    /// The issuing CA's certificate (DER).
+    /// The generations as they were seen last, where the store cannot be asked: what they sign is good.
+    pub(crate) fn last_seen(&self) -> Arc<Generations> {
+        let known = self.known.read().map(|known| Arc::clone(&known));
+        known.unwrap_or_else(|_| Arc::clone(&self.opened_with))
+    }
+
+    /// The newest root certificate (DER) when this CA was opened; see [`Issuer::generations`].
+    #[must_use]
+    pub fn root_certificate(&self) -> &[u8] {
+        &self.opened_with.newest_root().ca.cert_der
+    }
+
+    /// The newest issuing CA's certificate (DER) when this CA was opened.
     #[must_use]
     pub fn issuing_certificate(&self) -> &[u8] {
-        &self.issuer.cert_der
+        &self.opened_with.newest().ca.cert_der
     }
 
     /// The key that signs releases: devices, TAM and Verifier trust it.
@@ -164,13 +179,5 @@ impl Issuer {
     }
 }
 
-/// Name and sealing purpose of the root key.
-pub(crate) const ROOT_KEY: &str = "ca root key";
-/// Name and sealing purpose of the issuing key.
-const ISSUING_KEY: &str = "ca issuing key";
 /// Name and sealing purpose of the release key.
 const RELEASE_KEY: &str = "ca release key";
-/// Name of the root certificate.
-pub(crate) const ROOT_CERT: &str = "ca root certificate";
-/// Name of the issuing certificate.
-const ISSUING_CERT: &str = "ca issuing certificate";

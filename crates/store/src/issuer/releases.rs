@@ -93,7 +93,8 @@ impl Issuer {
         let last = self.role.store.read("last sequence", |tx| {
             release::last_sequence(tx, &signer, &ta)
         })?;
-        let anchors = [self.root_cert.clone()];
+        // Every root that has not ended: a device may meet certificates of each.
+        let anchors = self.generations()?.anchors(now);
         let draft = ReleaseDraft {
             ta_name: new.ta_name,
             module: new.module,

@@ -1,5 +1,5 @@
 //! OCSP requests, octet by octet.
-#![allow(clippy::unwrap_used)] // Helpers of tests.
+#![allow(dead_code, clippy::unwrap_used)] // Helpers of tests.
 
 use tegata_crypto::Provider as _;
 use tegata_crypto::rustcrypto::RustCrypto;
@@ -19,7 +19,12 @@ pub fn tlv(tag: u8, body: &[u8]) -> Vec<u8> {
 
 /// The CertID of a certificate, with SHA-1 or SHA-256.
 pub fn cert_id(ca: &Issuer, serial: &[u8], sha1: bool) -> Vec<u8> {
-    let issuing = CertView::from_der(ca.issuing_certificate()).unwrap();
+    cert_id_by(ca.issuing_certificate(), serial, sha1)
+}
+
+/// The CertID of a certificate of that issuing CA (DER).
+pub fn cert_id_by(issuing: &[u8], serial: &[u8], sha1: bool) -> Vec<u8> {
+    let issuing = CertView::from_der(issuing).unwrap();
     let key = tegata_crypto::PublicKey::from_spki_der(issuing.spki_der).unwrap();
     let hash = |data: &[u8]| match sha1 {
         true => tegata_crypto::ocsp::name_hash_sha1(data).to_vec(),

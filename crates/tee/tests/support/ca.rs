@@ -54,6 +54,8 @@ pub enum Tamper {
     ErrorMessage,
     OtherKind,
     AltersCertificate,
+    /// Not in ALL: nothing is missing while there is one root.
+    NoLink,
 }
 
 impl Tamper {
@@ -136,10 +138,14 @@ pub struct Ca {
     several: bool,
     kind: KeyKind,
     confirm: ConfirmMode,
+    root: PrivateKey,
     root_der: Vec<u8>,
+    /// Roots before it, the newest first, and for each the root after it under that one's key.
+    older: Vec<(Vec<u8>, Vec<u8>)>,
     issuing: PrivateKey,
     issuing_der: Vec<u8>,
     issuing_name: DistinguishedName,
+    generation: u32,
     rng: RefCell<Counter>,
     issued: RefCell<Vec<u8>>,
     cp: RefCell<Vec<u8>>,
@@ -191,12 +197,36 @@ fn certify(
     assemble_certificate(&tbs, alg, &signature).unwrap()
 }
 
-fn ca_extensions(path_len: u8) -> ExtensionSet {
+fn ca_extensions(path_len: Option<u8>) -> ExtensionSet {
     let mut set = ExtensionSet::new();
-    set.basic_constraints(true, Some(path_len)).unwrap();
+    set.basic_constraints(true, path_len).unwrap();
     set.key_usage_bits(usage::KEY_CERT_SIGN | usage::CRL_SIGN)
         .unwrap();
     set
+}
+
+/// A CA's key and name under another's, or its own.
+fn ca_certificate(
+    (by, by_name): (&PrivateKey, &DistinguishedName),
+    (subject, subject_name): (&PrivateKey, &DistinguishedName),
+    path_len: Option<u8>,
+) -> Vec<u8> {
+    let validity = Validity {
+        not_before_secs: NOW - YEAR,
+        not_after_secs: Some(NOW + 10 * YEAR),
+    };
+    let spki = subject.public_key().to_spki_der().unwrap();
+    let serial = 1 + RustCrypto.sha256(&spki)[0] / 4;
+    let extensions = ca_extensions(path_len);
+    certify(
+        by,
+        by_name,
+        subject_name,
+        spki,
+        validity,
+        extensions,
+        serial,
+    )
 }
 
 static SEEDS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
@@ -207,46 +237,73 @@ impl Ca {
         let seed = SEEDS.fetch_add(1, std::sync::atomic::Ordering::Relaxed) << 32;
         let mut rng = Counter(seed);
         let root = PrivateKey::generate(alg_of(kind), &mut rng).unwrap();
+        let root_name = name("Test Root");
+        let root_der = ca_certificate((&root, &root_name), (&root, &root_name), None);
         let issuing = PrivateKey::generate(alg_of(kind), &mut rng).unwrap();
-        let (root_name, issuing_name) = (name("Test Root"), name("Test Issuing CA"));
-        let validity = Validity {
-            not_before_secs: NOW - YEAR,
-            not_after_secs: Some(NOW + 10 * YEAR),
-        };
-        let root_spki = root.public_key().to_spki_der().unwrap();
-        let root_der = certify(
-            &root,
-            &root_name,
-            &root_name,
-            root_spki,
-            validity,
-            ca_extensions(1),
-            1,
-        );
-        let spki = issuing.public_key().to_spki_der().unwrap();
-        let issuing_der = certify(
-            &root,
-            &root_name,
-            &issuing_name,
-            spki,
-            validity,
-            ca_extensions(0),
-            2,
-        );
+        let issuing_name = name("Test Issuing CA");
+        let by = (&root, &root_name);
+        let issuing_der = ca_certificate(by, (&issuing, &issuing_name), Some(0));
         Self {
             several: false,
             kind,
             confirm,
+            root,
             root_der,
+            older: Vec::new(),
             issuing,
             issuing_der,
             issuing_name,
+            generation: 1,
             rng: RefCell::new(rng),
             issued: RefCell::default(),
             cp: RefCell::default(),
             known: RefCell::default(),
             now: Cell::new(NOW),
         }
+    }
+
+    /// The same CA with a new issuing key, under a new root if asked, which the old one vouches for.
+    pub fn rolled_over(self, new_root: bool) -> Self {
+        let number = self.generation + 1;
+        let mut rng = self.rng.borrow_mut();
+        let view = CertView::from_der(&self.root_der).unwrap();
+        let old_name = DistinguishedName::from_der(view.subject_der).unwrap();
+        let mut older = self.older;
+        let (root, root_name, root_der) = if new_root {
+            let root = PrivateKey::generate(alg_of(self.kind), &mut *rng).unwrap();
+            let root_name = name(&format!("Test Root G{number}"));
+            let root_der = ca_certificate((&root, &root_name), (&root, &root_name), None);
+            let link = ca_certificate((&self.root, &old_name), (&root, &root_name), None);
+            older.insert(0, (self.root_der, link));
+            (root, root_name, root_der)
+        } else {
+            (self.root, old_name, self.root_der)
+        };
+        let issuing = PrivateKey::generate(alg_of(self.kind), &mut *rng).unwrap();
+        let issuing_name = name(&format!("Test Issuing CA G{number}"));
+        let by = (&root, &root_name);
+        let issuing_der = ca_certificate(by, (&issuing, &issuing_name), Some(0));
+        drop(rng);
+        Self {
+            root,
+            root_der,
+            older,
+            issuing,
+            issuing_der,
+            issuing_name,
+            generation: number,
+            ..self
+        }
+    }
+
+    /// Takes over whom another CA knows, as an impostor may.
+    pub fn knows_what(&self, other: &Self) {
+        self.known.replace(other.known.borrow().clone());
+    }
+
+    /// The certificates that lead from the newest root to the oldest.
+    pub fn links(&self) -> Vec<Vec<u8>> {
+        self.older.iter().map(|(_, link)| link.clone()).collect()
     }
 
     pub fn csr_auth_key(&self, ueid: &Ueid) -> [u8; 32] {
@@ -279,7 +336,10 @@ impl Ca {
             release_name: "test 1".into(),
             protocol_profile: ProtocolProfile::Default,
             certificates,
-            trust_anchors: vec![self.root_der.clone()],
+            trust_anchors: {
+                let older = self.older.iter().map(|(root, _)| root.clone());
+                [self.root_der.clone()].into_iter().chain(older).collect()
+            },
         }
     }
 
@@ -598,6 +658,11 @@ impl Ca {
             header = header.with_implicit_confirm().unwrap();
         }
         let mut extra = vec![RawDer::from_bytes(&self.issuing_der).unwrap()];
+        for (_, link) in &self.older {
+            if !lie(Tamper::NoLink) {
+                extra.push(RawDer::from_bytes(link).unwrap());
+            }
+        }
         if lie(Tamper::NoIssuer) {
             extra.clear();
         }

@@ -5,6 +5,7 @@
 
 pub mod asking;
 mod revoke;
+mod rollover;
 pub mod show;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use revoke::{
     CaPrune, CaRevoke, CaRootList, CaStops, CaUnhold, RevokeHow, RevokeReason, RevokeWhat,
 };
+pub use rollover::CaRollover;
 
 /// Colours of `--help`; clap drops them where no terminal shows them.
 const STYLES: Styles = Styles::styled()
@@ -155,6 +157,19 @@ pub enum CaKey {
     P384,
     /// Ed25519
     Ed25519,
+}
+
+impl CaKey {
+    /// Its algorithm.
+    #[must_use]
+    pub fn alg(self) -> tegata_crypto::KeyAlg {
+        use tegata_crypto::KeyAlg;
+        match self {
+            Self::P256 => KeyAlg::P256,
+            Self::P384 => KeyAlg::P384,
+            Self::Ed25519 => KeyAlg::Ed25519,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -605,6 +620,24 @@ NGINX (ssl_crl) asks for a list of every CA in a chain, the root too. It says th
 revoked. It is written as PEM, and the server hands it out at /crl/ROOT/full.crl. Sign the next one
 before it ends: who has it configured refuses everybody afterwards.")]
     RootList(CaRootList),
+    /// List the roots and issuing CAs that this CA has had
+    #[command(
+        after_long_help = "Example:\n    tegata ca generations --json | jq '.[-1].generation'"
+    )]
+    Generations(Common),
+    /// Go over to a new issuing CA, or to a new root
+    #[command(after_long_help = "\
+Examples:
+    tegata ca rollover --issuing --dry-run
+    tegata ca rollover --issuing --generation 2 --yes
+    tegata ca rollover --root --generation 3 --ca-key p384 --yes
+
+A new issuing CA is under the root that there is. With --root there is a new root too, an issuing CA under
+it, and the two certificates that link the roots. It is all or nothing; again, with the same number, it
+changes nothing and writes the files anew. A server that runs issues by the new one from its next request on.
+What was issued before stays good, with its lists and OCSP: nothing is removed. docs/ops/rollover.md has the
+whole way.")]
+    Rollover(CaRollover),
 }
 
 /// Key profile of the demo.
@@ -672,6 +705,8 @@ impl Command {
             Self::Ca(CaCommand::Stops(args)) => args.common.json,
             Self::Ca(CaCommand::Prune(args)) => args.common.json,
             Self::Ca(CaCommand::RootList(args)) => args.common.json,
+            Self::Ca(CaCommand::Generations(common)) => common.json,
+            Self::Ca(CaCommand::Rollover(args)) => args.common.json,
             // The demo reports its own failure as an event of the story.
             #[cfg(feature = "demo")]
             Self::Demo(args) => args.json,

@@ -3,6 +3,7 @@
 mod asking;
 mod prune;
 mod revoke;
+pub mod rollover;
 mod root_list;
 mod scoped;
 
@@ -67,6 +68,8 @@ pub fn run(command: &CaCommand) -> Outcome<()> {
         CaCommand::Prune(args) => prune::run(args),
         CaCommand::RootList(args) => root_list::run(args),
         CaCommand::Stops(args) => scoped::stops(args),
+        CaCommand::Rollover(args) => rollover::run(args),
+        CaCommand::Generations(common) => rollover::list(common),
     }
 }
 

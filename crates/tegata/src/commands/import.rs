@@ -152,6 +152,9 @@ pub fn role_fault(error: &RoleError) -> Fault {
         RoleError::NoProfile(_) => "Choose one of the names in profiles.toml.",
         RoleError::NoRelease => "`tegata ta list` shows the releases.",
         RoleError::NoDevice(_) | RoleError::DeviceTaken(_) => "`tegata device list` shows them.",
+        RoleError::Generation { .. } | RoleError::OtherGeneration(_) => {
+            "`tegata ca generations` shows them; give --generation the next number."
+        }
         RoleError::ReleaseTaken => "Run the command again; it takes the next number.",
         _ => "The reason is in the sentence above; the log has more.",
     };

@@ -16,7 +16,8 @@ use tegata_store::Store;
 use tegata_store::issuer::{CaSetup, Issuer};
 use tegata_store::role::{Role as RoleStore, RoleError, Trust};
 
-use crate::cli::{CaKey, Init, Role, show};
+use crate::cli::{Init, Role, show};
+use crate::commands::ca::rollover::ca_files;
 use crate::commands::factory::{FACTORY_KEY, factory_key_path};
 use crate::commands::import::role_fault;
 use crate::config::{self, Config};
@@ -24,7 +25,7 @@ use crate::fault::{Fault, Outcome};
 use crate::files::{self, Readers};
 use crate::serve::role_name;
 use crate::stores::{now_secs, store_fault};
-use crate::{certificate, roles, trust, vault};
+use crate::{roles, trust, vault};
 
 /// The configuration that a new installation starts with.
 const TEGATA_TOML: &str = include_str!("../../defaults/tegata.toml");
@@ -86,11 +87,7 @@ pub fn run(args: &Init) -> Outcome<()> {
     first.file(&config_path, TEGATA_TOML.as_bytes(), Readers::Everyone)?;
     let config = config::load(&config_path)?;
     let names = Names {
-        ca_key: match args.ca_key {
-            CaKey::P256 => KeyAlg::P256,
-            CaKey::P384 => KeyAlg::P384,
-            CaKey::Ed25519 => KeyAlg::Ed25519,
-        },
+        ca_key: args.ca_key.alg(),
         name: args.name.clone(),
     };
     let mut summary = make(&config, dir, &names)?;
@@ -138,14 +135,10 @@ pub fn make(config: &Config, dir: &Path, names: &Names) -> Outcome<Summary> {
     // 1. Each role's own keys.
     let ca = role(config, Role::Ca, &mut summary)?;
     let issuer = init_ca(config, &ca, names, now)?;
-    let root = certificate::to_pem(issuer.root_certificate())?;
-    let issuing = certificate::to_pem(issuer.issuing_certificate())?;
-    summary.file(&dir.join("ca.pem"), root.as_bytes(), Readers::Everyone)?;
-    summary.file(
-        &dir.join("issuing.pem"),
-        issuing.as_bytes(),
-        Readers::Everyone,
-    )?;
+    let present = issuer.generations().map_err(|e| role_fault(&e))?;
+    for (name, pem) in ca_files(&present, now)? {
+        summary.file(&dir.join(name), pem.as_bytes(), Readers::Everyone)?;
+    }
     let tam = role(config, Role::Tam, &mut summary)?;
     let tam_keys = roles::tam::init(&tam, now).map_err(|e| role_fault(&e))?;
     let verifier = role(config, Role::Verifier, &mut summary)?;

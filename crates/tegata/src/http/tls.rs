@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use rustls::crypto::aws_lc_rs::{default_provider, sign::any_supported_type};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
-use rustls::sign::CertifiedKey;
+use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -34,6 +34,8 @@ pub struct Identity {
     pub key: Zeroizing<PrivateKeyDer<'static>>,
     /// The certificate, then what leads to its root.
     pub chain: Vec<CertificateDer<'static>>,
+    /// Certificates (DER) that those of clients may end at.
+    pub clients: Vec<Vec<u8>>,
 }
 
 /// Where the identity comes from; asked again from time to time.
@@ -46,41 +48,26 @@ pub struct ClientCertificate(pub Arc<[u8]>);
 /// TLS of a port.
 #[derive(Clone)]
 pub struct Tls {
-    acceptor: TlsAcceptor,
-    shown: Arc<Shown>,
+    shown: Arc<RwLock<Shown>>,
     source: Source,
 }
 
+/// What is shown and taken now.
+struct Shown {
+    acceptor: TlsAcceptor,
+    chain: Vec<CertificateDer<'static>>,
+    clients: Vec<Vec<u8>>,
+}
+
 impl Tls {
-    /// TLS with what `source` gives now; client certificates may end at `anchors` (DER).
+    /// TLS with what `source` gives now.
     ///
     /// # Errors
     /// The identity cannot be had, or cannot be used for TLS.
-    pub fn new(source: Source, anchors: &[&[u8]]) -> Outcome<Self> {
-        let provider = Arc::new(default_provider());
-        let shown = Arc::new(Shown(RwLock::new(certified(&source()?)?)));
-        let mut roots = RootCertStore::empty();
-        for anchor in anchors {
-            roots
-                .add(CertificateDer::from(anchor.to_vec()))
-                .map_err(|e| tls_fault("a certificate of the CA", &e.to_string()))?;
-        }
-        let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
-            .allow_unauthenticated()
-            // No list of CA names: it would tell everybody whose devices these are.
-            .clear_root_hint_subjects()
-            .build()
-            .map_err(|e| tls_fault("the CA's certificates", &e.to_string()))?;
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|e| tls_fault("TLS 1.3", &e.to_string()))?
-            .with_client_cert_verifier(clients)
-            .with_cert_resolver(Arc::clone(&shown) as Arc<dyn ResolvesServerCert>);
-        config.send_tls13_tickets = 0;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    pub fn new(source: Source) -> Outcome<Self> {
+        let shown = Shown::of(source()?)?;
         Ok(Self {
-            acceptor: TlsAcceptor::from(Arc::new(config)),
-            shown,
+            shown: Arc::new(RwLock::new(shown)),
             source,
         })
     }
@@ -94,7 +81,11 @@ impl Tls {
         stream: TcpStream,
         timeout: Duration,
     ) -> io::Result<(TlsStream<TcpStream>, Option<ClientCertificate>)> {
-        let shaking = tokio::time::timeout(timeout, self.acceptor.accept(stream));
+        let acceptor = match self.shown.read() {
+            Ok(shown) => shown.acceptor.clone(),
+            Err(_) => return Err(io::ErrorKind::Other.into()),
+        };
+        let shaking = tokio::time::timeout(timeout, acceptor.accept(stream));
         let stream = shaking.await.map_err(|_| io::ErrorKind::TimedOut)??;
         let certs = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let client = certs
@@ -110,10 +101,10 @@ impl Tls {
                 () = tokio::time::sleep(RENEWAL_LOOK) => {}
                 _ = stop.wait_for(|stop| *stop) => return,
             }
-            let source = Arc::clone(&self.source);
-            let loaded = tokio::task::spawn_blocking(move || certified(&source()?)).await;
-            match loaded {
-                Ok(Ok(new)) => self.shown.replace(new),
+            let tls = self.clone();
+            let looked = tokio::task::spawn_blocking(move || tls.look()).await;
+            match looked {
+                Ok(Ok(())) => {}
                 Ok(Err(fault)) => {
                     warn!(reason = fault.code, cause = %fault.what, "the TLS certificate was not renewed")
                 }
@@ -121,32 +112,61 @@ impl Tls {
             }
         }
     }
-}
 
-/// What is shown now.
-#[derive(Debug)]
-struct Shown(RwLock<Arc<CertifiedKey>>);
+    /// Takes over what the source gives, if it is something else.
+    fn look(&self) -> Outcome<()> {
+        let new = (self.source)()?;
+        let same = self
+            .shown
+            .read()
+            .is_ok_and(|shown| shown.chain == new.chain && shown.clients == new.clients);
+        if same {
+            return Ok(());
+        }
+        let new = Shown::of(new)?;
+        if let Ok(mut shown) = self.shown.write() {
+            *shown = new;
+            info!("TLS has a new certificate, or other certificates of clients are taken");
+        }
+        Ok(())
+    }
+}
 
 impl Shown {
-    fn replace(&self, new: Arc<CertifiedKey>) {
-        if let Ok(mut shown) = self.0.write()
-            && shown.cert != new.cert
-        {
-            *shown = new;
-            info!("a new TLS certificate is shown");
+    /// An identity as rustls has it. That key and certificate belong together is checked.
+    fn of(identity: Identity) -> Outcome<Self> {
+        let provider = Arc::new(default_provider());
+        let mut roots = RootCertStore::empty();
+        for anchor in &identity.clients {
+            roots
+                .add(CertificateDer::from(anchor.clone()))
+                .map_err(|e| tls_fault("a certificate of the CA", &e.to_string()))?;
         }
+        let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
+            .allow_unauthenticated()
+            // No list of CA names: it would tell everybody whose devices these are.
+            .clear_root_hint_subjects()
+            .build()
+            .map_err(|e| tls_fault("the CA's certificates", &e.to_string()))?;
+        let certified = certified(&identity)?;
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|e| tls_fault("TLS 1.3", &e.to_string()))?
+            .with_client_cert_verifier(clients)
+            // The same for every name: who asks for another one verifies the names itself.
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+        config.send_tls13_tickets = 0;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            chain: identity.chain,
+            clients: identity.clients,
+        })
     }
 }
 
-impl ResolvesServerCert for Shown {
-    // The same for every name: who asks for another one verifies the names itself.
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.read().ok().map(|shown| Arc::clone(&shown))
-    }
-}
-
-/// An identity as rustls has it. That key and certificate belong together is checked.
-fn certified(identity: &Identity) -> Outcome<Arc<CertifiedKey>> {
+/// Key and certificate as rustls has them.
+fn certified(identity: &Identity) -> Outcome<CertifiedKey> {
     let key =
         any_supported_type(&identity.key).map_err(|e| tls_fault("the TLS key", &e.to_string()))?;
     let certified = CertifiedKey::new(identity.chain.clone(), key);
@@ -157,7 +177,7 @@ fn certified(identity: &Identity) -> Outcome<Arc<CertifiedKey>> {
             "Give the key that belongs to the first certificate in the file.",
         )
     })?;
-    Ok(Arc::new(certified))
+    Ok(certified)
 }
 
 fn tls_fault(what: &str, cause: &str) -> Fault {

@@ -17,11 +17,13 @@ use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use axum::response::IntoResponse as _;
 use axum::routing::{MethodRouter, any};
 use serde::{Deserialize, Serialize};
+use tegata_authority::UnixSecs;
 use tegata_authority::ca::revocation::Standing;
 use tegata_crypto::aws_lc::AwsLc;
 use tegata_crypto::{Provider as _, PublicKey};
 use tegata_store::certificate::{self, Certificate};
 use tegata_store::device;
+use tegata_store::generation::Generations;
 use tegata_store::issuer::Issuer;
 use tegata_store::revocation;
 use tegata_store::role::{Registered, RoleError};
@@ -31,6 +33,7 @@ use tegata_wire::x509::CertView;
 use super::{Work, health, role_problem};
 use crate::certificate::{serial_text, to_pem};
 use crate::http::problem::Problem;
+use crate::stores::now_secs;
 use crate::trust;
 
 /// Media type of certificates one after another. Spec: RFC 8555 section 9.1
@@ -214,18 +217,19 @@ fn look_up(issuer: &Issuer, name: &str) -> Result<DeviceView, Problem> {
             Ok::<_, RoleError>((standing, rows))
         })
         .map_err(failed)?;
-    view(issuer, &found, standing, &rows).ok_or_else(|| Problem::internal("unreadable"))
+    let present = issuer.generations().map_err(failed)?;
+    view(&present, &found, standing, &rows).ok_or_else(|| Problem::internal("unreadable"))
 }
 
 fn view(
-    issuer: &Issuer,
+    present: &Generations,
     found: &Registered,
     standing: Standing,
     rows: &[Certificate],
 ) -> Option<DeviceView> {
     let certificates = rows
         .iter()
-        .map(|row| certificate_view(issuer, row))
+        .map(|row| certificate_view(present, row))
         .collect::<Option<Vec<_>>>()?;
     Some(DeviceView {
         ueid: found.row.ueid.to_string(),
@@ -241,13 +245,15 @@ fn view(
     })
 }
 
-fn certificate_view(issuer: &Issuer, row: &Certificate) -> Option<CertificateView> {
+fn certificate_view(present: &Generations, row: &Certificate) -> Option<CertificateView> {
     let der = row.der.as_deref()?;
     let cert = CertView::from_der(der).ok()?;
     let mut chain = vec![to_pem(der).ok()?];
-    let issuing = issuer.issuing_certificate();
-    if CertView::from_der(issuing).ok()?.subject_der == cert.issuer_der {
-        chain.push(to_pem(issuing).ok()?);
+    // What leads to every root that somebody may trust.
+    if let Some(by) = present.issuer_of(der) {
+        for ca in present.path_from(by, UnixSecs(now_secs())) {
+            chain.push(to_pem(&ca).ok()?);
+        }
     }
     let status = match (row.rejected_at, row.confirmed_at) {
         _ if !row.standing.is_good() => row.standing.name(),

@@ -30,6 +30,7 @@ use tegata_wire::est::{self, BasicCredentials, MAX_BODY_BYTES};
 use tracing::info;
 use zeroize::Zeroizing;
 
+use super::role_problem;
 use crate::certificate::serial_text;
 use crate::commands::import::role_fault;
 use crate::config::{Config, Est, ServerIdentity};
@@ -67,7 +68,7 @@ pub fn open(est: &Est, config: &Config, issuer: &Arc<Issuer>) -> Outcome<(Tls, R
             "Name one of the profiles of [ca] profiles.",
         ));
     }
-    let tls = Tls::new(source(est, issuer), &issuer.ca_certificates())?;
+    let tls = Tls::new(source(est, issuer))?;
     let service = Service {
         issuer: Arc::clone(issuer),
         profile: est.profile.clone(),
@@ -93,22 +94,25 @@ pub fn open(est: &Est, config: &Config, issuer: &Arc<Issuer>) -> Outcome<(Tls, R
 
 /// Where the server's identity comes from.
 fn source(est: &Est, issuer: &Arc<Issuer>) -> Source {
+    let issuer = Arc::clone(issuer);
+    let clients = move |issuer: &Issuer| {
+        let anchors = issuer.ca_certificates(UnixSecs(now_secs()));
+        anchors.map_err(|e| role_fault(&e))
+    };
     match est.identity.clone() {
-        ServerIdentity::Issued(names) => {
-            let issuer = Arc::clone(issuer);
-            Arc::new(move || {
-                let now = UnixSecs(now_secs());
-                let own = issuer.est_identity(&names, &mut OsRng, now);
-                let own = own.map_err(|e| role_fault(&e))?;
-                let pkcs8 = own.key.to_pkcs8_der();
-                let pkcs8 = pkcs8.map_err(|e| crate::vault::crypto_fault("use the TLS key", &e))?;
-                let key = PrivatePkcs8KeyDer::from(pkcs8.expose_secret().clone());
-                Ok(Identity {
-                    key: Zeroizing::new(PrivateKeyDer::Pkcs8(key)),
-                    chain: own.chain.into_iter().map(CertificateDer::from).collect(),
-                })
+        ServerIdentity::Issued(names) => Arc::new(move || {
+            let now = UnixSecs(now_secs());
+            let own = issuer.est_identity(&names, &mut OsRng, now);
+            let own = own.map_err(|e| role_fault(&e))?;
+            let pkcs8 = own.key.to_pkcs8_der();
+            let pkcs8 = pkcs8.map_err(|e| crate::vault::crypto_fault("use the TLS key", &e))?;
+            let key = PrivatePkcs8KeyDer::from(pkcs8.expose_secret().clone());
+            Ok(Identity {
+                key: Zeroizing::new(PrivateKeyDer::Pkcs8(key)),
+                chain: own.chain.into_iter().map(CertificateDer::from).collect(),
+                clients: clients(&issuer)?,
             })
-        }
+        }),
         ServerIdentity::Files { certificate, key } => Arc::new(move || {
             files::check_private(&key)?;
             let pem = Zeroizing::new(files::read(&key, FILE_LEN_BYTES_MAX)?);
@@ -127,6 +131,7 @@ fn source(est: &Est, issuer: &Arc<Issuer>) -> Source {
             Ok(Identity {
                 key: Zeroizing::new(secret),
                 chain: chain.ok_or_else(|| bad(&certificate, "certificate"))?,
+                clients: clients(&issuer)?,
             })
         }),
     }
@@ -244,7 +249,12 @@ fn basic(headers: &HeaderMap) -> Option<BasicCredentials> {
 }
 
 fn cacerts(issuer: &Issuer) -> Response<Body> {
-    match est::certs_only(&issuer.ca_certificates()) {
+    let certificates = match issuer.ca_certificates(UnixSecs(now_secs())) {
+        Ok(certificates) => certificates,
+        Err(e) => return as_text(role_problem(&e)),
+    };
+    let certificates: Vec<&[u8]> = certificates.iter().map(Vec::as_slice).collect();
+    match est::certs_only(&certificates) {
         Ok(der) => ok(PKCS7, &der),
         Err(_) => as_text(Problem::internal("bug")),
     }

@@ -1,4 +1,4 @@
-//! The status of certificates, for everybody: lists, the OCSP responder, the issuer's certificate.
+//! The status of certificates, for everybody: lists, the OCSP responder, the CA's own certificates.
 //!
 //! On the port that devices reach, without authentication: what is here is signed and public. Caches
 //! may keep an answer for `max_age_secs`, which bounds how long one may still say good behind them;
@@ -61,7 +61,7 @@ pub fn routes(server: Arc<StatusServer>, max_age_secs: u64, limits: &Limits) -> 
     };
     Router::new()
         .route("/crl/{issuer}/{file}", fetched(&service, list))
-        .route("/ca/{file}", fetched(&service, issuer_certificate))
+        .route("/ca/{file}", fetched(&service, ca_certificate))
         .route("/ocsp", posted(&service, accepts))
         .route("/ocsp/{*request}", fetched(&service, ocsp_get))
 }
@@ -139,19 +139,16 @@ fn list(
             .ok_or_else(Problem::not_found)?,
     };
     let now = now_secs();
-    if issuer != service.server.issuer_id() {
-        return match (scope, delta) {
-            (Scope::Full, false) => root_list(service, issuer, now, headers),
-            _ => Err(Problem::not_found()),
-        };
-    }
-    match service.server.list(scope, delta, UnixSecs(now)) {
+    match service.server.list_of(issuer, scope, delta, UnixSecs(now)) {
         Ok(list) => cached(
             PKIX_CRL,
             &list,
             max_age(&list, now, service.max_age_secs),
             headers,
         ),
+        Err(NoList::Unknown) if scope == Scope::Full && !delta => {
+            root_list(service, issuer, now, headers)
+        }
         Err(NoList::Unknown) => Err(Problem::not_found()),
         Err(NoList::TooMany) => Err(Problem::new(
             StatusCode::NOT_FOUND,
@@ -173,8 +170,10 @@ fn root_list(
     now: u64,
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Problem> {
-    let list = service.server.root_list().map_err(|e| role_problem(&e))?;
-    let list = list.filter(|list| list.root_id == root);
+    let list = service
+        .server
+        .root_list(root)
+        .map_err(|e| role_problem(&e))?;
     let list = list.ok_or_else(Problem::not_found)?;
     let published = Published {
         der: list.der,
@@ -186,19 +185,19 @@ fn root_list(
     cached(PKIX_CRL, &published, age, headers)
 }
 
-/// `/ca/{issuer}.cer`
-fn issuer_certificate(
+/// `/ca/{name}.cer`: an issuing CA, a root, or what links two roots.
+fn ca_certificate(
     service: &Service,
     parts: &[String],
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Problem> {
-    let issuer = parts.first().and_then(|file| file.strip_suffix(".cer"));
-    if issuer != Some(service.server.issuer_id()) {
-        return Err(Problem::not_found());
-    }
+    let name = parts.first().and_then(|file| file.strip_suffix(".cer"));
+    let found = name.map(|name| service.server.ca_certificate(name));
+    let found = found.transpose().map_err(|e| role_problem(&e))?;
+    let der = found.flatten().ok_or_else(Problem::not_found)?;
     let now = UnixSecs(now_secs());
     let cert = Published {
-        der: service.server.issuer_certificate().to_vec(),
+        der,
         made: UnixSecs(0),
         renewed: now,
         next_update: now,

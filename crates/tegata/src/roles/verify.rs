@@ -70,7 +70,7 @@ pub fn anchors(path: &std::path::Path) -> Outcome<Vec<TrustAnchor>> {
         Fault::usage(
             "bad-anchor",
             format!("{} holds no certificate of a CA: {why}", path.display()),
-            "Take the ca.pem that `tegata init` made on the CA's machine.",
+            "Take the ca.pem of the CA's machine, which `tegata init` made; after a rollover, the new one.",
         )
     };
     let mut found = Vec::new();

@@ -2,6 +2,7 @@
 //!
 //! Spec: RFC 9810 section 5.3.19, RFC 9483 section 4.3.
 
+use der::{Encode as _, Sequence};
 use tegata_crypto::KeyAlg;
 use tegata_wire::cmp::{
     CrlStatus, InfoTypeAndValue, MAX_MESSAGE_BYTES, cert_req_template, oid, sequence_of,
@@ -13,6 +14,16 @@ use super::denial::CmpDenial;
 use crate::ca::issue::{ExpectedNames, requested_extensions};
 use crate::profile::Profile;
 
+/// RootCaKeyUpdateContent. Spec: RFC 9810 section 5.3.19.15.
+#[derive(Debug, Clone, PartialEq, Eq, Sequence)]
+struct RootCaKeyUpdate {
+    new_with_new: RawDer,
+    #[asn1(context_specific = "0", tag_mode = "EXPLICIT", optional = "true")]
+    new_with_old: Option<RawDer>,
+    #[asn1(context_specific = "1", tag_mode = "EXPLICIT", optional = "true")]
+    old_with_new: Option<RawDer>,
+}
+
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -21,8 +32,8 @@ pub enum InfoAsked {
     Nothing,
     /// Certificates of CAs below the root.
     CaCerts,
-    /// A new root.
-    RootUpdate,
+    /// The root after this one (DER), or after whichever.
+    RootUpdate(Option<Vec<u8>>),
     /// What a request should say.
     Template,
     /// Lists that are newer than these.
@@ -44,7 +55,10 @@ impl InfoAsked {
         };
         match item.info_type {
             oid::IT_CA_CERTS => Ok(Self::CaCerts),
-            oid::IT_ROOT_CA_CERT => Ok(Self::RootUpdate),
+            oid::IT_ROOT_CA_CERT => {
+                let root = item.info_value.as_ref();
+                Ok(Self::RootUpdate(root.map(|der| der.as_bytes().to_vec())))
+            }
             oid::IT_CERT_REQ_TEMPLATE => Ok(Self::Template),
             oid::IT_CURRENT_CRL => Ok(Self::CurrentCrl),
             oid::IT_CRL_STATUS_LIST => {
@@ -65,6 +79,26 @@ impl InfoAsked {
 pub fn ca_certs(certs: &[&[u8]]) -> Result<Vec<InfoTypeAndValue>, CmpDenial> {
     let value = sequence_of(certs).map_err(|_| CmpDenial::Failed("caCerts"))?;
     Ok(item(oid::IT_CA_CERTS, Some(value)))
+}
+
+/// The answer to `RootUpdate`: the new root, and what links it to the one before (DER each).
+///
+/// # Errors
+/// As [`ca_certs`].
+pub fn root_update(
+    new_with_new: &[u8],
+    new_with_old: &[u8],
+    old_with_new: &[u8],
+) -> Result<Vec<InfoTypeAndValue>, CmpDenial> {
+    let failed = |_: der::Error| CmpDenial::Failed("rootCaKeyUpdate");
+    let update = RootCaKeyUpdate {
+        new_with_new: RawDer::from_bytes(new_with_new).map_err(failed)?,
+        new_with_old: Some(RawDer::from_bytes(new_with_old).map_err(failed)?),
+        old_with_new: Some(RawDer::from_bytes(old_with_new).map_err(failed)?),
+    };
+    let value = update.to_der().and_then(|der| RawDer::from_bytes(&der));
+    let value = value.map_err(failed)?;
+    Ok(item(oid::IT_ROOT_CA_KEY_UPDATE, Some(value)))
 }
 
 /// The answer to `RootUpdate` where there is no new root.

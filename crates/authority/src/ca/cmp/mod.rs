@@ -22,7 +22,7 @@ pub use super::means::Authenticated;
 pub use authenticate::{Credential, MacPolicy, TaKey, authenticate};
 pub use confirm::{Confirmation, PendingTransaction, Verdict, check_confirmation};
 pub use denial::{CmpDenial, NotAuthenticated, RevokeDenied};
-pub use info::{InfoAsked, ca_certs, crls, current_crl, no_new_root, template};
+pub use info::{InfoAsked, ca_certs, crls, current_crl, no_new_root, root_update, template};
 pub use operation::Operation;
 pub use reply::{MacAnswer, Reply, ReplyContext, Request};
 pub use request::{

@@ -27,6 +27,9 @@ pub struct ReplyContext<'a> {
     pub root: &'a [u8],
     /// The issuing key.
     pub signer: &'a dyn Signer,
+    /// Certificates (DER) from the issuing CA on that lead to what a device may have for an anchor; none
+    /// if it has them already.
+    pub chain: &'a [Vec<u8>],
     /// For MACs.
     pub provider: &'a dyn Provider,
     /// The time.
@@ -172,12 +175,8 @@ impl ReplyContext<'_> {
             };
         }
         let body = self.body(request, reply)?;
-        let issuer = RawDer::from_bytes(&self.issuer.cert_der)
-            .map_err(|_| CmpDenial::Failed("CA certificate"))?;
-        let chain = match body.kind {
-            BodyKind::PkiConf => Vec::new(),
-            _ => vec![issuer],
-        };
+        let chain: Result<Vec<_>, _> = self.chain.iter().map(|c| RawDer::from_bytes(c)).collect();
+        let chain = chain.map_err(|_| CmpDenial::Failed("CA certificate"))?;
         let message = MessageToProtect::new(&header, &body).map_err(wire)?;
         let part = message.protected_part().map_err(wire)?;
         let protection = match self.mac {

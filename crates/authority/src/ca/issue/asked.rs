@@ -9,7 +9,6 @@ use tegata_wire::ids::Ueid;
 use tegata_wire::x509::{AttributeValue, DistinguishedName, Extension, oid};
 
 use super::{Against, ExpectedNames, IssueDenied, profile_extensions};
-use crate::ca::authority_cert::Issuer;
 use crate::ca::cmp::{AskedCertificate, RequestBody};
 use crate::ca::means::Means;
 use crate::profile::Profile;
@@ -33,11 +32,11 @@ impl Asked {
     pub(super) fn read(
         provider: &dyn Provider,
         body: &RequestBody,
-        issuer: &Issuer,
+        issuers: &[DistinguishedName],
     ) -> Result<Self, IssueDenied> {
         match body {
             RequestBody::P10cr(der) => Self::from_csr(provider, der),
-            RequestBody::Crmf(asked) => Self::from_crmf(provider, asked, issuer),
+            RequestBody::Crmf(asked) => Self::from_crmf(provider, asked, issuers),
             _ => Err(IssueDenied::Template("no certification request")),
         }
     }
@@ -62,7 +61,7 @@ impl Asked {
     fn from_crmf(
         provider: &dyn Provider,
         asked: &AskedCertificate,
-        issuer: &Issuer,
+        issuers: &[DistinguishedName],
     ) -> Result<Self, IssueDenied> {
         let proven = verify_crmf(provider, &asked.message).map_err(IssueDenied::Crmf)?;
         let CertRequest {
@@ -70,7 +69,7 @@ impl Asked {
             controls,
             ..
         } = proven.request();
-        check_template(template, issuer)?;
+        check_template(template, issuers)?;
         let known = [cmp_oid::REG_CTRL_OLD_CERT_ID, cmp_oid::REG_CTRL_REG_TOKEN];
         let mut controls = controls.iter().flat_map(|list| list.iter());
         if controls.any(|control| !known.contains(&control.oid)) {
@@ -172,7 +171,10 @@ impl Asked {
 /// CA's alone.
 ///
 /// Spec: RFC 4211 section 5.
-fn check_template(template: &CertTemplate, issuer: &Issuer) -> Result<(), IssueDenied> {
+fn check_template(
+    template: &CertTemplate,
+    issuers: &[DistinguishedName],
+) -> Result<(), IssueDenied> {
     let none = |there: bool, what| match there {
         true => Err(IssueDenied::Template(what)),
         false => Ok(()),
@@ -184,7 +186,7 @@ fn check_template(template: &CertTemplate, issuer: &Issuer) -> Result<(), IssueD
     none(template.version.is_some_and(|v| v != V3), "another version")?;
     let named = template.issuer.as_ref().map(|name| name.to_der());
     if let Some(named) = named.transpose().map_err(malformed)? {
-        let ours = named == issuer.name.as_der() || given(named).is_none();
+        let ours = issuers.iter().any(|name| name.as_der() == named) || given(named).is_none();
         none(!ours, "another issuer")?;
     }
     Ok(())

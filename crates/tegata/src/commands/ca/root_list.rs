@@ -1,8 +1,8 @@
-//! `tegata ca root-list`: the one thing that the root key signs after the CA was made.
+//! `tegata ca root-list`: the one thing that a root key signs after its CA was made, but for rollovers.
 
 use der::pem::LineEnding;
 use tegata_authority::UnixSecs;
-use tegata_store::root_list::renew;
+use tegata_store::root_list::{RootList, renew};
 
 use crate::cli::{CaRootList, Role, show};
 use crate::commands::import::{role_fault, role_store};
@@ -11,7 +11,7 @@ use crate::fault::{Fault, Outcome};
 use crate::files::{self, Readers};
 use crate::stores::now_secs;
 
-/// Signs a list, stores it for the server, and writes it as PEM.
+/// Signs a list of each root, stores them for the server, and writes them as PEM into one file.
 ///
 /// # Errors
 /// The configuration, the store, the sealing key, the file.
@@ -19,24 +19,36 @@ pub fn run(args: &CaRootList) -> Outcome<()> {
     let config = config::load(&args.common.config)?;
     let role = role_store(&config, Role::Ca)?;
     let life_secs = args.days.saturating_mul(86_400);
-    let list = renew(&role, life_secs, UnixSecs(now_secs())).map_err(|e| role_fault(&e))?;
-    let pem = der::pem::encode_string("X509 CRL", LineEnding::LF, &list.der).map_err(|e| {
-        Fault::failed(
-            "bug",
-            format!("cannot write a list as PEM: {e}"),
-            "Please report this.",
-        )
-    })?;
+    let lists = renew(&role, life_secs, UnixSecs(now_secs())).map_err(|e| role_fault(&e))?;
+    let mut pem = String::new();
+    for list in &lists {
+        let one = der::pem::encode_string("X509 CRL", LineEnding::LF, &list.der).map_err(|e| {
+            Fault::failed(
+                "bug",
+                format!("cannot write a list as PEM: {e}"),
+                "Please report this.",
+            )
+        })?;
+        pem.push_str(&one);
+    }
     files::replace(&args.out, pem.as_bytes(), Readers::Everyone)?;
-    let path = format!("/crl/{}/full.crl", list.root_id);
+    let path = |list: &RootList| format!("/crl/{}/full.crl", list.root_id);
+    let newest = lists.first();
     if args.common.json {
+        let all: Vec<_> = lists
+            .iter()
+            .map(|list| serde_json::json!({"path": path(list), "next_update": list.next_update.0}))
+            .collect();
         return show::json(&serde_json::json!({
-            "file": args.out, "path": path, "next_update": list.next_update.0,
+            "file": args.out, "path": newest.map(path),
+            "next_update": newest.map(|list| list.next_update.0), "roots": all,
         }));
     }
-    show::lines([
-        format!("{} (also at {path})", args.out.display()),
-        format!("good until {}", show::time(list.next_update.0)),
-    ]);
+    for list in &lists {
+        show::lines([
+            format!("{} (also at {})", args.out.display(), path(list)),
+            format!("good until {}", show::time(list.next_update.0)),
+        ]);
+    }
     Ok(())
 }
