@@ -108,6 +108,10 @@ const STEPS: &[(&str, &str)] = &[
         "generations: a CA has several issuing CAs and roots",
         GENERATIONS,
     ),
+    (
+        "generations that were made after a leak: what was before them is not to be trusted any more",
+        AFTER_LEAK,
+    ),
 ];
 
 /// Times are seconds since 1970 UTC unless the name says `_ms`.
@@ -301,6 +305,10 @@ INSERT INTO ca_issuing SELECT 1, 1, body, 0, made_at
   FROM document WHERE name = 'ca issuing certificate';
 
 DELETE FROM document WHERE name IN ('ca root certificate', 'ca issuing certificate', 'ca root list');
+";
+
+const AFTER_LEAK: &str = "
+ALTER TABLE ca_issuing ADD COLUMN after_leak INTEGER NOT NULL DEFAULT 0;
 ";
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ pub mod fleet;
 pub mod kur;
 pub mod ocsp;
 pub mod ready;
+pub mod rolled;
 pub mod undo;
 
 use std::path::Path;
