@@ -31,8 +31,6 @@ pub struct Holder {
     pub leaf: Vec<u8>,
     /// Its subjectKeyIdentifier.
     pub key_id: Vec<u8>,
-    /// Last second of its validity since 1970.
-    pub ends: u64,
 }
 
 impl Holder {
@@ -54,14 +52,12 @@ impl Holder {
         let view = CertView::from_der(&leaf).map_err(corrupt)?;
         let key_id = view.subject_key_id().map_err(corrupt)?.map(<[u8]>::to_vec);
         let signs = record.key_usage & usage::DIGITAL_SIGNATURE != 0;
-        let ends = view.not_after_secs;
         let alg = enrol::alg_of(&record)?;
         Ok(key_id.filter(|_| signs).map(|key_id| Self {
             key,
             alg,
             leaf,
             key_id,
-            ends,
         }))
     }
 }
