@@ -144,6 +144,7 @@ impl Fleet {
         let belief = self.believes(party, &leaf);
         if let Err(error) = self.parties[party].trusts(&leaf, &self.cares[d].way, now)
             && valid
+            && !self.cares[d].cut.1
         {
             let told = format!("device {d} at party {party}: {error}");
             self.ledger.distrusted.push(told);
@@ -251,8 +252,12 @@ impl Fleet {
                 "device {d} has a certificate that the CA never gave it"
             )),
         }
-        self.cares[d].way = shown;
-        self.cares[d].leaf = Some(leaf);
+        let care = &mut self.cares[d];
+        if care.leaf.as_ref() != Some(&leaf) {
+            care.cut.1 = std::mem::take(&mut care.cut.0);
+        }
+        care.way = shown;
+        care.leaf = Some(leaf);
     }
 
     fn status(&mut self, d: usize) -> Result<Option<Status>, Failed> {
@@ -450,6 +455,7 @@ impl Fleet {
             return None;
         }
         if self.ill_luck(10) {
+            self.cares[d].cut.0 = true;
             return Some(self.damaged(&answer));
         }
         Some(answer)

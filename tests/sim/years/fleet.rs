@@ -35,6 +35,9 @@ pub struct Care {
     pub leaf: Option<Vec<u8>>,
     /// The CA certificates that it shows with it.
     pub way: Vec<Vec<u8>>,
+    /// An answer was damaged in this visit, or in the one that installed the certificate: what lies beside
+    /// a message is not signed, so a certificate that leads further may be missing.
+    pub cut: (bool, bool),
     /// When there is something to do, true time.
     pub due_ms: i64,
     /// A relying party refused the certificate.
