@@ -31,6 +31,8 @@ pub struct Holder {
     pub leaf: Vec<u8>,
     /// Its subjectKeyIdentifier.
     pub key_id: Vec<u8>,
+    /// Last second of its validity since 1970.
+    pub ends: u64,
 }
 
 impl Holder {
@@ -51,6 +53,7 @@ impl Holder {
         let corrupt = |_| Error(TEE_ERROR_CORRUPT_OBJECT);
         let view = CertView::from_der(&leaf).map_err(corrupt)?;
         let key_id = view.subject_key_id().map_err(corrupt)?.map(<[u8]>::to_vec);
+        let ends = view.not_after_secs;
         let signs = record.key_usage & usage::DIGITAL_SIGNATURE != 0;
         let alg = enrol::alg_of(&record)?;
         Ok(key_id.filter(|_| signs).map(|key_id| Self {
@@ -58,6 +61,7 @@ impl Holder {
             alg,
             leaf,
             key_id,
+            ends,
         }))
     }
 }
