@@ -40,6 +40,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 pub use error::StoreError;
@@ -298,6 +299,9 @@ fn connect(path: &Path, create: bool) -> Result<Connection, StoreError> {
     conn.busy_timeout(BUSY_WAIT)
         .map_err(|e| StoreError::from_sqlite(path, "open", e))?;
     conn.set_prepared_statement_cache_capacity(64);
+    // Without it SQLite plans a statement anew whenever a parameter changes that a plan could depend on.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .map_err(|e| StoreError::from_sqlite(path, "open", e))?;
     Ok(conn)
 }
 
