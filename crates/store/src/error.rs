@@ -5,6 +5,8 @@
 
 use std::path::PathBuf;
 
+use crate::engine::EngineError;
+
 /// A failure of the store. All of them are the environment's fault or a bug, never a peer's.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -101,7 +103,7 @@ pub enum StoreError {
         step: &'static str,
         /// The engine's error.
         #[source]
-        source: rusqlite::Error,
+        source: EngineError,
     },
     /// A thread died while it held the writer.
     #[error("the store's writer stopped after a failure; restart the server")]
@@ -163,7 +165,10 @@ impl StoreError {
                     cause: e.to_string(),
                 }
             }
-            _ => Self::Engine { step, source: e },
+            _ => Self::Engine {
+                step,
+                source: e.into(),
+            },
         }
     }
 }

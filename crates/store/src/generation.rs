@@ -9,14 +9,13 @@
 //!
 //! Trusted: as the CA. What a row says is read with the key that belongs to it, or the CA does not open.
 
-use rusqlite::params;
-
 use tegata_authority::UnixSecs;
 use tegata_authority::ca::authority_cert::{CaDraft, Issuer, make_cross, make_issuing, make_root};
 use tegata_authority::ca::status::ocsp::IssuerHashes;
 use tegata_crypto::{KeyAlg, Rng, Signer};
 use tegata_wire::x509::{CertView, DistinguishedName};
 
+use crate::engine::params;
 use crate::keys::{self, SealedKey};
 use crate::role::{Role, RoleError, secs};
 use crate::{StoreError, Tx, revocation};
@@ -340,7 +339,9 @@ pub fn would_roll_over(
 /// `NoKey` if there is no CA.
 pub fn newest(tx: &Tx<'_>) -> Result<u32, RoleError> {
     let newest: Option<Option<u32>> =
-        tx.query_opt("SELECT max(number) FROM ca_issuing", [], |r| r.get(0))?;
+        tx.query_opt("SELECT max(number) FROM ca_issuing", params![], |r| {
+            r.get(0)
+        })?;
     newest.flatten().ok_or(RoleError::NoKey(ISSUING_KEY))
 }
 
@@ -348,7 +349,7 @@ pub fn newest(tx: &Tx<'_>) -> Result<u32, RoleError> {
 pub(crate) fn last_shard(tx: &Tx<'_>, of: &Generation) -> Result<u64, StoreError> {
     let next: Option<Option<i64>> = tx.query_opt(
         "SELECT min(first_shard) FROM ca_issuing WHERE number > ?1",
-        [of.number],
+        params![of.number],
         |r| r.get(0),
     )?;
     match next.flatten() {
@@ -567,7 +568,7 @@ pub(crate) fn roots(tx: &Tx<'_>) -> Result<Vec<Root>, RoleError> {
     type Row = (u32, Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
     let rows: Vec<Row> = tx.query_all(
         "SELECT number, certificate, new_with_old, old_with_new FROM ca_root ORDER BY number",
-        [],
+        params![],
         |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)),
     )?;
     let root = |(number, certificate, new_with_old, old_with_new): Row| {
@@ -596,13 +597,13 @@ struct IssuingRow {
 fn issuing(tx: &Tx<'_>) -> Result<Vec<IssuingRow>, StoreError> {
     tx.query_all(
         "SELECT number, root, certificate, first_shard FROM ca_issuing ORDER BY number",
-        [],
+        params![],
         |r| {
             Ok(IssuingRow {
                 number: r.get(0)?,
                 root: r.get(1)?,
                 certificate: r.get(2)?,
-                first_shard: r.get::<_, i64>(3)?.try_into().unwrap_or(0),
+                first_shard: r.get::<i64>(3)?.try_into().unwrap_or(0),
             })
         },
     )

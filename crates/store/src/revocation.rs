@@ -8,8 +8,6 @@
 pub mod scoped;
 pub mod stop;
 
-use rusqlite::{Row, params};
-
 use tegata_authority::UnixSecs;
 use tegata_authority::ca::revocation::{FinalReason, RevocationDenied, Standing, Word, decide};
 use tegata_authority::ca::status::crl::Change;
@@ -17,6 +15,7 @@ use tegata_wire::ids::Ueid;
 use tegata_wire::x509::RevocationReason;
 
 use crate::device::{self, DeviceId};
+use crate::engine::{self, Row, params};
 use crate::role::secs;
 use crate::{Store, StoreError, Tx, archive};
 
@@ -199,7 +198,7 @@ struct Known {
 const KNOWN: &str = "SELECT c.serial, c.shard, r.at, r.reason FROM certificate AS c \
     LEFT JOIN revocation AS r ON r.serial = c.serial";
 
-fn known_row(r: &Row<'_>) -> rusqlite::Result<Known> {
+fn known_row(r: &Row<'_>) -> engine::Result<Known> {
     Ok(Known {
         serial: r.get(0)?,
         shard: r.get(1)?,
@@ -228,7 +227,7 @@ fn next_changes(tx: &Tx<'_>, n: usize) -> Result<i64, StoreError> {
     let n = i64::try_from(n).unwrap_or(i64::MAX);
     let last: Option<i64> = tx.query_opt(
         "UPDATE status_counter SET change = change + ?1 WHERE id = 1 RETURNING change",
-        [n],
+        params![n],
         |r| r.get(0),
     )?;
     let last = last.ok_or(StoreError::Unreadable {
@@ -262,7 +261,7 @@ fn put_at(
 pub(crate) fn list_again(tx: &Tx<'_>, serial: &[u8]) -> Result<(), StoreError> {
     let said: Option<i64> = tx.query_opt(
         "SELECT change FROM revocation WHERE serial = ?1",
-        [serial],
+        params![serial],
         |r| r.get(0),
     )?;
     if said.is_some() {
@@ -291,7 +290,7 @@ fn put_device(tx: &Tx<'_>, id: DeviceId, standing: Standing) -> Result<(), Store
 pub fn device_standing(tx: &Tx<'_>, id: DeviceId) -> Result<Standing, StoreError> {
     let found = tx.query_opt(
         "SELECT at, reason FROM revoked_device WHERE device_id = ?1",
-        [id.0],
+        params![id.0],
         |r| Ok(standing(r.get(0)?, r.get(1)?)),
     )?;
     Ok(found.unwrap_or_default())
@@ -313,10 +312,12 @@ pub fn last_change(tx: &Tx<'_>, shard: Option<u64>) -> Result<u64, StoreError> {
     let last: Option<Option<i64>> = match shard {
         Some(shard) => tx.query_opt(
             "SELECT max(change) FROM revocation WHERE shard = ?1",
-            [signed(shard)],
+            params![signed(shard)],
             |r| r.get(0),
         )?,
-        None => tx.query_opt("SELECT max(change) FROM revocation", [], |r| r.get(0))?,
+        None => tx.query_opt("SELECT max(change) FROM revocation", params![], |r| {
+            r.get(0)
+        })?,
     };
     Ok(unsigned(last.flatten().unwrap_or(0)))
 }
@@ -347,7 +348,7 @@ pub fn changes(
     }
 }
 
-fn change_row(r: &Row<'_>) -> rusqlite::Result<Change> {
+fn change_row(r: &Row<'_>) -> engine::Result<Change> {
     Ok(Change {
         serial: r.get(0)?,
         number: unsigned(r.get(1)?),
@@ -363,7 +364,7 @@ pub fn next_shard(tx: &Tx<'_>, size: u32) -> Result<u64, StoreError> {
         "UPDATE status_counter SET shard = shard + (in_shard >= ?1), \
          in_shard = CASE WHEN in_shard >= ?1 THEN 1 ELSE in_shard + 1 END \
          WHERE id = 1 RETURNING shard",
-        [size.max(1)],
+        params![size.max(1)],
         |r| r.get(0),
     )?;
     shard.map(unsigned).ok_or(StoreError::Unreadable {
@@ -375,7 +376,7 @@ pub fn next_shard(tx: &Tx<'_>, size: u32) -> Result<u64, StoreError> {
 pub(crate) fn begin_shard(tx: &Tx<'_>) -> Result<u64, StoreError> {
     let shard: Option<i64> = tx.query_opt(
         "UPDATE status_counter SET shard = shard + 1, in_shard = 0 WHERE id = 1 RETURNING shard",
-        [],
+        params![],
         |r| r.get(0),
     )?;
     shard.map(unsigned).ok_or(StoreError::Unreadable {
@@ -385,9 +386,11 @@ pub(crate) fn begin_shard(tx: &Tx<'_>) -> Result<u64, StoreError> {
 
 /// The last shard that has certificates.
 pub fn last_shard(tx: &Tx<'_>) -> Result<u64, StoreError> {
-    let shard = tx.query_opt("SELECT shard FROM status_counter WHERE id = 1", [], |r| {
-        r.get(0)
-    })?;
+    let shard = tx.query_opt(
+        "SELECT shard FROM status_counter WHERE id = 1",
+        params![],
+        |r| r.get(0),
+    )?;
     Ok(unsigned(shard.unwrap_or(0)))
 }
 
@@ -396,7 +399,7 @@ pub fn put_base(tx: &Tx<'_>, url: &str) -> Result<(), StoreError> {
     tx.execute(
         "INSERT INTO status_base(url) SELECT ?1 WHERE NOT EXISTS \
          (SELECT 1 FROM status_base WHERE url = ?1)",
-        [url],
+        params![url],
     )?;
     Ok(())
 }
@@ -405,7 +408,7 @@ pub fn put_base(tx: &Tx<'_>, url: &str) -> Result<(), StoreError> {
 pub fn bases(tx: &Tx<'_>) -> Result<Vec<String>, StoreError> {
     tx.query_all(
         "SELECT url FROM status_base ORDER BY id LIMIT 16",
-        [],
+        params![],
         |r| r.get(0),
     )
 }

@@ -6,11 +6,10 @@
 //!
 //! Trusted: as the CA.
 
-use rusqlite::params;
-
 use tegata_authority::UnixSecs;
 use tegata_authority::ca::status::crl::{ListDraft, list_number, sign_list};
 
+use crate::engine::params;
 use crate::generation::{self, ROOT_KEY, Root};
 use crate::role::{Role, RoleError};
 use crate::{Store, StoreError};
@@ -88,7 +87,7 @@ pub fn last(store: &Store, root_id: &str) -> Result<Option<RootList>, RoleError>
         };
         let stored: Option<Option<Vec<u8>>> = tx.query_opt(
             "SELECT list FROM ca_root WHERE number = ?1",
-            [root.number],
+            params![root.number],
             |r| r.get(0),
         )?;
         Ok::<_, RoleError>(stored.flatten())

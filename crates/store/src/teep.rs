@@ -1,10 +1,10 @@
 //! TEEP at the TAM: used challenges, sent updates and their outcome, what devices have installed,
 //! and the CA's cached deliveries.
 
-use rusqlite::params;
 use tegata_wire::ids::{ReleaseDigest, TaUuid};
 
 use crate::device::DeviceId;
+use crate::engine::{self, Row, params};
 use crate::release::{to_i64, to_u64};
 use crate::{StoreError, Tx, keys};
 
@@ -49,11 +49,11 @@ pub fn use_challenge(
     // Challenges begin with their time: the last one is among the last that were used.
     let newest: Option<i64> = tx.query_opt(
         "SELECT used_at FROM teep_challenge ORDER BY challenge DESC LIMIT 1",
-        [],
+        params![],
         |r| r.get(0),
     )?;
     if newest.is_some_and(|newest| newest > now_secs.saturating_add(valid_secs)) {
-        tx.execute("DELETE FROM teep_challenge", [])?;
+        tx.execute("DELETE FROM teep_challenge", params![])?;
         let next = epoch.saturating_add(1).to_be_bytes();
         keys::put_document(tx, EPOCH, &next, now_secs)?;
         return Ok(Use::OldEpoch);
@@ -260,7 +260,7 @@ type Raw = (
     Option<Vec<u8>>,
 );
 
-fn raw(r: &rusqlite::Row<'_>) -> rusqlite::Result<Raw> {
+fn raw(r: &Row<'_>) -> engine::Result<Raw> {
     Ok((
         r.get(0)?,
         r.get(1)?,

@@ -1,0 +1,97 @@
+//! The engine under a store: what runs statements, and what makes them durable.
+//!
+//! All SQL of the aggregates is written once, against [`Tx`]: in the part of the language that every
+//! engine has, with parameters `?1`, `?2` … of the four kinds in [`value`]. An engine says how a
+//! transaction begins, how it becomes durable, and what its failures mean.
+
+mod sqlite;
+mod value;
+
+use std::path::Path;
+
+pub(crate) use sqlite::Sqlite;
+pub(crate) use value::{Row, ToValue, Value, params};
+
+use crate::StoreError;
+
+/// An engine's own words on a failure.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// SQLite's.
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    /// A column has a value of another kind than the program reads, or out of its range.
+    #[error("column {0} of the row has a value of another kind, or out of range")]
+    Column(usize),
+}
+
+/// What comes of a statement or a row.
+pub(crate) type Result<T> = std::result::Result<T, EngineError>;
+
+/// A running transaction: what the aggregates' functions take.
+pub struct Tx<'a> {
+    on: On<'a>,
+    step: &'static str,
+}
+
+/// The engine that a transaction runs on.
+enum On<'a> {
+    Sqlite {
+        conn: &'a rusqlite::Connection,
+        path: &'a Path,
+    },
+}
+
+impl Tx<'_> {
+    /// Turns an error of the engine into a sentence.
+    fn err(&self, e: EngineError) -> StoreError {
+        match (&self.on, e) {
+            (On::Sqlite { path, .. }, EngineError::Sqlite(e)) => {
+                StoreError::from_sqlite(path, self.step, e)
+            }
+            (_, source) => StoreError::Engine {
+                step: self.step,
+                source,
+            },
+        }
+    }
+
+    /// Runs a statement that changes rows; returns how many.
+    pub(crate) fn execute(
+        &self,
+        sql: &str,
+        params: &[Value<'_>],
+    ) -> std::result::Result<usize, StoreError> {
+        let done = match &self.on {
+            On::Sqlite { conn, .. } => sqlite::execute(conn, sql, params),
+        };
+        done.map_err(|e| self.err(e))
+    }
+
+    /// The first row of a query, if there is one.
+    pub(crate) fn query_opt<T>(
+        &self,
+        sql: &str,
+        params: &[Value<'_>],
+        read: impl FnOnce(&Row<'_>) -> Result<T>,
+    ) -> std::result::Result<Option<T>, StoreError> {
+        let found = match &self.on {
+            On::Sqlite { conn, .. } => sqlite::query_opt(conn, sql, params, read),
+        };
+        found.map_err(|e| self.err(e))
+    }
+
+    /// All rows of a query; the statement itself carries the LIMIT.
+    pub(crate) fn query_all<T>(
+        &self,
+        sql: &str,
+        params: &[Value<'_>],
+        read: impl FnMut(&Row<'_>) -> Result<T>,
+    ) -> std::result::Result<Vec<T>, StoreError> {
+        let found = match &self.on {
+            On::Sqlite { conn, .. } => sqlite::query_all(conn, sql, params, read),
+        };
+        found.map_err(|e| self.err(e))
+    }
+}

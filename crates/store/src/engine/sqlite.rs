@@ -1,0 +1,238 @@
+//! SQLite: one file, one writer, readers beside it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, params_from_iter};
+
+use super::value::Kind;
+use super::{EngineError, On, Result, Row, Tx, Value};
+use crate::{Faults, StoreError, When, migrations};
+
+/// One open database file.
+pub(crate) struct Sqlite {
+    path: PathBuf,
+    // One writer: SQLite allows no more, and a queue here is fairer than busy retries.
+    writer: Mutex<Connection>,
+    // A reader of its own, so that reads never wait for a commit to reach the disk.
+    reader: Mutex<Connection>,
+}
+
+impl Sqlite {
+    pub(crate) fn open(path: &Path) -> std::result::Result<Self, StoreError> {
+        let mut writer = connect(path, true)?;
+        check_ours(path, &writer)?;
+        check_integrity(path, &writer)?;
+        configure(path, &writer)?;
+        migrations::bring_up(path, &mut writer)?;
+        let reader = connect(path, false)?;
+        reader
+            .execute_batch("PRAGMA query_only=ON; PRAGMA trusted_schema=OFF")
+            .map_err(|e| StoreError::from_sqlite(path, "open", e))?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            writer: Mutex::new(writer),
+            reader: Mutex::new(reader),
+        })
+    }
+
+    /// The database file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Runs `work` in a transaction; it says whether what it did is to stay.
+    pub(crate) fn write(
+        &self,
+        step: &'static str,
+        faults: &dyn Faults,
+        work: &mut dyn FnMut(&Tx<'_>) -> bool,
+    ) -> std::result::Result<(), StoreError> {
+        let failed = |e| StoreError::from_sqlite(&self.path, step, e);
+        let mut conn = lock(&self.writer)?;
+        let tx = conn
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(failed)?;
+        if work(&self.tx(&tx, step)) {
+            faults.reach(step, When::Before)?;
+            tx.commit().map_err(failed)?;
+            faults.reach(step, When::After)?;
+        }
+        Ok(())
+    }
+
+    /// Runs `work` on a consistent view.
+    pub(crate) fn read(
+        &self,
+        step: &'static str,
+        work: &mut dyn FnMut(&Tx<'_>),
+    ) -> std::result::Result<(), StoreError> {
+        let mut conn = lock(&self.reader)?;
+        let tx = conn
+            .transaction_with_behavior(TransactionBehavior::Deferred)
+            .map_err(|e| StoreError::from_sqlite(&self.path, step, e))?;
+        work(&self.tx(&tx, step));
+        Ok(())
+    }
+
+    fn tx<'a>(&'a self, conn: &'a Connection, step: &'static str) -> Tx<'a> {
+        let path = &self.path;
+        Tx {
+            on: On::Sqlite { conn, path },
+            step,
+        }
+    }
+
+    /// See [`crate::Store::dangerous_limit_pages`].
+    pub(crate) fn dangerous_limit_pages(&self, pages: u32) -> std::result::Result<(), StoreError> {
+        let conn = lock(&self.writer)?;
+        conn.query_row(&format!("PRAGMA max_page_count={pages}"), [], |_| Ok(()))
+            .map_err(|e| StoreError::from_sqlite(&self.path, "limit", e))
+    }
+
+    /// Copies everything to a new file.
+    pub(crate) fn backup(&self, target: &Path) -> std::result::Result<(), StoreError> {
+        let conn = lock(&self.reader)?;
+        let mut to = connect(target, true)?;
+        let run = rusqlite::backup::Backup::new(&conn, &mut to)
+            .and_then(|b| b.run_to_completion(256, Duration::from_millis(1), None));
+        run.map_err(|e| StoreError::from_sqlite(target, "backup", e))
+    }
+}
+
+/// Runs a statement; returns how many rows it changed.
+pub(super) fn execute(conn: &Connection, sql: &str, params: &[Value<'_>]) -> Result<usize> {
+    let mut statement = conn.prepare_cached(sql)?;
+    Ok(statement.execute(params_from_iter(params))?)
+}
+
+/// The first row of a query.
+pub(super) fn query_opt<T>(
+    conn: &Connection,
+    sql: &str,
+    params: &[Value<'_>],
+    read: impl FnOnce(&Row<'_>) -> Result<T>,
+) -> Result<Option<T>> {
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query(params_from_iter(params))?;
+    rows.next()?.map(|row| read(&Row::Sqlite(row))).transpose()
+}
+
+/// All rows of a query.
+pub(super) fn query_all<T>(
+    conn: &Connection,
+    sql: &str,
+    params: &[Value<'_>],
+    mut read: impl FnMut(&Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query(params_from_iter(params))?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        all.push(read(&Row::Sqlite(row))?);
+    }
+    Ok(all)
+}
+
+/// A value of a row.
+pub(super) fn column<'a>(row: &'a rusqlite::Row<'_>, column: usize) -> Result<Value<'a>> {
+    Ok(match row.get_ref(column)? {
+        // SQLite's nulls have no kind; nobody asks a row for it.
+        ValueRef::Null => Value::Null(Kind::Int),
+        ValueRef::Integer(n) => Value::Int(n),
+        ValueRef::Real(n) => Value::Real(n),
+        ValueRef::Text(text) => {
+            Value::Text(std::str::from_utf8(text).map_err(|_| EngineError::Column(column))?)
+        }
+        ValueRef::Blob(bytes) => Value::Blob(bytes),
+    })
+}
+
+impl rusqlite::ToSql for Value<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match *self {
+            Self::Null(_) => ValueRef::Null,
+            Self::Int(n) => ValueRef::Integer(n),
+            Self::Real(n) => ValueRef::Real(n),
+            Self::Text(text) => ValueRef::Text(text.as_bytes()),
+            Self::Blob(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+fn lock(conn: &Mutex<Connection>) -> std::result::Result<MutexGuard<'_, Connection>, StoreError> {
+    conn.lock().map_err(|_| StoreError::Poisoned)
+}
+
+fn connect(path: &Path, create: bool) -> std::result::Result<Connection, StoreError> {
+    let not_accessible = |e: std::io::Error| StoreError::NotAccessible {
+        path: path.to_path_buf(),
+        cause: e.to_string(),
+    };
+    if create && !path.exists() {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(not_accessible)?;
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)
+        .map_err(|e| StoreError::from_sqlite(path, "open", e))?;
+    conn.busy_timeout(BUSY_WAIT)
+        .map_err(|e| StoreError::from_sqlite(path, "open", e))?;
+    conn.set_prepared_statement_cache_capacity(64);
+    Ok(conn)
+}
+
+fn configure(path: &Path, conn: &Connection) -> std::result::Result<(), StoreError> {
+    // FULL in WAL mode syncs the log at every commit: an answer is never ahead of the disk.
+    conn.execute_batch(
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; \
+         PRAGMA secure_delete=ON; PRAGMA trusted_schema=OFF;",
+    )
+    .map_err(|e| StoreError::from_sqlite(path, "configure", e))
+}
+
+/// Refuses a database that some other program made.
+fn check_ours(path: &Path, conn: &Connection) -> std::result::Result<(), StoreError> {
+    let sql = |e| StoreError::from_sqlite(path, "open", e);
+    let id: i64 = conn
+        .query_row("PRAGMA application_id", [], |r| r.get(0))
+        .map_err(sql)?;
+    if id == APPLICATION_ID {
+        return Ok(());
+    }
+    let tables: i64 = conn
+        .query_row("SELECT count(*) FROM sqlite_master", [], |r| r.get(0))
+        .map_err(sql)?;
+    if id != 0 || tables != 0 {
+        return Err(StoreError::NotOurs {
+            path: path.to_path_buf(),
+        });
+    }
+    conn.execute_batch(&format!("PRAGMA application_id={APPLICATION_ID}"))
+        .map_err(sql)
+}
+
+fn check_integrity(path: &Path, conn: &Connection) -> std::result::Result<(), StoreError> {
+    let finding: String = conn
+        .query_row("PRAGMA quick_check(1)", [], |r| r.get(0))
+        .map_err(|e| StoreError::from_sqlite(path, "integrity check", e))?;
+    if finding == "ok" {
+        return Ok(());
+    }
+    Err(StoreError::Damaged {
+        path: path.to_path_buf(),
+        finding,
+    })
+}
+
+/// `Tgat`: marks the file as ours.
+const APPLICATION_ID: i64 = 0x5467_6174;
+/// How long a writer waits for another process's commit before it says `Locked`.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
