@@ -4,10 +4,11 @@
 //! services ([`issuer`], [`tam`], [`verifier`]) take the decision functions of `tegata-authority`
 //! and do their effects in the numbered order that makes a crash at any point harmless.
 //!
-//! Invariants: a commit is on the disk when `run_tx` returns (WAL, `synchronous=FULL`). The one
-//! row that requests share counts certificates, to deal them to shards: certificates are keyed by a
-//! time-ordered serial, devices by row id, so writes of one moment fall on the same pages, and no
-//! random hash is the key of a hot table. A file of a newer schema is refused, never guessed at.
+//! Invariants: a commit is on the disk when `run_tx` returns (WAL, `synchronous=FULL`), and callers of one
+//! moment share one. The one row that requests share counts certificates, to deal them to shards:
+//! certificates are keyed by a time-ordered serial, devices by row id, so writes of one moment fall on
+//! the same pages, and no random hash is the key of a hot table. A file of a newer schema is refused,
+//! never guessed at.
 //!
 //! Trusted: who can change the file can hide or replay records; keys in it are sealed, and a
 //! certificate cannot be forged by changing rows.
@@ -50,7 +51,8 @@ use engine::Sqlite;
 /// Production uses [`NoFaults`]. The injected stop is an error that no code recovers from, so what
 /// is on the disk is exactly what a crash at that point would leave.
 pub trait Faults: Send + Sync {
-    /// Called before and after the commit of every transaction that writes.
+    /// Called before and after the commit of every transaction that writes, for each caller that shares
+    /// it.
     ///
     /// # Errors
     /// `StoreError::Stopped` to stop here.

@@ -7,6 +7,7 @@
 mod sqlite;
 mod value;
 
+use std::cell::Cell;
 use std::path::Path;
 
 pub(crate) use sqlite::Sqlite;
@@ -40,6 +41,8 @@ enum On<'a> {
     Sqlite {
         conn: &'a rusqlite::Connection,
         path: &'a Path,
+        /// What failed last: some failures undo the whole transaction.
+        failed: &'a Cell<Option<rusqlite::ffi::Error>>,
     },
 }
 
@@ -47,7 +50,8 @@ impl Tx<'_> {
     /// Turns an error of the engine into a sentence.
     fn err(&self, e: EngineError) -> StoreError {
         match (&self.on, e) {
-            (On::Sqlite { path, .. }, EngineError::Sqlite(e)) => {
+            (On::Sqlite { path, failed, .. }, EngineError::Sqlite(e)) => {
+                failed.set(e.sqlite_error().copied());
                 StoreError::from_sqlite(path, self.step, e)
             }
             (_, source) => StoreError::Engine {

@@ -1,40 +1,56 @@
-//! SQLite: one file, one writer, readers beside it.
+//! SQLite: one file, one writer that groups commits, readers beside it.
 
+mod checkpoint;
+mod readers;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OpenFlags, TransactionBehavior, params_from_iter};
+use rusqlite::{Connection, OpenFlags, params_from_iter};
 
 use super::value::Kind;
 use super::{EngineError, On, Result, Row, Tx, Value};
-use crate::{Faults, StoreError, When, migrations};
+use crate::{Faults, StoreError, migrations};
+
+use checkpoint::Checkpoints;
+use readers::Readers;
+use writer::Writer;
 
 /// One open database file.
 pub(crate) struct Sqlite {
     path: PathBuf,
-    // One writer: SQLite allows no more, and a queue here is fairer than busy retries.
-    writer: Mutex<Connection>,
-    // A reader of its own, so that reads never wait for a commit to reach the disk.
-    reader: Mutex<Connection>,
+    readers: Readers,
+    // In this order: the thread ends when the writer is gone.
+    writer: Arc<Writer>,
+    _checkpoints: Checkpoints,
 }
 
 impl Sqlite {
     pub(crate) fn open(path: &Path) -> std::result::Result<Self, StoreError> {
-        let mut writer = connect(path, true)?;
-        check_ours(path, &writer)?;
-        check_integrity(path, &writer)?;
-        configure(path, &writer)?;
-        migrations::bring_up(path, &mut writer)?;
-        let reader = connect(path, false)?;
-        reader
-            .execute_batch("PRAGMA query_only=ON; PRAGMA trusted_schema=OFF")
-            .map_err(|e| StoreError::from_sqlite(path, "open", e))?;
+        let failed = |e| StoreError::from_sqlite(path, "open", e);
+        let mut conn = connect(path, true)?;
+        check_ours(path, &conn)?;
+        check_integrity(path, &conn)?;
+        configure(path, &conn)?;
+        migrations::bring_up(path, &mut conn)?;
+        let pokes = checkpoint::take_from(&mut conn).map_err(failed)?;
+        let writer = Arc::new(Writer::new(path, conn));
+        let beside = connect(path, false)?;
+        beside
+            .execute_batch("PRAGMA synchronous=FULL; PRAGMA trusted_schema=OFF")
+            .map_err(failed)?;
+        let checkpoints = Checkpoints::begin(path, beside, pokes, Arc::downgrade(&writer))?;
         Ok(Self {
             path: path.to_path_buf(),
-            writer: Mutex::new(writer),
-            reader: Mutex::new(reader),
+            readers: Readers::new(path),
+            writer,
+            _checkpoints: checkpoints,
         })
     }
 
@@ -50,17 +66,7 @@ impl Sqlite {
         faults: &dyn Faults,
         work: &mut dyn FnMut(&Tx<'_>) -> bool,
     ) -> std::result::Result<(), StoreError> {
-        let failed = |e| StoreError::from_sqlite(&self.path, step, e);
-        let mut conn = lock(&self.writer)?;
-        let tx = conn
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(failed)?;
-        if work(&self.tx(&tx, step)) {
-            faults.reach(step, When::Before)?;
-            tx.commit().map_err(failed)?;
-            faults.reach(step, When::After)?;
-        }
-        Ok(())
+        self.writer.write(step, faults, work)
     }
 
     /// Runs `work` on a consistent view.
@@ -69,35 +75,33 @@ impl Sqlite {
         step: &'static str,
         work: &mut dyn FnMut(&Tx<'_>),
     ) -> std::result::Result<(), StoreError> {
-        let mut conn = lock(&self.reader)?;
-        let tx = conn
-            .transaction_with_behavior(TransactionBehavior::Deferred)
-            .map_err(|e| StoreError::from_sqlite(&self.path, step, e))?;
-        work(&self.tx(&tx, step));
-        Ok(())
-    }
-
-    fn tx<'a>(&'a self, conn: &'a Connection, step: &'static str) -> Tx<'a> {
-        let path = &self.path;
-        Tx {
-            on: On::Sqlite { conn, path },
-            step,
-        }
+        self.readers.with(step, |conn| {
+            let on = On::Sqlite {
+                conn,
+                path: &self.path,
+                failed: &Cell::new(None),
+            };
+            work(&Tx { on, step });
+        })
     }
 
     /// See [`crate::Store::dangerous_limit_pages`].
     pub(crate) fn dangerous_limit_pages(&self, pages: u32) -> std::result::Result<(), StoreError> {
-        let conn = lock(&self.writer)?;
-        conn.query_row(&format!("PRAGMA max_page_count={pages}"), [], |_| Ok(()))
-            .map_err(|e| StoreError::from_sqlite(&self.path, "limit", e))
+        let sql = format!("PRAGMA max_page_count={pages}");
+        self.writer
+            .between("limit", |conn| conn.query_row(&sql, [], |_| Ok(())))
     }
 
     /// Copies everything to a new file.
     pub(crate) fn backup(&self, target: &Path) -> std::result::Result<(), StoreError> {
-        let conn = lock(&self.reader)?;
         let mut to = connect(target, true)?;
-        let run = rusqlite::backup::Backup::new(&conn, &mut to)
-            .and_then(|b| b.run_to_completion(256, Duration::from_millis(1), None));
+        let run = self.readers.with("backup", |conn| {
+            // The view begins with the first look; with it the copy need not begin anew when others
+            // commit.
+            conn.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))?;
+            let backup = rusqlite::backup::Backup::new(conn, &mut to)?;
+            backup.run_to_completion(256, Duration::from_millis(1), None)
+        })?;
         run.map_err(|e| StoreError::from_sqlite(target, "backup", e))
     }
 }
@@ -162,10 +166,6 @@ impl rusqlite::ToSql for Value<'_> {
     }
 }
 
-fn lock(conn: &Mutex<Connection>) -> std::result::Result<MutexGuard<'_, Connection>, StoreError> {
-    conn.lock().map_err(|_| StoreError::Poisoned)
-}
-
 fn connect(path: &Path, create: bool) -> std::result::Result<Connection, StoreError> {
     let not_accessible = |e: std::io::Error| StoreError::NotAccessible {
         path: path.to_path_buf(),
@@ -185,7 +185,7 @@ fn connect(path: &Path, create: bool) -> std::result::Result<Connection, StoreEr
         .map_err(|e| StoreError::from_sqlite(path, "open", e))?;
     conn.busy_timeout(BUSY_WAIT)
         .map_err(|e| StoreError::from_sqlite(path, "open", e))?;
-    conn.set_prepared_statement_cache_capacity(64);
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(conn)
 }
 
@@ -236,3 +236,5 @@ fn check_integrity(path: &Path, conn: &Connection) -> std::result::Result<(), St
 const APPLICATION_ID: i64 = 0x5467_6174;
 /// How long a writer waits for another process's commit before it says `Locked`.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
+/// Statements that a connection keeps ready: more than there are in this crate.
+const STATEMENTS_MAX: usize = 256;
