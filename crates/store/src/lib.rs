@@ -1,4 +1,4 @@
-//! Durable state of the server roles: SQLite today, one file of code per aggregate.
+//! Durable state of the server roles, in SQLite or PostgreSQL: one file of code per aggregate.
 //!
 //! Purpose: keep what the roles promised. [`Store::run_tx`] is the only way to change anything; the
 //! services ([`issuer`], [`tam`], [`verifier`]) take the decision functions of `tegata-authority`
@@ -41,10 +41,10 @@ pub mod verifier;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use engine::{EngineError, Tx};
+pub use engine::{EngineError, Tx, is_address};
 pub use error::StoreError;
 
-use engine::Sqlite;
+use engine::{Engine, Postgres, Sqlite};
 
 /// Places where a test makes the process stop, to prove that a retry mends everything.
 ///
@@ -91,7 +91,7 @@ impl Faults for NoFaults {
 
 /// One open store.
 pub struct Store {
-    engine: Sqlite,
+    engine: Engine,
     faults: Arc<dyn Faults>,
 }
 
@@ -106,7 +106,8 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// Opens the file, makes it if there is none, checks its integrity and brings its schema up.
     ///
-    /// The file is made readable by its owner alone (0600).
+    /// The file is made readable by its owner alone (0600). The address of a database
+    /// (`postgres://…`) in place of a path opens the store in it: see docs/ops/scale.md.
     ///
     /// # Errors
     /// A sentence for each: not accessible, locked, damaged, not ours, newer than this program.
@@ -114,19 +115,38 @@ impl Store {
         Self::open_with(path, Arc::new(NoFaults))
     }
 
+    /// Whether there is a store of that path or address.
+    ///
+    /// # Errors
+    /// A database that cannot be asked.
+    pub fn exists(path: impl AsRef<Path>) -> Result<bool, StoreError> {
+        let path = path.as_ref();
+        match path.to_str().filter(|_| is_address(path)) {
+            Some(address) => Postgres::exists(address),
+            None => Ok(path.exists()),
+        }
+    }
+
     /// As [`Store::open`], with places to stop at.
     ///
     /// # Errors
     /// As [`Store::open`].
     pub fn open_with(path: impl AsRef<Path>, faults: Arc<dyn Faults>) -> Result<Self, StoreError> {
-        let engine = Sqlite::open(path.as_ref())?;
+        let path = path.as_ref();
+        let engine = match path.to_str().filter(|_| is_address(path)) {
+            Some(address) => Engine::Postgres(Postgres::open(address)?),
+            None => Engine::Sqlite(Sqlite::open(path)?),
+        };
         Ok(Self { engine, faults })
     }
 
-    /// The database file.
+    /// The database file; of a database its address, without what is secret.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.engine.path()
+        match &self.engine {
+            Engine::Sqlite(file) => file.path(),
+            Engine::Postgres(database) => database.place(),
+        }
     }
 
     /// Runs `f` in one transaction that may write; commits if it returns `Ok`.
@@ -143,12 +163,17 @@ impl Store {
         mut f: impl FnMut(&Tx<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         let mut out = None;
-        self.engine.write(name, self.faults.as_ref(), &mut |tx| {
+        let mut work = |tx: &Tx<'_>| {
             let came = f(tx);
             let stays = came.is_ok();
             out = Some(came);
             stays
-        })?;
+        };
+        let faults = self.faults.as_ref();
+        match &self.engine {
+            Engine::Sqlite(file) => file.write(name, faults, &mut work),
+            Engine::Postgres(database) => database.write(name, faults, &mut work),
+        }?;
         out.unwrap_or(Err(StoreError::Poisoned.into()))
     }
 
@@ -162,20 +187,28 @@ impl Store {
         mut f: impl FnMut(&Tx<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         let mut out = None;
-        self.engine.read(name, &mut |tx| out = Some(f(tx)))?;
+        let mut work = |tx: &Tx<'_>| out = Some(f(tx));
+        match &self.engine {
+            Engine::Sqlite(file) => file.read(name, &mut work),
+            Engine::Postgres(database) => database.read(name, &mut work),
+        }?;
         out.unwrap_or(Err(StoreError::Poisoned.into()))
     }
 
-    /// Makes the disk look full beyond that many pages of 4 KiB; for tests of that case.
+    /// Makes the disk look full beyond that many pages of 4 KiB; for tests of that case, of a file.
     ///
     /// # Errors
     /// The store's failure.
     #[doc(hidden)]
     pub fn dangerous_limit_pages(&self, pages: u32) -> Result<(), StoreError> {
-        self.engine.dangerous_limit_pages(pages)
+        match &self.engine {
+            Engine::Sqlite(file) => file.dangerous_limit_pages(pages),
+            Engine::Postgres(_) => Err(self.not_of_a_database()),
+        }
     }
 
-    /// Copies the whole store, consistent and while it is in use, to `target`.
+    /// Copies the whole store, consistent and while it is in use, to `target`. A database has its own
+    /// means for that.
     ///
     /// # Errors
     /// The store's failure; an existing `target` is refused.
@@ -186,6 +219,16 @@ impl Store {
                 cause: "a file of that name exists already".into(),
             });
         }
-        self.engine.backup(target)
+        match &self.engine {
+            Engine::Sqlite(file) => file.backup(target),
+            Engine::Postgres(_) => Err(self.not_of_a_database()),
+        }
+    }
+
+    fn not_of_a_database(&self) -> StoreError {
+        StoreError::NotAccessible {
+            path: self.path().to_path_buf(),
+            cause: "it is no file: use the database's own tools".into(),
+        }
     }
 }

@@ -356,32 +356,55 @@ fn change_row(r: &Row<'_>) -> engine::Result<Change> {
     })
 }
 
-/// The shard of the next certificate: the current one while it has room, else a new one.
+/// The shard of the next certificate: the one that this lane fills while it has room, else a new one.
 ///
-/// The size may change at any time; no shard ever gets more than the size that was set then.
+/// Every process of a CA deals certificates. Each fills the shards of its lanes, so that it seldom meets
+/// another; a lane stays where it is when its process ends, and whoever takes it next goes on. The size
+/// may change at any time; no shard ever gets more than the size that was set then.
 pub fn next_shard(tx: &Tx<'_>, size: u32) -> Result<u64, StoreError> {
     let shard: Option<i64> = tx.query_opt(
-        "UPDATE status_counter SET shard = shard + (in_shard >= ?1), \
-         in_shard = CASE WHEN in_shard >= ?1 THEN 1 ELSE in_shard + 1 END \
-         WHERE id = 1 RETURNING shard",
-        params![size.max(1)],
+        "UPDATE shard_lane SET in_shard = in_shard + 1 WHERE lane = ?1 AND in_shard < ?2 \
+         RETURNING shard",
+        params![tx.lane(), size.max(1)],
         |r| r.get(0),
     )?;
-    shard.map(unsigned).ok_or(StoreError::Unreadable {
+    if let Some(shard) = shard {
+        return Ok(unsigned(shard));
+    }
+    let shard = new_shard(tx)?;
+    fill_lane(tx, shard, 1)?;
+    Ok(unsigned(shard))
+}
+
+/// Begins a new shard for a new issuer, and gives its number: no certificate of another is in it, nor
+/// in one after it.
+pub(crate) fn begin_shard(tx: &Tx<'_>) -> Result<u64, StoreError> {
+    let shard = new_shard(tx)?;
+    // Whoever deals in another lane meanwhile read which issuer is the newest: one of the two
+    // transactions does not stand.
+    tx.execute("DELETE FROM shard_lane", params![])?;
+    fill_lane(tx, shard, 0)?;
+    Ok(unsigned(shard))
+}
+
+fn new_shard(tx: &Tx<'_>) -> Result<i64, StoreError> {
+    let shard = tx.query_opt(
+        "UPDATE status_counter SET shard = shard + 1 WHERE id = 1 RETURNING shard",
+        params![],
+        |r| r.get(0),
+    )?;
+    shard.ok_or(StoreError::Unreadable {
         record: "status counter",
     })
 }
 
-/// Begins a new shard for a new issuer, and gives its number: no certificate of another is in it.
-pub(crate) fn begin_shard(tx: &Tx<'_>) -> Result<u64, StoreError> {
-    let shard: Option<i64> = tx.query_opt(
-        "UPDATE status_counter SET shard = shard + 1, in_shard = 0 WHERE id = 1 RETURNING shard",
-        params![],
-        |r| r.get(0),
-    )?;
-    shard.map(unsigned).ok_or(StoreError::Unreadable {
-        record: "status counter",
-    })
+fn fill_lane(tx: &Tx<'_>, shard: i64, in_shard: i64) -> Result<(), StoreError> {
+    tx.execute(
+        "INSERT INTO shard_lane(lane, shard, in_shard) VALUES (?1, ?2, ?3) \
+         ON CONFLICT(lane) DO UPDATE SET shard = excluded.shard, in_shard = excluded.in_shard",
+        params![tx.lane(), shard, in_shard],
+    )
+    .map(drop)
 }
 
 /// The last shard that has certificates.

@@ -29,6 +29,19 @@ pub(crate) enum Value<'a> {
     Blob(&'a [u8]),
 }
 
+impl Value<'_> {
+    /// What it is, also when there is none.
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            Self::Null(kind) => kind,
+            Self::Int(_) => Kind::Int,
+            Self::Real(_) => Kind::Real,
+            Self::Text(_) => Kind::Text,
+            Self::Blob(_) => Kind::Blob,
+        }
+    }
+}
+
 /// What can be given to a statement.
 pub(crate) trait ToValue {
     /// What it is, also when there is none.
@@ -46,6 +59,7 @@ pub(crate) trait FromValue: Sized {
 /// A row while it is read.
 pub(crate) enum Row<'a> {
     Sqlite(&'a rusqlite::Row<'a>),
+    Postgres(&'a tokio_postgres::Row),
 }
 
 impl Row<'_> {
@@ -53,6 +67,7 @@ impl Row<'_> {
     pub(crate) fn get<T: FromValue>(&self, column: usize) -> Result<T> {
         let value = match self {
             Self::Sqlite(row) => super::sqlite::column(row, column)?,
+            Self::Postgres(row) => row.try_get(column)?,
         };
         T::from_value(value).ok_or(EngineError::Column(column))
     }
