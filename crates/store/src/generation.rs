@@ -12,14 +12,13 @@
 
 mod next;
 
-use rusqlite::params;
-
 use tegata_authority::UnixSecs;
 use tegata_authority::ca::authority_cert::Issuer;
 use tegata_authority::ca::status::ocsp::IssuerHashes;
 use tegata_crypto::Signer;
 use tegata_wire::x509::{CertView, DistinguishedName};
 
+use crate::engine::params;
 use crate::keys::{self, SealedKey};
 use crate::role::{Role, RoleError, secs};
 use crate::{StoreError, Tx, revocation};
@@ -329,7 +328,9 @@ pub struct EndsSoon {
 /// `NoKey` if there is no CA.
 pub fn newest(tx: &Tx<'_>) -> Result<u32, RoleError> {
     let newest: Option<Option<u32>> =
-        tx.query_opt("SELECT max(number) FROM ca_issuing", [], |r| r.get(0))?;
+        tx.query_opt("SELECT max(number) FROM ca_issuing", params![], |r| {
+            r.get(0)
+        })?;
     newest.flatten().ok_or(RoleError::NoKey(ISSUING_KEY))
 }
 
@@ -337,7 +338,7 @@ pub fn newest(tx: &Tx<'_>) -> Result<u32, RoleError> {
 pub(crate) fn last_shard(tx: &Tx<'_>, of: &Generation) -> Result<u64, StoreError> {
     let next: Option<Option<i64>> = tx.query_opt(
         "SELECT min(first_shard) FROM ca_issuing WHERE number > ?1",
-        [of.number],
+        params![of.number],
         |r| r.get(0),
     )?;
     match next.flatten() {
@@ -488,7 +489,7 @@ pub(crate) fn roots(tx: &Tx<'_>) -> Result<Vec<Root>, RoleError> {
           WHERE i.after_leak = 1 AND i.root > ca_root.number \
           AND i.number = (SELECT min(number) FROM ca_issuing WHERE root = i.root)) \
          FROM ca_root ORDER BY number",
-        [],
+        params![],
         |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?)),
     )?;
     let root = |(number, certificate, new_with_old, old_with_new, distrusted): Row| {
@@ -526,15 +527,15 @@ pub(crate) fn issuing(tx: &Tx<'_>) -> Result<Vec<IssuingRow>, StoreError> {
          (SELECT min(i.made_at) FROM ca_issuing AS i \
           WHERE i.after_leak = 1 AND i.number > ca_issuing.number) \
          FROM ca_issuing ORDER BY number",
-        [],
+        params![],
         |r| {
             Ok(IssuingRow {
                 number: r.get(0)?,
                 root: r.get(1)?,
                 certificate: r.get(2)?,
-                first_shard: r.get::<_, i64>(3)?.try_into().unwrap_or(0),
+                first_shard: r.get::<i64>(3)?.try_into().unwrap_or(0),
                 after_leak: r.get(4)?,
-                distrusted: r.get::<_, Option<i64>>(5)?.map(moment),
+                distrusted: r.get::<Option<i64>>(5)?.map(moment),
             })
         },
     )
@@ -543,11 +544,13 @@ pub(crate) fn issuing(tx: &Tx<'_>) -> Result<Vec<IssuingRow>, StoreError> {
 /// The moment of the last record: a certificate's intent, or a generation.
 fn last_recorded(tx: &Tx<'_>) -> Result<UnixSecs, StoreError> {
     let made: Option<Option<i64>> =
-        tx.query_opt("SELECT max(made_at) FROM ca_issuing", [], |r| r.get(0))?;
+        tx.query_opt("SELECT max(made_at) FROM ca_issuing", params![], |r| {
+            r.get(0)
+        })?;
     // Serial numbers are in the order of time.
     let intended: Option<i64> = tx.query_opt(
         "SELECT intended_at FROM certificate ORDER BY serial DESC LIMIT 1",
-        [],
+        params![],
         |r| r.get(0),
     )?;
     Ok(moment(made.flatten().max(intended).unwrap_or(0)))

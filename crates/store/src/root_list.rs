@@ -6,8 +6,6 @@
 //!
 //! Trusted: as the CA.
 
-use rusqlite::params;
-
 use tegata_authority::UnixSecs;
 use tegata_authority::ca::CaCertError;
 use tegata_authority::ca::authority_cert::Issuer;
@@ -15,6 +13,7 @@ use tegata_authority::ca::revocation::Standing;
 use tegata_authority::ca::status::crl::{Change, ListDraft, list_number, sign_list};
 use tegata_wire::x509::{CertView, RevocationReason};
 
+use crate::engine::params;
 use crate::generation::{self, IssuingRow, ROOT_KEY, Root};
 use crate::role::{Role, RoleError};
 use crate::{Store, StoreError};
@@ -164,7 +163,7 @@ pub fn last(store: &Store, root_id: &str) -> Result<Option<RootList>, RoleError>
         };
         let stored: Option<Option<Vec<u8>>> = tx.query_opt(
             "SELECT list FROM ca_root WHERE number = ?1",
-            [root.number],
+            params![root.number],
             |r| r.get(0),
         )?;
         Ok::<_, RoleError>(stored.flatten())

@@ -433,10 +433,11 @@ fn what_a_secret_does_not_give() {
     );
     // A row whose parts were exchanged does not open: the text of one under the id of another.
     let other = Client::new(&mut world, devices[1], "open", 1);
-    let sql = rusqlite::Connection::open(world.dir.path().join("ca.db")).unwrap();
-    let swap = "UPDATE enrolment_secret SET sealed = (SELECT sealed FROM enrolment_secret \
-                WHERE id = ?2) WHERE id = ?1";
-    sql.execute(swap, [&other.id, &client.id]).unwrap();
+    Sql::open(&world.dir.path().join("ca.db")).run(&format!(
+        "UPDATE enrolment_secret SET sealed = (SELECT sealed FROM enrolment_secret \
+         WHERE id = '{}') WHERE id = '{}'",
+        client.id, other.id
+    ));
     let forged = Client {
         id: other.id.clone(),
         text: client.text.clone(),

@@ -29,7 +29,7 @@ use tegata_store::issuer::{CmpOutcome, Issuer};
 use tegata_store::revocation::{Target, say};
 use tegata_store::role::RoleError;
 use tegata_store::status::{NoList, Scope, StatusServer, StatusSettings};
-use tegata_store::{NoFaults, Store, certificate, root_list};
+use tegata_store::{NoFaults, certificate, root_list};
 use tegata_wire::cmp::{PkiBody, UnverifiedPkiMessage};
 use tegata_wire::x509::{CertView, List, RawDer};
 
@@ -256,7 +256,7 @@ fn each_issuing_ca_answers_for_its_own_certificates_and_no_others() {
             (0, 1),
             "a shard is of one issuer"
         );
-        let store = Store::open(world.dir.path().join("ca.db")).unwrap();
+        let store = open_store(world.dir.path().join("ca.db")).unwrap();
         let revoke = |serial: &[u8]| {
             let word = Word::Revoke(FinalReason::KeyCompromise);
             say(&store, &Target::Certificate(serial.to_vec()), word, SECS).unwrap();

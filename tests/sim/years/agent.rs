@@ -549,9 +549,12 @@ impl Fleet {
         }
         let mut message = Vec::new();
         for _ in 0..TEEP_MESSAGES_MAX {
-            let Some(answer) = self.ask_tam(&message) else {
-                self.devices[d].process_error();
-                return "no answer of the TAM".into();
+            let answer = match self.ask_tam(&message) {
+                Ok(answer) => answer,
+                Err(why) => {
+                    self.devices[d].process_error();
+                    return format!("TAM: {why}");
+                }
             };
             if answer.is_empty() {
                 break;
@@ -573,12 +576,12 @@ impl Fleet {
         "checked in".into()
     }
 
-    fn ask_tam(&mut self, message: &[u8]) -> Option<Vec<u8>> {
+    fn ask_tam(&mut self, message: &[u8]) -> Result<Vec<u8>, String> {
         self.time.advance(40);
         if self.ill_luck(15) {
             self.tally.lost += 1;
             self.troubled = true;
-            return None;
+            return Err("lost".into());
         }
         let trouble = self.ill_luck(15);
         if trouble {
@@ -605,12 +608,12 @@ impl Fleet {
             self.ca.get_mut().faults.disarm();
         }
         match done {
-            Ok(Ok((TeepAnswer::Message(bytes), _))) => Some(bytes),
-            Ok(Ok((TeepAnswer::Nothing, _))) => Some(Vec::new()),
-            Ok(Err(_)) => None,
+            Ok(Ok((TeepAnswer::Message(bytes), _))) => Ok(bytes),
+            Ok(Ok((TeepAnswer::Nothing, _))) => Ok(Vec::new()),
+            Ok(Err(fault)) => Err(fault.to_string()),
             Err(_) => {
                 self.tally.server_deaths += 1;
-                None
+                Err("died".into())
             }
         }
     }

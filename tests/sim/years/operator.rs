@@ -194,8 +194,20 @@ impl Fleet {
         self.remember_ended(&devices);
     }
 
+    pub fn hold_batch(&mut self, d: usize) {
+        let batch = Some(self.cares[d].batch.clone());
+        self.hold_these(Predicate {
+            batch,
+            ..Predicate::default()
+        });
+    }
+
     fn hold_some(&mut self) {
         let what = self.any_predicate();
+        self.hold_these(what);
+    }
+
+    fn hold_these(&mut self, what: Predicate) {
         let devices = self.of_predicate(&what);
         self.plan_looks(&devices);
         self.tally.held += self.say(&what, Word::Hold).changed;

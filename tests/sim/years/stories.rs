@@ -65,3 +65,19 @@ fn a_request_whose_certificate_was_revoked_is_given_up() {
         all_is_well(&mut fleet);
     });
 }
+
+/// On hold when its certificate ended; the operator lifts the hold afterwards.
+#[test]
+fn a_hold_is_lifted_from_what_has_ended() {
+    with_stack(|| {
+        let mut fleet = good_fleet(1);
+        fleet.time.advance(360 * DAY_MS as u64);
+        fleet.hold_batch(0);
+        fleet.time.advance(30 * DAY_MS as u64);
+        fleet.visit(0);
+        assert!(!fleet.is_served(0));
+        fleet.unhold(0);
+        fleet.visit(0);
+        all_is_well(&mut fleet);
+    });
+}

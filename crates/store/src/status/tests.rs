@@ -8,6 +8,7 @@ use tegata_crypto::seal::SealingKey;
 use tegata_crypto::{OsRng, Secret};
 
 use super::*;
+use crate::engine::params;
 use crate::generation::{Kind, Next, Sure, roll_over};
 use crate::issuer::CaSetup;
 use crate::role::Role;
@@ -37,7 +38,7 @@ fn revoke(tx: &Tx<'_>, serial: u8, shard: u64) -> Result<(), StoreError> {
     tx.execute(
         "INSERT INTO revocation(serial, change, shard, at, reason, listed) \
          SELECT ?1, coalesce(max(change), 0) + 1, ?2, 7, 1, 1 FROM revocation",
-        rusqlite::params![[1, serial], revocation::signed(shard)],
+        params![[1, serial].as_slice(), revocation::signed(shard)],
     )
     .map(drop)
 }

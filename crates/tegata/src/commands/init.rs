@@ -24,7 +24,7 @@ use crate::config::{self, Config};
 use crate::fault::{Fault, Outcome};
 use crate::files::{self, Readers};
 use crate::serve::role_name;
-use crate::stores::{now_secs, store_fault};
+use crate::stores::{self, now_secs, store_fault};
 use crate::{roles, trust, vault};
 
 /// The configuration that a new installation starts with.
@@ -144,7 +144,8 @@ pub fn make(config: &Config, dir: &Path, names: &Names) -> Outcome<Summary> {
     let tam_keys = roles::tam::init(&tam, now).map_err(|e| role_fault(&e))?;
     let verifier = role(config, Role::Verifier, &mut summary)?;
     let ear_key = roles::verifier::init(&verifier, now).map_err(|e| role_fault(&e))?;
-    let (sealing, made) = sealing_key(config, "factory", &factory_key_path(config))?;
+    let sealed = factory_key_path(config).exists();
+    let (sealing, made) = sealing_key(config, "factory", sealed)?;
     if std::env::var_os(vault::SEALING_KEY_ENV).is_none() {
         summary.note(&vault::sealing_key_path(config, "factory"), made);
     }
@@ -192,14 +193,15 @@ pub fn make(config: &Config, dir: &Path, names: &Names) -> Outcome<Summary> {
 /// Store and sealing key of a role, made if missing.
 fn role(config: &Config, role: Role, summary: &mut Summary) -> Outcome<RoleStore> {
     let name = role_name(role);
-    let path = config.store_dir.join(format!("{name}.db"));
-    let (sealing, made) = sealing_key(config, name, &path)?;
+    let path = stores::place(config, role);
+    let fresh = !stores::exists(config, role)?;
+    let (sealing, made) = sealing_key(config, name, !fresh)?;
     if std::env::var_os(vault::SEALING_KEY_ENV).is_none() {
         summary.note(&vault::sealing_key_path(config, name), made);
     }
-    let fresh = !path.exists();
     let store = Store::open(&path).map_err(|e| store_fault(&e))?;
-    summary.note(&path, fresh);
+    // As the store calls itself: the address of a database without what is secret.
+    summary.note(store.path(), fresh);
     Ok(RoleStore {
         store: Arc::new(store),
         provider: Arc::new(AwsLc),
@@ -211,9 +213,9 @@ fn role(config: &Config, role: Role, summary: &mut Summary) -> Outcome<RoleStore
 fn sealing_key(
     config: &Config,
     owner: &str,
-    sealed: &Path,
+    sealed: bool,
 ) -> Outcome<(tegata_crypto::seal::SealingKey, bool)> {
-    if sealed.exists() {
+    if sealed {
         return Ok((vault::sealing_key(config, owner)?, false));
     }
     vault::sealing_key_or_new(config, owner)
