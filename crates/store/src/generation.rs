@@ -23,6 +23,8 @@ use crate::keys::{self, SealedKey};
 use crate::role::{Role, RoleError, secs};
 use crate::{StoreError, Tx, revocation};
 
+pub use tegata_authority::ca::authority_cert::Links;
+
 pub use next::{ClockDoubt, Kind, Made, Next, Sure, roll_over, would_roll_over};
 
 /// A root.
@@ -45,18 +47,6 @@ impl Root {
     fn is_anchor(&self, now: UnixSecs) -> bool {
         self.distrusted.is_none() && now.0 <= self.ca.not_after_secs
     }
-}
-
-/// The certificates (DER) between a root and the one before. The first root has none; one that was made
-/// after the root before had ended has none; one that was made after a leak has no `old_with_new`.
-///
-/// Spec: RFC 9810 section 4.4.1.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Links {
-    /// This root's key, under the root before.
-    pub new_with_old: Option<Vec<u8>>,
-    /// The key of the root before, under this one.
-    pub old_with_new: Option<Vec<u8>>,
 }
 
 /// One issuing CA.

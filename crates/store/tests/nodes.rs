@@ -25,7 +25,7 @@ use tegata_authority::ca::cmp::{CmpDenial, MacPolicy};
 use tegata_authority::tam::availability::Availability;
 use tegata_crypto::aws_lc::AwsLc;
 use tegata_crypto::{KeyAlg, PrivateKey};
-use tegata_store::generation::{Kind, Next, roll_over};
+use tegata_store::generation::{Kind, roll_over};
 use tegata_store::issuer::{CmpOutcome, Issuer};
 use tegata_store::role::Role;
 use tegata_store::status::StatusSettings;
@@ -244,11 +244,7 @@ fn nodes_that_meet_at_every_row_deal_shards_of_one_issuer_and_size() {
         while next.load(Ordering::SeqCst) < requests.len() / 3 {
             std::thread::yield_now();
         }
-        let next = Next {
-            number: 2,
-            kind: Kind::Issuing,
-            alg: None,
-        };
+        let next = common::rolled::next(2, Kind::Issuing);
         let begun = Instant::now();
         while let Err(e) = roll_over(world.ca.role(), next, &mut Seeded(77), SECS) {
             assert!(begun.elapsed() < Duration::from_secs(30), "{e}");

@@ -9,7 +9,7 @@ use tegata_crypto::KeyAlg;
 use tegata_crypto::PrivateKey;
 use tegata_store::archive;
 use tegata_store::certificate;
-use tegata_store::generation::{self, Kind, Next};
+use tegata_store::generation::{self, Kind, Next, Sure};
 use tegata_store::revocation::scoped::{Predicate, Progress, ReleasesOf, ScopedError, say_to_all};
 use tegata_store::revocation::{Target, say, stop};
 use tegata_wire::x509::CertView;
@@ -354,7 +354,11 @@ impl Fleet {
             kind: if root { Kind::Root } else { Kind::Issuing },
             alg: None,
             leaked: false,
-            sure: generation::Sure::default(),
+            // It was ahead for a while, perhaps, and the store remembers.
+            sure: Sure {
+                clock: true,
+                leave_behind: false,
+            },
         };
         // The command dies, and is repeated.
         let at = self.below(4) as u32;

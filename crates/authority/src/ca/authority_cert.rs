@@ -173,6 +173,18 @@ pub fn make_issuing(
     sign(&builder, root)
 }
 
+/// The certificates (DER) between a root and the one before. The first root has none; one that was made
+/// after the root before had ended has none; one that was made after a leak has no `old_with_new`.
+///
+/// Spec: RFC 9810 section 4.4.1.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Links {
+    /// This root's key, under the root before.
+    pub new_with_old: Option<Vec<u8>>,
+    /// The key of the root before, under this one.
+    pub old_with_new: Option<Vec<u8>>,
+}
+
 /// Which links a new root has to the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CrossKind {
@@ -199,7 +211,7 @@ pub fn make_cross(
     kind: CrossKind,
     rng: &mut dyn Rng,
     now: UnixSecs,
-) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>), CaCertError> {
+) -> Result<Links, CaCertError> {
     for (ca, signer) in [old, new] {
         if ca.public_key != *signer.public_key() {
             return Err(CaCertError::NotACa);
@@ -207,7 +219,7 @@ pub fn make_cross(
     }
     let end = old.0.not_after_secs.min(new.0.not_after_secs);
     if end <= now.0 {
-        return Ok((None, None));
+        return Ok(Links::default());
     }
     let from = backdated(now).max(old.0.not_before_secs);
     let new_with_old = link(new.0, old, (from, end), rng)?;
@@ -215,7 +227,10 @@ pub fn make_cross(
         CrossKind::Both => Some(link(old.0, new, (old.0.not_before_secs, end), rng)?),
         CrossKind::NewWithOld => None,
     };
-    Ok((Some(new_with_old), old_with_new))
+    Ok(Links {
+        new_with_old: Some(new_with_old),
+        old_with_new,
+    })
 }
 
 /// The key and name of a root under the key of another.
@@ -381,7 +396,10 @@ mod tests {
             let new = root(&new_key, now);
             [CrossKind::Both, CrossKind::NewWithOld].map(|kind| {
                 let made = make_cross((&old, &old_key), (&new, &new_key), kind, &mut OsRng, now);
-                let (new_with_old, old_with_new) = made.unwrap();
+                let Links {
+                    new_with_old,
+                    old_with_new,
+                } = made.unwrap();
                 for der in [&new_with_old, &old_with_new].into_iter().flatten() {
                     assert!(Issuer::from_cert(der).unwrap().not_after_secs <= old.not_after_secs);
                 }

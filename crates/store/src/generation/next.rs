@@ -240,11 +240,7 @@ fn draft(role: &Role, next: Next, rng: &mut dyn Rng, now: UnixSecs) -> Result<Dr
                 false => CrossKind::Both,
             };
             let from = (&old.ca, old_key.as_ref());
-            let (new_with_old, old_with_new) = make_cross(from, (&root, &key), kind, rng, now)?;
-            let links = Links {
-                new_with_old,
-                old_with_new,
-            };
+            let links = make_cross(from, (&root, &key), kind, rng, now)?;
             let sealed = role.seal_key(ROOT_KEY, &key, rng)?;
             (root, cert, Some((sealed, links)))
         }

@@ -616,8 +616,8 @@ Examples:
     tegata ca root-list --out root.crl
     tegata ca root-list --days 30 --out root.crl
 
-NGINX (ssl_crl) asks for a list of every CA in a chain, the root too. It says that no issuing CA is
-revoked. It is written as PEM, and the server hands it out at /crl/ROOT/full.crl. Sign the next one
+NGINX (ssl_crl) asks for a list of every CA in a chain, the root too. It names the issuing CAs whose keys
+leaked, as `tegata ca rollover --leaked` says, and links to such roots. It is written as PEM, and the server hands it out at /crl/ROOT/full.crl. Sign the next one
 before it ends: who has it configured refuses everybody afterwards.")]
     RootList(CaRootList),
     /// List the roots and issuing CAs that this CA has had
@@ -631,9 +631,11 @@ Examples:
     tegata ca rollover --issuing --dry-run
     tegata ca rollover --issuing --generation 2 --yes
     tegata ca rollover --root --generation 3 --ca-key p384 --yes
+    tegata ca rollover --root --leaked --generation 4 --yes
 
 A new issuing CA is under the root that there is. With --root there is a new root too, an issuing CA under
-it, and the two certificates that link the roots. It is all or nothing; again, with the same number, it
+it, and the two certificates that link the roots. With --leaked nothing leads from the new root to those of
+before, and they leave ca.pem and the releases to come. It is all or nothing; again, with the same number, it
 changes nothing and writes the files anew. A server that runs issues by the new one from its next request on.
 What was issued before stays good, with its lists and OCSP: nothing is removed. docs/ops/rollover.md has the
 whole way.")]

@@ -249,7 +249,7 @@ fn certificate_view(present: &Generations, row: &Certificate) -> Option<Certific
     let der = row.der.as_deref()?;
     let cert = CertView::from_der(der).ok()?;
     let mut chain = vec![to_pem(der).ok()?];
-    // What leads to every root that somebody may trust.
+    // What leads to its root and to those before. Who trusts a later root alone has `oldWithNew` too.
     if let Some(by) = present.issuer_of(der) {
         for ca in present.path_from(by, UnixSecs(now_secs())) {
             chain.push(to_pem(&ca).ok()?);

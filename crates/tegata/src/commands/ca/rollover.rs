@@ -250,9 +250,19 @@ fn told(
     );
     let kind = if args.what.root { "root" } else { "issuing" };
     if args.dry_run && !made.again {
-        let leaked = if args.leaked { " --leaked" } else { "" };
+        let mut more = String::new();
+        if let Some(key) = args.ca_key {
+            more.push_str(&format!(" --ca-key {}", key.alg()));
+        }
+        for (given, option) in [
+            (args.leaked, " --leaked"),
+            (args.clock_is_right, " --clock-is-right"),
+            (args.leave_behind, " --leave-behind"),
+        ] {
+            more.push_str(if given { option } else { "" });
+        }
         lines.push(format!(
-            "Next:\n    tegata ca rollover --{kind}{leaked} --generation {} --yes",
+            "Next:\n    tegata ca rollover --{kind}{more} --generation {} --yes",
             made.number
         ));
     } else if args.leaked {
