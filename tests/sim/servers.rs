@@ -329,6 +329,8 @@ pub struct Lines<'a> {
     pub rng: &'a std::cell::RefCell<Prng>,
     /// Percent of crossings at which something goes wrong.
     pub trouble_percent: u64,
+    /// Somebody between CA and TAM alters a delivery at that octet, counted from its end.
+    pub altered: Option<usize>,
 }
 
 impl Lines<'_> {
@@ -379,7 +381,7 @@ impl Peers for Lines<'_> {
     }
 
     fn deliver(&self, request: &[u8]) -> Result<Vec<u8>, PeerFailure> {
-        self.ask("CA", Node::Ca, request, |body| {
+        let delivery = self.ask("CA", Node::Ca, request, |body| {
             let mut ca = self.ca.borrow_mut();
             let done = ca.run(|ca, rng, clock| ca.deliver(body, rng, clock.secs()));
             match done {
@@ -387,6 +389,15 @@ impl Peers for Lines<'_> {
                 Ok(Err(fault)) => Err(fault.code().to_owned()),
                 Err(died) => Err(format!("died {} {}", died.when, died.step)),
             }
+        });
+        delivery.map(|mut delivery| {
+            let at = self
+                .altered
+                .and_then(|back| delivery.len().checked_sub(back));
+            if let Some(octet) = at.and_then(|at| delivery.get_mut(at)) {
+                *octet ^= 1;
+            }
+            delivery
         })
     }
 

@@ -777,6 +777,7 @@ impl World {
             tap: &self.tap,
             rng: &self.rng,
             trouble_percent: if self.calm { 0 } else { 4 },
+            altered: None,
         };
         let done = match servers::teep(&mut self.tam, &lines, message) {
             Ok(done) => done,

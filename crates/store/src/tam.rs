@@ -571,7 +571,16 @@ impl TamServer {
             DeliveryMode::Asymmetric => {
                 let delivery = self.delivery(device, digest, peers, now)?;
                 let keys = self.role.trusted(Trust::Release)?;
-                payloads_from_delivery(provider, package, ta, delivery, &keys)?
+                match payloads_from_delivery(provider, package, ta, delivery, &keys) {
+                    Ok(payloads) => payloads,
+                    Err(error) => {
+                        // Damaged on its way from the CA: kept, it would fail for ever.
+                        self.role.store.run_tx("forget delivery", |tx| {
+                            teep::forget_delivery(tx, device.row.id, digest)
+                        })?;
+                        return Err(error.into());
+                    }
+                }
             }
             DeliveryMode::Symmetric => {
                 let ueid = *device.endorsed.ueid();
@@ -739,6 +748,11 @@ impl TamServer {
             let what = format!("error {code}: {detail}");
             self.role.store.run_tx("update failed", |tx| {
                 let at = secs(now.secs());
+                // What a device cannot use may have been damaged on its way from the CA, where this server
+                // cannot see it: the next Update has another one.
+                if let Some((release, _)) = &sent.release {
+                    teep::forget_delivery(tx, device.row.id, release)?;
+                }
                 teep::end_update(
                     tx,
                     &sent.token,

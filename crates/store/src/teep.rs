@@ -210,6 +210,19 @@ pub fn keep_delivery(
     delivery(tx, device, release)?.ok_or(StoreError::Unreadable { record: "delivery" })
 }
 
+/// Forgets the kept delivery of a device: the CA is asked again.
+pub fn forget_delivery(
+    tx: &Tx<'_>,
+    device: DeviceId,
+    release: &ReleaseDigest,
+) -> Result<(), StoreError> {
+    tx.execute(
+        "DELETE FROM delivery WHERE device_id = ?1 AND release = ?2",
+        params![device.0, release.0],
+    )
+    .map(drop)
+}
+
 /// The kept delivery of a device.
 pub fn delivery(
     tx: &Tx<'_>,

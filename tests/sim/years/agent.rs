@@ -599,6 +599,7 @@ impl Fleet {
             tap: &self.tap,
             rng: &self.rng,
             trouble_percent: if trouble { 30 } else { 0 },
+            altered: self.altered,
         };
         let done = servers::teep(&mut self.tam, &lines, message);
         *self.tap.borrow_mut() = Default::default();

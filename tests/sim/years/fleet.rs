@@ -140,6 +140,8 @@ pub struct Fleet {
     pub holds: Vec<super::operator::Hold>,
     /// Requests that somebody recorded.
     pub heard: Vec<Vec<u8>>,
+    /// See `Lines`.
+    pub altered: Option<usize>,
     /// The part of the fleet that a self-test breaks.
     pub broken: Option<super::self_test::Broken>,
 }
@@ -180,6 +182,7 @@ impl Fleet {
             help_asked: false,
             holds: Vec::new(),
             heard: Vec::new(),
+            altered: None,
             broken: None,
         };
         let first_root = fleet.ca.get_mut().service().root_certificate().to_vec();

@@ -81,3 +81,27 @@ fn a_hold_is_lifted_from_what_has_ended() {
         all_is_well(&mut fleet);
     });
 }
+
+/// A delivery that somebody between CA and TAM altered is not kept: wherever it was, the next visit of the
+/// TAM brings another one.
+#[test]
+fn an_altered_delivery_is_asked_for_again() {
+    with_stack(|| {
+        let (mut tam, mut device) = (0, 0);
+        for back in (1..900).step_by(60) {
+            let mut fleet = Fleet::new(1, 1);
+            fleet.calm = true;
+            fleet.altered = Some(back);
+            let log = fleet.visit(0).join("; ");
+            tam += usize::from(log.contains("TAM: "));
+            device += usize::from(!log.contains("TAM: ") && !fleet.is_served(0));
+            fleet.altered = None;
+            fleet.visit(0);
+            assert!(fleet.is_served(0), "octet {back} from the end: {log}");
+        }
+        assert!(
+            tam > 0 && device > 0,
+            "noticed by TAM {tam}, by the device {device}"
+        );
+    });
+}
