@@ -36,7 +36,8 @@ pub fn place(path: impl AsRef<Path>) -> PathBuf {
     }
 }
 
-fn schema(path: &Path) -> String {
+/// The schema that the store of that file is in.
+pub fn schema(path: &Path) -> String {
     let mut hash = DefaultHasher::new();
     path.hash(&mut hash);
     let name = path.file_stem().unwrap().to_str().unwrap();
