@@ -109,6 +109,10 @@ pub(crate) const STEPS: &[(&str, &str)] = &[
         GENERATIONS,
     ),
     (
+        "generations that were made after a leak: what was before them is not to be trusted any more",
+        AFTER_LEAK,
+    ),
+    (
         "shards are filled in several lanes, so that processes do not wait for one row",
         LANES,
     ),
@@ -309,6 +313,10 @@ INSERT INTO ca_issuing SELECT 1, 1, body, 0, made_at
   FROM document WHERE name = 'ca issuing certificate';
 
 DELETE FROM document WHERE name IN ('ca root certificate', 'ca issuing certificate', 'ca root list');
+";
+
+const AFTER_LEAK: &str = "
+ALTER TABLE ca_issuing ADD COLUMN after_leak INTEGER NOT NULL DEFAULT 0;
 ";
 
 /// A process that has the file to itself fills one lane, the first.

@@ -169,7 +169,7 @@ fn plan(tx: &Tx<'_>, target: &Target, word: Word, now: UnixSecs) -> Result<Plan,
             let before = device_standing(tx, device.id)?;
             let after = decide(before, word, now)?.unwrap_or(before);
             plan.device = Some((device.id, before, after));
-            of_device(tx, device.id, now)?
+            of_device(tx, device.id, reach(word, now))?
         }
     };
     for row in rows {
@@ -211,9 +211,18 @@ fn known(tx: &Tx<'_>, serial: &[u8]) -> Result<Option<Known>, StoreError> {
     tx.query_opt(&sql, params![serial], known_row)
 }
 
-fn of_device(tx: &Tx<'_>, id: DeviceId, now: UnixSecs) -> Result<Vec<Known>, StoreError> {
+/// The earliest end of a certificate that a word about several is about. What ended needs no revocation; a
+/// hold that nobody lifted would keep its device from another certificate.
+fn reach(word: Word, now: UnixSecs) -> UnixSecs {
+    match word {
+        Word::Unhold => UnixSecs(0),
+        _ => now,
+    }
+}
+
+fn of_device(tx: &Tx<'_>, id: DeviceId, from: UnixSecs) -> Result<Vec<Known>, StoreError> {
     let sql = format!("{KNOWN} WHERE c.device_id = ?1 AND c.not_after >= ?2");
-    tx.query_all(&sql, params![id.0, secs(now)], known_row)
+    tx.query_all(&sql, params![id.0, secs(from)], known_row)
 }
 
 /// Records a standing under the next number.
@@ -307,18 +316,29 @@ pub fn of_issued(tx: &Tx<'_>, serial: &[u8], issuer: &str) -> Result<Option<Stan
     Ok(archived.map(|row| row.standing))
 }
 
-/// Number of the last change in a shard, or anywhere; 0 if there was none.
-pub fn last_change(tx: &Tx<'_>, shard: Option<u64>) -> Result<u64, StoreError> {
-    let last: Option<Option<i64>> = match shard {
-        Some(shard) => tx.query_opt(
-            "SELECT max(change) FROM revocation WHERE shard = ?1",
-            params![signed(shard)],
-            |r| r.get(0),
-        )?,
-        None => tx.query_opt("SELECT max(change) FROM revocation", params![], |r| {
+/// Number of the last change in these shards, first and last; 0 if there was none.
+///
+/// It costs two looks into an index for each shard, however many changes there are.
+pub fn last_change(tx: &Tx<'_>, (first, last): (u64, u64)) -> Result<u64, StoreError> {
+    let change: Option<Option<i64>> = tx.query_opt(
+        "WITH RECURSIVE each(shard) AS (\
+           SELECT min(shard) FROM revocation WHERE shard >= ?1 UNION ALL \
+           SELECT (SELECT min(shard) FROM revocation WHERE shard > each.shard) \
+           FROM each WHERE each.shard < ?2) \
+         SELECT max((SELECT max(change) FROM revocation WHERE shard = each.shard)) \
+         FROM each WHERE each.shard <= ?2",
+        params![signed(first), signed(last)],
+        |r| r.get(0),
+    )?;
+    Ok(unsigned(change.flatten().unwrap_or(0)))
+}
+
+/// Number of the last change of all; 0 if there was none.
+pub fn last_change_anywhere(tx: &Tx<'_>) -> Result<u64, StoreError> {
+    let last: Option<Option<i64>> =
+        tx.query_opt("SELECT max(change) FROM revocation", params![], |r| {
             r.get(0)
-        })?,
-    };
+        })?;
     Ok(unsigned(last.flatten().unwrap_or(0)))
 }
 

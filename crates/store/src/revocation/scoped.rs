@@ -15,7 +15,7 @@ use tegata_authority::UnixSecs;
 use tegata_authority::ca::revocation::{Word, decide};
 use tegata_wire::ids::{ReleaseDigest, Ueid};
 
-use super::{Changed, Known, next_changes, put_at, standing};
+use super::{Changed, Known, next_changes, put_at, reach, standing};
 use crate::engine::{self, Row, params};
 use crate::role::secs;
 use crate::{Store, StoreError, Tx, device};
@@ -29,7 +29,8 @@ pub struct ReleasesOf {
     pub below: Option<u64>,
 }
 
-/// Which certificates: those that have not ended and that everything named here is true of.
+/// Which certificates: those that have not ended and that everything named here is true of. A hold is
+/// lifted from those too that have ended meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Predicate {
     /// Issued to this release of a TA.
@@ -123,7 +124,7 @@ pub fn say_to_all(
     check(store, predicate)?;
     let mut progress = Progress::default();
     let mut walk = Walk::of(predicate);
-    while let Some(mut rows) = walk.next(store, predicate, now)? {
+    while let Some(mut rows) = walk.next(store, predicate, reach(word, now))? {
         progress.matched = progress.matched.saturating_add(count(rows.len()));
         // What needs no change needs no transaction: a command that is repeated is soon there.
         rows.retain(|row| matches!(decide(row.known.standing, word, now), Ok(Some(_))));
@@ -155,7 +156,7 @@ pub fn plan_for_all(
     check(store, predicate)?;
     let mut planned = Planned::default();
     let mut walk = Walk::of(predicate);
-    while let Some(rows) = walk.next(store, predicate, now)? {
+    while let Some(rows) = walk.next(store, predicate, reach(word, now))? {
         let progress = &mut planned.progress;
         progress.matched = progress.matched.saturating_add(count(rows.len()));
         for row in rows {

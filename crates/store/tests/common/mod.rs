@@ -6,6 +6,7 @@ pub mod kur;
 pub mod ocsp;
 pub mod place;
 pub mod ready;
+pub mod rolled;
 pub mod undo;
 
 use std::path::Path;

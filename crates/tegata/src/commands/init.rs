@@ -17,7 +17,7 @@ use tegata_store::issuer::{CaSetup, Issuer};
 use tegata_store::role::{Role as RoleStore, RoleError, Trust};
 
 use crate::cli::{Init, Role, show};
-use crate::commands::ca::rollover::ca_files;
+use crate::commands::ca::ca_files::ca_files;
 use crate::commands::factory::{FACTORY_KEY, factory_key_path};
 use crate::commands::import::role_fault;
 use crate::config::{self, Config};
@@ -136,7 +136,8 @@ pub fn make(config: &Config, dir: &Path, names: &Names) -> Outcome<Summary> {
     let ca = role(config, Role::Ca, &mut summary)?;
     let issuer = init_ca(config, &ca, names, now)?;
     let present = issuer.generations().map_err(|e| role_fault(&e))?;
-    for (name, pem) in ca_files(&present, now)? {
+    let made = ca_files(&present, now)?.into_iter();
+    for (name, pem) in made.filter(|(_, pem)| !pem.is_empty()) {
         summary.file(&dir.join(name), pem.as_bytes(), Readers::Everyone)?;
     }
     let tam = role(config, Role::Tam, &mut summary)?;

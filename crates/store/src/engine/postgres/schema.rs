@@ -251,7 +251,8 @@ CREATE TABLE ca_root(
 );
 CREATE TABLE ca_issuing(
   number BIGINT PRIMARY KEY, root BIGINT NOT NULL REFERENCES ca_root(number),
-  certificate BYTEA NOT NULL, first_shard BIGINT NOT NULL, made_at BIGINT NOT NULL
+  certificate BYTEA NOT NULL, first_shard BIGINT NOT NULL, made_at BIGINT NOT NULL,
+  after_leak BIGINT NOT NULL DEFAULT 0
 );
 ";
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, params_from_iter};
 
@@ -186,6 +187,9 @@ fn connect(path: &Path, create: bool) -> std::result::Result<Connection, StoreEr
     conn.busy_timeout(BUSY_WAIT)
         .map_err(|e| StoreError::from_sqlite(path, "open", e))?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // Without it SQLite plans a statement anew whenever a parameter changes that a plan could depend on.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .map_err(|e| StoreError::from_sqlite(path, "open", e))?;
     Ok(conn)
 }
 
