@@ -25,7 +25,7 @@ use tegata_authority::ca::cmp::{CmpDenial, MacPolicy};
 use tegata_authority::tam::availability::Availability;
 use tegata_crypto::aws_lc::AwsLc;
 use tegata_crypto::{KeyAlg, PrivateKey};
-use tegata_store::generation::{Kind, Next, roll_over};
+use tegata_store::generation::{Kind, Next, Sure, roll_over};
 use tegata_store::issuer::{CmpOutcome, Issuer};
 use tegata_store::role::Role;
 use tegata_store::status::StatusSettings;
@@ -77,15 +77,17 @@ fn ask(ca: &Issuer, request: &[u8], seed: u64) -> Vec<u8> {
     let begun = Instant::now();
     loop {
         let answer = ca.cmp("device", request, &mut rng, NOW);
-        match answer.outcome {
+        let said = match answer.outcome {
             CmpOutcome::Issued { certificate, .. } => return certificate,
             // What is not of the moment is no way to say "later".
             CmpOutcome::Denied(CmpDenial::Unavailable(code)) => {
                 assert!(OF_THE_MOMENT.contains(&code), "{code}");
+                code
             }
             other => panic!("{other:?}"),
-        }
-        assert!(begun.elapsed() < Duration::from_secs(60), "no answer");
+        };
+        let waited = begun.elapsed();
+        assert!(waited < Duration::from_secs(120), "no answer but {said}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -248,6 +250,8 @@ fn nodes_that_meet_at_every_row_deal_shards_of_one_issuer_and_size() {
             number: 2,
             kind: Kind::Issuing,
             alg: None,
+            leaked: false,
+            sure: Sure::default(),
         };
         let begun = Instant::now();
         while let Err(e) = roll_over(world.ca.role(), next, &mut Seeded(77), SECS) {

@@ -103,14 +103,7 @@ const STEP: &str = "migrate";
 const TRIES_MAX: usize = 8;
 
 /// By the number of the step in SQLite. The first is everything that there was when PostgreSQL came.
-const STEPS: &[(i64, &str, &str)] = &[
-    (13, "the schema as it was then", FIRST),
-    (
-        14,
-        "certificates without the bytes that were signed",
-        SHORT_ROWS,
-    ),
-];
+const STEPS: &[(i64, &str, &str)] = &[(15, "the schema as it was then", FIRST)];
 
 /// Times are seconds since 1970 UTC unless the name says `_ms`.
 const FIRST: &str = "
@@ -255,9 +248,6 @@ CREATE TABLE ca_issuing(
   after_leak BIGINT NOT NULL DEFAULT 0
 );
 ";
-
-/// Rows have numbers of the engine's own here.
-const SHORT_ROWS: &str = "UPDATE certificate SET tbs = '' WHERE der IS NOT NULL";
 
 #[cfg(test)]
 mod tests {
