@@ -24,7 +24,7 @@ pub struct Intent {
     pub release: Option<[u8; 32]>,
     /// Name of the issuing key.
     pub issuer: String,
-    /// The bytes to sign.
+    /// The bytes to sign; empty once they are signed.
     pub tbs: Vec<u8>,
     /// End of validity, seconds since 1970.
     pub not_after: i64,
@@ -81,7 +81,8 @@ pub fn intend(tx: &Tx<'_>, intent: &Intent, now_secs: i64) -> Result<Certificate
     })
 }
 
-/// Records the signed certificate; the first one recorded stays. Returns what stands.
+/// Records the signed certificate; the first one recorded stays. Returns what stands. What was signed is in
+/// it, and is not kept beside it.
 pub fn record(
     tx: &Tx<'_>,
     serial: &[u8],
@@ -89,8 +90,9 @@ pub fn record(
     now_secs: i64,
 ) -> Result<Vec<u8>, StoreError> {
     tx.execute(
-        "UPDATE certificate SET der = ?2, issued_at = ?3 WHERE serial = ?1 AND der IS NULL",
-        params![serial, der, now_secs],
+        "UPDATE certificate SET der = ?2, issued_at = ?3, tbs = ?4 \
+         WHERE serial = ?1 AND der IS NULL",
+        params![serial, der, now_secs, &[][..] as &[u8]],
     )?;
     let stands: Option<Option<Vec<u8>>> = tx.query_opt(
         "SELECT der FROM certificate WHERE serial = ?1",

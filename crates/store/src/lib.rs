@@ -134,7 +134,7 @@ impl Store {
     pub fn open_with(path: impl AsRef<Path>, faults: Arc<dyn Faults>) -> Result<Self, StoreError> {
         let path = path.as_ref();
         let engine = match path.to_str().filter(|_| is_address(path)) {
-            Some(address) => Engine::Postgres(Postgres::open(address)?),
+            Some(address) => Engine::Postgres(Box::new(Postgres::open(address)?)),
             None => Engine::Sqlite(Sqlite::open(path)?),
         };
         Ok(Self { engine, faults })

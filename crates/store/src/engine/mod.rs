@@ -40,7 +40,7 @@ pub(crate) type Result<T> = std::result::Result<T, EngineError>;
 /// The engine of an open store.
 pub(crate) enum Engine {
     Sqlite(Sqlite),
-    Postgres(Postgres),
+    Postgres(Box<Postgres>),
 }
 
 /// A running transaction: what the aggregates' functions take.

@@ -62,11 +62,10 @@ pub fn fill(path: &Path, fill: Fill) {
     let (row, device, base) = look.unwrap();
     drop(store);
     let base = i64::try_from(base).unwrap();
-    let (mut tbs, mut der) = (row.intent.tbs, row.der.unwrap());
+    let mut der = row.der.unwrap();
     let (release, issuer) = (row.intent.release.unwrap(), row.intent.issuer);
     let serial = row.intent.serial;
-    let place = |bytes: &[u8]| bytes.windows(16).position(|w| w == serial).unwrap();
-    let (in_tbs, in_der) = (place(&tbs), place(&der));
+    let in_der = der.windows(16).position(|w| w == serial).unwrap();
 
     let sql = Sql::open(path);
     sql.run("BEGIN");
@@ -113,7 +112,6 @@ pub fn fill(path: &Path, fill: Fill) {
         let mut serial = [0; 16];
         random(&mut serial);
         serial[..6].copy_from_slice(&at_ms.to_be_bytes()[2..]);
-        tbs[in_tbs..in_tbs + 16].copy_from_slice(&serial);
         der[in_der..in_der + 16].copy_from_slice(&serial);
         let mut digest = [0; 32];
         random(&mut digest);
@@ -136,7 +134,7 @@ pub fn fill(path: &Path, fill: Fill) {
                 Cell::Text(profile),
                 Cell::Bytes(&release),
                 Cell::Text(&issuer),
-                Cell::Bytes(&tbs),
+                Cell::Bytes(b""),
                 Cell::Int(at + i64::try_from(fill.life).unwrap()),
                 Cell::Int(at),
                 Cell::Int(base + i64::try_from(n / fill.shard).unwrap()),

@@ -36,7 +36,8 @@ pub fn place(path: impl AsRef<Path>) -> PathBuf {
     }
 }
 
-fn schema(path: &Path) -> String {
+/// The schema that the store of that file is in.
+pub fn schema(path: &Path) -> String {
     let mut hash = DefaultHasher::new();
     path.hash(&mut hash);
     let name = path.file_stem().unwrap().to_str().unwrap();
@@ -93,15 +94,19 @@ impl Sql {
             .unwrap();
         let client = runtime.block_on(async {
             // It may be on its way back from a crash that a test made.
-            for _ in 0..600 {
+            let mut tries = 0;
+            loop {
                 let to = tokio_postgres::connect(&database, tokio_postgres::NoTls);
-                if let Ok((client, connection)) = to.await {
-                    tokio::spawn(connection);
-                    return client;
+                match to.await {
+                    Ok((client, connection)) => {
+                        tokio::spawn(connection);
+                        return client;
+                    }
+                    Err(e) => assert!(tries < 600, "the database does not come back: {e}"),
                 }
+                tries += 1;
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
-            panic!("the database does not come back");
         });
         let sql = Self::Database(Database {
             runtime,

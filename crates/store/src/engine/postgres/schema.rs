@@ -103,7 +103,7 @@ const STEP: &str = "migrate";
 const TRIES_MAX: usize = 8;
 
 /// By the number of the step in SQLite. The first is everything that there was when PostgreSQL came.
-const STEPS: &[(i64, &str, &str)] = &[(13, "the schema as it was then", FIRST)];
+const STEPS: &[(i64, &str, &str)] = &[(15, "the schema as it was then", FIRST)];
 
 /// Times are seconds since 1970 UTC unless the name says `_ms`.
 const FIRST: &str = "
@@ -302,7 +302,10 @@ mod tests {
         let tables: BTreeSet<(String, BTreeSet<String>)> = names
             .map(|name| {
                 let name = name.unwrap();
-                let sql = format!("SELECT name FROM pragma_table_info('{name}')");
+                // Certificates have no number but the engine's own in PostgreSQL.
+                let own = if name == "certificate" { "id" } else { "" };
+                let sql =
+                    format!("SELECT name FROM pragma_table_info('{name}') WHERE name <> '{own}'");
                 let mut columns = sqlite.prepare(&sql).unwrap();
                 let columns = columns.query_map([], |r| r.get(0)).unwrap();
                 (name, columns.map(std::result::Result::unwrap).collect())
