@@ -174,6 +174,6 @@ async fn ask(connection: &mut SendRequest<Body>, target: &Target, body: Bytes) -
     ))
 }
 
-/// Connections of the open loop: enough that a request which is due finds a free one, unless the
-/// server is a whole second behind.
-const OPEN_CONNECTIONS: usize = 200;
+/// Connections of the open loop: below what a server works on at once, or it would refuse what it is to be
+/// measured at. A request that is due and finds none free waits, and its latency has the wait in it.
+const OPEN_CONNECTIONS: usize = 100;
