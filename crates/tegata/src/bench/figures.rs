@@ -22,6 +22,10 @@ pub enum Subject {
     Memory,
     /// The CA with its store on the disk.
     Durable,
+    /// cfssl, which keeps nothing.
+    Cfssl,
+    /// cfssl with its SQLite on the disk.
+    CfsslSqlite,
 }
 
 impl Subject {
@@ -34,6 +38,8 @@ impl Subject {
             Self::Commit => "store alone",
             Self::Memory => "Tegata, store in memory",
             Self::Durable => "Tegata, store on the disk",
+            Self::Cfssl => "cfssl, keeps nothing",
+            Self::CfsslSqlite => "cfssl, SQLite on the disk",
         }
     }
 
@@ -46,6 +52,8 @@ impl Subject {
             Self::Commit => "its rows, many in a transaction",
             Self::Memory => "tmpfs: no commit waits for a disk",
             Self::Durable => "WAL, synchronous=FULL",
+            Self::Cfssl => "authsign; no durability",
+            Self::CfsslSqlite => "authsign; its own defaults",
         }
     }
 }
@@ -236,6 +244,47 @@ impl Summary {
     }
 }
 
+/// Ours beside a peer that keeps as much. Ratios are taken within each round; above 1 ours is better.
+#[derive(Debug, Clone, Serialize)]
+pub struct Beside {
+    /// Ours.
+    pub ours: Subject,
+    /// The peer.
+    pub peer: Subject,
+    /// Its processor time for each, divided by ours.
+    pub cpu: Spread,
+    /// Our throughput, divided by its.
+    pub throughput: Spread,
+    /// Its median of latency, divided by ours.
+    pub p50: Option<Spread>,
+}
+
+/// Ours beside each peer of the run.
+#[must_use]
+pub fn beside(rounds: &[Round]) -> Vec<Beside> {
+    let pairs = [
+        (Subject::Memory, Subject::Cfssl),
+        (Subject::Durable, Subject::CfsslSqlite),
+    ];
+    let one = |(ours, peer): (Subject, Subject)| {
+        let spread = |ratio: &dyn Fn(&Measured, &Measured) -> Option<f64>| {
+            Spread::of(
+                rounds
+                    .iter()
+                    .filter_map(|r| ratio(r.of(ours)?, r.of(peer)?)),
+            )
+        };
+        Some(Beside {
+            ours,
+            peer,
+            cpu: spread(&|ours, peer| Some(peer.cpu_us / ours.cpu_us))?,
+            throughput: spread(&|ours, peer| Some(ours.per_second / peer.per_second))?,
+            p50: spread(&|ours, peer| Some(peer.latency?.p50_us / ours.latency?.p50_us)),
+        })
+    };
+    pairs.into_iter().filter_map(one).collect()
+}
+
 /// Where it was measured.
 #[derive(Debug, Clone, Serialize)]
 pub struct Machine {
@@ -271,6 +320,8 @@ pub struct Results {
     pub ratio_to_crypto_bound: Spread,
     /// Each subject over all rounds.
     pub subjects: Vec<Summary>,
+    /// Ours beside each peer of the run.
+    pub beside: Vec<Beside>,
     /// Certificates that `openssl verify` was asked about, and found good.
     pub verified_with_openssl: usize,
     /// What was not measured, and why.
@@ -288,6 +339,8 @@ pub fn summaries(rounds: &[Round]) -> Vec<Summary> {
         Subject::Commit,
         Subject::Memory,
         Subject::Durable,
+        Subject::Cfssl,
+        Subject::CfsslSqlite,
     ];
     all.into_iter()
         .filter_map(|subject| Summary::of(subject, rounds))
@@ -370,6 +423,20 @@ pub fn table(results: &Results) {
             results.verified_with_openssl
         ),
     ]);
+    show::lines(results.beside.iter().map(|b| {
+        let (cpu, times) = (b.cpu, b.throughput);
+        format!(
+            "{} beside {}: {:.2}× ({:.2}–{:.2}) by processor time, {:.2}× ({:.2}–{:.2}) by throughput.",
+            b.ours.label(),
+            b.peer.label(),
+            cpu.median,
+            cpu.min,
+            cpu.max,
+            times.median,
+            times.min,
+            times.max
+        )
+    }));
     show::lines(results.skipped.iter().map(|why| format!("Skipped: {why}")));
 }
 

@@ -11,6 +11,7 @@ mod cpus;
 mod figures;
 mod load;
 pub mod nothing;
+mod peers;
 mod plant;
 mod plot;
 mod served;
@@ -29,6 +30,7 @@ use crate::files::{self, Readers};
 use cpus::{Cpus, pin};
 use figures::{Machine, Measured, Results, Round, Subject};
 use load::{Pace, Target, drive};
+use peers::Cfssl;
 use plant::Plant;
 use served::Served;
 
@@ -40,6 +42,9 @@ const WARM_UP: usize = 10;
 const OPEN: usize = 2;
 /// Length of the answers of the server that does nothing, bytes: that of a real one.
 const ANSWER_LEN_BYTES: usize = 1_900;
+
+/// Media type of our requests. Spec: RFC 9811 section 3.
+const PKIXCMP: &str = "application/pkixcmp";
 
 /// Something that has no business going wrong did.
 fn odd(why: impl Display) -> Fault {
@@ -87,21 +92,30 @@ fn in_place(args: &Bench, place: &Place) -> Outcome<Results> {
     let plant = plant::make(&place.path("plant"), devices, all, &bar)?;
     pin(cpus.client)?;
 
+    let mut skipped = Vec::new();
+    let cfssl = match args.peers.first() {
+        Some(peer) => peers::prepare(*peer, &place.path("cfssl"), &plant.requests, &mut skipped)?,
+        None => None,
+    };
     let mut run = Run {
         args,
         cpus,
         plant,
+        cfssl,
         place,
         sample: Vec::new(),
     };
     let mut subjects = vec![Subject::CryptoBound, Subject::Nothing, Subject::Commit];
-    let mut skipped = Vec::new();
     if run.place.memory.is_some() {
         subjects.push(Subject::Memory);
     } else {
         skipped.push("the store in memory: /dev/shm is no tmpfs here".to_owned());
     }
     subjects.push(Subject::Durable);
+    if let Some(cfssl) = &run.cfssl {
+        subjects.push(Subject::Cfssl);
+        subjects.extend(cfssl.sqlite.then_some(Subject::CfsslSqlite));
+    }
     let rounds = usize::try_from(args.rounds).unwrap_or(1);
     bar.set_position(0);
     bar.set_length(u64::try_from(rounds * subjects.len()).unwrap_or(0));
@@ -138,6 +152,7 @@ fn in_place(args: &Bench, place: &Place) -> Outcome<Results> {
             .map(|s| s.cpu_ratio_to_crypto_bound)
             .ok_or_else(|| odd("nothing was measured"))?,
         subjects,
+        beside: figures::beside(&results),
         verified_with_openssl: checked.unwrap_or(0),
         skipped,
         rounds: results,
@@ -161,6 +176,7 @@ struct Run<'a> {
     args: &'a Bench,
     cpus: Cpus,
     plant: Plant,
+    cfssl: Option<Cfssl>,
     place: &'a Place,
     /// A few certificates of each server, for another implementation to verify.
     sample: Vec<Vec<u8>>,
@@ -187,7 +203,8 @@ impl Run<'_> {
             }
             Subject::Nothing => {
                 let server = Served::nothing(&self.plant.dir, dir, cpu, ANSWER_LEN_BYTES)?;
-                let (measured, _) = self.at(subject, &server, "/")?;
+                let bodies = self.plant.bodies();
+                let (measured, _) = self.at(subject, &server, ("/", PKIXCMP), &bodies)?;
                 Ok(measured)
             }
             Subject::Memory | Subject::Durable => {
@@ -197,25 +214,40 @@ impl Run<'_> {
                 };
                 let server = Served::ca(&self.plant.dir, dir, cpu)?;
                 let path = format!("/.well-known/cmp/p/{}", plant::PROFILE);
-                let (measured, answers) = self.at(subject, &server, &path)?;
+                let bodies = self.plant.bodies();
+                let to = (&*path, PKIXCMP);
+                let (measured, answers) = self.at(subject, &server, to, &bodies)?;
                 let certificates = check::all(&answers)?;
                 let some = certificates.into_iter().step_by(answers.len().div_ceil(4));
                 self.sample.extend(some);
+                Ok(measured)
+            }
+            Subject::Cfssl | Subject::CfsslSqlite => {
+                let cfssl = self.cfssl.as_ref().ok_or_else(|| odd("cfssl is gone"))?;
+                let server = cfssl.start(dir, cpu, subject == Subject::CfsslSqlite)?;
+                let to = (peers::CFSSL_PATH, "application/json");
+                let (measured, answers) = self.at(subject, &server, to, &cfssl.requests)?;
+                peers::check(&answers)?;
                 Ok(measured)
             }
         }
     }
 
     /// Warms a server up, then measures it in a closed loop and in an open one.
-    fn at(&self, subject: Subject, server: &Served, path: &str) -> Outcome<(Measured, Vec<Bytes>)> {
-        let bodies: Vec<Bytes> = self.plant.requests.iter().map(|r| r.body.clone()).collect();
+    fn at(
+        &self,
+        subject: Subject,
+        server: &Served,
+        (path, content_type): (&str, &'static str),
+        bodies: &[Bytes],
+    ) -> Outcome<(Measured, Vec<Bytes>)> {
         let count = usize::try_from(self.args.requests).unwrap_or(usize::MAX);
         let (warm_up, rest) = bodies.split_at(count.div_ceil(WARM_UP).min(bodies.len()));
         let (closed, open) = rest.split_at(count.min(rest.len()));
         let target = Target {
             address: server.address,
             path: path.to_owned(),
-            content_type: "application/pkixcmp",
+            content_type,
         };
         let clients = usize::try_from(self.args.clients).unwrap_or(1);
         let mut answers = drive(&target, warm_up, Pace::Closed(clients))?.answers;

@@ -55,10 +55,20 @@ pub struct Plant {
     pub requests: Vec<Request>,
 }
 
+impl Plant {
+    /// The requests' bodies.
+    #[must_use]
+    pub fn bodies(&self) -> Vec<Bytes> {
+        self.requests.iter().map(|r| r.body.clone()).collect()
+    }
+}
+
 /// One request, and what of it the cryptography alone needs.
 pub struct Request {
     /// The whole message (DER).
     pub body: Bytes,
+    /// The CSR in it (DER).
+    pub csr: Vec<u8>,
     /// The bytes that the CSR's signature is over.
     pub csr_tbs: Vec<u8>,
     /// That signature, r ‖ s.
@@ -260,6 +270,7 @@ fn p10cr(device: &Device, order: &CertificateOrder) -> Outcome<Request> {
     let body = message.into_der(Some(&mac), &[]).map_err(odd)?;
     Ok(Request {
         body: Bytes::from(body),
+        csr,
         csr_tbs,
         csr_signature,
         public_key: private.public_key().clone(),

@@ -55,6 +55,8 @@ fn colour(subject: Subject) -> &'static str {
         Subject::Nothing | Subject::Commit => "#9aa5b1",
         Subject::Memory => "#5aa9e6",
         Subject::Durable => "#1d4ed8",
+        Subject::Cfssl => "#c4a484",
+        Subject::CfsslSqlite => "#8b5e34",
     }
 }
 

@@ -73,6 +73,24 @@ impl Served {
         })
     }
 
+    /// Starts another program.
+    ///
+    /// # Errors
+    /// It is not there, or does not listen; the fault has its log.
+    pub fn program(
+        name: &str,
+        command: Command,
+        dir: &Path,
+        cpu: usize,
+        address: SocketAddr,
+        ready: impl Fn() -> bool,
+    ) -> Outcome<Self> {
+        let log = dir.join("log");
+        let process = supervise::start_command(name.to_owned(), command, &log, Some(cpu))?;
+        process.wait_until(READY_LIMIT, ready)?;
+        Ok(Self { address, process })
+    }
+
     /// What it has used so far.
     ///
     /// # Errors

@@ -16,8 +16,6 @@ pub enum BenchWhat {
 pub enum BenchPeer {
     /// cfssl, `authsign` with its HMAC key: without a database, and with SQLite
     Cfssl,
-    /// step-ca, `/1.0/sign` with a one-time token, with its bbolt database
-    StepCa,
 }
 
 /// Arguments of `tegata bench`.
@@ -81,7 +79,7 @@ Examples:
     tegata bench issue
     tegata bench issue --clients 64 --rounds 9 --out figures
     tegata bench issue --rate 500 --dir /var/lib/tegata
-    tegata bench issue --peers cfssl,step-ca --json | jq .ratio_to_crypto_bound
+    tegata bench issue --peers cfssl --json | jq .ratio_to_crypto_bound
 
 Makes an installation in a temporary directory, registers devices, makes their requests before the clock
 starts, and lets `tegata serve`, a process of its own on a processor of its own, answer them over HTTP with
