@@ -98,6 +98,8 @@ pub struct Measured {
     /// Most memory of the server process, bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rss_bytes_max: Option<u64>,
+    /// Requests that a peer did not answer with 200; none of ours, or there are no figures.
+    pub refused: usize,
 }
 
 impl Measured {
@@ -111,6 +113,7 @@ impl Measured {
             latency: None,
             open: None,
             rss_bytes_max: None,
+            refused: 0,
         }
     }
 
@@ -125,6 +128,7 @@ impl Measured {
             latency: latency(&driven.latencies),
             open: None,
             rss_bytes_max: None,
+            refused: driven.refused.len(),
         }
     }
 }
@@ -213,6 +217,8 @@ pub struct Summary {
     /// Most memory of the server process, bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rss_bytes_max: Option<u64>,
+    /// Requests of all rounds that a peer did not answer with 200.
+    pub refused: usize,
 }
 
 impl Summary {
@@ -240,6 +246,10 @@ impl Summary {
                 .iter()
                 .filter_map(|r| r.of(subject)?.rss_bytes_max)
                 .max(),
+            refused: rounds
+                .iter()
+                .filter_map(|r| Some(r.of(subject)?.refused))
+                .sum(),
         })
     }
 }
@@ -437,6 +447,11 @@ pub fn table(results: &Results) {
             times.max
         )
     }));
+    let refusing = results.subjects.iter().filter(|s| s.refused > 0);
+    show::lines(refusing.map(|s| {
+        let (label, refused) = (s.subject.label(), s.refused);
+        format!("{label}: {refused} requests were not answered 200, and are not in its figures.")
+    }));
     show::lines(results.skipped.iter().map(|why| format!("Skipped: {why}")));
 }
 
@@ -450,7 +465,9 @@ pub fn milliseconds(us: f64) -> String {
     }
 }
 
-fn per_second(count: usize, wall: Duration) -> f64 {
+/// How many a second.
+#[must_use]
+pub fn per_second(count: usize, wall: Duration) -> f64 {
     number(count) / wall.as_secs_f64().max(f64::EPSILON)
 }
 
@@ -458,7 +475,9 @@ fn each_us(cpu: Duration, count: usize) -> f64 {
     cpu.as_secs_f64() * 1e6 / number(count.max(1))
 }
 
-fn latency(all: &[Duration]) -> Option<Latency> {
+/// Percentiles; `None` of nothing.
+#[must_use]
+pub fn latency(all: &[Duration]) -> Option<Latency> {
     let mut sorted: Vec<Duration> = all.to_vec();
     sorted.sort_unstable();
     let at = |percent: usize| {
@@ -509,6 +528,7 @@ mod tests {
             latency: None,
             open: None,
             rss_bytes_max: None,
+            refused: 0,
         };
         let round = |bound, durable| Round {
             measured: vec![

@@ -32,6 +32,19 @@ pub struct Target {
     pub path: String,
     /// Media type of the requests.
     pub content_type: &'static str,
+    /// What may be answered beside 200.
+    pub refusals: Refusals,
+}
+
+/// Which answers other than 200 are counted, and do not end the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusals {
+    /// None.
+    Fault,
+    /// 503 with `Retry-After`.
+    Busy,
+    /// Any: a peer's own affair, said beside its figures.
+    Any,
 }
 
 /// When requests are sent.
@@ -39,8 +52,10 @@ pub struct Target {
 pub enum Pace {
     /// By so many connections, each its next when its last was answered.
     Closed(usize),
-    /// So many a second, each when it is due.
+    /// So many a second, each when it is due, by fewer connections than a server works on at once.
     Open(f64),
+    /// As `Open`, by more of them.
+    Flood(f64),
 }
 
 /// What came of it.
@@ -48,8 +63,10 @@ pub enum Pace {
 pub struct Driven {
     /// From the first request to the last answer.
     pub wall: Duration,
-    /// Of each request, in the order of the answers.
+    /// Of each request that was answered 200.
     pub latencies: Vec<Duration>,
+    /// Of each request that was refused.
+    pub refused: Vec<Duration>,
     /// The answers' bodies, in no order.
     pub answers: Vec<Bytes>,
 }
@@ -70,6 +87,7 @@ async fn all(target: &Target, bodies: &[Bytes], pace: Pace) -> Outcome<Driven> {
     let connections = match pace {
         Pace::Closed(clients) => clients,
         Pace::Open(_) => OPEN_CONNECTIONS,
+        Pace::Flood(_) => FLOOD_CONNECTIONS,
     };
     let mut open = Vec::new();
     for _ in 0..connections.min(bodies.len()) {
@@ -81,7 +99,9 @@ async fn all(target: &Target, bodies: &[Bytes], pace: Pace) -> Outcome<Driven> {
         next: AtomicUsize::new(0),
         interval: match pace {
             Pace::Closed(_) => None,
-            Pace::Open(rate) => Some(Duration::from_secs_f64(1.0 / rate.max(0.001))),
+            Pace::Open(rate) | Pace::Flood(rate) => {
+                Some(Duration::from_secs_f64(1.0 / rate.max(0.001)))
+            }
         },
         started: Instant::now(),
     });
@@ -92,12 +112,18 @@ async fn all(target: &Target, bodies: &[Bytes], pace: Pace) -> Outcome<Driven> {
     let mut driven = Driven {
         wall: Duration::ZERO,
         latencies: Vec::with_capacity(bodies.len()),
+        refused: Vec::new(),
         answers: Vec::with_capacity(bodies.len()),
     };
     while let Some(ended) = running.join_next().await {
         for (latency, answer) in ended.map_err(odd)?? {
-            driven.latencies.push(latency);
-            driven.answers.push(answer);
+            match answer {
+                Some(answer) => {
+                    driven.latencies.push(latency);
+                    driven.answers.push(answer);
+                }
+                None => driven.refused.push(latency),
+            }
         }
     }
     driven.wall = shared.started.elapsed();
@@ -127,7 +153,7 @@ async fn connect(address: SocketAddr) -> Outcome<SendRequest<Body>> {
 async fn one(
     shared: Arc<Shared>,
     mut connection: SendRequest<Body>,
-) -> Outcome<Vec<(Duration, Bytes)>> {
+) -> Outcome<Vec<(Duration, Option<Bytes>)>> {
     let mut done = Vec::new();
     loop {
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
@@ -150,7 +176,11 @@ async fn one(
     }
 }
 
-async fn ask(connection: &mut SendRequest<Body>, target: &Target, body: Bytes) -> Outcome<Bytes> {
+async fn ask(
+    connection: &mut SendRequest<Body>,
+    target: &Target,
+    body: Bytes,
+) -> Outcome<Option<Bytes>> {
     let request = Request::builder()
         .method(Method::POST)
         .uri(&target.path)
@@ -164,7 +194,12 @@ async fn ask(connection: &mut SendRequest<Body>, target: &Target, body: Bytes) -
     let bytes = axum::body::to_bytes(Body::new(body), ANSWER_LEN_BYTES_MAX);
     let bytes = bytes.await.map_err(odd)?;
     if head.status == StatusCode::OK {
-        return Ok(bytes);
+        return Ok(Some(bytes));
+    }
+    let busy = head.status == StatusCode::SERVICE_UNAVAILABLE
+        && head.headers.contains_key(header::RETRY_AFTER);
+    if target.refusals == Refusals::Any || (target.refusals == Refusals::Busy && busy) {
+        return Ok(None);
     }
     let text: String = String::from_utf8_lossy(&bytes).chars().take(300).collect();
     Err(Fault::failed(
@@ -174,6 +209,8 @@ async fn ask(connection: &mut SendRequest<Body>, target: &Target, body: Bytes) -
     ))
 }
 
+/// Connections of a flood: of one peer, as many as a server takes, less a few.
+const FLOOD_CONNECTIONS: usize = 250;
 /// Connections of the open loop: below what a server works on at once, or it would refuse what it is to be
 /// measured at. A request that is due and finds none free waits, and its latency has the wait in it.
 const OPEN_CONNECTIONS: usize = 100;

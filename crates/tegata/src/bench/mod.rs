@@ -11,6 +11,7 @@ mod cpus;
 mod figures;
 mod load;
 pub mod nothing;
+mod overload;
 mod peers;
 mod plant;
 mod plot;
@@ -29,7 +30,7 @@ use crate::fault::{Fault, Outcome};
 use crate::files::{self, Readers};
 use cpus::{Cpus, pin};
 use figures::{Machine, Measured, Results, Round, Subject};
-use load::{Pace, Target, drive};
+use load::{Pace, Refusals, Target, drive};
 use peers::Cfssl;
 use plant::Plant;
 use served::Served;
@@ -60,14 +61,22 @@ fn odd(why: impl Display) -> Fault {
 /// # Errors
 /// An answer that is not what it must be; files, processes, processors.
 pub fn run(args: &Bench) -> Outcome<()> {
-    let BenchWhat::Issue = args.what;
     let mut place = Place::open(args)?;
-    let results = in_place(args, &place).map_err(|fault| {
+    let done = match args.what {
+        BenchWhat::Issue => issue(args, &place),
+        BenchWhat::Overload => overload::run(args, &place),
+    };
+    done.map_err(|fault| {
         place.kept = true;
         let (dir, mend) = (place.dir.display(), fault.mend);
         let mend = format!("{mend} What there was, logs too, is left in {dir}.");
         Fault { mend, ..fault }
-    })?;
+    })
+}
+
+/// `tegata bench issue`.
+fn issue(args: &Bench, place: &Place) -> Outcome<()> {
+    let results = in_place(args, place)?;
     keep(&args.out, &results)?;
     if args.json {
         return show::json(&results);
@@ -248,6 +257,10 @@ impl Run<'_> {
             address: server.address,
             path: path.to_owned(),
             content_type,
+            refusals: match subject {
+                Subject::Cfssl | Subject::CfsslSqlite => Refusals::Any,
+                _ => Refusals::Fault,
+            },
         };
         let clients = usize::try_from(self.args.clients).unwrap_or(1);
         let mut answers = drive(&target, warm_up, Pace::Closed(clients))?.answers;
@@ -264,6 +277,7 @@ impl Run<'_> {
         };
         let driven = drive(&target, open, Pace::Open(rate))?;
         measured.open = figures::open(rate, &driven);
+        measured.refused = measured.refused.saturating_add(driven.refused.len());
         answers.extend(driven.answers);
         measured.rss_bytes_max = Some(server.usage()?.rss_bytes_max);
         Ok((measured, answers))

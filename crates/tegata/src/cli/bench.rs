@@ -9,6 +9,8 @@ use clap::{Args, ValueEnum};
 pub enum BenchWhat {
     /// Certificates: a p10cr under a device's CsrAuthKey, answered with the certificate
     Issue,
+    /// Five times what the CA can do, beside peers that send slowly: it must refuse early and keep its word
+    Overload,
 }
 
 /// Another CA in the same run.
@@ -80,6 +82,7 @@ Examples:
     tegata bench issue --clients 64 --rounds 9 --out figures
     tegata bench issue --rate 500 --dir /var/lib/tegata
     tegata bench issue --peers cfssl --json | jq .ratio_to_crypto_bound
+    tegata bench overload --requests 20000
 
 Makes an installation in a temporary directory, registers devices, makes their requests before the clock
 starts, and lets `tegata serve`, a process of its own on a processor of its own, answer them over HTTP with
