@@ -24,6 +24,7 @@ mod network;
 mod ops;
 mod platform;
 mod prng;
+mod provider;
 mod runner;
 mod secrets;
 mod self_test;

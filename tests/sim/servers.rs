@@ -5,11 +5,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use crate::provider::Repeatable;
 use tegata_authority::ca::authority_cert::CaDraft;
 use tegata_authority::ca::cmp::MacPolicy;
 use tegata_authority::profile::Profiles;
 use tegata_authority::verifier::AppraisalPolicy;
-use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::seal::SealingKey;
 use tegata_crypto::{KeyAlg, PrivateKey, Secret};
 use tegata_store::issuer::{CaSetup, CmpAnswer, Issuer};
@@ -254,7 +254,7 @@ fn open_role(path: &Path, faults: &Arc<SimFaults>) -> Role {
     let faults: Arc<dyn Faults> = faults.clone();
     Role {
         store: Arc::new(Store::open_with(path, faults).unwrap()),
-        provider: Arc::new(RustCrypto),
+        provider: Arc::new(Repeatable),
         sealing: Arc::new(SealingKey::new(Secret::new(SEALING_KEY))),
     }
 }

@@ -26,15 +26,7 @@ pub struct Args {
 pub fn run(root: &Path, args: &Args) -> Result<()> {
     let status = Command::new("cargo")
         .current_dir(root)
-        .args([
-            "test",
-            "--release",
-            "-p",
-            "tegata-tests",
-            "--test",
-            "sim",
-            "--",
-        ])
+        .args(["test", "--release", "--workspace", "--test", "sim", "--"])
         .args([
             "--exact",
             "--nocapture",

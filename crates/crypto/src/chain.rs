@@ -16,10 +16,12 @@ use tegata_wire::x509::{CertView, X509Error, oid};
 
 use crate::{CryptoError, Provider, PublicKey};
 
-/// Most intermediate certificates a peer may send; ours sends one.
-pub const INTERMEDIATES_MAX: usize = 8;
-/// Longest path, leaf and last intermediate included, anchor excluded.
-pub const PATH_LEN_MAX: usize = 4;
+/// Most intermediate certificates a peer may send: all that a CA of ours tells of, four roots and twelve
+/// below them.
+pub const INTERMEDIATES_MAX: usize = 16;
+/// Longest path, leaf and last intermediate included, anchor excluded: a leaf, its issuing CA, and the
+/// links over three roots.
+pub const PATH_LEN_MAX: usize = 5;
 /// Most signatures verified for one leaf, whatever the peer sends.
 pub const SIGNATURES_MAX: u32 = 16;
 
@@ -150,6 +152,12 @@ pub enum ChainError {
     /// No trust anchor, or none that issued this path.
     #[error("no trusted issuer")]
     UnknownIssuer,
+    /// There are more certificates that may lead to an anchor, and the path is full.
+    #[error("no trusted issuer within {limit} certificates: nothing longer is followed")]
+    PathTooLong {
+        /// How long a path may be, leaf included and anchor excluded.
+        limit: usize,
+    },
     /// A certificate is not yet valid.
     #[error("certificate is not yet valid: not before {not_before}, now {now}")]
     NotYetValid {
@@ -276,13 +284,22 @@ impl<'a> Search<'a> {
                 Err(error) => refused = error,
             }
         }
-        if path.len() == PATH_LEN_MAX {
-            return Err(refused);
-        }
         for issuer in self.intermediates.clone() {
-            let used = path.iter().any(|view| view.der == issuer.der);
+            // The same name and key again leads nowhere that the first one does not: RFC 4158 section 5.2.
+            // So a root that came along does not cost a search of its own.
+            let used = path.iter().any(|view| {
+                view.subject_der == issuer.subject_der && view.spki_der == issuer.spki_der
+            });
             if used || issuer.subject_der != last.issuer_der {
                 continue;
+            }
+            if path.len() == PATH_LEN_MAX {
+                return Err(match refused {
+                    ChainError::UnknownIssuer => ChainError::PathTooLong {
+                        limit: PATH_LEN_MAX,
+                    },
+                    refused => refused,
+                });
             }
             let tried = self.check_issuer(&issuer, &last, below).and_then(|()| {
                 path.push(issuer);
@@ -295,6 +312,8 @@ impl<'a> Search<'a> {
             match tried {
                 Ok(anchor) => return Ok(anchor),
                 Err(error @ ChainError::LimitExceeded { .. }) => return Err(error),
+                // What would be mended by a shorter path says most.
+                Err(_) if matches!(refused, ChainError::PathTooLong { .. }) => {}
                 Err(error) => refused = error,
             }
         }

@@ -3,8 +3,8 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use ecdsa::hazmat;
 use ed25519_dalek::Signer as _;
-use p256::ecdsa::signature::hazmat::PrehashSigner as _;
 use pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -212,19 +212,27 @@ impl PrivateKey {
                 got: digest.len(),
             });
         }
-        let refused = |_| CryptoError::Unreachable("ECDSA refused a digest");
+        // Not by `SigningKey`: it computes the public half first, which is as much work as the signature.
         match &self.inner {
             Inner::P256(key) => {
-                let signature: p256::ecdsa::Signature = p256::ecdsa::SigningKey::from(key)
-                    .sign_prehash(digest)
-                    .map_err(refused)?;
-                Ok(signature.to_vec())
+                let mut scalar = key.to_nonzero_scalar();
+                let signed = hazmat::sign_prehashed_rfc6979::<p256::NistP256, sha2::Sha256>(
+                    &scalar,
+                    digest,
+                    &[],
+                );
+                scalar.zeroize();
+                Ok(signed.0.to_vec())
             }
             Inner::P384(key) => {
-                let signature: p384::ecdsa::Signature = p384::ecdsa::SigningKey::from(key)
-                    .sign_prehash(digest)
-                    .map_err(refused)?;
-                Ok(signature.to_vec())
+                let mut scalar = key.to_nonzero_scalar();
+                let signed = hazmat::sign_prehashed_rfc6979::<p384::NistP384, sha2::Sha384>(
+                    &scalar,
+                    digest,
+                    &[],
+                );
+                scalar.zeroize();
+                Ok(signed.0.to_vec())
             }
             Inner::Ed25519(_) => Err(CryptoError::UnsupportedAlgorithm("signing a digest")),
         }

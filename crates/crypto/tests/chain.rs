@@ -383,15 +383,13 @@ fn path_length_constraints_hold() {
 fn work_for_a_stranger_is_bounded() {
     let pki = Pki::new(KeyAlg::P256);
     let device = pki.device(&Spec::leaf("device", "loop"));
-    // CAs that name each other: every pair would be tried without a budget.
-    let others: Vec<_> = (0..8)
-        .map(|seed| {
-            let spec = Spec {
-                not_after: NOW + DAY + seed,
-                ..Spec::ca("loop", "loop")
-            };
-            spec.signed(&pki.issuing, &pki.issuing)
-        })
+    // CAs that name each other, each the issuer of the one before: every pair would be tried without a
+    // budget.
+    let more: Vec<_> = (100..116).map(|seed| key(KeyAlg::P256, seed)).collect();
+    let keys: Vec<_> = [&pki.issuing].into_iter().chain(&more).collect();
+    let others: Vec<_> = keys
+        .windows(2)
+        .map(|pair| Spec::ca("loop", "loop").signed(pair[0], pair[1]))
         .collect();
     let others: Vec<_> = others.iter().map(Vec::as_slice).collect();
     assert_eq!(others.len(), INTERMEDIATES_MAX);
@@ -403,9 +401,49 @@ fn work_for_a_stranger_is_bounded() {
             limit: 16
         }
     );
+    // The same name and key in many certificates is one way, tried once.
+    let same: Vec<_> = (0..16)
+        .map(|more| {
+            let spec = Spec {
+                not_after: NOW + DAY + more,
+                ..Spec::ca("loop", "loop")
+            };
+            spec.signed(&pki.issuing, &pki.issuing)
+        })
+        .collect();
+    let same: Vec<_> = same.iter().map(Vec::as_slice).collect();
+    assert_eq!(
+        pki.verify(&device, &same).unwrap_err(),
+        ChainError::UnknownIssuer
+    );
     let many = vec![others[0]; INTERMEDIATES_MAX + 1];
     let refused = pki.verify(&device, &many).unwrap_err();
     assert!(matches!(refused, ChainError::LimitExceeded { .. }));
+}
+
+#[test]
+fn a_path_has_a_longest_length_and_says_so() {
+    let pki = Pki::new(KeyAlg::P256);
+    // A leaf, its issuing CA, and more above it one by one, the last under the root.
+    let names = ["issuing", "one", "two", "three", "four"];
+    let more: Vec<_> = (100..105).map(|seed| key(KeyAlg::P256, seed)).collect();
+    let keys: Vec<_> = [&pki.issuing].into_iter().chain(&more).collect();
+    let device = pki.device(&Spec::leaf("device", "issuing"));
+    for above in 0..5 {
+        let chain: Vec<_> = (0..=above)
+            .map(|at| match at == above {
+                true => Spec::ca(names[at], "root").signed(keys[at], &pki.root),
+                false => Spec::ca(names[at], names[at + 1]).signed(keys[at], keys[at + 1]),
+            })
+            .collect();
+        let chain: Vec<_> = chain.iter().map(Vec::as_slice).collect();
+        match pki.verify(&device, &chain) {
+            Ok(verified) => assert_eq!(verified.path_der().count(), above + 2),
+            Err(refused) => {
+                assert_eq!((above, refused), (4, ChainError::PathTooLong { limit: 5 }));
+            }
+        }
+    }
 }
 
 #[test]

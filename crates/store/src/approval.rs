@@ -1,10 +1,10 @@
 //! Requests that await an operator: kept as they came, decided once, answered when the client polls.
 
-use rusqlite::{Row, params};
-
 use tegata_authority::UnixSecs;
 
+use crate::certificate::all_beginning;
 use crate::device::{DeviceId, LIST_MAX};
+use crate::engine::{self, Row, params};
 use crate::role::secs;
 use crate::{StoreError, Tx};
 
@@ -44,7 +44,7 @@ impl Approval {
 pub(crate) fn wait(tx: &Tx<'_>, new: &Approval) -> Result<bool, StoreError> {
     tx.execute(
         "DELETE FROM approval WHERE asked_at < ?1",
-        [new.asked_at.saturating_sub(KEPT_SECS)],
+        params![new.asked_at.saturating_sub(KEPT_SECS)],
     )?;
     let others: Option<u32> = tx.query_opt(
         "SELECT count(*) FROM approval WHERE device_id = ?1 AND digest <> ?2 \
@@ -95,15 +95,16 @@ pub(crate) fn of_transaction(
 /// Requests that wait, oldest first, at most 1,000.
 pub fn waiting(tx: &Tx<'_>) -> Result<Vec<Approval>, StoreError> {
     let sql = format!("{SELECT} WHERE approved IS NULL ORDER BY asked_at, digest LIMIT ?1");
-    tx.query_all(&sql, [LIST_MAX], row)
+    tx.query_all(&sql, params![LIST_MAX], row)
 }
 
 /// The requests that wait whose digest begins with these hexadecimal digits, at most two.
 pub fn beginning(tx: &Tx<'_>, digits: &str) -> Result<Vec<Approval>, StoreError> {
-    let sql = format!(
-        "{SELECT} WHERE approved IS NULL AND substr(hex(digest), 1, length(?1)) = upper(?1) LIMIT 2"
-    );
-    tx.query_all(&sql, [digits], row)
+    let Some((from, to)) = all_beginning(digits) else {
+        return Ok(Vec::new());
+    };
+    let sql = format!("{SELECT} WHERE approved IS NULL AND digest >= ?1 AND digest <= ?2 LIMIT 2");
+    tx.query_all(&sql, params![from, to], row)
 }
 
 /// Decides; the first word stays. Returns whether it was the first.
@@ -121,7 +122,7 @@ pub fn decide(
     Ok(decided == 1)
 }
 
-fn row(r: &Row<'_>) -> rusqlite::Result<Approval> {
+fn row(r: &Row<'_>) -> engine::Result<Approval> {
     Ok(Approval {
         device: DeviceId(r.get(0)?),
         digest: r.get(1)?,

@@ -11,13 +11,12 @@
 //! What a certificate has in common with others is a row of its own, and bytes to be signed are not
 //! kept beside the signed ones.
 
-use rusqlite::{Row, params};
-
 use tegata_authority::UnixSecs;
 use tegata_wire::x509::RevocationReason;
 
 use crate::certificate::{self, Certificate, Intent};
 use crate::device::{DeviceId, LIST_MAX};
+use crate::engine::{self, Row, params};
 use crate::role::secs;
 use crate::{Store, StoreError, Tx, revocation};
 
@@ -72,7 +71,7 @@ pub fn would_sweep(store: &Store, keep_secs: u64, now: UnixSecs) -> Result<Swept
              (SELECT count(*) FROM archive WHERE not_after >= ?1) FROM certificate AS c \
              LEFT JOIN certificate AS u INDEXED BY certificate_unfinished \
              ON u.serial = c.serial AND u.der IS NULL WHERE c.not_after < ?1",
-            [before],
+            params![before],
             |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)),
         )
     })?;
@@ -98,14 +97,14 @@ fn return_some(tx: &Tx<'_>, before: i64) -> Result<u64, StoreError> {
         tx.execute(
             "INSERT INTO certificate(serial, device_id, csr_digest, profile, release, issuer, tbs, \
              not_after, intended_at, der, issued_at, confirmed_at, rejected_at, shard, status_base) \
-             SELECT a.serial, a.device_id, a.csr_digest, k.profile, k.release, k.issuer, x'', \
+             SELECT a.serial, a.device_id, a.csr_digest, k.profile, k.release, k.issuer, ?2, \
              a.not_after, a.intended_at, a.der, a.issued_at, a.confirmed_at, a.rejected_at, \
              a.shard, nullif(k.status_base, 0) \
              FROM archive AS a JOIN archive_kind AS k ON k.id = a.kind WHERE a.serial = ?1",
-            [&serial],
+            params![&serial, &[][..] as &[u8]],
         )?;
         revocation::list_again(tx, &serial)?;
-        tx.execute("DELETE FROM archive WHERE serial = ?1", [&serial])?;
+        tx.execute("DELETE FROM archive WHERE serial = ?1", params![&serial])?;
         returned = returned.saturating_add(1);
     }
     Ok(returned)
@@ -123,7 +122,7 @@ fn move_some(tx: &Tx<'_>, before: i64, now_secs: i64) -> Result<Swept, StoreErro
             "INSERT INTO archive_kind(profile, release, issuer, status_base) \
              SELECT profile, release, issuer, coalesce(status_base, 0) FROM certificate \
              WHERE serial = ?1 ON CONFLICT DO NOTHING",
-            [&serial],
+            params![&serial],
         )?;
         let archived = tx.execute(
             "INSERT INTO archive(serial, device_id, csr_digest, kind, not_after, intended_at, \
@@ -138,9 +137,12 @@ fn move_some(tx: &Tx<'_>, before: i64, now_secs: i64) -> Result<Swept, StoreErro
         )?;
         tx.execute(
             "UPDATE revocation SET listed = 0 WHERE serial = ?1",
-            [&serial],
+            params![&serial],
         )?;
-        tx.execute("DELETE FROM certificate WHERE serial = ?1", [&serial])?;
+        tx.execute(
+            "DELETE FROM certificate WHERE serial = ?1",
+            params![&serial],
+        )?;
         match archived {
             0 => swept.forgotten = swept.forgotten.saturating_add(1),
             _ => swept.archived = swept.archived.saturating_add(1),
@@ -151,7 +153,11 @@ fn move_some(tx: &Tx<'_>, before: i64, now_secs: i64) -> Result<Swept, StoreErro
 
 /// The archived certificate of a serial number.
 pub fn find(tx: &Tx<'_>, serial: &[u8]) -> Result<Option<Certificate>, StoreError> {
-    tx.query_opt(&format!("{SELECT} WHERE a.serial = ?1"), [serial], row)
+    tx.query_opt(
+        &format!("{SELECT} WHERE a.serial = ?1"),
+        params![serial],
+        row,
+    )
 }
 
 /// The archived certificate of a device's request.
@@ -191,7 +197,8 @@ pub(crate) fn in_range(
 /// The store's failure.
 pub fn last_end(tx: &Tx<'_>, device: DeviceId, profile: &str) -> Result<Option<i64>, StoreError> {
     let end: Option<Option<i64>> = tx.query_opt(
-        "SELECT max(iif(coalesce(r.reason, ?3) = ?3, a.not_after, min(a.not_after, r.at))) \
+        "SELECT max(CASE WHEN coalesce(r.reason, ?3) = ?3 OR r.at > a.not_after \
+         THEN a.not_after ELSE r.at END) \
          FROM archive AS a JOIN archive_kind AS k ON k.id = a.kind \
          LEFT JOIN revocation AS r ON r.serial = a.serial \
          WHERE a.device_id = ?1 AND k.profile = ?2 AND a.confirmed_at IS NOT NULL",
@@ -201,7 +208,7 @@ pub fn last_end(tx: &Tx<'_>, device: DeviceId, profile: &str) -> Result<Option<i
     Ok(end.flatten())
 }
 
-fn row(r: &Row<'_>) -> rusqlite::Result<Certificate> {
+fn row(r: &Row<'_>) -> engine::Result<Certificate> {
     Ok(Certificate {
         intent: Intent {
             serial: r.get(0)?,
@@ -213,7 +220,7 @@ fn row(r: &Row<'_>) -> rusqlite::Result<Certificate> {
             // It was signed; what was signed is in the certificate.
             tbs: Vec::new(),
             not_after: r.get(6)?,
-            shard: r.get::<_, i64>(11)?.try_into().unwrap_or(0),
+            shard: r.get::<i64>(11)?.try_into().unwrap_or(0),
             status_base: r.get(12)?,
             // Both ended: which one took the other's place decides nothing any more.
             replaces: None,

@@ -1,7 +1,5 @@
 //! When the Verifier last affirmed each device, as the CA was told; and who may return by that.
 
-use rusqlite::params;
-
 use tegata_authority::UnixSecs;
 use tegata_authority::ca::attested::{
     AttestedDenied, CLOCK_SLACK_SECS, ReturnDenied, check, may_return,
@@ -12,6 +10,7 @@ use tegata_wire::ids::Ueid;
 use tegata_wire::x509::RevocationReason;
 
 use crate::device::{self, DeviceId};
+use crate::engine::params;
 use crate::issuer::Issuer;
 use crate::role::{RoleError, Trust, secs};
 use crate::{StoreError, Tx, archive, revocation};
@@ -60,7 +59,8 @@ pub fn last(tx: &Tx<'_>, device: DeviceId) -> Result<Option<i64>, StoreError> {
 /// seconds since 1970. One that was revoked, superseded or put on hold ended then.
 pub fn last_end(tx: &Tx<'_>, device: DeviceId, profile: &str) -> Result<Option<i64>, StoreError> {
     let end: Option<Option<i64>> = tx.query_opt(
-        "SELECT max(iif(coalesce(r.reason, ?3) = ?3, c.not_after, min(c.not_after, r.at))) \
+        "SELECT max(CASE WHEN coalesce(r.reason, ?3) = ?3 OR r.at > c.not_after \
+         THEN c.not_after ELSE r.at END) \
          FROM certificate AS c LEFT JOIN revocation AS r ON r.serial = c.serial \
          WHERE c.device_id = ?1 AND c.profile = ?2 AND c.confirmed_at IS NOT NULL",
         params![device.0, profile, RevocationReason::RemoveFromCrl.code()],

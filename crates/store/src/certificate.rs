@@ -3,11 +3,10 @@
 //! A row without `der` is an intent: the serial and the exact bytes to be signed are fixed. It is
 //! finished by the same code when its request comes again, and can never become two certificates.
 
-use rusqlite::{Row, params};
-
 use tegata_authority::ca::revocation::Standing;
 
 use crate::device::{DeviceId, LIST_MAX};
+use crate::engine::{self, Row, params};
 use crate::{StoreError, Tx, archive, revocation};
 
 /// What is fixed before the CA key signs.
@@ -175,20 +174,25 @@ pub fn find(tx: &Tx<'_>, serial: &[u8]) -> Result<Option<Certificate>, StoreErro
 /// Certificates whose serial number begins with these hexadecimal digits, archived ones included, at
 /// most two: whoever wants one sees that there are more. None for what is no beginning.
 pub fn beginning_with(tx: &Tx<'_>, digits: &str) -> Result<Vec<Certificate>, StoreError> {
-    // The least that begins so, and more than the most: serial numbers have at most 20 bytes.
-    let least = if digits.len().is_multiple_of(2) {
-        ""
-    } else {
-        "0"
-    };
-    let (from, to) = (format!("{digits}{least}"), format!("{digits:f<42}"));
-    let (Ok(from), Ok(to)) = (hex::decode(from), hex::decode(to)) else {
+    let Some((from, to)) = all_beginning(digits) else {
         return Ok(Vec::new());
     };
     let sql = format!("{SELECT} WHERE c.serial >= ?1 AND c.serial <= ?2 ORDER BY c.serial LIMIT 2");
     let mut found = tx.query_all(&sql, params![from, to], row)?;
     found.extend(archive::in_range(tx, &from, &to)?);
     Ok(found)
+}
+
+/// The least bytes that begin with these hexadecimal digits, and more than the most: serial numbers have
+/// at most 20 bytes, digests 32.
+pub(crate) fn all_beginning(digits: &str) -> Option<(Vec<u8>, Vec<u8>)> {
+    let least = if digits.len().is_multiple_of(2) {
+        ""
+    } else {
+        "0"
+    };
+    let (from, to) = (format!("{digits}{least}"), format!("{digits:f<66}"));
+    Some((hex::decode(from).ok()?, hex::decode(to).ok()?))
 }
 
 /// Certificates of a device, newest first, at most `limit`.
@@ -214,7 +218,7 @@ pub fn list(tx: &Tx<'_>, after: &[u8], limit: u32) -> Result<Vec<Certificate>, S
 pub fn unfinished(tx: &Tx<'_>) -> Result<Vec<Certificate>, StoreError> {
     tx.query_all(
         &format!("{SELECT} WHERE c.der IS NULL ORDER BY c.serial LIMIT 1000"),
-        [],
+        params![],
         row,
     )
 }
@@ -264,8 +268,14 @@ pub fn put_transaction(tx: &Tx<'_>, t: &CmpTransaction, now_secs: i64) -> Result
         "DELETE FROM cmp_transaction WHERE device_id = ?1 AND transaction_id IN (\
            SELECT transaction_id FROM cmp_transaction \
            WHERE device_id = ?1 AND serial = ?2 AND transaction_id <> ?3 \
-           ORDER BY started_at DESC LIMIT -1 OFFSET ?4)",
-        params![t.device.0, t.serial, t.transaction_id, TRANSACTIONS - 1],
+           ORDER BY started_at DESC LIMIT ?5 OFFSET ?4)",
+        params![
+            t.device.0,
+            t.serial,
+            t.transaction_id,
+            TRANSACTIONS - 1,
+            i64::MAX
+        ],
     )?;
     Ok(())
 }
@@ -298,7 +308,7 @@ pub fn transaction(
     )
 }
 
-fn row(r: &Row<'_>) -> rusqlite::Result<Certificate> {
+fn row(r: &Row<'_>) -> engine::Result<Certificate> {
     Ok(Certificate {
         intent: Intent {
             serial: r.get(0)?,
@@ -309,7 +319,7 @@ fn row(r: &Row<'_>) -> rusqlite::Result<Certificate> {
             issuer: r.get(5)?,
             tbs: r.get(6)?,
             not_after: r.get(7)?,
-            shard: r.get::<_, i64>(12)?.try_into().unwrap_or(0),
+            shard: r.get::<i64>(12)?.try_into().unwrap_or(0),
             status_base: r.get(13)?,
             replaces: r.get(16)?,
         },

@@ -1,8 +1,8 @@
 //! Devices: what a factory's signed manifest said about each.
 
-use rusqlite::{Row, params};
 use tegata_wire::ids::Ueid;
 
+use crate::engine::{self, Row, Value, params};
 use crate::{StoreError, Tx};
 
 /// Row id of a device: small, in the order of import, so that tables keyed by it stay compact.
@@ -62,9 +62,9 @@ pub struct Device {
 
 /// Registers a batch. `None` if this very manifest was imported before.
 pub fn insert_batch(tx: &Tx<'_>, batch: &Batch, now_secs: i64) -> Result<Option<i64>, StoreError> {
-    let n = tx.execute(
+    tx.query_opt(
         "INSERT INTO device_batch(digest, batch, maker, made_at, imported_at, factory_kid) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT(digest) DO NOTHING",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT(digest) DO NOTHING RETURNING id",
         params![
             batch.digest,
             batch.batch,
@@ -73,8 +73,8 @@ pub fn insert_batch(tx: &Tx<'_>, batch: &Batch, now_secs: i64) -> Result<Option<
             now_secs,
             batch.factory_kid
         ],
-    )?;
-    Ok((n == 1).then(|| tx.sql.last_insert_rowid()))
+        |r| r.get(0),
+    )
 }
 
 /// Registers a device. `false` if its UEID or one of its keys is registered already.
@@ -140,15 +140,11 @@ pub fn list(tx: &Tx<'_>, after: DeviceId, limit: u32) -> Result<Vec<Device>, Sto
 
 /// How many devices are registered.
 pub fn count(tx: &Tx<'_>) -> Result<u64, StoreError> {
-    let n: Option<i64> = tx.query_opt("SELECT count(*) FROM device", [], |r| r.get(0))?;
+    let n: Option<i64> = tx.query_opt("SELECT count(*) FROM device", params![], |r| r.get(0))?;
     Ok(n.and_then(|n| u64::try_from(n).ok()).unwrap_or(0))
 }
 
-fn one(
-    tx: &Tx<'_>,
-    condition: &str,
-    params: impl rusqlite::Params,
-) -> Result<Option<Device>, StoreError> {
+fn one(tx: &Tx<'_>, condition: &str, params: &[Value<'_>]) -> Result<Option<Device>, StoreError> {
     tx.query_opt(&format!("{SELECT} {condition}"), params, raw)?
         .map(checked)
         .transpose()
@@ -164,7 +160,7 @@ type Raw = (
     Option<Vec<u8>>,
 );
 
-fn raw(r: &Row<'_>) -> rusqlite::Result<Raw> {
+fn raw(r: &Row<'_>) -> engine::Result<Raw> {
     Ok((
         r.get(0)?,
         r.get(1)?,

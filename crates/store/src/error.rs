@@ -5,6 +5,8 @@
 
 use std::path::PathBuf;
 
+use crate::engine::EngineError;
+
 /// A failure of the store. All of them are the environment's fault or a bug, never a peer's.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -77,6 +79,56 @@ pub enum StoreError {
         /// Newest schema this build knows.
         known: i64,
     },
+    /// The address of a database is none.
+    #[error(
+        "the address of the database is not usable ({what}); write it as \
+         postgres://USER@HOST:PORT/DATABASE, see docs/ops/scale.md"
+    )]
+    Address {
+        /// What is wrong with it; never the address itself.
+        what: &'static str,
+    },
+    /// The database does not answer.
+    #[error(
+        "the database {path} cannot be reached ({cause}); check that it runs and can be reached from \
+         here, the next request connects again",
+        path = .path.display()
+    )]
+    Unreachable {
+        /// The database, without the password.
+        path: PathBuf,
+        /// The server's or the system's words.
+        cause: String,
+    },
+    /// Others were in the way each time.
+    #[error(
+        "the step {step} met others at the same rows too often; nothing was changed, repeat the \
+         request"
+    )]
+    Contended {
+        /// Name of the transaction.
+        step: &'static str,
+    },
+    /// The connection broke during a commit.
+    #[error(
+        "the connection to {path} broke while the step {step} was committed ({cause}); whether it was \
+         done is not known: repeat the request, what was done is found",
+        path = .path.display()
+    )]
+    Unknown {
+        /// The database, without the password.
+        path: PathBuf,
+        /// Name of the transaction.
+        step: &'static str,
+        /// What happened to the connection.
+        cause: String,
+    },
+    /// A statement failed and the step went on as if it had not.
+    #[error("the step {step} was undone by the database: this is a bug, please report it")]
+    Undone {
+        /// Name of the transaction.
+        step: &'static str,
+    },
     /// A row that cannot be decoded any more.
     #[error(
         "a {record} record in the store cannot be read; the file was changed by something else: \
@@ -101,7 +153,7 @@ pub enum StoreError {
         step: &'static str,
         /// The engine's error.
         #[source]
-        source: rusqlite::Error,
+        source: EngineError,
     },
     /// A thread died while it held the writer.
     #[error("the store's writer stopped after a failure; restart the server")]
@@ -119,6 +171,11 @@ impl StoreError {
             Self::NotAccessible { .. } => "store-not-accessible",
             Self::NotOurs { .. } => "store-not-ours",
             Self::Newer { .. } => "store-newer",
+            Self::Address { .. } => "store-address",
+            Self::Unreachable { .. } => "store-unreachable",
+            Self::Contended { .. } => "store-contended",
+            Self::Unknown { .. } => "store-unknown",
+            Self::Undone { .. } => "store-undone",
             Self::Unreadable { .. } => "store-unreadable",
             Self::Stopped { .. } => "store-stopped",
             Self::Engine { .. } => "store-engine",
@@ -130,11 +187,18 @@ impl StoreError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Locked { .. } | Self::Full { .. } | Self::Stopped { .. } => true,
+            Self::Locked { .. }
+            | Self::Full { .. }
+            | Self::Unreachable { .. }
+            | Self::Contended { .. }
+            | Self::Unknown { .. }
+            | Self::Stopped { .. } => true,
             Self::Damaged { .. }
             | Self::NotAccessible { .. }
             | Self::NotOurs { .. }
             | Self::Newer { .. }
+            | Self::Address { .. }
+            | Self::Undone { .. }
             | Self::Unreadable { .. }
             | Self::Engine { .. }
             | Self::Poisoned => false,
@@ -163,7 +227,10 @@ impl StoreError {
                     cause: e.to_string(),
                 }
             }
-            _ => Self::Engine { step, source: e },
+            _ => Self::Engine {
+                step,
+                source: e.into(),
+            },
         }
     }
 }

@@ -72,11 +72,7 @@ impl Issuer {
         let (role, by) = (&self.role, present.newest());
         let issuer = &by.ca;
         // 1. The key, sealed. A crash after this leaves a key without a certificate.
-        match role.make_key(SERVER_KEY, KeyAlg::P256, rng, now) {
-            Ok(_) | Err(RoleError::HasKey(_)) => {}
-            Err(e) => return Err(e),
-        }
-        let key = role.open_key(SERVER_KEY)?;
+        let key = role.open_or_make_key(SERVER_KEY, KeyAlg::P256, rng, now)?;
         // 2. Its certificate: another process may have renewed it.
         let stored = role
             .store
@@ -223,8 +219,8 @@ impl Issuer {
         found.map_err(environment)
     }
 
-    /// The CA's certificates (DER) of all generations: what a client needs to verify every certificate
-    /// of this CA, and what a path from a client's certificate may end at.
+    /// The CA's certificates (DER): what a client needs to verify every certificate of this CA that is to
+    /// be trusted.
     ///
     /// # Errors
     /// The store's failure.
@@ -232,6 +228,15 @@ impl Issuer {
     /// Spec: RFC 7030 section 4.1.3: with newWithOld and oldWithNew during a rollover of the root.
     pub fn ca_certificates(&self, now: UnixSecs) -> Result<Vec<Vec<u8>>, RoleError> {
         Ok(self.generations()?.certificates(now))
+    }
+
+    /// What a path from a client's certificate may end at, as the TLS handshake sees it (DER). More than
+    /// [`Issuer::ca_certificates`]: the CA knows each certificate of its own byte for byte.
+    ///
+    /// # Errors
+    /// The store's failure.
+    pub fn client_anchors(&self, now: UnixSecs) -> Result<Vec<Vec<u8>>, RoleError> {
+        Ok(self.generations()?.of_clients(now))
     }
 }
 

@@ -3,23 +3,27 @@
 //! A generation is one issuing CA. The newest one issues and signs what is said over CMP; those before it
 //! keep answering for what they issued, for as long as anybody may ask. So nothing here is ever removed.
 //!
-//! Invariants: a generation is there with key, certificate and, with a new root, both links, or it is not
+//! Invariants: a generation is there with key, certificate and, with a new root, its links, or it is not
 //! there. It has a number that its operator gave: the same command again finds it and makes no other. Its
-//! shards begin where those before it end, so each shard, and each list, is of one issuer.
+//! shards begin where those before it end, so each shard, and each list, is of one issuer. What is not to
+//! be trusted any more follows from the generations that were made after a leak; no row is changed.
 //!
 //! Trusted: as the CA. What a row says is read with the key that belongs to it, or the CA does not open.
 
-use rusqlite::params;
+mod next;
 
 use tegata_authority::UnixSecs;
-use tegata_authority::ca::authority_cert::{CaDraft, Issuer, make_cross, make_issuing, make_root};
+use tegata_authority::ca::authority_cert::Issuer;
 use tegata_authority::ca::status::ocsp::IssuerHashes;
-use tegata_crypto::{KeyAlg, Rng, Signer};
+use tegata_crypto::Signer;
 use tegata_wire::x509::{CertView, DistinguishedName};
 
+use crate::engine::params;
 use crate::keys::{self, SealedKey};
 use crate::role::{Role, RoleError, secs};
 use crate::{StoreError, Tx, revocation};
+
+pub use next::{ClockDoubt, Kind, Made, Next, Sure, roll_over, would_roll_over};
 
 /// A root.
 #[derive(Debug, Clone)]
@@ -31,16 +35,28 @@ pub struct Root {
     /// Its subjectKeyIdentifier, hexadecimal.
     pub id: String,
     /// What links it to the root before.
-    pub links: Option<Links>,
+    pub links: Links,
+    /// Since when it is not to be trusted any more: a key leaked that was trusted through it.
+    pub distrusted: Option<UnixSecs>,
 }
 
-/// The two certificates (DER) between a root and the one before. Spec: RFC 9810 section 4.4.1.
-#[derive(Debug, Clone, PartialEq, Eq)]
+impl Root {
+    /// Whether it is to be trusted, and has not ended.
+    fn is_anchor(&self, now: UnixSecs) -> bool {
+        self.distrusted.is_none() && now.0 <= self.ca.not_after_secs
+    }
+}
+
+/// The certificates (DER) between a root and the one before. The first root has none; one that was made
+/// after the root before had ended has none; one that was made after a leak has no `old_with_new`.
+///
+/// Spec: RFC 9810 section 4.4.1.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Links {
     /// This root's key, under the root before.
-    pub new_with_old: Vec<u8>,
+    pub new_with_old: Option<Vec<u8>>,
     /// The key of the root before, under this one.
-    pub old_with_new: Vec<u8>,
+    pub old_with_new: Option<Vec<u8>>,
 }
 
 /// One issuing CA.
@@ -53,10 +69,14 @@ pub struct Generation {
     pub ca: Issuer,
     /// Its subjectKeyIdentifier, hexadecimal: the name it has in rows and URLs.
     pub id: String,
+    /// Since when it is not to be trusted any more: its key leaked, or may have.
+    pub distrusted: Option<UnixSecs>,
     /// How OCSP requests name it.
     pub(crate) hashes: IssuerHashes,
     /// The first of its shards.
     pub(crate) first_shard: u64,
+    /// Whether it was made because keys of before leaked.
+    after_leak: bool,
     /// Its key.
     pub(crate) key: Box<dyn Signer>,
 }
@@ -86,9 +106,11 @@ impl Generations {
             Ok::<_, RoleError>(Generation {
                 number: row.number,
                 root: row.root,
+                distrusted: row.distrusted,
                 id: hex::encode(&ca.key_id),
                 hashes: IssuerHashes::of(role.provider.as_ref(), &ca),
                 first_shard: row.first_shard,
+                after_leak: row.after_leak,
                 key: open_signer(role, ISSUING_KEY, row.number, &ca)?,
                 ca,
             })
@@ -159,37 +181,46 @@ impl Generations {
         &self.names
     }
 
-    /// The roots (DER) that have not ended, the newest first: what a procedure trusts.
+    /// The roots (DER) that are to be trusted and have not ended, the newest first: what a procedure
+    /// trusts.
     #[must_use]
     pub fn anchors(&self, now: UnixSecs) -> Vec<Vec<u8>> {
-        let live = self.roots().rev();
-        live.filter(|root| now.0 <= root.ca.not_after_secs)
-            .map(|root| root.ca.cert_der.clone())
+        let live = self.roots().rev().filter(|root| root.is_anchor(now));
+        live.map(|root| root.ca.cert_der.clone())
             .take(ANCHORS_MAX)
             .collect()
     }
 
+    /// The roots (DER) that are to be trusted, those that have ended too, the newest first: for what was
+    /// signed before.
+    #[must_use]
+    pub fn archive_roots(&self) -> Vec<Vec<u8>> {
+        let trusted = self.roots().rev().filter(|root| root.distrusted.is_none());
+        trusted.map(|root| root.ca.cert_der.clone()).collect()
+    }
+
     /// The certificates (DER) from an issuing CA on, its own first, that lead from its root to the roots
-    /// before: what somebody needs who knows an old root alone.
+    /// before: what somebody needs who knows an old root alone. Also to a root that is not to be trusted
+    /// any more: who knows no other cannot be reached but through it.
     #[must_use]
     pub fn path_from(&self, of: &Generation, now: UnixSecs) -> Vec<Vec<u8>> {
         let mut path = vec![of.ca.cert_der.clone()];
         for root in self.roots().rev().filter(|root| root.number <= of.root) {
             // A link ends with its old root: beyond it nobody is left to be led there.
             let before = self.root(root.number.saturating_sub(1));
-            let (Some(links), Some(before)) = (&root.links, before) else {
+            let (Some(link), Some(before)) = (&root.links.new_with_old, before) else {
                 break;
             };
             if before.ca.not_after_secs < now.0 || path.len() >= PATH_MAX {
                 break;
             }
-            path.push(links.new_with_old.clone());
+            path.push(link.clone());
         }
         path
     }
 
-    /// Everything (DER) that a path to any root may need, each root first: roots that have not ended,
-    /// issuing CAs likewise, and the links between them.
+    /// Everything (DER) that a path to any root may need, each root first: roots, issuing CAs, and the
+    /// links between roots, that have not ended and are to be trusted.
     #[must_use]
     pub fn certificates(&self, now: UnixSecs) -> Vec<Vec<u8>> {
         let mut found = self.anchors(now);
@@ -197,141 +228,108 @@ impl Generations {
         found
     }
 
-    /// Those of them (DER) that are no roots; the issuing CA that issues is the first.
+    /// Those of them (DER) that are no roots; the issuing CA that issues is the first, and links are
+    /// before what can only have come with a certificate.
     #[must_use]
     pub fn intermediates(&self, now: UnixSecs) -> Vec<Vec<u8>> {
-        let live = self.iter().rev();
-        let live = live.filter(|one| now.0 <= one.ca.not_after_secs);
-        let mut found: Vec<_> = live.map(|one| one.ca.cert_der.clone()).collect();
+        let mut issuing = self.issuing(now).into_iter();
+        let mut found: Vec<_> = issuing.next().into_iter().collect();
         found.extend(self.links(now));
+        found.extend(issuing);
         found.truncate(INTERMEDIATES_MAX);
         found
     }
 
-    /// The links (DER) between roots that have not ended, newest first.
+    /// The issuing CAs (DER) that are to be trusted and have not ended, the newest first.
+    #[must_use]
+    pub fn issuing(&self, now: UnixSecs) -> Vec<Vec<u8>> {
+        let live = self.iter().rev().filter(|one| one.distrusted.is_none());
+        let live = live.filter(|one| now.0 <= one.ca.not_after_secs);
+        live.map(|one| one.ca.cert_der.clone()).collect()
+    }
+
+    /// The CAs (DER) that a client's certificate may be of, as a handshake sees it: all that have not
+    /// ended. Whether the certificate counts is asked of the store, which knows it byte for byte.
+    #[must_use]
+    pub fn of_clients(&self, now: UnixSecs) -> Vec<Vec<u8>> {
+        let roots = self.roots().rev().map(|root| &root.ca);
+        let all = roots.chain(self.iter().rev().map(|one| &one.ca));
+        let live = all.filter(|ca| now.0 <= ca.not_after_secs);
+        live.map(|ca| ca.cert_der.clone()).collect()
+    }
+
+    /// The links (DER) between roots that are to be trusted and have not ended, newest first.
     #[must_use]
     pub fn links(&self, now: UnixSecs) -> Vec<Vec<u8>> {
-        let ended = |number: u32| {
-            self.root(number)
-                .is_none_or(|root| root.ca.not_after_secs < now.0)
-        };
         let mut found = Vec::new();
-        for root in self.roots().rev() {
-            if let Some(links) = &root.links
-                && !ended(root.number)
-                && !ended(root.number.saturating_sub(1))
-            {
-                found.push(links.new_with_old.clone());
-                found.push(links.old_with_new.clone());
+        for root in self.roots().rev().filter(|root| root.is_anchor(now)) {
+            let before = self.root(root.number.saturating_sub(1));
+            if before.is_some_and(|before| before.is_anchor(now)) {
+                found.extend(root.links.new_with_old.clone());
+                found.extend(root.links.old_with_new.clone());
             }
         }
         found
     }
 
-    /// The root after this one (DER), with its links: what CMP's rootCaKeyUpdate tells. The newest one,
-    /// if it followed another, where none is named.
+    /// The next root after this one (DER) that is to be trusted, and what links the two: what CMP's
+    /// rootCaKeyUpdate tells. The newest one, if it followed another, where none is named.
     ///
     /// Spec: RFC 9483 section 4.3.2.
     #[must_use]
-    pub fn root_after(&self, root_der: Option<&[u8]>) -> Option<(&Root, &Links)> {
-        let next = match root_der {
+    pub fn root_after(&self, root_der: Option<&[u8]>) -> Option<(&Root, Links)> {
+        let before = match root_der {
             Some(der) => {
                 let known = self.roots().find(|root| root.ca.cert_der == der)?;
-                self.root(known.number.saturating_add(1))?
+                known.number
             }
-            None => &self.newest_root,
+            None => self.newest_root.number.saturating_sub(1),
         };
-        Some((next, next.links.as_ref()?))
+        let mut after = self
+            .roots()
+            .filter(|root| root.number > before && before > 0);
+        let next = after.find(|root| root.distrusted.is_none())?;
+        let links = match next.number == before.saturating_add(1) {
+            true => next.links.clone(),
+            // There was one between them, which led there once.
+            false => Links::default(),
+        };
+        Some((next, links))
+    }
+
+    /// Whether the CA needs a rollover, certificates being asked for that last `life_secs`.
+    #[must_use]
+    pub fn ends_soon(&self, now: UnixSecs, life_secs: u64) -> Option<EndsSoon> {
+        let soon = |kind, number, ca: &Issuer, notice_secs: u64| {
+            let left = ca.not_after_secs.saturating_sub(now.0);
+            (left <= life_secs.saturating_add(notice_secs)).then_some(EndsSoon {
+                kind,
+                number,
+                at: UnixSecs(ca.not_after_secs),
+            })
+        };
+        let (root, issuing) = (&self.newest_root, &self.newest);
+        // With a new root there is a new issuing CA, too.
+        soon(Kind::Root, root.number, &root.ca, ROOT_NOTICE_SECS).or_else(|| {
+            soon(
+                Kind::Issuing,
+                issuing.number,
+                &issuing.ca,
+                ISSUING_NOTICE_SECS,
+            )
+        })
     }
 }
 
-/// What the next generation is to have.
+/// A root, or an issuing CA, after which there should be another soon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// An issuing CA under the root that there is.
-    Issuing,
-    /// A new root, and an issuing CA under it.
-    Root,
-}
-
-/// The next generation as its operator wants it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Next {
-    /// Its number.
-    pub number: u32,
-    /// What it has.
+pub struct EndsSoon {
+    /// Which of the two it is, and what rollover there should be.
     pub kind: Kind,
-    /// Algorithm of its keys; absent, as before.
-    pub alg: Option<KeyAlg>,
-}
-
-/// A generation that was made, or would be.
-#[derive(Debug, Clone)]
-pub struct Made {
     /// Its number.
     pub number: u32,
-    /// The issuing CA.
-    pub issuing: Issuer,
-    /// Its root.
-    pub root: Issuer,
-    /// Whether it had been made before.
-    pub again: bool,
-}
-
-/// What a generation is stored as.
-struct Draft {
-    made: Made,
-    root_number: u32,
-    root: Option<(SealedKey, Links)>,
-    issuing_key: SealedKey,
-}
-
-/// Makes the next generation, all of it or nothing; what was made before under this number is found.
-///
-/// It is durable when this returns. A process that serves sees it at its next request.
-///
-/// # Errors
-/// `Generation` for a number that is neither there nor the next; `OtherGeneration` for one that was
-/// made the other way; a sealing key that does not open the root's; the store's failure.
-pub fn roll_over(
-    role: &Role,
-    next: Next,
-    rng: &mut dyn Rng,
-    now: UnixSecs,
-) -> Result<Made, RoleError> {
-    if let Some(made) = find(role, next)? {
-        return Ok(made);
-    }
-    // 1. Keys and certificates. A crash here leaves nothing; what was signed was seen by nobody.
-    let draft = draft(role, next, rng, now)?;
-    // 2. All of it at once, with the shards that are its own.
-    let stored = role
-        .store
-        .run_tx("roll over", |tx| store(tx, &draft, now))?;
-    if stored {
-        return Ok(draft.made);
-    }
-    // Another command was faster, with this number: its generation is the one.
-    find(role, next)?.ok_or(RoleError::Generation {
-        asked: next.number,
-        newest: next.number,
-    })
-}
-
-/// What [`roll_over`] would make now; the keys are thrown away.
-///
-/// # Errors
-/// As [`roll_over`].
-pub fn would_roll_over(
-    role: &Role,
-    next: Next,
-    rng: &mut dyn Rng,
-    now: UnixSecs,
-) -> Result<Made, RoleError> {
-    match find(role, next)? {
-        Some(made) => Ok(made),
-        None => Ok(draft(role, next, rng, now)?.made),
-    }
+    /// Its last second.
+    pub at: UnixSecs,
 }
 
 /// Number of the newest generation.
@@ -340,7 +338,9 @@ pub fn would_roll_over(
 /// `NoKey` if there is no CA.
 pub fn newest(tx: &Tx<'_>) -> Result<u32, RoleError> {
     let newest: Option<Option<u32>> =
-        tx.query_opt("SELECT max(number) FROM ca_issuing", [], |r| r.get(0))?;
+        tx.query_opt("SELECT max(number) FROM ca_issuing", params![], |r| {
+            r.get(0)
+        })?;
     newest.flatten().ok_or(RoleError::NoKey(ISSUING_KEY))
 }
 
@@ -348,7 +348,7 @@ pub fn newest(tx: &Tx<'_>) -> Result<u32, RoleError> {
 pub(crate) fn last_shard(tx: &Tx<'_>, of: &Generation) -> Result<u64, StoreError> {
     let next: Option<Option<i64>> = tx.query_opt(
         "SELECT min(first_shard) FROM ca_issuing WHERE number > ?1",
-        [of.number],
+        params![of.number],
         |r| r.get(0),
     )?;
     match next.flatten() {
@@ -357,93 +357,15 @@ pub(crate) fn last_shard(tx: &Tx<'_>, of: &Generation) -> Result<u64, StoreError
     }
 }
 
-/// The generation of that number, if it is there.
-fn find(role: &Role, next: Next) -> Result<Option<Made>, RoleError> {
-    let present = Generations::load(role)?;
-    let newest = present.newest().number;
-    if next.number == newest.saturating_add(1) {
-        return Ok(None);
-    }
-    let number = |number| present.iter().find(|one| one.number == number);
-    let before = number(next.number.saturating_sub(1));
-    let (Some(found), Some(before)) = (number(next.number), before) else {
-        return Err(RoleError::Generation {
-            asked: next.number,
-            newest,
-        });
-    };
-    let kind = match found.root == before.root {
-        true => Kind::Issuing,
-        false => Kind::Root,
-    };
-    match present.root(found.root) {
-        Some(root) if kind == next.kind => Ok(Some(Made {
-            number: found.number,
-            issuing: found.ca.clone(),
-            root: root.ca.clone(),
-            again: true,
-        })),
-        _ => Err(RoleError::OtherGeneration(next.number)),
-    }
-}
-
-fn draft(role: &Role, next: Next, rng: &mut dyn Rng, now: UnixSecs) -> Result<Draft, RoleError> {
-    let present = Generations::load(role)?;
-    let (old, before) = (present.newest_root(), present.newest());
-    let root_number = match next.kind {
-        Kind::Issuing => old.number,
-        Kind::Root => old.number.saturating_add(1),
-    };
-    let names = CaDraft::after(&old.ca, &before.ca, root_number, next.number)?;
-    let old_key = open_signer(role, ROOT_KEY, old.number, &old.ca)?;
-    let issuing = role
-        .provider
-        .generate(next.alg.unwrap_or(before.ca.public_key.alg()), rng)?;
-    let issuing_key = role.seal_key(ISSUING_KEY, &issuing, rng)?;
-    let public = issuing.public_key();
-    let (root, cert, sealed) = match next.kind {
-        Kind::Issuing => {
-            let under = &old.ca.cert_der;
-            let cert = make_issuing(&names, old_key.as_ref(), under, public, rng, now)?;
-            (old.ca.clone(), cert, None)
-        }
-        Kind::Root => {
-            let alg = next.alg.unwrap_or(old.ca.public_key.alg());
-            let key = role.provider.generate(alg, rng)?;
-            let root = Issuer::from_cert(&make_root(&names, &key, rng, now)?)?;
-            let cert = make_issuing(&names, &key, &root.cert_der, public, rng, now)?;
-            let from = (&old.ca, old_key.as_ref());
-            let (new_with_old, old_with_new) = make_cross(from, (&root, &key), rng, now)?;
-            let links = Links {
-                new_with_old,
-                old_with_new,
-            };
-            let sealed = role.seal_key(ROOT_KEY, &key, rng)?;
-            (root, cert, Some((sealed, links)))
-        }
-    };
-    Ok(Draft {
-        made: Made {
-            number: next.number,
-            issuing: Issuer::from_cert(&cert)?,
-            root,
-            again: false,
-        },
-        root_number,
-        root: sealed,
-        issuing_key,
-    })
-}
-
 /// Stores a generation, unless another is the newest meanwhile.
-fn store(tx: &Tx<'_>, draft: &Draft, now: UnixSecs) -> Result<bool, RoleError> {
+fn store(tx: &Tx<'_>, draft: &next::Draft, now: UnixSecs) -> Result<bool, RoleError> {
     let number = draft.made.number;
     if newest(tx)?.saturating_add(1) != number {
         return Ok(false);
     }
     let certificate = &draft.made.root.cert_der;
     if let Some((key, links)) = &draft.root {
-        put_root(tx, draft.root_number, certificate, Some(links), key, now)?;
+        put_root(tx, draft.root_number, certificate, links, key, now)?;
     }
     let first_shard = revocation::begin_shard(tx)?;
     let row = IssuingRow {
@@ -451,6 +373,8 @@ fn store(tx: &Tx<'_>, draft: &Draft, now: UnixSecs) -> Result<bool, RoleError> {
         root: draft.root_number,
         certificate: draft.made.issuing.cert_der.clone(),
         first_shard,
+        after_leak: draft.after_leak,
+        distrusted: None,
     };
     put_issuing(tx, &row, &draft.issuing_key, now)?;
     Ok(true)
@@ -468,12 +392,14 @@ pub(crate) fn put_first(
         Err(RoleError::NoKey(_)) => {}
         Err(e) => return Err(e),
     }
-    put_root(tx, 1, root, None, root_key, now)?;
+    put_root(tx, 1, root, &Links::default(), root_key, now)?;
     let row = IssuingRow {
         number: 1,
         root: 1,
         certificate: issuing.to_vec(),
         first_shard: 0,
+        after_leak: false,
+        distrusted: None,
     };
     put_issuing(tx, &row, issuing_key, now)?;
     Ok(true)
@@ -522,7 +448,7 @@ fn put_root(
     tx: &Tx<'_>,
     number: u32,
     certificate: &[u8],
-    links: Option<&Links>,
+    links: &Links,
     key: &SealedKey,
     now: UnixSecs,
 ) -> Result<(), RoleError> {
@@ -533,8 +459,8 @@ fn put_root(
         params![
             number,
             certificate,
-            links.map(|links| &links.new_with_old),
-            links.map(|links| &links.old_with_new),
+            links.new_with_old,
+            links.old_with_new,
             secs(now)
         ],
     )?;
@@ -549,63 +475,99 @@ fn put_issuing(
 ) -> Result<(), RoleError> {
     put_key(tx, ISSUING_KEY, row.number, key, now)?;
     tx.execute(
-        "INSERT INTO ca_issuing(number, root, certificate, first_shard, made_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT INTO ca_issuing(number, root, certificate, first_shard, made_at, after_leak) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         params![
             row.number,
             row.root,
             row.certificate,
             revocation::signed(row.first_shard),
-            secs(now)
+            secs(now),
+            row.after_leak
         ],
     )?;
     Ok(())
 }
 
-/// The roots, oldest first.
+/// The roots, oldest first. A root is not to be trusted any more once a later one was made after a leak:
+/// it may lead to the key that leaked.
 pub(crate) fn roots(tx: &Tx<'_>) -> Result<Vec<Root>, RoleError> {
-    type Row = (u32, Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
+    type Row = (u32, Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>, Option<i64>);
     let rows: Vec<Row> = tx.query_all(
-        "SELECT number, certificate, new_with_old, old_with_new FROM ca_root ORDER BY number",
-        [],
-        |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)),
+        "SELECT number, certificate, new_with_old, old_with_new, \
+         (SELECT min(i.made_at) FROM ca_issuing AS i \
+          WHERE i.after_leak = 1 AND i.root > ca_root.number \
+          AND i.number = (SELECT min(number) FROM ca_issuing WHERE root = i.root)) \
+         FROM ca_root ORDER BY number",
+        params![],
+        |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?)),
     )?;
-    let root = |(number, certificate, new_with_old, old_with_new): Row| {
+    let root = |(number, certificate, new_with_old, old_with_new, distrusted): Row| {
         let ca = Issuer::from_cert(&certificate)?;
-        let links = new_with_old.zip(old_with_new);
         Ok(Root {
             number,
             id: hex::encode(&ca.key_id),
             ca,
-            links: links.map(|(new_with_old, old_with_new)| Links {
+            links: Links {
                 new_with_old,
                 old_with_new,
-            }),
+            },
+            distrusted: distrusted.map(moment),
         })
     };
     rows.into_iter().map(root).collect()
 }
 
-struct IssuingRow {
+/// An issuing CA as the store has it.
+pub(crate) struct IssuingRow {
     number: u32,
-    root: u32,
-    certificate: Vec<u8>,
+    pub(crate) root: u32,
+    /// DER.
+    pub(crate) certificate: Vec<u8>,
     first_shard: u64,
+    after_leak: bool,
+    /// Since when it is not to be trusted any more.
+    pub(crate) distrusted: Option<UnixSecs>,
 }
 
-fn issuing(tx: &Tx<'_>) -> Result<Vec<IssuingRow>, StoreError> {
+/// The issuing CAs, oldest first. One is not to be trusted any more once a later one was made after a leak.
+pub(crate) fn issuing(tx: &Tx<'_>) -> Result<Vec<IssuingRow>, StoreError> {
     tx.query_all(
-        "SELECT number, root, certificate, first_shard FROM ca_issuing ORDER BY number",
-        [],
+        "SELECT number, root, certificate, first_shard, after_leak, \
+         (SELECT min(i.made_at) FROM ca_issuing AS i \
+          WHERE i.after_leak = 1 AND i.number > ca_issuing.number) \
+         FROM ca_issuing ORDER BY number",
+        params![],
         |r| {
             Ok(IssuingRow {
                 number: r.get(0)?,
                 root: r.get(1)?,
                 certificate: r.get(2)?,
-                first_shard: r.get::<_, i64>(3)?.try_into().unwrap_or(0),
+                first_shard: r.get::<i64>(3)?.try_into().unwrap_or(0),
+                after_leak: r.get(4)?,
+                distrusted: r.get::<Option<i64>>(5)?.map(moment),
             })
         },
     )
+}
+
+/// The moment of the last record: a certificate's intent, or a generation.
+fn last_recorded(tx: &Tx<'_>) -> Result<UnixSecs, StoreError> {
+    let made: Option<Option<i64>> =
+        tx.query_opt("SELECT max(made_at) FROM ca_issuing", params![], |r| {
+            r.get(0)
+        })?;
+    // Serial numbers are in the order of time.
+    let intended: Option<i64> = tx.query_opt(
+        "SELECT intended_at FROM certificate ORDER BY serial DESC LIMIT 1",
+        params![],
+        |r| r.get(0),
+    )?;
+    Ok(moment(made.flatten().max(intended).unwrap_or(0)))
+}
+
+fn moment(at: i64) -> UnixSecs {
+    UnixSecs(u64::try_from(at).unwrap_or(0))
 }
 
 /// Sealing purpose of roots' keys, and name of the first one's row.
@@ -617,5 +579,10 @@ const ANCHORS_MAX: usize = 4;
 /// Most certificates below the roots that are told of: messages have room for some, and what matters
 /// comes first.
 const INTERMEDIATES_MAX: usize = 12;
-/// Longest path that is sent, the issuing CA included: verifiers follow four, and so do devices.
+/// Longest path that is sent, the issuing CA included and the leaf not: verifiers follow so many (with the
+/// leaf five, `tegata_crypto::chain::PATH_LEN_MAX`), and so do devices.
 const PATH_MAX: usize = 4;
+/// A rollover is due this long before an issuing CA would cut certificates short, seconds: 90 days.
+const ISSUING_NOTICE_SECS: u64 = 90 * 86_400;
+/// The same of a root, seconds: two years. Devices learn of the next one by a release only.
+const ROOT_NOTICE_SECS: u64 = 2 * 365 * 86_400;

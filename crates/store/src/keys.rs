@@ -2,8 +2,7 @@
 //!
 //! Private keys and other secrets are stored sealed; this module never sees them in clear.
 
-use rusqlite::params;
-
+use crate::engine::params;
 use crate::{StoreError, Tx};
 
 /// A sealed private key or secret with its public part.
@@ -42,7 +41,7 @@ pub fn insert(tx: &Tx<'_>, name: &str, key: &SealedKey, now_secs: i64) -> Result
 pub fn find(tx: &Tx<'_>, name: &str) -> Result<Option<SealedKey>, StoreError> {
     tx.query_opt(
         "SELECT public, sealed FROM sealed_key WHERE name = ?1",
-        [name],
+        params![name],
         |r| {
             Ok(SealedKey {
                 public: r.get(0)?,
@@ -64,9 +63,11 @@ pub fn put_document(tx: &Tx<'_>, name: &str, body: &[u8], now_secs: i64) -> Resu
 
 /// The document of that name.
 pub fn document(tx: &Tx<'_>, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-    tx.query_opt("SELECT body FROM document WHERE name = ?1", [name], |r| {
-        r.get(0)
-    })
+    tx.query_opt(
+        "SELECT body FROM document WHERE name = ?1",
+        params![name],
+        |r| r.get(0),
+    )
 }
 
 /// Trusts a key for a purpose; doing it again changes nothing.
@@ -88,7 +89,7 @@ pub fn trust(
 pub fn trusted(tx: &Tx<'_>, purpose: &str) -> Result<Vec<TrustedKey>, StoreError> {
     tx.query_all(
         "SELECT kid, public, label FROM trusted_key WHERE purpose = ?1 ORDER BY kid LIMIT 256",
-        [purpose],
+        params![purpose],
         |r| {
             Ok(TrustedKey {
                 kid: r.get(0)?,

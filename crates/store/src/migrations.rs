@@ -39,7 +39,7 @@ pub(crate) fn bring_up(path: &Path, conn: &mut Connection) -> Result<(), StoreEr
 }
 
 /// What each step is for, and its statements.
-const STEPS: &[(&str, &str)] = &[
+pub(crate) const STEPS: &[(&str, &str)] = &[
     (
         "the main job: keys, devices, releases, certificates, sessions",
         FIRST,
@@ -107,6 +107,14 @@ const STEPS: &[(&str, &str)] = &[
     (
         "generations: a CA has several issuing CAs and roots",
         GENERATIONS,
+    ),
+    (
+        "generations that were made after a leak: what was before them is not to be trusted any more",
+        AFTER_LEAK,
+    ),
+    (
+        "shards are filled in several lanes, so that processes do not wait for one row",
+        LANES,
     ),
 ];
 
@@ -301,6 +309,19 @@ INSERT INTO ca_issuing SELECT 1, 1, body, 0, made_at
   FROM document WHERE name = 'ca issuing certificate';
 
 DELETE FROM document WHERE name IN ('ca root certificate', 'ca issuing certificate', 'ca root list');
+";
+
+const AFTER_LEAK: &str = "
+ALTER TABLE ca_issuing ADD COLUMN after_leak INTEGER NOT NULL DEFAULT 0;
+";
+
+/// A process that has the file to itself fills one lane, the first.
+const LANES: &str = "
+CREATE TABLE shard_lane(
+  lane INTEGER PRIMARY KEY, shard INTEGER NOT NULL, in_shard INTEGER NOT NULL
+) STRICT;
+INSERT INTO shard_lane SELECT 0, shard, in_shard FROM status_counter;
+ALTER TABLE status_counter DROP COLUMN in_shard;
 ";
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Reference values and appraisals at the Verifier.
 
-use rusqlite::params;
 use tegata_wire::ids::ReleaseDigest;
 
 use crate::device::DeviceId;
+use crate::engine::params;
 use crate::{StoreError, Tx};
 
 /// Stores the reference value of a release. `false` if it was there already.
@@ -25,7 +25,7 @@ pub fn insert(
 pub fn list(tx: &Tx<'_>) -> Result<Vec<Vec<u8>>, StoreError> {
     tx.query_all(
         "SELECT record FROM reference_value ORDER BY release LIMIT 10000",
-        [],
+        params![],
         |r| r.get(0),
     )
 }

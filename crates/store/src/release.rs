@@ -1,8 +1,8 @@
 //! TA releases: the CA's with their sealed secrets, the TAM's with ciphertext and availability.
 
-use rusqlite::{Row, params};
 use tegata_wire::ids::{ReleaseDigest, SignerId, TaUuid};
 
+use crate::engine::{self, Row, params};
 use crate::{StoreError, Tx};
 
 /// One release.
@@ -75,9 +75,10 @@ pub fn find_by_prefix(tx: &Tx<'_>, prefix: &[u8; 16]) -> Result<Option<Release>,
 /// All releases, newest last, at most 1,000, without ciphertext, secrets and large records.
 pub fn list(tx: &Tx<'_>) -> Result<Vec<Release>, StoreError> {
     let sql = "SELECT digest, signer, ta, name, sequence, \
-         CASE WHEN length(record) <= 65536 THEN record ELSE X'' END, NULL, NULL, availability, made_at, rule_number \
+         CASE WHEN length(record) <= 65536 THEN record ELSE ?1 END, NULL, NULL, availability, \
+         made_at, rule_number \
          FROM release ORDER BY ta, sequence LIMIT 1000";
-    tx.query_all(sql, [], raw)?
+    tx.query_all(sql, params![&[][..] as &[u8]], raw)?
         .into_iter()
         .map(checked)
         .collect()
@@ -153,7 +154,7 @@ type Raw = (
     i64,
 );
 
-fn raw(r: &Row<'_>) -> rusqlite::Result<Raw> {
+fn raw(r: &Row<'_>) -> engine::Result<Raw> {
     Ok((
         r.get(0)?,
         r.get(1)?,

@@ -8,8 +8,6 @@
 pub mod scoped;
 pub mod stop;
 
-use rusqlite::{Row, params};
-
 use tegata_authority::UnixSecs;
 use tegata_authority::ca::revocation::{FinalReason, RevocationDenied, Standing, Word, decide};
 use tegata_authority::ca::status::crl::Change;
@@ -17,6 +15,7 @@ use tegata_wire::ids::Ueid;
 use tegata_wire::x509::RevocationReason;
 
 use crate::device::{self, DeviceId};
+use crate::engine::{self, Row, params};
 use crate::role::secs;
 use crate::{Store, StoreError, Tx, archive};
 
@@ -170,7 +169,7 @@ fn plan(tx: &Tx<'_>, target: &Target, word: Word, now: UnixSecs) -> Result<Plan,
             let before = device_standing(tx, device.id)?;
             let after = decide(before, word, now)?.unwrap_or(before);
             plan.device = Some((device.id, before, after));
-            of_device(tx, device.id, now)?
+            of_device(tx, device.id, reach(word, now))?
         }
     };
     for row in rows {
@@ -199,7 +198,7 @@ struct Known {
 const KNOWN: &str = "SELECT c.serial, c.shard, r.at, r.reason FROM certificate AS c \
     LEFT JOIN revocation AS r ON r.serial = c.serial";
 
-fn known_row(r: &Row<'_>) -> rusqlite::Result<Known> {
+fn known_row(r: &Row<'_>) -> engine::Result<Known> {
     Ok(Known {
         serial: r.get(0)?,
         shard: r.get(1)?,
@@ -212,9 +211,18 @@ fn known(tx: &Tx<'_>, serial: &[u8]) -> Result<Option<Known>, StoreError> {
     tx.query_opt(&sql, params![serial], known_row)
 }
 
-fn of_device(tx: &Tx<'_>, id: DeviceId, now: UnixSecs) -> Result<Vec<Known>, StoreError> {
+/// The earliest end of a certificate that a word about several is about. What ended needs no revocation; a
+/// hold that nobody lifted would keep its device from another certificate.
+fn reach(word: Word, now: UnixSecs) -> UnixSecs {
+    match word {
+        Word::Unhold => UnixSecs(0),
+        _ => now,
+    }
+}
+
+fn of_device(tx: &Tx<'_>, id: DeviceId, from: UnixSecs) -> Result<Vec<Known>, StoreError> {
     let sql = format!("{KNOWN} WHERE c.device_id = ?1 AND c.not_after >= ?2");
-    tx.query_all(&sql, params![id.0, secs(now)], known_row)
+    tx.query_all(&sql, params![id.0, secs(from)], known_row)
 }
 
 /// Records a standing under the next number.
@@ -228,7 +236,7 @@ fn next_changes(tx: &Tx<'_>, n: usize) -> Result<i64, StoreError> {
     let n = i64::try_from(n).unwrap_or(i64::MAX);
     let last: Option<i64> = tx.query_opt(
         "UPDATE status_counter SET change = change + ?1 WHERE id = 1 RETURNING change",
-        [n],
+        params![n],
         |r| r.get(0),
     )?;
     let last = last.ok_or(StoreError::Unreadable {
@@ -262,7 +270,7 @@ fn put_at(
 pub(crate) fn list_again(tx: &Tx<'_>, serial: &[u8]) -> Result<(), StoreError> {
     let said: Option<i64> = tx.query_opt(
         "SELECT change FROM revocation WHERE serial = ?1",
-        [serial],
+        params![serial],
         |r| r.get(0),
     )?;
     if said.is_some() {
@@ -291,7 +299,7 @@ fn put_device(tx: &Tx<'_>, id: DeviceId, standing: Standing) -> Result<(), Store
 pub fn device_standing(tx: &Tx<'_>, id: DeviceId) -> Result<Standing, StoreError> {
     let found = tx.query_opt(
         "SELECT at, reason FROM revoked_device WHERE device_id = ?1",
-        [id.0],
+        params![id.0],
         |r| Ok(standing(r.get(0)?, r.get(1)?)),
     )?;
     Ok(found.unwrap_or_default())
@@ -308,16 +316,29 @@ pub fn of_issued(tx: &Tx<'_>, serial: &[u8], issuer: &str) -> Result<Option<Stan
     Ok(archived.map(|row| row.standing))
 }
 
-/// Number of the last change in a shard, or anywhere; 0 if there was none.
-pub fn last_change(tx: &Tx<'_>, shard: Option<u64>) -> Result<u64, StoreError> {
-    let last: Option<Option<i64>> = match shard {
-        Some(shard) => tx.query_opt(
-            "SELECT max(change) FROM revocation WHERE shard = ?1",
-            [signed(shard)],
-            |r| r.get(0),
-        )?,
-        None => tx.query_opt("SELECT max(change) FROM revocation", [], |r| r.get(0))?,
-    };
+/// Number of the last change in these shards, first and last; 0 if there was none.
+///
+/// It costs two looks into an index for each shard, however many changes there are.
+pub fn last_change(tx: &Tx<'_>, (first, last): (u64, u64)) -> Result<u64, StoreError> {
+    let change: Option<Option<i64>> = tx.query_opt(
+        "WITH RECURSIVE each(shard) AS (\
+           SELECT min(shard) FROM revocation WHERE shard >= ?1 UNION ALL \
+           SELECT (SELECT min(shard) FROM revocation WHERE shard > each.shard) \
+           FROM each WHERE each.shard < ?2) \
+         SELECT max((SELECT max(change) FROM revocation WHERE shard = each.shard)) \
+         FROM each WHERE each.shard <= ?2",
+        params![signed(first), signed(last)],
+        |r| r.get(0),
+    )?;
+    Ok(unsigned(change.flatten().unwrap_or(0)))
+}
+
+/// Number of the last change of all; 0 if there was none.
+pub fn last_change_anywhere(tx: &Tx<'_>) -> Result<u64, StoreError> {
+    let last: Option<Option<i64>> =
+        tx.query_opt("SELECT max(change) FROM revocation", params![], |r| {
+            r.get(0)
+        })?;
     Ok(unsigned(last.flatten().unwrap_or(0)))
 }
 
@@ -347,7 +368,7 @@ pub fn changes(
     }
 }
 
-fn change_row(r: &Row<'_>) -> rusqlite::Result<Change> {
+fn change_row(r: &Row<'_>) -> engine::Result<Change> {
     Ok(Change {
         serial: r.get(0)?,
         number: unsigned(r.get(1)?),
@@ -355,39 +376,64 @@ fn change_row(r: &Row<'_>) -> rusqlite::Result<Change> {
     })
 }
 
-/// The shard of the next certificate: the current one while it has room, else a new one.
+/// The shard of the next certificate: the one that this lane fills while it has room, else a new one.
 ///
-/// The size may change at any time; no shard ever gets more than the size that was set then.
+/// Every process of a CA deals certificates. Each fills the shards of its lanes, so that it seldom meets
+/// another; a lane stays where it is when its process ends, and whoever takes it next goes on. The size
+/// may change at any time; no shard ever gets more than the size that was set then.
 pub fn next_shard(tx: &Tx<'_>, size: u32) -> Result<u64, StoreError> {
     let shard: Option<i64> = tx.query_opt(
-        "UPDATE status_counter SET shard = shard + (in_shard >= ?1), \
-         in_shard = CASE WHEN in_shard >= ?1 THEN 1 ELSE in_shard + 1 END \
-         WHERE id = 1 RETURNING shard",
-        [size.max(1)],
+        "UPDATE shard_lane SET in_shard = in_shard + 1 WHERE lane = ?1 AND in_shard < ?2 \
+         RETURNING shard",
+        params![tx.lane(), size.max(1)],
         |r| r.get(0),
     )?;
-    shard.map(unsigned).ok_or(StoreError::Unreadable {
+    if let Some(shard) = shard {
+        return Ok(unsigned(shard));
+    }
+    let shard = new_shard(tx)?;
+    fill_lane(tx, shard, 1)?;
+    Ok(unsigned(shard))
+}
+
+/// Begins a new shard for a new issuer, and gives its number: no certificate of another is in it, nor
+/// in one after it.
+pub(crate) fn begin_shard(tx: &Tx<'_>) -> Result<u64, StoreError> {
+    let shard = new_shard(tx)?;
+    // Whoever deals in another lane meanwhile read which issuer is the newest: one of the two
+    // transactions does not stand.
+    tx.execute("DELETE FROM shard_lane", params![])?;
+    fill_lane(tx, shard, 0)?;
+    Ok(unsigned(shard))
+}
+
+fn new_shard(tx: &Tx<'_>) -> Result<i64, StoreError> {
+    let shard = tx.query_opt(
+        "UPDATE status_counter SET shard = shard + 1 WHERE id = 1 RETURNING shard",
+        params![],
+        |r| r.get(0),
+    )?;
+    shard.ok_or(StoreError::Unreadable {
         record: "status counter",
     })
 }
 
-/// Begins a new shard for a new issuer, and gives its number: no certificate of another is in it.
-pub(crate) fn begin_shard(tx: &Tx<'_>) -> Result<u64, StoreError> {
-    let shard: Option<i64> = tx.query_opt(
-        "UPDATE status_counter SET shard = shard + 1, in_shard = 0 WHERE id = 1 RETURNING shard",
-        [],
-        |r| r.get(0),
-    )?;
-    shard.map(unsigned).ok_or(StoreError::Unreadable {
-        record: "status counter",
-    })
+fn fill_lane(tx: &Tx<'_>, shard: i64, in_shard: i64) -> Result<(), StoreError> {
+    tx.execute(
+        "INSERT INTO shard_lane(lane, shard, in_shard) VALUES (?1, ?2, ?3) \
+         ON CONFLICT(lane) DO UPDATE SET shard = excluded.shard, in_shard = excluded.in_shard",
+        params![tx.lane(), shard, in_shard],
+    )
+    .map(drop)
 }
 
 /// The last shard that has certificates.
 pub fn last_shard(tx: &Tx<'_>) -> Result<u64, StoreError> {
-    let shard = tx.query_opt("SELECT shard FROM status_counter WHERE id = 1", [], |r| {
-        r.get(0)
-    })?;
+    let shard = tx.query_opt(
+        "SELECT shard FROM status_counter WHERE id = 1",
+        params![],
+        |r| r.get(0),
+    )?;
     Ok(unsigned(shard.unwrap_or(0)))
 }
 
@@ -396,7 +442,7 @@ pub fn put_base(tx: &Tx<'_>, url: &str) -> Result<(), StoreError> {
     tx.execute(
         "INSERT INTO status_base(url) SELECT ?1 WHERE NOT EXISTS \
          (SELECT 1 FROM status_base WHERE url = ?1)",
-        [url],
+        params![url],
     )?;
     Ok(())
 }
@@ -405,7 +451,7 @@ pub fn put_base(tx: &Tx<'_>, url: &str) -> Result<(), StoreError> {
 pub fn bases(tx: &Tx<'_>) -> Result<Vec<String>, StoreError> {
     tx.query_all(
         "SELECT url FROM status_base ORDER BY id LIMIT 16",
-        [],
+        params![],
         |r| r.get(0),
     )
 }

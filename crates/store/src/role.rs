@@ -12,6 +12,7 @@ use tegata_crypto::{CryptoError, KeyAlg, PrivateKey, Provider, PublicKey, Rng, S
 use tegata_wire::ids::Ueid;
 
 use crate::device::{self, DeviceId};
+use crate::generation::ClockDoubt;
 use crate::keys::{self, SealedKey, TrustedKey};
 use crate::{Store, StoreError, Tx};
 
@@ -88,12 +89,35 @@ pub enum RoleError {
         /// The newest there is.
         newest: u32,
     },
-    /// A generation that is there and was made with a new root, or without, unlike what is asked.
+    /// A generation that is there and was made unlike what is asked.
     #[error(
-        "generation {0} is there already and was not made this way: one has a new root, the other not; \
-         nothing was changed"
+        "generation {0} is there already and was not made this way: whether it has a new root, the kind \
+         of its key, or whether it was made after a leak is different; nothing was changed"
     )]
     OtherGeneration(u32),
+    /// The clock may be wrong, and what is to be made stays for good.
+    #[error(transparent)]
+    Clock(#[from] ClockDoubt),
+    /// The root that is to sign has ended.
+    #[error("root {root} ended at {at} (seconds since 1970): it signs no issuing CA any more", at = .at.0)]
+    RootEnded {
+        /// Number of the root.
+        root: u32,
+        /// Its last second.
+        at: UnixSecs,
+    },
+    /// A root that has not ended, from which no path leads to one more root.
+    #[error(
+        "who knows root {root} alone, which is valid until {until} (seconds since 1970), would not find \
+         the new root: only three roots back are linked; nothing was changed",
+        until = .until.0
+    )]
+    LeavesBehind {
+        /// Number of the root.
+        root: u32,
+        /// Its last second.
+        until: UnixSecs,
+    },
     /// A factory manifest.
     #[error(transparent)]
     Factory(#[from] FactoryError),
@@ -152,6 +176,9 @@ impl RoleError {
             Self::CaCert(_) => "ca-certificate",
             Self::Generation { .. } => "generation",
             Self::OtherGeneration(_) => "other-generation",
+            Self::Clock(_) => "clock-doubtful",
+            Self::RootEnded { .. } => "root-ended",
+            Self::LeavesBehind { .. } => "leaves-behind",
             Self::Factory(_) => "factory-manifest",
             Self::DeviceTaken(_) => "device-taken",
             Self::Release(_) => "release",
@@ -213,6 +240,28 @@ impl Role {
             Ok(key.public_key().clone())
         } else {
             Err(RoleError::HasKey(name))
+        }
+    }
+
+    /// The private key of that name, made if there is none.
+    ///
+    /// # Errors
+    /// As [`Role::open_key`], or the generator's failure.
+    pub(crate) fn open_or_make_key(
+        &self,
+        name: &'static str,
+        alg: KeyAlg,
+        rng: &mut dyn Rng,
+        now: UnixSecs,
+    ) -> Result<PrivateKey, RoleError> {
+        match self.open_key(name) {
+            Err(RoleError::NoKey(_)) => {}
+            found => return found,
+        }
+        // Another process may make one in the same moment: there is one, whose ever.
+        match self.make_key(name, alg, rng, now) {
+            Ok(_) | Err(RoleError::HasKey(_)) => self.open_key(name),
+            Err(e) => Err(e),
         }
     }
 

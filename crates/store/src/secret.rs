@@ -3,14 +3,13 @@
 //! The CA needs the text itself to check a MAC, so it is kept, sealed, with its id inside: a row whose
 //! parts were exchanged does not open. It is shown once, when it is made.
 
-use rusqlite::{Row, params};
-
 use tegata_authority::UnixSecs;
 use tegata_authority::ca::cmp::SECRET_ID_CHARS;
 use tegata_crypto::{Rng, Secret};
 use tegata_wire::ids::Ueid;
 
 use crate::device::{self, DeviceId, LIST_MAX};
+use crate::engine::{self, Row, params};
 use crate::role::{Role, RoleError, secs};
 use crate::{StoreError, Tx};
 
@@ -107,18 +106,18 @@ pub fn open(role: &Role, secret: &EnrolmentSecret) -> Result<Secret<Vec<u8>>, Ro
 
 /// The secret of that id.
 pub fn find(tx: &Tx<'_>, id: &str) -> Result<Option<EnrolmentSecret>, StoreError> {
-    tx.query_opt(&format!("{SELECT} WHERE id = ?1"), [id], row)
+    tx.query_opt(&format!("{SELECT} WHERE id = ?1"), params![id], row)
 }
 
 /// Secrets, oldest first, at most 1,000.
 pub fn list(tx: &Tx<'_>) -> Result<Vec<EnrolmentSecret>, StoreError> {
     let sql = format!("{SELECT} ORDER BY made_at, id LIMIT ?1");
-    tx.query_all(&sql, [LIST_MAX], row)
+    tx.query_all(&sql, params![LIST_MAX], row)
 }
 
 /// Forgets a secret; what it gave stays. Returns whether there was one.
 pub fn remove(tx: &Tx<'_>, id: &str) -> Result<bool, StoreError> {
-    Ok(tx.execute("DELETE FROM enrolment_secret WHERE id = ?1", [id])? == 1)
+    Ok(tx.execute("DELETE FROM enrolment_secret WHERE id = ?1", params![id])? == 1)
 }
 
 /// Takes one use of a secret, in the transaction that fixes a certificate. Returns whether it had
@@ -138,7 +137,7 @@ pub(crate) fn serves(tx: &Tx<'_>, id: &str, now: UnixSecs) -> Result<bool, Store
     Ok(found.is_some_and(|row| row.used < row.uses && row.expires_at > secs(now)))
 }
 
-fn row(r: &Row<'_>) -> rusqlite::Result<EnrolmentSecret> {
+fn row(r: &Row<'_>) -> engine::Result<EnrolmentSecret> {
     Ok(EnrolmentSecret {
         id: r.get(0)?,
         device: DeviceId(r.get(1)?),

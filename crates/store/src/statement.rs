@@ -1,10 +1,10 @@
 //! Statements at the verify role: the last that passed of each certificate, and where each device
 //! was last.
 
-use rusqlite::params;
 use tegata_authority::statement::{Before, Counted, Place};
 use tegata_wire::ids::Ueid;
 
+use crate::engine::params;
 use crate::{StoreError, Tx};
 
 /// Most certificates of a device whose numbers are kept, those seen last: as many as the CA shows.
@@ -17,7 +17,7 @@ pub fn before(tx: &Tx<'_>, ueid: &Ueid, certificate: &[u8; 32]) -> Result<Before
          WHERE ueid = ?1 AND certificate = ?2",
         params![ueid.as_bytes(), certificate],
         |r| {
-            let (number, made_at, seen_at) = (r.get::<_, i64>(0)?, r.get(1)?, r.get::<_, i64>(2)?);
+            let (number, made_at, seen_at) = (r.get::<i64>(0)?, r.get(1)?, r.get::<i64>(2)?);
             Ok((number, made_at, seen_at))
         },
     )?;
@@ -27,7 +27,7 @@ pub fn before(tx: &Tx<'_>, ueid: &Ueid, certificate: &[u8; 32]) -> Result<Before
         params![ueid.as_bytes()],
         |r| {
             let place = (r.get(0)?, r.get(1)?, r.get(2)?);
-            Ok((place, r.get(3)?, r.get::<_, i64>(4)?))
+            Ok((place, r.get(3)?, r.get::<i64>(4)?))
         },
     )?;
     Ok(Before {

@@ -72,6 +72,14 @@ impl Scope {
         }
     }
 
+    /// The scope that the name of a complete list in URLs says.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "full" => Some(Self::Full),
+            number => number.parse().ok().map(Self::Shard),
+        }
+    }
+
     fn name(self) -> String {
         match self {
             Self::Shard(shard) => shard.to_string(),
@@ -159,8 +167,6 @@ struct Lists {
 struct ToSign<'a> {
     by: &'a Generation,
     scope: Scope,
-    /// The first and the last of its shards.
-    shards: (u64, u64),
     /// Where it may be.
     bases: &'a [String],
 }
@@ -170,6 +176,9 @@ struct Responder {
     signer: Box<dyn Signer>,
     cert: Vec<u8>,
 }
+
+/// A responder that was made; none yet.
+type KeptResponder = Arc<Mutex<Option<Arc<Responder>>>>;
 
 /// Responses by CertID, each with the status that it tells.
 type Responses = HashMap<Vec<u8>, (CertStatus, Arc<Published>)>;
@@ -182,8 +191,8 @@ pub struct StatusServer {
     issuer: Arc<Issuer>,
     lists: Mutex<AllLists>,
     responses: Mutex<Responses>,
-    /// By number of the issuing CA.
-    responders: Mutex<HashMap<u32, Arc<Responder>>>,
+    /// By number of the issuing CA; who asks for one waits for no other.
+    responders: Mutex<HashMap<u32, KeptResponder>>,
 }
 
 impl StatusServer {
@@ -213,12 +222,12 @@ impl StatusServer {
             if root.id == name {
                 return Ok(Some(root.ca.cert_der.clone()));
             }
-            if let (Some(links), Some(old)) = (&root.links, before) {
+            if let Some(old) = before {
                 if name == format!("{}-{old}", root.id) {
-                    return Ok(Some(links.new_with_old.clone()));
+                    return Ok(root.links.new_with_old.clone());
                 }
                 if name == format!("{old}-{}", root.id) {
-                    return Ok(Some(links.old_with_new.clone()));
+                    return Ok(root.links.old_with_new.clone());
                 }
             }
             before = Some(&root.id);
@@ -272,14 +281,18 @@ impl StatusServer {
         now: UnixSecs,
     ) -> Result<Arc<Published>, NoList> {
         let store = &self.issuer.role.store;
-        let (last, shards, mut bases) = store.read("last change", |tx| {
-            let end = generation::last_shard(tx, by)?;
-            let last = revocation::last_change(tx, scope.shard())?;
-            Ok::<_, NoList>((last, (by.first_shard, end), revocation::bases(tx)?))
+        let (last, known, mut bases) = store.read("last change", |tx| {
+            let (first, end) = (by.first_shard, generation::last_shard(tx, by)?);
+            let known = scope
+                .shard()
+                .is_none_or(|shard| (first..=end).contains(&shard));
+            let last = match scope {
+                _ if !known => 0,
+                Scope::Shard(shard) => revocation::last_change(tx, (shard, shard))?,
+                Scope::Full => revocation::last_change(tx, (first, end))?,
+            };
+            Ok::<_, NoList>((last, known, revocation::bases(tx)?))
         })?;
-        let known = scope
-            .shard()
-            .is_none_or(|shard| (shards.0..=shards.1).contains(&shard));
         if let Some(base) = &self.issuer.status.base_url
             && !bases.contains(base)
         {
@@ -297,7 +310,6 @@ impl StatusServer {
         let draft = ToSign {
             by,
             scope,
-            shards: scope.shard().map_or(shards, |shard| (shard, shard)),
             bases: &bases,
         };
         let complete = match &lists.complete {
@@ -338,12 +350,21 @@ impl StatusServer {
     ) -> Result<Listed, NoList> {
         let after = base.map_or(0, |base| base.change);
         let store = &self.issuer.role.store;
-        let (change, changes) = store.read("list changes", |tx| {
+        // One view of what changed and of where: a shard that began since the caller looked is in it.
+        let (change, counted, changes) = store.read("list changes", |tx| {
+            let shards = match of.scope {
+                Scope::Shard(shard) => (shard, shard),
+                Scope::Full => (of.by.first_shard, generation::last_shard(tx, of.by)?),
+            };
             // Of all changes, also of those that are no longer listed: numbers never go back.
-            let change = revocation::last_change(tx, of.scope.shard())?.max(after);
+            let change = revocation::last_change(tx, shards)?.max(after);
+            let counted = match of.scope {
+                Scope::Shard(_) => change,
+                Scope::Full => revocation::last_change_anywhere(tx)?,
+            };
             let most = MAX_CRL_ENTRIES.saturating_add(1);
-            let changes = revocation::changes(tx, of.shards, after, most)?;
-            Ok::<_, StoreError>((change, changes))
+            let changes = revocation::changes(tx, shards, after, most)?;
+            Ok::<_, StoreError>((change, counted, changes))
         })?;
         if changes.len() > MAX_CRL_ENTRIES {
             return Err(NoList::TooMany);
@@ -357,7 +378,7 @@ impl StatusServer {
             None => self.issuer.status.crl_life_secs,
             Some(_) => self.issuer.status.delta_life_secs,
         };
-        let number = list_number(change, now);
+        let number = list_number(counted, now);
         let next_update = UnixSecs(now.0.saturating_add(life));
         let draft = ListDraft {
             // The whole of the issuer's needs no place: it is what a list is when it says nothing.
@@ -485,8 +506,12 @@ impl StatusServer {
         now: UnixSecs,
     ) -> Result<Arc<Responder>, RoleError> {
         let issuer = &by.ca;
-        let mut kept = self.responders.lock().map_err(|_| StoreError::Poisoned)?;
-        if let Some(responder) = kept.get(&by.number) {
+        let slot = {
+            let mut all = self.responders.lock().map_err(|_| StoreError::Poisoned)?;
+            Arc::clone(all.entry(by.number).or_default())
+        };
+        let mut kept = slot.lock().map_err(|_| StoreError::Poisoned)?;
+        if let Some(responder) = kept.as_ref() {
             let key = responder.signer.public_key();
             if responder_cert_serves(&responder.cert, issuer, key, now) {
                 return Ok(Arc::clone(responder));
@@ -494,11 +519,8 @@ impl StatusServer {
         }
         let role = &self.issuer.role;
         // 1. The key, sealed. A crash after this leaves a key without a certificate.
-        match role.make_key(RESPONDER_KEY, KeyAlg::P256, rng, now) {
-            Ok(_) | Err(RoleError::HasKey(_)) => {}
-            Err(e) => return Err(e),
-        }
-        let signer = role.open_signer(RESPONDER_KEY)?;
+        let key = role.open_or_make_key(RESPONDER_KEY, KeyAlg::P256, rng, now)?;
+        let signer = role.provider.signer(&key)?;
         // 2. Its certificate: another process may have renewed it.
         let name = format!("{RESPONDER_CERT} {}", by.id);
         let stored = role
@@ -517,7 +539,7 @@ impl StatusServer {
             }
         };
         let responder = Arc::new(Responder { signer, cert });
-        kept.insert(by.number, Arc::clone(&responder));
+        *kept = Some(Arc::clone(&responder));
         Ok(responder)
     }
 }
@@ -538,3 +560,6 @@ const RESPONDER_CERT: &str = "ca ocsp certificate";
 const KEPT_RESPONSES_MAX: usize = 16_384;
 /// Longest CertID that a response is kept for, bytes; with SHA-256 it has 105.
 const KEPT_ID_LEN_BYTES_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,10 @@
 //! TEEP at the TAM: used challenges, sent updates and their outcome, what devices have installed,
 //! and the CA's cached deliveries.
 
-use rusqlite::params;
 use tegata_wire::ids::{ReleaseDigest, TaUuid};
 
 use crate::device::DeviceId;
+use crate::engine::{self, Row, params};
 use crate::release::{to_i64, to_u64};
 use crate::{StoreError, Tx, keys};
 
@@ -49,11 +49,11 @@ pub fn use_challenge(
     // Challenges begin with their time: the last one is among the last that were used.
     let newest: Option<i64> = tx.query_opt(
         "SELECT used_at FROM teep_challenge ORDER BY challenge DESC LIMIT 1",
-        [],
+        params![],
         |r| r.get(0),
     )?;
     if newest.is_some_and(|newest| newest > now_secs.saturating_add(valid_secs)) {
-        tx.execute("DELETE FROM teep_challenge", [])?;
+        tx.execute("DELETE FROM teep_challenge", params![])?;
         let next = epoch.saturating_add(1).to_be_bytes();
         keys::put_document(tx, EPOCH, &next, now_secs)?;
         return Ok(Use::OldEpoch);
@@ -61,9 +61,11 @@ pub fn use_challenge(
     // Four times as long as they are valid: a clock that jumped further than that, forgot a mark
     // and went back, is further back than `valid_secs` from the mark it made then.
     let keep_secs = valid_secs.saturating_mul(4);
+    // By the time they begin with, which is before their use: the others are not even looked at.
+    let kept_from = now_secs.saturating_sub(keep_secs);
     tx.execute(
-        "DELETE FROM teep_challenge WHERE used_at < ?1",
-        params![now_secs.saturating_sub(keep_secs)],
+        "DELETE FROM teep_challenge WHERE challenge < ?1 AND used_at < ?2",
+        params![time_prefix(kept_from), kept_from],
     )?;
     let n = tx.execute(
         "INSERT INTO teep_challenge(challenge, device_id, used_at) VALUES (?1, ?2, ?3) \
@@ -226,16 +228,10 @@ pub fn delivery(
 /// A device that answers an Update that was forgotten is told that there is none, and what it has
 /// installed is in its next evidence. A delivery that is wanted again is asked for again.
 pub fn forget_some(tx: &Tx<'_>, before_secs: i64) -> Result<usize, StoreError> {
-    // Tokens begin with their time, in milliseconds.
-    let before_ms = u64::try_from(before_secs)
-        .unwrap_or(0)
-        .saturating_mul(1_000);
-    let bytes = before_ms.to_be_bytes();
-    let token = bytes.get(2..).unwrap_or_default();
     let updates = tx.execute(
         "DELETE FROM teep_update WHERE token IN \
          (SELECT token FROM teep_update WHERE token < ?1 ORDER BY token LIMIT ?2)",
-        params![token, FORGOTTEN_MAX],
+        params![time_prefix(before_secs), FORGOTTEN_MAX],
     )?;
     let deliveries = tx.execute(
         "DELETE FROM delivery WHERE (device_id, release) IN \
@@ -243,6 +239,13 @@ pub fn forget_some(tx: &Tx<'_>, before_secs: i64) -> Result<usize, StoreError> {
         params![before_secs, FORGOTTEN_MAX],
     )?;
     Ok(updates.saturating_add(deliveries))
+}
+
+/// What challenges and tokens of that moment begin with: six bytes of milliseconds.
+fn time_prefix(at_secs: i64) -> [u8; 6] {
+    let ms = u64::try_from(at_secs).unwrap_or(0).saturating_mul(1_000);
+    let [_, _, time @ ..] = ms.to_be_bytes();
+    time
 }
 
 /// Rows of each kind that are forgotten in one transaction.
@@ -260,7 +263,7 @@ type Raw = (
     Option<Vec<u8>>,
 );
 
-fn raw(r: &rusqlite::Row<'_>) -> rusqlite::Result<Raw> {
+fn raw(r: &Row<'_>) -> engine::Result<Raw> {
     Ok((
         r.get(0)?,
         r.get(1)?,

@@ -82,7 +82,7 @@ fn what_was_promised_of_a_certificate_holds_in_the_archive() {
     let (mut world, device) = ready();
     let (csr, der, serial) = enrol(&mut world, &device, 1);
     let (_, _, revoked) = enrol(&mut world, &device, 2);
-    let store = Store::open(world.dir.path().join("ca.db")).unwrap();
+    let store = open_store(world.dir.path().join("ca.db")).unwrap();
     say(
         &store,
         &Target::Certificate(revoked.clone()),
@@ -205,16 +205,19 @@ fn stopped_at_any_write_each_certificate_is_in_one_place() {
     };
     fill(&path, many);
     // One that was never signed.
-    let sql = rusqlite::Connection::open(&path).unwrap();
-    let n = sql.execute("UPDATE certificate SET der = NULL WHERE serial = (SELECT max(serial) FROM certificate WHERE profile = 'device')", []);
-    assert_eq!(n.unwrap(), 1);
-    let count = |table: &str| -> i64 {
-        let one = format!("SELECT count(*) FROM {table}");
-        sql.query_row(&one, [], |r| r.get(0)).unwrap()
-    };
+    let sql = Sql::open(&path);
+    sql.run(
+        "UPDATE certificate SET der = NULL WHERE serial = (SELECT serial FROM certificate \
+         WHERE profile = 'device' ORDER BY serial DESC LIMIT 1)",
+    );
+    assert_eq!(
+        sql.number("SELECT count(*) FROM certificate WHERE der IS NULL"),
+        1
+    );
+    let count = |table: &str| sql.number(&format!("SELECT count(*) FROM {table}"));
     let mut last = 0;
     for at in 0..6 {
-        let store = Store::open_with(&path, Arc::new(StopAt(at, AtomicUsize::new(0)))).unwrap();
+        let store = open_store_with(&path, Arc::new(StopAt(at, AtomicUsize::new(0)))).unwrap();
         let mut stopped = false;
         while let Ok(part) = sweep_some(&store, KEEP, LATER).map_err(|_| stopped = true) {
             if part.rows() == 0 {
@@ -240,11 +243,8 @@ fn the_tam_forgets_what_nobody_waits_for() {
     let (mut world, mut device) = ready();
     let store = Arc::clone(&world.tam.role().store);
     let count = || {
-        let sql = rusqlite::Connection::open(world.dir.path().join("tam.db")).unwrap();
-        let count = |table: &str| -> i64 {
-            let one = format!("SELECT count(*) FROM {table}");
-            sql.query_row(&one, [], |r| r.get(0)).unwrap()
-        };
+        let sql = Sql::open(&world.dir.path().join("tam.db"));
+        let count = |table: &str| sql.number(&format!("SELECT count(*) FROM {table}"));
         (count("teep_update"), count("delivery"))
     };
     assert_eq!(count(), (1, 1));
@@ -268,7 +268,7 @@ fn what_a_clock_that_was_ahead_archived_comes_back() {
     let (csr, der, serial) = enrol(&mut world, &device, 1);
     let (_, _, revoked) = enrol(&mut world, &device, 2);
     let path = world.dir.path().join("ca.db");
-    let store = Store::open(&path).unwrap();
+    let store = open_store(&path).unwrap();
     let word = Target::Certificate(revoked.clone());
     say(&store, &word, COMPROMISED, SECS).unwrap();
     let row = |serial: &[u8]| {

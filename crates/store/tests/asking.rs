@@ -11,6 +11,7 @@ mod common;
 use std::sync::Arc;
 
 use common::kur::*;
+use common::rolled::next;
 use common::*;
 use tegata_authority::UnixMs;
 use tegata_authority::ca::cmp::{MacPolicy, Operation};
@@ -20,6 +21,7 @@ use tegata_crypto::cmp::{MacLimits, protect_mac, verify_message_mac};
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::{KeyAlg, PrivateKey, Provider as _};
 use tegata_store::approval::{self, WAITING_MAX};
+use tegata_store::generation::{Generations, Kind, roll_over};
 use tegata_store::issuer::{CmpAnswer, CmpOutcome, CmpPath, Issuer};
 use tegata_store::revocation::{Target, say};
 use tegata_store::secret::{self, NewSecret};
@@ -431,10 +433,11 @@ fn what_a_secret_does_not_give() {
     );
     // A row whose parts were exchanged does not open: the text of one under the id of another.
     let other = Client::new(&mut world, devices[1], "open", 1);
-    let sql = rusqlite::Connection::open(world.dir.path().join("ca.db")).unwrap();
-    let swap = "UPDATE enrolment_secret SET sealed = (SELECT sealed FROM enrolment_secret \
-                WHERE id = ?2) WHERE id = ?1";
-    sql.execute(swap, [&other.id, &client.id]).unwrap();
+    Sql::open(&world.dir.path().join("ca.db")).run(&format!(
+        "UPDATE enrolment_secret SET sealed = (SELECT sealed FROM enrolment_secret \
+         WHERE id = '{}') WHERE id = '{}'",
+        client.id, other.id
+    ));
     let forged = Client {
         id: other.id.clone(),
         text: client.text.clone(),
@@ -663,15 +666,25 @@ fn questions_are_answered_and_nothing_else_is_in_the_open() {
 
 fn tlv(tag: u8, contents: &[u8]) -> Vec<u8> {
     let len = u8::try_from(contents.len()).unwrap();
-    assert!(len < 128);
-    [&[tag, len], contents].concat()
+    match len {
+        0..=0x7f => [&[tag, len], contents].concat(),
+        _ => [&[tag, 0x81, len], contents].concat(),
+    }
 }
 
-/// A crlStatusList with one entry: a distribution point's URL or none, and thisUpdate.
-fn crl_status(url: Option<&str>, this_update: Option<&str>) -> InfoTypeAndValue {
-    let source = match url {
-        Some(url) => tlv(0xa0, &tlv(0xa0, &tlv(0x86, url.as_bytes()))),
-        None => tlv(0xa1, &tlv(0x30, &tlv(0xa4, name("CA").as_der()))),
+/// Where somebody has a list from.
+#[derive(Clone, Copy)]
+enum Had<'a> {
+    Url(&'a str),
+    /// DER of a name.
+    Issuer(&'a [u8]),
+}
+
+/// A crlStatusList with one entry: where a list is from, and its thisUpdate.
+fn crl_status(from: Had<'_>, this_update: Option<&str>) -> InfoTypeAndValue {
+    let source = match from {
+        Had::Url(url) => tlv(0xa0, &tlv(0xa0, &tlv(0x86, url.as_bytes()))),
+        Had::Issuer(name) => tlv(0xa1, &tlv(0x30, &tlv(0xa4, name))),
     };
     let time = this_update.map_or(Vec::new(), |t| tlv(0x17, t.as_bytes()));
     let list = tlv(0x30, &tlv(0x30, &[source, time].concat()));
@@ -694,12 +707,19 @@ fn who_has_an_old_list_gets_the_new_one() {
         )
         .unwrap()
     };
+    let operator = ca.role().clone();
     let lists = StatusServer::new(Arc::new(ca));
-    let list = |scope, now| lists.list(scope, false, now);
+    let list = |issuer: Option<&str>, scope, now| match issuer {
+        Some(id) => lists.list_of(id, scope, false, now),
+        None => lists.list(scope, false, now),
+    };
     let path = CmpPath {
         profile: "open",
         operation: Some(Operation::GetCrls),
     };
+    let present = world.ca.generations().unwrap();
+    let by = present.newest();
+    let us = Had::Issuer(by.ca.name.as_der());
     let crl = lists.list(Scope::Full, false, SECS).unwrap();
     let mut asked = |item: InfoTypeAndValue| {
         let message = in_the_open(&genm(vec![item]));
@@ -710,21 +730,45 @@ fn who_has_an_old_list_gets_the_new_one() {
     };
     // NOW is 2026-11-18T11:06:40Z.
     for old in [None, Some("261118110639Z")] {
-        assert_eq!(
-            asked(crl_status(None, old)),
-            Some(crl.der.clone()),
-            "{old:?}"
-        );
+        assert_eq!(asked(crl_status(us, old)), Some(crl.der.clone()), "{old:?}");
     }
     assert_eq!(
-        asked(crl_status(None, Some("261118110640Z"))),
+        asked(crl_status(us, Some("261118110640Z"))),
         None,
         "it is the newest"
     );
-    let elsewhere = Some("http://elsewhere.example/x.crl");
-    assert_eq!(asked(crl_status(elsewhere, None)), Some(crl.der.clone()));
-    let none = Some("http://ca.example/crl/aa/99.crl");
-    assert_eq!(asked(crl_status(none, None)), None, "no such shard");
+    let ours = format!("http://ca.example/crl/{}/full.crl", by.id);
+    assert_eq!(
+        asked(crl_status(Had::Url(&ours), None)),
+        Some(crl.der.clone())
+    );
+    // No list of ours: another one would not tell of what that one does.
+    for none in [
+        "http://elsewhere.example/x.crl".to_owned(),
+        "http://ca.example/crl/aa/full.crl".to_owned(),
+        format!("http://ca.example/crl/{}/99.crl", by.id),
+        format!("http://ca.example/crl/{}/x.crl", by.id),
+        "full.crl".to_owned(),
+    ] {
+        assert_eq!(asked(crl_status(Had::Url(&none), None)), None, "{none}");
+    }
+    assert_eq!(
+        asked(crl_status(Had::Issuer(name("CA").as_der()), None)),
+        None
+    );
+    // After a rollover each has its own, and who holds one is not told of the other.
+    let old = (by.ca.name.as_der(), &ours);
+    roll_over(&operator, next(2, Kind::Issuing), &mut Seeded(7), SECS).unwrap();
+    let after = Generations::load(&operator).unwrap();
+    let new = after.newest();
+    let new_url = format!("http://ca.example/crl/{}/full.crl", new.id);
+    for ((name, url), id) in [(old, &by.id), ((new.ca.name.as_der(), &new_url), &new.id)] {
+        let list = lists.list_of(id, Scope::Full, false, SECS).unwrap();
+        for had in [Had::Issuer(name), Had::Url(url)] {
+            assert_eq!(asked(crl_status(had, None)).as_ref(), Some(&list.der));
+            assert_eq!(asked(crl_status(had, Some("261118110640Z"))), None);
+        }
+    }
     assert_eq!(asked(question(oid::IT_CURRENT_CRL)).map(|_| ()), Some(()));
 }
 
@@ -737,6 +781,10 @@ fn lists_that_no_message_has_room_for_are_refused_in_words() {
         profile: "open",
         operation: None,
     };
+    let issuer_name = {
+        let present = world.ca.generations().unwrap();
+        present.newest().ca.name.as_der().to_vec()
+    };
     let mut asked = |len: u16, items: Vec<InfoTypeAndValue>| {
         let [high, low] = len.to_be_bytes();
         let mut der = vec![0x30, 0x82, high, low];
@@ -748,14 +796,15 @@ fn lists_that_no_message_has_room_for_are_refused_in_words() {
             next_update: SECS,
         });
         let message = in_the_open(&genm(items));
-        let lists = |_, _| Ok(Arc::clone(&list));
+        let lists = |_: Option<&str>, _, _| Ok(Arc::clone(&list));
         let answer = world.ca.cmp_at(path, &message, &mut world.rng, NOW, &lists);
         let text = told(&answer.body, None, &world.ca).unwrap_err();
         let infos = reread(&answer.body).body().infos().map_err(|_| text)?;
         Ok::<_, String>(infos[0].info_value.as_ref().unwrap().contents().len())
     };
     let twice = {
-        let one = crl_status(None, None).info_value.unwrap();
+        let us = issuer_name.clone();
+        let one = crl_status(Had::Issuer(&us), None).info_value.unwrap();
         let both = [one.contents(), one.contents()].concat();
         InfoTypeAndValue {
             info_type: oid::IT_CRL_STATUS_LIST,

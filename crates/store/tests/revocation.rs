@@ -111,7 +111,7 @@ fn told(
 fn a_revocation_is_durable_and_the_same_word_twice_is_the_same_as_once() {
     let (mut world, devices) = ready(1);
     let serial = enrol(&mut world, &devices[0], 1);
-    let store = Store::open(world.dir.path().join("ca.db")).unwrap();
+    let store = open_store(world.dir.path().join("ca.db")).unwrap();
     let target = Target::Certificate(serial.clone());
 
     let planned = would_do(&store, &target, COMPROMISED, at(1)).unwrap();
@@ -127,7 +127,7 @@ fn a_revocation_is_durable_and_the_same_word_twice_is_the_same_as_once() {
         reason: FinalReason::KeyCompromise,
     };
     drop(store);
-    let store = Store::open(world.dir.path().join("ca.db")).unwrap();
+    let store = open_store(world.dir.path().join("ca.db")).unwrap();
     for word in [
         COMPROMISED,
         Word::Revoke(FinalReason::Superseded),
@@ -153,7 +153,7 @@ fn a_revoked_device_gets_no_certificate_and_loses_those_it_has() {
     let other = enrol(&mut world, &devices[1], 3);
     let key = PrivateKey::generate(KeyAlg::P256, &mut world.rng).unwrap();
     ask(&mut world, &devices[0], &key, 4).unwrap();
-    let store = Store::open(world.dir.path().join("ca.db")).unwrap();
+    let store = open_store(world.dir.path().join("ca.db")).unwrap();
     let target = Target::Device(devices[0].identity.ueid);
 
     let report = say(&store, &target, Word::Hold, at(1)).unwrap();
@@ -222,7 +222,7 @@ fn lists_and_responses_follow_the_word_of_another_process_at_once() {
     let (mut world, devices) = ready(1);
     let serials: Vec<_> = (0..3).map(|n| enrol(&mut world, &devices[0], n)).collect();
     let server = status(&world);
-    let other = Store::open(world.dir.path().join("ca.db")).unwrap();
+    let other = open_store(world.dir.path().join("ca.db")).unwrap();
     let target = Target::Certificate(serials[0].clone());
     let list = |now| server.list(Scope::Shard(0), false, now).unwrap();
 
@@ -258,7 +258,7 @@ fn a_delta_has_what_changed_since_its_base_a_lifted_hold_included() {
     let (mut world, devices) = ready(1);
     let held = enrol(&mut world, &devices[0], 1);
     let revoked = enrol(&mut world, &devices[0], 2);
-    let store = Store::open(world.dir.path().join("ca.db")).unwrap();
+    let store = open_store(world.dir.path().join("ca.db")).unwrap();
     say(
         &store,
         &Target::Certificate(held.clone()),
@@ -353,6 +353,9 @@ fn what_the_responder_cannot_answer_it_says_so() {
 
 #[test]
 fn a_responder_that_cannot_look_says_when_to_ask_again() {
+    if !on_files("the lock of a file") {
+        return;
+    }
     let (mut world, devices) = ready(1);
     let serial = enrol(&mut world, &devices[0], 1);
     let asked = request(&cert_id(&world.ca, &serial, true));
@@ -390,6 +393,8 @@ fn the_root_says_that_no_issuer_is_revoked() {
     assert_eq!(last(), None);
     let made = root_list::renew(world.ca.role(), 86_400, at(1)).unwrap();
     let [made] = <[_; 1]>::try_from(made).unwrap();
+    assert_eq!(made.revoked, []);
+    let made = made.list;
     assert_eq!(made.root_id, root_id);
     assert_eq!((made.made, made.next_update), (at(1), at(86_401)));
     let server = status(&world);
@@ -402,8 +407,12 @@ fn the_root_says_that_no_issuer_is_revoked() {
     );
     // No longer than the root itself.
     let long = root_list::renew(world.ca.role(), u64::MAX, at(2)).unwrap();
-    assert_eq!(long[0].next_update, UnixSecs(root.not_after_secs));
-    assert_eq!(last(), long.into_iter().next());
+    let long = long.into_iter().next().map(|one| one.list);
+    assert_eq!(
+        long.as_ref().map(|one| one.next_update),
+        Some(UnixSecs(root.not_after_secs))
+    );
+    assert_eq!(last(), long);
 }
 
 #[test]
@@ -430,6 +439,9 @@ fn an_intent_keeps_the_places_that_it_was_fixed_with() {
 
 #[test]
 fn certificates_of_an_older_store_are_dealt_to_shards() {
+    if !on_files("no older version had a database") {
+        return;
+    }
     let (mut world, devices) = ready(1);
     let serials: Vec<_> = (0..3).map(|n| enrol(&mut world, &devices[0], n)).collect();
     let path = world.dir.path().join("old.db");
@@ -437,7 +449,7 @@ fn certificates_of_an_older_store_are_dealt_to_shards() {
     let sql = rusqlite::Connection::open(&path).unwrap();
     sql.execute_batch(undo::FROM_STEP_5).unwrap();
     drop(sql);
-    let store = Store::open(&path).unwrap();
+    let store = open_store(&path).unwrap();
     for serial in &serials {
         let row = store.read("t", |tx| certificate::find(tx, serial)).unwrap();
         let row = row.unwrap();

@@ -9,138 +9,29 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use common::kur::{Asked, Current, send};
-use common::ocsp::{cert_id_by, request, tlv};
+use common::ocsp::{cert_id_by, tlv};
 use common::ready::{day, new_key, ready};
+use common::rolled::{
+    StopAt, generations, issuer_of, next, renewed, roll, roll_next, roll_with, taken, told, verify,
+};
 use common::*;
 use tegata_authority::UnixSecs;
 use tegata_authority::ca::cmp::MacPolicy;
 use tegata_authority::ca::revocation::{FinalReason, Word};
 use tegata_authority::tam::availability::Availability;
-use tegata_crypto::chain::{Purpose, TrustAnchor, verify_chain};
-use tegata_crypto::cmp::verify_message_signature;
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::{KeyAlg, PrivateKey, Provider as _};
-use tegata_store::generation::{Generations, Kind, Made, Next, roll_over, would_roll_over};
+use tegata_store::generation::{Kind, Next, roll_over, would_roll_over};
 use tegata_store::issuer::{CmpOutcome, Issuer};
 use tegata_store::revocation::{Target, say};
 use tegata_store::role::RoleError;
 use tegata_store::status::{NoList, Scope, StatusServer, StatusSettings};
-use tegata_store::{Faults, NoFaults, Store, StoreError, When, certificate, root_list};
+use tegata_store::{NoFaults, certificate, root_list};
 use tegata_wire::cmp::{PkiBody, UnverifiedPkiMessage};
 use tegata_wire::x509::{CertView, List, RawDer};
-
-/// What the operator's command does, in a process of its own.
-fn roll(world: &World, number: u32, kind: Kind, now: UnixSecs) -> Result<Made, RoleError> {
-    roll_with(world, number, kind, now, Arc::new(NoFaults))
-}
-
-fn roll_with(
-    world: &World,
-    number: u32,
-    kind: Kind,
-    now: UnixSecs,
-    faults: Arc<dyn Faults>,
-) -> Result<Made, RoleError> {
-    let role = role(&world.dir.path().join("ca.db"), faults);
-    let next = Next {
-        number,
-        kind,
-        alg: None,
-    };
-    roll_over(&role, next, &mut Seeded(u64::from(number) << 32), now)
-}
-
-fn generations(world: &World) -> Generations {
-    let role = role(&world.dir.path().join("ca.db"), Arc::new(NoFaults));
-    Generations::load(&role).unwrap()
-}
-
-fn verify(leaf: &[u8], with: &[Vec<u8>], anchors: &[Vec<u8>], now: UnixSecs) -> Result<(), String> {
-    let with: Vec<&[u8]> = with.iter().map(Vec::as_slice).collect();
-    let anchors = anchors.iter().map(|der| TrustAnchor::from_cert_der(der));
-    let anchors: Vec<_> = anchors.map(Result::unwrap).collect();
-    verify_chain(
-        &RustCrypto,
-        leaf,
-        &with,
-        &anchors,
-        Purpose::EndEntity,
-        now.0,
-    )
-    .map(drop)
-    .map_err(|e| e.to_string())
-}
-
-/// What a device that trusts these roots makes of an answer, with nothing but what is in it: the
-/// certificate, or nothing from a pkiConf.
-fn taken(answer: &[u8], anchors: &[Vec<u8>], now: UnixSecs) -> Result<Vec<u8>, String> {
-    let message = UnverifiedPkiMessage::from_der(answer).unwrap();
-    let extra = message.extra_certs().iter();
-    let extra: Vec<Vec<u8>> = extra.map(|cert| cert.as_bytes().to_vec()).collect();
-    let views: Vec<&[u8]> = extra.iter().map(Vec::as_slice).collect();
-    let roots: Vec<_> = anchors
-        .iter()
-        .map(|der| TrustAnchor::from_cert_der(der).unwrap())
-        .collect();
-    let signer = verify_chain(
-        &RustCrypto,
-        views[0],
-        &views[1..],
-        &roots,
-        Purpose::Ca,
-        now.0,
-    );
-    let signer = signer.map_err(|e| format!("signer: {e}"))?;
-    let _proof = verify_message_signature(&RustCrypto, &message, signer.leaf_key()).unwrap();
-    match message.body().decode().unwrap() {
-        PkiBody::Ip(rep) | PkiBody::Cp(rep) | PkiBody::Kup(rep) => {
-            let der = rep.response[0].certificate().unwrap().to_vec();
-            verify(&der, &extra, anchors, now)?;
-            Ok(der)
-        }
-        PkiBody::PkiConf => Ok(Vec::new()),
-        other => Err(format!("{other:?}")),
-    }
-}
-
-fn issuer_of(der: &[u8]) -> Vec<u8> {
-    CertView::from_der(der).unwrap().issuer_der.to_vec()
-}
-
-/// A device renews: request, answer, confirmation, each checked as the device does.
-fn renewed(
-    world: &mut World,
-    device: &Device,
-    old: &Current,
-    anchors: &[Vec<u8>],
-    days: u64,
-) -> Current {
-    let n = u8::try_from(days % 200).unwrap();
-    let (key, now) = (new_key(world), day(days));
-    let kur = old.sign(&Asked::kur(device, old, &key).body(), n, None);
-    let answer = send(&world.ca, &mut world.rng, &kur, now);
-    let der = taken(&answer.body, anchors, now.secs()).unwrap();
-    let conf = old.conf(&answer.body, &der, n);
-    let confirmed = send(&world.ca, &mut world.rng, &conf, now);
-    assert!(matches!(
-        confirmed.outcome,
-        CmpOutcome::Confirmed { accepted: true, .. }
-    ));
-    // A pkiConf may have no certificates: then the device has kept those of the answer before.
-    let message = UnverifiedPkiMessage::from_der(&confirmed.body).unwrap();
-    if message.extra_certs().is_empty() {
-        let before = UnverifiedPkiMessage::from_der(&answer.body).unwrap();
-        let signer = CertView::from_der(before.extra_certs()[0].as_bytes()).unwrap();
-        let key = tegata_crypto::PublicKey::from_spki_der(signer.spki_der).unwrap();
-        let _proof = verify_message_signature(&RustCrypto, &message, &key).unwrap();
-    } else {
-        assert_eq!(taken(&confirmed.body, anchors, now.secs()).unwrap(), b"");
-    }
-    Current { key, der }
-}
 
 /// Writes the certificates to `TEGATA_CERT_DIR`, if it is set, for other tools to look at.
 fn keep(kind: Kind, world: &World, leaves: &[(&str, &[u8])]) {
@@ -153,10 +44,11 @@ fn keep(kind: Kind, world: &World, leaves: &[(&str, &[u8])]) {
         .map(|root| root.ca.cert_der.clone())
         .collect();
     let mut all: Vec<(String, Vec<u8>)> = vec![("old-root".into(), roots[0].clone())];
-    if let Some(links) = &present.newest_root().links {
+    let links = &present.newest_root().links;
+    if let (Some(new_with_old), Some(old_with_new)) = (&links.new_with_old, &links.old_with_new) {
         all.push(("new-root".into(), roots[1].clone()));
-        all.push(("new-with-old".into(), links.new_with_old.clone()));
-        all.push(("old-with-new".into(), links.old_with_new.clone()));
+        all.push(("new-with-old".into(), new_with_old.clone()));
+        all.push(("old-with-new".into(), old_with_new.clone()));
     }
     for one in present.iter() {
         all.push((format!("issuing-{}", one.number), one.ca.cert_der.clone()));
@@ -264,7 +156,7 @@ fn three_roots_lead_back_to_the_first() {
     renewed(&mut world, &devices[0], &current[0], &first, 3);
     // What CMP tells of the root after one.
     let (next, links) = present.root_after(Some(&first[0])).unwrap();
-    assert_eq!((next.number, Some(links)), (2, next.links.as_ref()));
+    assert_eq!((next.number, &links), (2, &next.links));
     assert!(
         present
             .root_after(Some(&present.newest_root().ca.cert_der))
@@ -303,8 +195,8 @@ fn three_roots_lead_back_to_the_first() {
     };
     let said = [
         next.ca.cert_der.clone(),
-        long(0xa0, &links.new_with_old),
-        long(0xa1, &links.old_with_new),
+        long(0xa0, &links.new_with_old.unwrap()),
+        long(0xa1, &links.old_with_new.unwrap()),
     ];
     let expected = long(0x30, &said.concat());
     assert_eq!(told(&mut world, Some(&first[0])), Some(expected));
@@ -328,25 +220,6 @@ fn three_roots_lead_back_to_the_first() {
     assert_eq!(present.anchors(end).len(), 2);
 }
 
-/// What the responder says of a serial number under an issuing CA, and the name of who signed it.
-fn told(server: &StatusServer, issuing: &[u8], serial: &[u8]) -> (&'static str, bool) {
-    let id = cert_id_by(issuing, serial, true);
-    let answer = server.ocsp(&request(&id), &mut Seeded(5), SECS);
-    assert_eq!(answer.reason, "ok");
-    let der = &answer.published.der;
-    let named = der.windows(id.len()).position(|part| part == id);
-    // The responder's certificate is in it, and has the issuing CA's name as its issuer.
-    let name = CertView::from_der(issuing).unwrap().subject_der.to_vec();
-    let signed_by = der.windows(name.len()).any(|part| part == name);
-    let told = match der[named.unwrap() + id.len()] {
-        0x80 => "good",
-        0xa1 => "revoked",
-        0x82 => "unknown",
-        other => panic!("{other:#x}"),
-    };
-    (told, signed_by)
-}
-
 #[test]
 fn each_issuing_ca_answers_for_its_own_certificates_and_no_others() {
     for kind in [Kind::Issuing, Kind::Root] {
@@ -363,7 +236,7 @@ fn each_issuing_ca_answers_for_its_own_certificates_and_no_others() {
         let server = StatusServer::new(open(&world));
         let old_issuing = world.ca.issuing_certificate().to_vec();
         let old = current[0].serial();
-        assert_eq!(told(&server, &old_issuing, &old), ("good", true));
+        assert_eq!(told(&server, &old_issuing, &old, SECS), "good");
         server.list(Scope::Shard(0), false, SECS).unwrap();
 
         let made = roll(&world, 2, kind, SECS).unwrap();
@@ -383,7 +256,7 @@ fn each_issuing_ca_answers_for_its_own_certificates_and_no_others() {
             (0, 1),
             "a shard is of one issuer"
         );
-        let store = Store::open(world.dir.path().join("ca.db")).unwrap();
+        let store = open_store(world.dir.path().join("ca.db")).unwrap();
         let revoke = |serial: &[u8]| {
             let word = Word::Revoke(FinalReason::KeyCompromise);
             say(&store, &Target::Certificate(serial.to_vec()), word, SECS).unwrap();
@@ -400,10 +273,10 @@ fn each_issuing_ca_answers_for_its_own_certificates_and_no_others() {
         let opened = open(&world);
         for server in [&server, &StatusServer::new(opened)] {
             // The old one was superseded by the renewal, after the rollover.
-            assert_eq!(told(server, &old_issuing, &old), ("revoked", true));
-            assert_eq!(told(server, &old_issuing, &new), ("unknown", true));
-            assert_eq!(told(server, &new_issuing, &old), ("unknown", true));
-            assert!(told(server, &new_issuing, &new).1);
+            assert_eq!(told(server, &old_issuing, &old, SECS), "revoked");
+            assert_eq!(told(server, &old_issuing, &new, SECS), "unknown");
+            assert_eq!(told(server, &new_issuing, &old, SECS), "unknown");
+            told(server, &new_issuing, &new, SECS);
             // Asked for both at once: of one issuer, the first, and unknown for the other.
             let both = [
                 cert_id_by(&new_issuing, &new, false),
@@ -464,15 +337,16 @@ fn each_issuing_ca_answers_for_its_own_certificates_and_no_others() {
                 else {
                     panic!()
                 };
-                let links = present.newest_root().links.clone().unwrap();
+                let links = present.newest_root().links.clone();
                 let link = |name: String| server.ca_certificate(&name).unwrap();
-                assert_eq!(link(format!("{b}-{a}")), Some(links.new_with_old));
-                assert_eq!(link(format!("{a}-{b}")), Some(links.old_with_new));
+                assert!(links.new_with_old.is_some() && links.old_with_new.is_some());
+                assert_eq!(link(format!("{b}-{a}")), links.new_with_old);
+                assert_eq!(link(format!("{a}-{b}")), links.old_with_new);
             }
         }
         // A word about the new one shows in its list, and not in the old one's.
         revoke(&new);
-        assert_eq!(told(&server, &new_issuing, &new), ("revoked", true));
+        assert_eq!(told(&server, &new_issuing, &new, SECS), "revoked");
         let listed = server.list_of(&ids[1], Scope::Full, false, SECS).unwrap();
         let entry = tlv(2, &new);
         assert!(listed.der.windows(entry.len()).any(|part| part == entry));
@@ -481,23 +355,10 @@ fn each_issuing_ca_answers_for_its_own_certificates_and_no_others() {
         // Each root signs its own list.
         let lists = root_list::renew(world.ca.role(), 86_400, SECS).unwrap();
         assert_eq!(lists.len(), generations(&world).roots().count());
-        for list in lists {
+        for renewed in lists {
+            assert_eq!(renewed.revoked, []);
+            let list = renewed.list;
             assert_eq!(server.root_list(&list.root_id).unwrap(), Some(list));
-        }
-    }
-}
-
-/// Stops at the n-th fault point.
-struct StopAt(usize, AtomicUsize);
-
-impl Faults for StopAt {
-    fn reach(&self, step: &'static str, when: When) -> Result<(), StoreError> {
-        match self.1.fetch_add(1, Ordering::SeqCst) == self.0 {
-            true => Err(StoreError::Stopped {
-                step,
-                when: when.as_str(),
-            }),
-            false => Ok(()),
         }
     }
 }
@@ -518,7 +379,7 @@ fn a_crash_at_every_step_leaves_one_generation_or_none_and_the_command_again_men
             // The CA serves either way.
             let second = renewed(&mut world, &devices[0], &current[0], &anchors, 60);
             for _ in 0..2 {
-                let again = roll(&world, 2, kind, SECS).unwrap();
+                let again = roll(&world, 2, kind, day(61).secs()).unwrap();
                 let present = generations(&world);
                 assert_eq!(present.iter().count(), 2);
                 assert_eq!(present.newest().ca.cert_der, again.issuing.cert_der);
@@ -600,12 +461,11 @@ fn a_number_says_which_generation_is_meant() {
         );
     }
     // A dry run makes nothing.
-    let next = Next {
-        number: 2,
-        kind: Kind::Root,
+    let wanted = Next {
         alg: Some(KeyAlg::Ed25519),
+        ..next(2, Kind::Root)
     };
-    let planned = would_roll_over(world.ca.role(), next, &mut Seeded(3), SECS).unwrap();
+    let planned = would_roll_over(world.ca.role(), wanted, &mut Seeded(3), SECS).unwrap();
     assert_eq!(planned.root.public_key.alg(), KeyAlg::Ed25519);
     assert_eq!(generations(&world).iter().count(), 1);
     // Two commands at once: one generation, and both say which.
@@ -614,7 +474,7 @@ fn a_number_says_which_generation_is_meant() {
             let path = world.dir.path().join("ca.db");
             scope.spawn(move || {
                 let role = role(&path, Arc::new(NoFaults));
-                roll_over(&role, next, &mut Seeded(seed << 40), SECS).unwrap()
+                roll_over(&role, wanted, &mut Seeded(seed << 40), SECS).unwrap()
             })
         });
         threads.map(|thread| thread.join().unwrap())
@@ -624,6 +484,16 @@ fn a_number_says_which_generation_is_meant() {
         refused(2, Kind::Issuing),
         RoleError::OtherGeneration(2)
     ));
+    // Another kind of key is another generation; that of before, or none named, is the same.
+    let other = Next {
+        alg: Some(KeyAlg::P256),
+        ..wanted
+    };
+    assert!(matches!(
+        roll_next(&world, other, SECS),
+        Err(RoleError::OtherGeneration(2))
+    ));
+    assert!(roll_next(&world, wanted, SECS).unwrap().again);
     assert!(roll(&world, 2, Kind::Root, SECS).unwrap().again);
     let present = generations(&world);
     assert_eq!((present.iter().count(), present.roots().count()), (2, 2));

@@ -62,7 +62,7 @@ fn filled() -> (World, Vec<Device>, ReleaseDigest, Store) {
         shard: 65_536,
     };
     fill(&path, some);
-    let store = Store::open(&path).unwrap();
+    let store = open_store(&path).unwrap();
     (world, devices, release, store)
 }
 
@@ -291,7 +291,7 @@ fn words_reach_what_they_can_change_and_pass_over_the_rest() {
 #[test]
 fn a_stop_holds_back_what_it_names_and_nothing_else() {
     let (mut world, devices, release) = ready(2);
-    let store = Store::open(world.dir.path().join("ca.db")).unwrap();
+    let store = open_store(world.dir.path().join("ca.db")).unwrap();
     let none = Predicate::default;
     let batch = |name: &str| Predicate {
         batch: Some(name.to_owned()),
@@ -471,7 +471,7 @@ fn killed_at_any_moment_the_same_command_does_the_rest() {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(told.len(), parts);
-        let store = Store::open(&path).unwrap();
+        let store = open_store(&path).unwrap();
         let now = revoked(&store);
         assert!(
             now >= last + told.last().unwrap(),
@@ -480,7 +480,7 @@ fn killed_at_any_moment_the_same_command_does_the_rest() {
         assert!(now < 20_000, "it was killed on the way");
         last = now;
     }
-    let store = Store::open(&path).unwrap();
+    let store = open_store(&path).unwrap();
     let predicate = Predicate {
         batch: Some("F0".to_owned()),
         ..Predicate::default()
@@ -500,7 +500,7 @@ fn killed_at_any_moment_the_same_command_does_the_rest() {
 #[test]
 #[ignore = "a child process of killed_at_any_moment_the_same_command_does_the_rest"]
 fn child_that_is_killed() {
-    let store = Store::open(std::env::var("TEGATA_TEST_DB").unwrap()).unwrap();
+    let store = open_store(std::env::var("TEGATA_TEST_DB").unwrap()).unwrap();
     let predicate = Predicate {
         model: Some("even".to_owned()),
         ..Predicate::default()

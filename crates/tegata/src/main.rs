@@ -11,6 +11,7 @@ mod commands;
 mod config;
 #[cfg(feature = "demo")]
 mod demo;
+mod ends;
 mod fault;
 mod files;
 // Server packages build without the demo, which alone uses some of these.

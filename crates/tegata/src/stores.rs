@@ -1,5 +1,6 @@
 //! The roles' stores, opened with sentences instead of error codes.
 
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tegata_store::{Store, StoreError};
@@ -14,15 +15,41 @@ use crate::serve::role_name;
 /// # Errors
 /// Missing, locked, damaged, not ours, newer, full disk: each with how to mend it.
 pub fn open(config: &Config, role: Role) -> Outcome<Store> {
-    let path = config.store_dir.join(format!("{}.db", role_name(role)));
-    if !path.exists() {
+    if !exists(config, role)? {
+        let (what, key) = match &config.database {
+            None => (format!("store {}", place(config, role).display()), "dir"),
+            Some(_) => (
+                format!("schema tegata_{} in the database", role_name(role)),
+                "database",
+            ),
+        };
         return Err(Fault::environment(
             "no-store",
-            format!("there is no store {}", path.display()),
-            "Make it with `tegata init --dir DIR`, or correct [store] dir in the configuration.",
+            format!("there is no {what}"),
+            format!(
+                "Make it with `tegata init --dir DIR`, or correct [store] {key} in the configuration."
+            ),
         ));
     }
-    Store::open(&path).map_err(|e| store_fault(&e))
+    Store::open(place(config, role)).map_err(|e| store_fault(&e))
+}
+
+/// Where the store of a role is: a file, or the address of a database.
+#[must_use]
+pub fn place(config: &Config, role: Role) -> PathBuf {
+    let name = role_name(role);
+    match &config.database {
+        None => config.store_dir.join(format!("{name}.db")),
+        Some(database) => database.place(name),
+    }
+}
+
+/// Whether there is a store of a role.
+///
+/// # Errors
+/// A database that cannot be asked.
+pub fn exists(config: &Config, role: Role) -> Outcome<bool> {
+    Store::exists(place(config, role)).map_err(|e| store_fault(&e))
 }
 
 /// The store's sentence, split into what happened and how to mend it.

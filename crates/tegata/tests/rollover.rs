@@ -165,3 +165,126 @@ fn a_running_server_has_the_new_generation_at_its_next_answer() {
         assert!(has(&installation.path(name)), "{name}");
     }
 }
+
+#[test]
+fn nothing_is_made_that_has_no_place_to_go_and_what_leaves_is_named() {
+    let installation = Installation::new();
+    let config = installation.config();
+    let run = |args: &[&str]| succeed(&[&["ca"], args, &["--config", &config]].concat());
+    let generations = || {
+        let all = ca(&installation, &["generations"]);
+        all.as_array().unwrap().len()
+    };
+    let nowhere = installation.path("nowhere");
+    let roll = ["rollover", "--root", "--generation", "2", "--yes"];
+    let there = ["--out", nowhere.to_str().unwrap()];
+    let all = [&["ca"], &roll[..], &there, &["--config", &config]].concat();
+    let said = fail(&all, 3);
+    assert!(said.contains("nowhere"), "{said}");
+    assert_eq!(generations(), 1);
+
+    // A person sees when it begins and ends, the kinds of keys, and profiles with URLs of their own.
+    let profiles = installation.path("profiles.toml");
+    let text = fs::read_to_string(&profiles).unwrap();
+    let with_url = text.replacen(
+        "validity =",
+        "crl_urls = [\"http://pki.example/issuing.crl\"]\nvalidity =",
+        1,
+    );
+    fs::write(&profiles, &with_url).unwrap();
+    let planned = run(&["rollover", "--root", "--dry-run"]);
+    let year = |line: &str| line.split(", 2").count();
+    for what in ["    root: ", "    issuing CA: "] {
+        let line = planned.lines().find(|line| line.starts_with(what));
+        let line = line.unwrap_or_else(|| panic!("{what}: {planned}"));
+        assert!(line.contains(" … ") && year(line) == 2, "{line}");
+    }
+    assert!(
+        planned.contains("keys: root p256, issuing CA p256"),
+        "{planned}"
+    );
+    assert!(planned.contains("go into certificates"), "{planned}");
+    assert!(!planned.contains("not to be trusted"), "{planned}");
+    fs::write(&profiles, &text).unwrap();
+
+    // An operator's own root in ca.pem is not lost without a word.
+    let other = Installation::new();
+    let own = fs::read_to_string(installation.path("ca.pem")).unwrap();
+    let others = fs::read_to_string(other.path("ca.pem")).unwrap();
+    fs::write(installation.path("ca.pem"), format!("{own}{others}")).unwrap();
+    let made = run(&roll);
+    assert!(made.contains("no longer in ca.pem: "), "{made}");
+    assert!(!run(&roll).contains("no longer in ca.pem"));
+    assert_eq!(certificates(&installation, "cross.pem"), 2);
+
+    // After a leak: what is lost is said before, the links are gone, and lists name what was before.
+    let planned = run(&["rollover", "--root", "--leaked", "--dry-run"]);
+    assert_eq!(planned.matches("not to be trusted any more").count(), 4);
+    assert!(
+        planned.contains("--root --leaked --generation 3 --yes"),
+        "{planned}"
+    );
+    let roll = [
+        "rollover",
+        "--root",
+        "--leaked",
+        "--generation",
+        "3",
+        "--yes",
+    ];
+    let made = run(&roll);
+    assert_eq!(made.matches("no longer in ca.pem: ").count(), 2, "{made}");
+    assert!(made.contains("removed "), "{made}");
+    assert!(!installation.path("cross.pem").exists());
+    for name in ["ca.pem", "issuing.pem"] {
+        assert_eq!(certificates(&installation, name), 1, "{name}");
+    }
+    let lists = installation.path("root.crl");
+    let listed = run(&["root-list", "--out", lists.to_str().unwrap()]);
+    // Of each old root its issuing CA and the link to the other.
+    assert_eq!(listed.matches("(keyCompromise)").count(), 4, "{listed}");
+    let pem = fs::read_to_string(&lists).unwrap();
+    assert_eq!(pem.matches("BEGIN X509 CRL").count(), 3);
+    let table = run(&["generations"]);
+    assert_eq!(table.matches("leaked").count(), 2, "{table}");
+    assert_eq!(table.matches("issues").count(), 1, "{table}");
+    assert!(table.contains("ROOT UNTIL"), "{table}");
+    assert!(!table.contains("tegata ca rollover"), "{table}");
+}
+
+#[test]
+fn the_end_of_a_ca_is_in_the_log_in_healthz_and_in_the_list() {
+    let installation = Installation::new();
+    let profiles = installation.path("profiles.toml");
+    let text = fs::read_to_string(&profiles).unwrap();
+    let healthz = |server: &common::Server| {
+        let request = b"GET /healthz HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
+        talk(server.address("ca"), request)
+    };
+    let server = installation.serve("ca");
+    let answer = healthz(&server);
+    assert!(answer.starts_with("HTTP/1.1 200") && !answer.contains("warning"));
+    drop(server);
+    // Certificates that are to last as long as the issuing CA itself: they are cut short at once.
+    let longer = text
+        .lines()
+        .map(|line| match line == "validity = \"365d\"" {
+            true => "validity = \"3650d\"",
+            false => line,
+        });
+    let longer: Vec<&str> = longer.collect();
+    fs::write(&profiles, longer.join("\n")).unwrap();
+    let sentence = "issuing CA 1 ends on ";
+    let server = installation.serve("ca");
+    let answer = healthz(&server);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains(sentence), "{answer}");
+    let log = fs::read_to_string(&server.log).unwrap();
+    assert!(
+        log.contains("ca-ends-soon") && log.contains(sentence),
+        "{log}"
+    );
+    let config = installation.config();
+    let table = succeed(&["ca", "generations", "--config", &config]);
+    assert!(table.contains("tegata ca rollover --issuing"), "{table}");
+}

@@ -93,6 +93,6 @@ pub fn issuers<'a>(
     anchors: &[CertView<'_>],
     now_secs: u64,
 ) -> Result<Vec<CertView<'a>>> {
-    chain::to_anchor(cert, pool, anchors, now_secs)
+    chain::to_anchors(cert, pool, anchors, now_secs)
         .or_else(|_| wrong("certificate refused: not under a trust anchor"))
 }

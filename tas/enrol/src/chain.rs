@@ -67,13 +67,14 @@ pub fn critical_known(cert: &CertView<'_>) -> bool {
     })
 }
 
-/// Finds the issuers of `cert` up to an anchor, among `pool`.
+/// Finds the issuers of `cert` up to an anchor, among `pool`, and on to the roots before that one.
 ///
-/// Returns the CA certificates from the nearest on, without the anchor.
+/// Returns the CA certificates from the nearest on, without the anchor: who knows the anchor needs the
+/// first of them, who knows an older root alone needs them all.
 ///
 /// # Errors
 /// `TEE_ERROR_SECURITY` if there is no such chain, or its search exceeds the budget.
-pub fn to_anchor<'a>(
+pub fn to_anchors<'a>(
     cert: &CertView<'_>,
     pool: &[CertView<'a>],
     anchors: &[CertView<'_>],
@@ -81,28 +82,47 @@ pub fn to_anchor<'a>(
 ) -> Result<Vec<CertView<'a>>> {
     let mut budget = CHECKS_MAX;
     let mut path = Vec::new();
-    if climb(cert, pool, anchors, now_secs, &mut budget, &mut path)? {
-        Ok(path)
-    } else {
-        distrust()
+    let found = climb(cert, pool, anchors, now_secs, &mut budget, &mut path)?;
+    let Some(mut root) = found else {
+        return distrust();
+    };
+    'older: while path.len() < DEPTH_MAX {
+        let role = Role::Issuer(path.len());
+        // newWithOld: the root's own name and key, under one that is older. Spec: RFC 9810 section 4.4.
+        let links = pool
+            .iter()
+            .filter(|link| link.subject_der == root.subject_der && link.spki_der == root.spki_der);
+        for link in links.filter(|link| check_ca(link, role, now_secs).is_ok()) {
+            for older in anchors {
+                let before = older.not_before_secs < root.not_before_secs;
+                let role = Role::Issuer(path.len().saturating_add(1));
+                if before && issued(older, link, role, now_secs, &mut budget).unwrap_or(false) {
+                    path.push(link.clone());
+                    root = older;
+                    continue 'older;
+                }
+            }
+        }
+        break;
     }
+    Ok(path)
 }
 
-fn climb<'a>(
+fn climb<'a, 'b>(
     cert: &CertView<'_>,
     pool: &[CertView<'a>],
-    anchors: &[CertView<'_>],
+    anchors: &'b [CertView<'b>],
     now_secs: u64,
     budget: &mut usize,
     path: &mut Vec<CertView<'a>>,
-) -> Result<bool> {
+) -> Result<Option<&'b CertView<'b>>> {
     for anchor in anchors {
         if issued(anchor, cert, Role::Issuer(path.len()), now_secs, budget)? {
-            return Ok(true);
+            return Ok(Some(anchor));
         }
     }
     if path.len() >= DEPTH_MAX {
-        return Ok(false);
+        return Ok(None);
     }
     for ca in pool {
         let again = ca.der == cert.der || path.iter().any(|seen| seen.der == ca.der);
@@ -110,12 +130,12 @@ fn climb<'a>(
             continue;
         }
         path.push(ca.clone());
-        if climb(ca, pool, anchors, now_secs, budget, path)? {
-            return Ok(true);
+        if let Some(anchor) = climb(ca, pool, anchors, now_secs, budget, path)? {
+            return Ok(Some(anchor));
         }
         path.pop();
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// True if `ca` issued `cert`.
@@ -153,5 +173,5 @@ pub fn check_signer(
     if anchors.iter().any(|anchor| anchor.der == signer.der) {
         return Ok(());
     }
-    to_anchor(signer, pool, anchors, now_secs).map(drop)
+    to_anchors(signer, pool, anchors, now_secs).map(drop)
 }

@@ -101,13 +101,18 @@ pub fn learn(signed_secs: u64) {
 /// The time to go by, in seconds since 1970.
 #[must_use]
 pub fn now_secs() -> u64 {
-    let ree = system::ree_time_secs();
-    let Some(kept) = kept() else { return ree };
+    signed_secs().max(system::ree_time_secs())
+}
+
+/// The least that it can be now by what the CA signed, in seconds since 1970; 0 if nothing is kept.
+#[must_use]
+pub fn signed_secs() -> u64 {
+    let Some(kept) = kept() else { return 0 };
     let counted = kept.carried_on();
     // From a new start on it is counted anew; without this, not before the TEE has run for as long
     // as it had when the time came.
     if counted >= kept.secs.saturating_add(COUNTED_SECS) || kept.is_of_earlier_start() {
         keep(counted);
     }
-    counted.max(ree)
+    counted
 }

@@ -100,8 +100,9 @@ fn is_current(
 ///
 /// Returns the request and the path of the CMP resource that it goes to. A label is of one profile:
 /// without `profile` it is the one it has, or the release's first. The new key is made beside the
-/// installed one, which serves until the new one is confirmed. Where a certificate serves and its
-/// key can sign, that key asks (kur); else, and once it has ended, the release does (p10cr).
+/// installed one, which serves until the new one is confirmed. Where there is a certificate whose
+/// key can sign, that key asks (kur); else, and once the CA has refused that or has signed a time after
+/// its end, the release does (p10cr).
 ///
 /// # Errors
 /// `TEE_ERROR_ITEM_NOT_FOUND` if the release has no such profile, `TEE_ERROR_ACCESS_CONFLICT` if
@@ -149,7 +150,9 @@ pub fn begin(name: &Name, profile: Option<&str>, budget: &mut Budget) -> Result<
         cose_alg: order.key_kind.cose_alg(),
         ..Record::default()
     };
-    match holder.filter(|holder| holder.ends > clock::now_secs()) {
+    // Whether the certificate has ended is for the CA to say: by the REE's clock alone, one that nothing
+    // replaces would live on.
+    match holder.filter(|holder| holder.ends > clock::signed_secs()) {
         Some(holder) => ask_as_holder(&mut record, &holder, &orders, order, &key)?,
         None => ask_as_release(&mut record, &orders, order, &key)?,
     }

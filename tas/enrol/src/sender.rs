@@ -53,8 +53,8 @@ impl Holder {
         let corrupt = |_| Error(TEE_ERROR_CORRUPT_OBJECT);
         let view = CertView::from_der(&leaf).map_err(corrupt)?;
         let key_id = view.subject_key_id().map_err(corrupt)?.map(<[u8]>::to_vec);
-        let signs = record.key_usage & usage::DIGITAL_SIGNATURE != 0;
         let ends = view.not_after_secs;
+        let signs = record.key_usage & usage::DIGITAL_SIGNATURE != 0;
         let alg = enrol::alg_of(&record)?;
         Ok(key_id.filter(|_| signs).map(|key_id| Self {
             key,

@@ -1,6 +1,7 @@
 //! A device wakes: somebody looks at its certificate, and its agent does what the agent's daemon
 //! does (crates/agent/src/renew.rs), over lines on which everything may happen.
 
+use der::{Decode as _, Reader as _, SliceReader};
 use tegata_store::attested;
 use tegata_store::issuer::CmpOutcome;
 use tegata_store::tam::TeepAnswer;
@@ -11,7 +12,7 @@ use tegata_tee::testing::Crash;
 use tegata_wire::cbor::{self, Value};
 use tegata_wire::cmp::{BodyKind, PkiBody, UnverifiedPkiMessage};
 use tegata_wire::enrolment::CHECK_IN_FIRST;
-use tegata_wire::x509::CertView;
+use tegata_wire::x509::{CertView, RawDer};
 
 use super::fleet::{Fleet, WINDOW_DAYS};
 use super::queue::{DAY_MS, Event, HOUR_MS};
@@ -141,6 +142,13 @@ impl Fleet {
         let view = CertView::from_der(&leaf).unwrap();
         let valid = (view.not_before_secs..=view.not_after_secs).contains(&now);
         let belief = self.believes(party, &leaf);
+        if let Err(error) = self.parties[party].trusts(&leaf, &self.cares[d].way, now)
+            && valid
+            && !self.cares[d].cut.1
+        {
+            let told = format!("device {d} at party {party}: {error}");
+            self.ledger.distrusted.push(told);
+        }
         self.cares[d].refused = !valid || belief == Belief::Revoked;
     }
 
@@ -226,9 +234,15 @@ impl Fleet {
             return;
         };
         let ta = self.ta;
-        let leaf = Some(Param::ValueInput { a: 1, b: 0 });
-        let leaf = self.devices[d].call(&ta, SLOT.0, command::GET_CERTIFICATE, SLOT.1, leaf);
-        let Ok(leaf) = leaf else { return };
+        let all = Some(Param::ValueInput { a: 2, b: 0 });
+        let all = self.devices[d].call(&ta, SLOT.0, command::GET_CERTIFICATE, SLOT.1, all);
+        let Ok(all) = all else { return };
+        let mut reader = SliceReader::new(&all).unwrap();
+        let mut shown = Vec::new();
+        while !reader.is_finished() {
+            shown.push(RawDer::decode(&mut reader).unwrap().into_bytes());
+        }
+        let leaf = shown.remove(0);
         let wait = status.renew_at.saturating_sub(status.now) as i64;
         self.cares[d].due_ms = now + wait * 1000;
         let serial = CertView::from_der(&leaf).unwrap().serial.to_vec();
@@ -238,7 +252,12 @@ impl Fleet {
                 "device {d} has a certificate that the CA never gave it"
             )),
         }
-        self.cares[d].leaf = Some(leaf);
+        let care = &mut self.cares[d];
+        if care.leaf.as_ref() != Some(&leaf) {
+            care.cut.1 = std::mem::take(&mut care.cut.0);
+        }
+        care.way = shown;
+        care.leaf = Some(leaf);
     }
 
     fn status(&mut self, d: usize) -> Result<Option<Status>, Failed> {
@@ -436,6 +455,7 @@ impl Fleet {
             return None;
         }
         if self.ill_luck(10) {
+            self.cares[d].cut.0 = true;
             return Some(self.damaged(&answer));
         }
         Some(answer)
@@ -468,11 +488,6 @@ impl Fleet {
                 let d = self.by_ueid[ueid];
                 let digest = Asked::of(message).digest;
                 self.tally.issued += u64::from(!again);
-                if !again && self.leaves_behind(d, message) {
-                    let leaf = self.cares[d].leaf.as_ref().unwrap();
-                    let serial = CertView::from_der(leaf).unwrap().serial.to_vec();
-                    self.ledger.left_behind.insert(serial);
-                }
                 if !self.devices[d].requested.contains(&digest) {
                     let told = format!("device {d} never asked for what {from} got");
                     self.ledger.forged.push(told);
@@ -504,19 +519,6 @@ impl Fleet {
         self.ca.get_mut().clock.now().0.saturating_sub(ms) < 1_000
     }
 
-    /// **Known.** A TA whose REE's clock is past the end of its certificate asks as the release and
-    /// not by the certificate, so the CA cannot know that the one takes the place of the other. The
-    /// one that is left behind lives on without a key. `stories` has it alone.
-    fn leaves_behind(&self, d: usize, message: &[u8]) -> bool {
-        let Some(leaf) = &self.cares[d].leaf else {
-            return false;
-        };
-        let by_release = UnverifiedPkiMessage::from_der(message).unwrap().kind() == BodyKind::P10cr;
-        let ends = CertView::from_der(leaf).unwrap().not_after_secs;
-        let believed = self.devices[d].platform.clock.secs().0;
-        by_release && ends < believed && ends >= self.now_secs()
-    }
-
     /// Certificates of a slot that the device confirmed and that live on: all but one end within
     /// the renewal window. A hold that was lifted gives a certificate back whatever came since: that
     /// is the operator's word.
@@ -527,8 +529,7 @@ impl Fleet {
         let live = self.rows(d).into_iter().filter(|row| {
             let standing = row.standing;
             let good = standing.is_good() && standing.to_entry().is_none();
-            let behind = self.ledger.left_behind.contains(&row.intent.serial);
-            good && !behind && row.confirmed_at.is_some() && row.intent.not_after > soon as i64
+            good && row.confirmed_at.is_some() && row.intent.not_after > soon as i64
         });
         let serials: Vec<String> = live.map(|row| hex::encode(row.intent.serial)).collect();
         if serials.len() > 1 {
@@ -548,9 +549,12 @@ impl Fleet {
         }
         let mut message = Vec::new();
         for _ in 0..TEEP_MESSAGES_MAX {
-            let Some(answer) = self.ask_tam(&message) else {
-                self.devices[d].process_error();
-                return "no answer of the TAM".into();
+            let answer = match self.ask_tam(&message) {
+                Ok(answer) => answer,
+                Err(why) => {
+                    self.devices[d].process_error();
+                    return format!("TAM: {why}");
+                }
             };
             if answer.is_empty() {
                 break;
@@ -572,12 +576,12 @@ impl Fleet {
         "checked in".into()
     }
 
-    fn ask_tam(&mut self, message: &[u8]) -> Option<Vec<u8>> {
+    fn ask_tam(&mut self, message: &[u8]) -> Result<Vec<u8>, String> {
         self.time.advance(40);
         if self.ill_luck(15) {
             self.tally.lost += 1;
             self.troubled = true;
-            return None;
+            return Err("lost".into());
         }
         let trouble = self.ill_luck(15);
         if trouble {
@@ -604,12 +608,12 @@ impl Fleet {
             self.ca.get_mut().faults.disarm();
         }
         match done {
-            Ok(Ok((TeepAnswer::Message(bytes), _))) => Some(bytes),
-            Ok(Ok((TeepAnswer::Nothing, _))) => Some(Vec::new()),
-            Ok(Err(_)) => None,
+            Ok(Ok((TeepAnswer::Message(bytes), _))) => Ok(bytes),
+            Ok(Ok((TeepAnswer::Nothing, _))) => Ok(Vec::new()),
+            Ok(Err(fault)) => Err(fault.to_string()),
             Err(_) => {
                 self.tally.server_deaths += 1;
-                None
+                Err("died".into())
             }
         }
     }

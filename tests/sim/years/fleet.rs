@@ -33,6 +33,11 @@ pub struct Care {
     pub row: Option<DeviceId>,
     /// The certificate that is installed.
     pub leaf: Option<Vec<u8>>,
+    /// The CA certificates that it shows with it.
+    pub way: Vec<Vec<u8>>,
+    /// An answer was damaged in this visit, or in the one that installed the certificate: what lies beside
+    /// a message is not signed, so a certificate that leads further may be missing.
+    pub cut: (bool, bool),
     /// When there is something to do, true time.
     pub due_ms: i64,
     /// A relying party refused the certificate.
@@ -71,6 +76,7 @@ pub struct Tally {
     pub stops: u64,
     pub devices_revoked: u64,
     pub releases: u64,
+    pub rollovers: u64,
     pub archived: u64,
     pub looks: u64,
     pub audits: u64,
@@ -162,7 +168,7 @@ impl Fleet {
             devices: Vec::new(),
             cares: Vec::new(),
             by_ueid: BTreeMap::new(),
-            parties: (0..PARTIES).map(Party::new).collect(),
+            parties: Vec::new(),
             queue: Queue::default(),
             rng: RefCell::new(Prng::new(seed, "years")),
             tap: RefCell::default(),
@@ -176,6 +182,8 @@ impl Fleet {
             heard: Vec::new(),
             broken: None,
         };
+        let first_root = fleet.ca.get_mut().service().root_certificate().to_vec();
+        fleet.parties = (0..PARTIES).map(|n| Party::new(n, &first_root)).collect();
         let per_batch = (devices / BATCHES).clamp(2, 500);
         while fleet.devices.len() < devices {
             let count = per_batch.min(devices - fleet.devices.len());
@@ -267,6 +275,10 @@ impl Fleet {
         self.queue.put(now + 70 * DAY_MS, Event::Operate);
         self.queue.put(now + 7 * DAY_MS, Event::Sweep);
         self.queue.put(now + 91 * DAY_MS, Event::Audit);
+        for (days, number, root) in ROLLOVERS {
+            let at = now + days * DAY_MS + self.below(60 * DAY_MS);
+            self.queue.put(at, Event::RollOver { number, root });
+        }
     }
 
     /// Lets time pass until that moment. Says whether every invariant held.
@@ -310,6 +322,7 @@ impl Fleet {
                 }
             }
             Event::Look { party, serial } => self.look(party, &serial),
+            Event::RollOver { number, root } => self.roll_over(number, root),
             Event::Audit => {
                 self.audit();
                 self.queue.put(now + 91 * DAY_MS, Event::Audit);
@@ -438,5 +451,12 @@ const VALIDITY_DAYS: u64 = 365;
 /// How long before the end they are renewed: the overlap.
 pub const WINDOW_DAYS: u64 = 30;
 const PARTIES: usize = 24;
+/// Days from the beginning, number of the generation, whether it has a new root.
+const ROLLOVERS: [(i64, u32, bool); 4] = [
+    (200, 2, false),
+    (600, 3, true),
+    (1_000, 4, false),
+    (1_300, 5, true),
+];
 const BATCHES: usize = 40;
 const SETTLE_TRIES: u32 = 4;

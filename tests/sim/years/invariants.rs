@@ -6,11 +6,15 @@ use super::fleet::Fleet;
 pub type Check = fn(&Fleet) -> Result<(), String>;
 
 /// All of them, by name.
-pub const ALL: [(&str, Check); 7] = [
+pub const ALL: [(&str, Check); 8] = [
     ("no_device_is_locked_out", invariant_no_device_is_locked_out),
     (
         "nothing_revoked_reads_good_after_the_bound",
         invariant_nothing_revoked_reads_good_after_the_bound,
+    ),
+    (
+        "what_is_shown_leads_to_every_root",
+        invariant_what_is_shown_leads_to_every_root,
     ),
     (
         "slots_overlap_by_the_window_at_most",
@@ -56,6 +60,12 @@ pub fn invariant_no_device_is_locked_out(fleet: &Fleet) -> Result<(), String> {
 /// than docs/ops/status.md says.
 pub fn invariant_nothing_revoked_reads_good_after_the_bound(fleet: &Fleet) -> Result<(), String> {
     first(&fleet.ledger.stale)
+}
+
+/// What a device shows of its certificate and the CAs above it leads to a root of each relying party
+/// over all rollovers: of those that know the first root alone, and of those that hear of each.
+pub fn invariant_what_is_shown_leads_to_every_root(fleet: &Fleet) -> Result<(), String> {
+    first(&fleet.ledger.distrusted)
 }
 
 /// Of the certificates that a device confirmed, all but the newest end within the renewal window.

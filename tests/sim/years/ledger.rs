@@ -38,14 +38,14 @@ pub struct Ledger {
     /// Devices that the operator holds.
     pub held_devices: BTreeSet<usize>,
     pub stops: Vec<Stopped>,
-    /// Certificates that were left behind because a clock ran ahead (see `Fleet::leaves_behind`).
-    pub left_behind: BTreeSet<Vec<u8>>,
     /// The farthest that the CA's clock was ever off, in milliseconds.
     pub ca_error_ms: u64,
 
     // What was seen and must not be.
     /// A device tried without trouble, again and again, and has no certificate that serves.
     pub locked_out: Vec<String>,
+    /// What a device showed did not lead to a root that the relying party trusts.
+    pub distrusted: Vec<String>,
     /// Something revoked read good after the bound.
     pub stale: Vec<String>,
     /// Two certificates of a slot serve for longer than the overlap.

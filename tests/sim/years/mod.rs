@@ -97,10 +97,6 @@ fn live(seed: u64, devices: usize, years: i64, told: bool) {
         invariants::ALL.len(),
         fleet.tally
     );
-    println!(
-        "known and let pass: {} certificates left behind by clocks that ran ahead",
-        fleet.ledger.left_behind.len()
-    );
     let tally = &fleet.tally;
     let mut seen = vec![tally.renewed, tally.revoked, tally.faults()];
     // Few stay away for long enough.

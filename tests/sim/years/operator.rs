@@ -1,8 +1,5 @@
 //! The operator's years: words about certificates and devices, stops, releases, retention; servers
 //! that are restarted, die and lose the time; attackers; and whoever looks at the store.
-//!
-//! A rollover of the CA belongs here too, as one more of the things that `operate` draws, once the
-//! CA has more than one generation.
 
 use std::collections::BTreeSet;
 
@@ -12,6 +9,7 @@ use tegata_crypto::KeyAlg;
 use tegata_crypto::PrivateKey;
 use tegata_store::archive;
 use tegata_store::certificate;
+use tegata_store::generation::{self, Kind, Next};
 use tegata_store::revocation::scoped::{Predicate, Progress, ReleasesOf, ScopedError, say_to_all};
 use tegata_store::revocation::{Target, say, stop};
 use tegata_wire::x509::CertView;
@@ -19,7 +17,7 @@ use tegata_wire::x509::CertView;
 use super::fleet::Fleet;
 use super::ledger::Stopped;
 use super::queue::{DAY_MS, Event, HOUR_MS};
-use super::relying::{Belief, Kind};
+use super::relying::{self, Belief};
 use super::self_test::Broken;
 
 /// A word that will be taken back.
@@ -196,8 +194,20 @@ impl Fleet {
         self.remember_ended(&devices);
     }
 
+    pub fn hold_batch(&mut self, d: usize) {
+        let batch = Some(self.cares[d].batch.clone());
+        self.hold_these(Predicate {
+            batch,
+            ..Predicate::default()
+        });
+    }
+
     fn hold_some(&mut self) {
         let what = self.any_predicate();
+        self.hold_these(what);
+    }
+
+    fn hold_these(&mut self, what: Predicate) {
         let devices = self.of_predicate(&what);
         self.plan_looks(&devices);
         self.tally.held += self.say(&what, Word::Hold).changed;
@@ -333,6 +343,41 @@ impl Fleet {
         self.verifier.get_mut().clock.set_right();
     }
 
+    /// A new issuing CA, perhaps under a new root. Whoever does this looks at the clock first.
+    pub fn roll_over(&mut self, number: u32, root: bool) {
+        if self.clocks_are_wrong() {
+            let at = self.time.now_ms() + DAY_MS;
+            return self.queue.put(at, Event::RollOver { number, root });
+        }
+        let next = Next {
+            number,
+            kind: if root { Kind::Root } else { Kind::Issuing },
+            alg: None,
+            leaked: false,
+            sure: generation::Sure::default(),
+        };
+        // The command dies, and is repeated.
+        let at = self.below(4) as u32;
+        self.ca.get_mut().faults.arm(at);
+        let made = loop {
+            let rolled = self
+                .ca
+                .get_mut()
+                .run(|ca, rng, clock| generation::roll_over(ca.role(), next, rng, clock.secs()));
+            match rolled {
+                Ok(made) => break made.unwrap(),
+                Err(_) => self.tally.server_deaths += 1,
+            }
+        };
+        self.ca.get_mut().faults.disarm();
+        if root {
+            for party in &mut self.parties {
+                party.hear_of(&made.root.cert_der);
+            }
+        }
+        self.tally.rollovers += 1;
+    }
+
     pub fn sweep(&mut self) {
         let die = self.ill_luck(100);
         if die {
@@ -403,12 +448,12 @@ impl Fleet {
     // Looking.
 
     /// How long a relying party may believe an older answer (docs/ops/status.md).
-    fn bound_secs(&self, kind: Kind) -> u64 {
+    fn bound_secs(&self, kind: relying::Kind) -> u64 {
         let status = super::fleet::settings(false).status;
         match kind {
-            Kind::Ocsp => status.ocsp_life_secs,
-            Kind::Lists => status.crl_life_secs,
-            Kind::Deltas => status.delta_life_secs,
+            relying::Kind::Ocsp => status.ocsp_life_secs,
+            relying::Kind::Lists => status.crl_life_secs,
+            relying::Kind::Deltas => status.delta_life_secs,
         }
     }
 
@@ -418,7 +463,7 @@ impl Fleet {
         let now = self.now_secs();
         let view = CertView::from_der(leaf).unwrap();
         let ended = view.not_after_secs < now;
-        if ended && self.parties[party].kind != Kind::Ocsp {
+        if ended && self.parties[party].kind != relying::Kind::Ocsp {
             // Lists are of certificates that last.
             return Belief::Revoked;
         }

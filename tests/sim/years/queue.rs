@@ -25,6 +25,8 @@ pub enum Event {
     Help(bool),
     /// A relying party looks at a certificate.
     Look { party: usize, serial: Vec<u8> },
+    /// The CA gets a new generation of that number; with a new root, or without.
+    RollOver { number: u32, root: bool },
     /// The whole store is looked at.
     Audit,
 }

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use der::asn1::{Any, BitString, GeneralizedTime, OctetString};
 use der::{Decode as _, Encode as _, Sequence, Tagged as _};
 use tegata_authority::UnixSecs;
-use tegata_crypto::rustcrypto::RustCrypto;
+use tegata_crypto::aws_lc::AwsLc;
+use tegata_crypto::chain::{ChainError, Purpose, TrustAnchor, verify_chain};
 use tegata_crypto::{Provider as _, PublicKey, Rng, ecdsa_sig};
 use tegata_store::status::Scope;
 use tegata_wire::x509::{CertView, RawDer, oid};
@@ -60,19 +61,38 @@ struct List {
 /// One relying party.
 pub struct Party {
     pub kind: Kind,
+    /// The roots that it trusts.
+    roots: Vec<TrustAnchor>,
+    /// Whether it hears of new roots.
+    updated: bool,
     told: BTreeMap<Vec<u8>, Told>,
     lists: BTreeMap<u64, List>,
     deltas: BTreeMap<u64, List>,
 }
 
 impl Party {
-    pub fn new(number: usize) -> Self {
+    pub fn new(number: usize, root: &[u8]) -> Self {
         Self {
+            roots: vec![TrustAnchor::from_cert_der(root).unwrap()],
+            updated: number % 2 == 1,
             kind: [Kind::Ocsp, Kind::Lists, Kind::Deltas][number % 3],
             told: BTreeMap::new(),
             lists: BTreeMap::new(),
             deltas: BTreeMap::new(),
         }
+    }
+
+    /// Hears of a new root, and trusts it from then on, if it hears of any.
+    pub fn hear_of(&mut self, root: &[u8]) {
+        if self.updated {
+            self.roots.push(TrustAnchor::from_cert_der(root).unwrap());
+        }
+    }
+
+    /// Whether what a device shows leads to a root that it trusts.
+    pub fn trusts(&self, leaf: &[u8], way: &[Vec<u8>], now: u64) -> Result<(), ChainError> {
+        let way: Vec<&[u8]> = way.iter().map(Vec::as_slice).collect();
+        verify_chain(&AwsLc, leaf, &way, &self.roots, Purpose::EndEntity, now).map(drop)
     }
 
     /// What it believes of a certificate of the CA at `now`, by what it kept, or by what the CA says
@@ -86,15 +106,17 @@ impl Party {
         ca_now: UnixSecs,
     ) -> Belief {
         let view = CertView::from_der(certificate).unwrap();
+        let generations = ca.generations().unwrap();
+        let issuer = &generations.issuer_of(certificate).unwrap().ca.cert_der;
         match self.kind {
             Kind::Ocsp => {
                 let kept = self.told.get(view.serial);
                 if let Some(kept) = kept.filter(|kept| serves(kept.made, kept.until, now)) {
                     return kept.belief;
                 }
-                let id = request::cert_id(ca, view.serial, false);
+                let id = request::cert_id_by(issuer, view.serial, false);
                 let answer = ca.status.ocsp(&request::request(&id), rng, ca_now);
-                let told = read_response(&answer.published.der, ca.issuing_certificate());
+                let told = read_response(&answer.published.der, issuer);
                 let belief = told.belief;
                 // What is of the future, or over already, is not kept.
                 if serves(told.made, told.until, now) {
@@ -103,9 +125,7 @@ impl Party {
                 belief
             }
             Kind::Lists | Kind::Deltas => {
-                let shard = shard_of(certificate);
-                let deltas = self.kind == Kind::Deltas;
-                let belief = self.listed(ca, view.serial, shard, deltas, now, ca_now);
+                let belief = self.listed(ca, issuer, certificate, now, ca_now);
                 // As above.
                 let keeps = |list: &List| serves(list.made, list.until, now);
                 self.lists.retain(|_, list| keeps(list));
@@ -118,15 +138,16 @@ impl Party {
     fn listed(
         &mut self,
         ca: &CaService,
-        serial: &[u8],
-        shard: u64,
-        deltas: bool,
+        issuer: &[u8],
+        certificate: &[u8],
         now: u64,
         ca_now: UnixSecs,
     ) -> Belief {
+        let serial = CertView::from_der(certificate).unwrap().serial;
+        let shard = shard_of(certificate);
         let fetch = |delta| {
             let list = ca.status.list(Scope::Shard(shard), delta, ca_now).unwrap();
-            read_list(&list.der, ca.issuing_certificate())
+            read_list(&list.der, issuer)
         };
         let keeps = |list: Option<&List>| list.is_some_and(|l| serves(l.made, l.until, now));
         if !keeps(self.lists.get(&shard)) {
@@ -135,7 +156,7 @@ impl Party {
         }
         let list = &self.lists[&shard];
         let believed = |list: &List| list.revoked.get(serial).copied();
-        if !deltas {
+        if self.kind == Kind::Lists {
             return believed(list).unwrap_or(Belief::Good);
         }
         let delta = match self.deltas.remove(&shard) {
@@ -233,7 +254,7 @@ struct SignedList {
 /// The key of a certificate signed this.
 fn check(key: &PublicKey, tbs: &[u8], signature: &[u8]) {
     let raw = ecdsa_sig::from_der(key.alg(), signature).unwrap();
-    RustCrypto.verify(key, tbs, &raw).unwrap();
+    AwsLc.verify(key, tbs, &raw).unwrap();
 }
 
 fn read_response(der: &[u8], issuer: &[u8]) -> Told {

@@ -63,7 +63,7 @@ impl Fleet {
 type Break = fn() -> Fleet;
 
 /// What is broken for each invariant.
-const BROKEN: [(&str, Break); 7] = [
+const BROKEN: [(&str, Break); 8] = [
     ("no_device_is_locked_out", || {
         let mut fleet = good_fleet(1);
         fleet.broken = Some(Broken::NoConfirmations);
@@ -84,6 +84,12 @@ const BROKEN: [(&str, Break); 7] = [
         fleet.time.advance(5_000);
         fleet.broken = Some(Broken::NoPatience);
         fleet.believes(0, &leaf);
+        fleet
+    }),
+    ("what_is_shown_leads_to_every_root", || {
+        let mut fleet = good_fleet(1);
+        fleet.cares[0].way.clear();
+        fleet.contact(0);
         fleet
     }),
     ("slots_overlap_by_the_window_at_most", || {

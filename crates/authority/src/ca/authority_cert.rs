@@ -51,14 +51,15 @@ impl CaDraft {
         }
     }
 
-    /// Names and lifetimes of what follows a root and its issuing CA: the same organization, their
-    /// common names with these numbers, and as long a life.
+    /// Names and lifetimes of what follows a root and all issuing CAs that there were, oldest first: the
+    /// same organization, the common names of the last with these numbers. An issuing CA lives as long as
+    /// the longest of them was to: one that was made late ended with its root, and the next one need not.
     ///
     /// # Errors
-    /// `NotACa` if their names are not as [`make_root`] and [`make_issuing`] make them.
+    /// `NotACa` if there is none, or their names are not as [`make_root`] and [`make_issuing`] make them.
     pub fn after(
         root: &Issuer,
-        issuing: &Issuer,
+        issuing: &[&Issuer],
         root_number: u32,
         issuing_number: u32,
     ) -> Result<Self, CaCertError> {
@@ -73,13 +74,15 @@ impl CaDraft {
             let from = ca.not_before_secs.saturating_add(BACKDATE_SECS);
             ca.not_after_secs.saturating_sub(from)
         };
+        let last = issuing.last().ok_or(CaCertError::NotACa)?;
+        let longest = issuing.iter().map(|ca| life(ca)).max();
         Ok(Self {
             country: text(root, "C"),
             organization: text(root, "O").ok_or(CaCertError::NotACa)?,
             root_common_name: common_name(root, root_number)?,
-            issuing_common_name: common_name(issuing, issuing_number)?,
+            issuing_common_name: common_name(last, issuing_number)?,
             root_validity_secs: life(root),
-            issuing_validity_secs: life(issuing),
+            issuing_validity_secs: longest.ok_or(CaCertError::NotACa)?,
             root_crl_urls: Vec::new(),
             root_urls: Vec::new(),
         })
@@ -170,8 +173,18 @@ pub fn make_issuing(
     sign(&builder, root)
 }
 
-/// Makes the two certificates (DER) that link a new root to the one before: `newWithOld`, the new
-/// root's key under the old one, and `oldWithNew`, the other way round.
+/// Which links a new root has to the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CrossKind {
+    /// Both.
+    Both,
+    /// `newWithOld` alone: who knows the new root is not led to the old one, whose key leaked.
+    NewWithOld,
+}
+
+/// Makes the certificates (DER) that link a new root to the one before: `newWithOld`, the new
+/// root's key under the old one, and `oldWithNew`, the other way round. None is made if the old root
+/// has ended: no link outlives it.
 ///
 /// Both end with the root that ends first. Who knows the old root alone finds a path to it from what is
 /// issued under the new one, and who knows the new root alone one from what was issued before.
@@ -183,19 +196,26 @@ pub fn make_issuing(
 pub fn make_cross(
     old: (&Issuer, &dyn Signer),
     new: (&Issuer, &dyn Signer),
+    kind: CrossKind,
     rng: &mut dyn Rng,
     now: UnixSecs,
-) -> Result<(Vec<u8>, Vec<u8>), CaCertError> {
+) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>), CaCertError> {
     for (ca, signer) in [old, new] {
         if ca.public_key != *signer.public_key() {
             return Err(CaCertError::NotACa);
         }
     }
     let end = old.0.not_after_secs.min(new.0.not_after_secs);
+    if end <= now.0 {
+        return Ok((None, None));
+    }
     let from = backdated(now).max(old.0.not_before_secs);
     let new_with_old = link(new.0, old, (from, end), rng)?;
-    let old_with_new = link(old.0, new, (old.0.not_before_secs, end), rng)?;
-    Ok((new_with_old, old_with_new))
+    let old_with_new = match kind {
+        CrossKind::Both => Some(link(old.0, new, (old.0.not_before_secs, end), rng)?),
+        CrossKind::NewWithOld => None,
+    };
+    Ok((Some(new_with_old), old_with_new))
 }
 
 /// The key and name of a root under the key of another.
@@ -298,7 +318,7 @@ pub(crate) fn backdated(now: UnixSecs) -> u64 {
 }
 
 /// How far notBefore lies before the moment of issuance.
-pub(crate) const BACKDATE_SECS: u64 = 300;
+pub const BACKDATE_SECS: u64 = 300;
 /// keyCertSign is bit 5.
 const KEY_CERT_SIGN: u16 = 1 << 5;
 /// Longest common name, characters. Spec: RFC 5280 appendix A.1.
@@ -308,7 +328,71 @@ const YEAR_SECS: u64 = 365 * 86_400;
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)] // Tests.
+
     use super::*;
+    use tegata_crypto::{KeyAlg, OsRng, PrivateKey};
+
+    fn key() -> PrivateKey {
+        PrivateKey::generate(KeyAlg::P256, &mut OsRng).unwrap()
+    }
+
+    #[test]
+    fn an_issuing_ca_that_was_cut_short_shortens_none_after_it() {
+        let at = |year| UnixSecs(1_800_000_000 + year * YEAR_SECS);
+        let life = |ca: &Issuer| ca.not_after_secs - ca.not_before_secs - BACKDATE_SECS;
+        let root = |draft: &CaDraft, key: &PrivateKey, year| {
+            Issuer::from_cert(&make_root(draft, key, &mut OsRng, at(year)).unwrap()).unwrap()
+        };
+        let issuing = |draft: &CaDraft, of: &Issuer, by: &PrivateKey, year| {
+            let (under, key) = (&of.cert_der, key());
+            let made = make_issuing(draft, by, under, key.public_key(), &mut OsRng, at(year));
+            Issuer::from_cert(&made.unwrap()).unwrap()
+        };
+        let draft = CaDraft::for_organization("X");
+        let (key_1, key_2) = (key(), key());
+        let root_1 = root(&draft, &key_1, 0);
+        let first = issuing(&draft, &root_1, &key_1, 0);
+        // One year before its root ends, then a new root.
+        let draft = CaDraft::after(&root_1, &[&first], 1, 2).unwrap();
+        let second = issuing(&draft, &root_1, &key_1, 19);
+        assert_eq!(life(&second), YEAR_SECS);
+        let draft = CaDraft::after(&root_1, &[&first, &second], 2, 3).unwrap();
+        let root_2 = root(&draft, &key_2, 19);
+        let third = issuing(&draft, &root_2, &key_2, 19);
+        assert_eq!(
+            (life(&root_2), life(&third)),
+            (20 * YEAR_SECS, 10 * YEAR_SECS)
+        );
+        assert!(third.name.to_display().contains("Issuing CA G3"));
+        assert!(CaDraft::after(&root_1, &[], 2, 3).is_err());
+    }
+
+    #[test]
+    fn no_link_outlives_the_old_root_and_a_leaked_one_gets_none_from_the_new() {
+        let draft = CaDraft::for_organization("X");
+        let (old_key, new_key) = (key(), key());
+        let root = |key: &PrivateKey, at| {
+            Issuer::from_cert(&make_root(&draft, key, &mut OsRng, at).unwrap()).unwrap()
+        };
+        let old = root(&old_key, UnixSecs(1_800_000_000));
+        let at = |secs| {
+            let now = UnixSecs(secs);
+            let new = root(&new_key, now);
+            [CrossKind::Both, CrossKind::NewWithOld].map(|kind| {
+                let made = make_cross((&old, &old_key), (&new, &new_key), kind, &mut OsRng, now);
+                let (new_with_old, old_with_new) = made.unwrap();
+                for der in [&new_with_old, &old_with_new].into_iter().flatten() {
+                    assert!(Issuer::from_cert(der).unwrap().not_after_secs <= old.not_after_secs);
+                }
+                (new_with_old.is_some(), old_with_new.is_some())
+            })
+        };
+        assert_eq!(at(old.not_after_secs - 1), [(true, true), (true, false)]);
+        for ended in [0, 1, 299, 300, 301, YEAR_SECS] {
+            assert_eq!(at(old.not_after_secs + ended), [(false, false); 2]);
+        }
+    }
 
     #[test]
     fn names_are_numbered_and_never_too_long() {

@@ -54,6 +54,16 @@ impl Profiles {
     pub fn iter(&self) -> impl Iterator<Item = &Profile> {
         self.by_name.values()
     }
+
+    /// The longest lifetime of a certificate, seconds; those without an end are not counted.
+    #[must_use]
+    pub fn longest_secs(&self) -> u64 {
+        let lives = self.iter().map(|profile| match profile.validity {
+            Validity::Secs(secs) => secs,
+            Validity::Indefinite => 0,
+        });
+        lives.max().unwrap_or(0)
+    }
 }
 
 /// What a certificate of one kind says, and what the CA asks of its request.

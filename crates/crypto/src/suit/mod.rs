@@ -24,7 +24,7 @@ pub enum SuitError {
     #[error("SUIT structure is not acceptable CBOR")]
     Cbor(#[from] CborError),
     /// A digest differs, or the structure is refused.
-    #[error("refused SUIT structure")]
+    #[error("refused SUIT structure: {0}")]
     Wire(#[from] tegata_wire::suit::SuitError),
     /// Content or recipient algorithm that we do not implement.
     #[error("unsupported {what} algorithm {alg}")]

@@ -13,7 +13,7 @@ use tegata_authority::ca::means::Means;
 use tegata_authority::ca::revocation::FinalReason;
 use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::Rng;
-use tegata_wire::cmp::{BodyKind, CertId, InfoTypeAndValue, NONCE_BYTES, PkiHeader};
+use tegata_wire::cmp::{BodyKind, CertId, CrlStatus, InfoTypeAndValue, NONCE_BYTES, PkiHeader};
 use tegata_wire::enrolment::CertificateOrder;
 use tegata_wire::ids::Ueid;
 
@@ -99,8 +99,9 @@ pub struct CmpPath<'a> {
     pub operation: Option<Operation>,
 }
 
-/// Revocation lists, for who asks for them by CMP.
-pub type Lists<'a> = &'a dyn Fn(Scope, UnixSecs) -> Result<Arc<Published>, NoList>;
+/// Revocation lists, for who asks for them by CMP: that of an issuing CA (its subjectKeyIdentifier,
+/// hexadecimal), or of the newest.
+pub type Lists<'a> = &'a dyn Fn(Option<&str>, Scope, UnixSecs) -> Result<Arc<Published>, NoList>;
 
 /// A request while it is answered.
 struct Asking<'a> {
@@ -139,7 +140,7 @@ impl Issuer {
             profile,
             operation: None,
         };
-        self.cmp_at(path, body, rng, now, &|_, _| Err(NoList::Unknown))
+        self.cmp_at(path, body, rng, now, &|_, _, _| Err(NoList::Unknown))
     }
 
     /// Answers a CMP message.
@@ -394,7 +395,7 @@ impl Issuer {
             return Err(CmpDenial::Failed("genm"));
         };
         let now = asking.now.secs();
-        let list = |scope| match lists(scope, now) {
+        let list = |issuer: Option<&str>, scope| match lists(issuer, scope, now) {
             Ok(list) => Ok(Some(list)),
             Err(NoList::Unknown) => Ok(None),
             Err(NoList::TooMany) => Err(CmpDenial::Info("a question whose answer is too long")),
@@ -412,7 +413,7 @@ impl Issuer {
                 match present.root_after(known.as_deref()) {
                     Some((root, links)) => {
                         let (old, new) = (&links.old_with_new, &links.new_with_old);
-                        root_update(&root.ca.cert_der, new, old)?
+                        root_update(&root.ca.cert_der, new.as_deref(), old.as_deref())?
                     }
                     None => no_new_root(),
                 }
@@ -428,18 +429,22 @@ impl Issuer {
                 template(profile, &profile.to_order(), identity.as_ref())?
             }
             InfoAsked::CurrentCrl => {
-                let list = list(Scope::Full)?;
+                let list = list(None, Scope::Full)?;
                 let list = list.ok_or(CmpDenial::Info("a question for a list that is not"))?;
                 current_crl(&list.der)?
             }
             InfoAsked::Crls(wanted) => {
+                let present = self.generations().map_err(environment)?;
                 // A list that is asked for several times is sent once.
                 let mut newer = HashMap::new();
                 for wanted in wanted {
-                    let scope = scope_of(&wanted.urls);
+                    let Some((by, scope)) = list_of(&wanted, &present) else {
+                        continue;
+                    };
                     let had = wanted.this_update_secs.unwrap_or(0);
-                    if let Some(list) = list(scope)?.filter(|list| list.made.0 > had) {
-                        newer.insert(scope, list);
+                    let list = list(Some(&by.id), scope)?;
+                    if let Some(list) = list.filter(|list| list.made.0 > had) {
+                        newer.insert((by.number, scope), list);
                     }
                 }
                 let newer: Vec<&[u8]> = newer.values().map(|list| list.der.as_slice()).collect();
@@ -641,13 +646,21 @@ fn reply(outcome: &CmpOutcome) -> Result<Reply<'_>, CmpDenial> {
     })
 }
 
-/// The list that is published at one of these places; the whole one where none is ours.
-fn scope_of(urls: &[String]) -> Scope {
-    let shard = |url: &String| {
-        let name = url.rsplit('/').next()?.strip_suffix(".crl")?;
-        name.parse().ok().map(Scope::Shard)
+/// The list that somebody has, whose and of what: by the end of its URL, `…/ISSUER/SCOPE.crl`, or by the name
+/// of its issuer alone. Nothing where it is none of ours: another list would not tell of what it does.
+fn list_of<'a>(wanted: &CrlStatus, present: &'a Generations) -> Option<(&'a Generation, Scope)> {
+    let published = |url: &String| {
+        let mut parts = url.rsplit('/');
+        let name = parts.next()?.strip_suffix(".crl")?;
+        let by = present.of(parts.next()?)?;
+        Some((by, Scope::from_name(name)?))
     };
-    urls.iter().find_map(shard).unwrap_or(Scope::Full)
+    let signed = |name: &Vec<u8>| {
+        let by = present.iter().find(|one| one.ca.name.as_der() == name);
+        Some((by?, Scope::Full))
+    };
+    let found = wanted.urls.iter().find_map(published);
+    found.or_else(|| wanted.issuer.as_ref().and_then(signed))
 }
 
 /// A failure of ours as the peer may know it.

@@ -20,7 +20,7 @@ use tegata_authority::profile::Profiles;
 use tegata_crypto::{KeyAlg, PublicKey, Rng, Signer};
 
 use crate::StoreError;
-use crate::generation::{self, Generations, ISSUING_KEY, ROOT_KEY};
+use crate::generation::{self, EndsSoon, Generations, ISSUING_KEY, ROOT_KEY};
 use crate::keys;
 use crate::role::{Role, RoleError, secs};
 use crate::status::StatusSettings;
@@ -146,6 +146,15 @@ impl Issuer {
             *known = Arc::clone(&loaded);
         }
         Ok(loaded)
+    }
+
+    /// Whether the CA needs a rollover, its profiles being what they are.
+    ///
+    /// # Errors
+    /// As [`Issuer::generations`].
+    pub fn ends_soon(&self, now: UnixSecs) -> Result<Option<EndsSoon>, RoleError> {
+        let longest = self.profiles.longest_secs();
+        Ok(self.generations()?.ends_soon(now, longest))
     }
 
     /// The generations as they were seen last, where the store cannot be asked: what they sign is good.

@@ -137,7 +137,7 @@ impl Issuer {
     fn release_of<T>(
         &self,
         kid: &SenderKid,
-        also: impl FnOnce(&Tx<'_>) -> Result<T, RoleError>,
+        also: impl Fn(&Tx<'_>) -> Result<T, RoleError>,
     ) -> Result<(Option<Arc<OpenRelease>>, T), RoleError> {
         let prefix = &kid.release_prefix;
         let cached = self

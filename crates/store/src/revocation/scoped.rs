@@ -11,13 +11,12 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Row, params};
-
 use tegata_authority::UnixSecs;
 use tegata_authority::ca::revocation::{Word, decide};
 use tegata_wire::ids::{ReleaseDigest, Ueid};
 
-use super::{Changed, Known, next_changes, put_at, standing};
+use super::{Changed, Known, next_changes, put_at, reach, standing};
+use crate::engine::{self, Row, params};
 use crate::role::secs;
 use crate::{Store, StoreError, Tx, device};
 
@@ -30,7 +29,8 @@ pub struct ReleasesOf {
     pub below: Option<u64>,
 }
 
-/// Which certificates: those that have not ended and that everything named here is true of.
+/// Which certificates: those that have not ended and that everything named here is true of. A hold is
+/// lifted from those too that have ended meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Predicate {
     /// Issued to this release of a TA.
@@ -124,7 +124,7 @@ pub fn say_to_all(
     check(store, predicate)?;
     let mut progress = Progress::default();
     let mut walk = Walk::of(predicate);
-    while let Some(mut rows) = walk.next(store, predicate, now)? {
+    while let Some(mut rows) = walk.next(store, predicate, reach(word, now))? {
         progress.matched = progress.matched.saturating_add(count(rows.len()));
         // What needs no change needs no transaction: a command that is repeated is soon there.
         rows.retain(|row| matches!(decide(row.known.standing, word, now), Ok(Some(_))));
@@ -156,7 +156,7 @@ pub fn plan_for_all(
     check(store, predicate)?;
     let mut planned = Planned::default();
     let mut walk = Walk::of(predicate);
-    while let Some(rows) = walk.next(store, predicate, now)? {
+    while let Some(rows) = walk.next(store, predicate, reach(word, now))? {
         let progress = &mut planned.progress;
         progress.matched = progress.matched.saturating_add(count(rows.len()));
         for row in rows {
@@ -218,7 +218,7 @@ fn say_part(tx: &Tx<'_>, part: &[Found], word: Word, now: UnixSecs) -> Result<u6
         // Read again: another word may have come in since.
         let before = tx.query_opt(
             "SELECT at, reason FROM revocation WHERE serial = ?1",
-            [&row.serial],
+            params![&row.serial],
             |r| Ok(standing(r.get(0)?, r.get(1)?)),
         )?;
         if let Some(after) = decide(before.unwrap_or_default(), word, now).unwrap_or(None) {
@@ -331,7 +331,7 @@ fn find(
     )
 }
 
-fn found_row(r: &Row<'_>) -> rusqlite::Result<Found> {
+fn found_row(r: &Row<'_>) -> engine::Result<Found> {
     Ok(Found {
         known: Known {
             serial: r.get(0)?,
@@ -353,12 +353,13 @@ const COLUMNS: &str = "SELECT c.serial, c.shard, r.at, r.reason, d.ueid, c.profi
 // CROSS JOIN keeps the order of the tables: a stretch is what bounds the work. The index has all
 // that is asked for, without the certificates.
 const BY_SERIAL: &str = "FROM certificate AS c INDEXED BY certificate_scope \
-    CROSS JOIN device AS d ON d.id = c.device_id CROSS JOIN device_batch AS b ON b.id = d.batch_id \
-    LEFT JOIN revocation AS r ON r.serial = c.serial WHERE c.serial > ?1 AND c.serial <= ?2";
+    CROSS JOIN device AS d CROSS JOIN device_batch AS b \
+    LEFT JOIN revocation AS r ON r.serial = c.serial WHERE c.serial > ?1 AND c.serial <= ?2 \
+    AND d.id = c.device_id AND b.id = d.batch_id";
 
-const BY_DEVICE: &str = "FROM device AS d CROSS JOIN certificate AS c ON c.device_id = d.id \
-    CROSS JOIN device_batch AS b ON b.id = d.batch_id \
-    LEFT JOIN revocation AS r ON r.serial = c.serial WHERE d.ueid = ?1 AND ?2 IS NOT NULL";
+const BY_DEVICE: &str = "FROM device AS d CROSS JOIN certificate AS c CROSS JOIN device_batch AS b \
+    LEFT JOIN revocation AS r ON r.serial = c.serial WHERE d.ueid = ?1 AND ?2 IS NOT NULL \
+    AND c.device_id = d.id AND b.id = d.batch_id";
 
 const CONDITION: &str = "AND c.not_after >= ?3 AND (?4 IS NULL OR c.release = ?4) \
     AND (?5 IS NULL OR c.release IN (SELECT digest FROM release WHERE name = ?5 AND sequence < ?6)) \

@@ -4,14 +4,13 @@
 //! the transaction that fixes a certificate, so a request comes either before it, and the run after it
 //! reaches the certificate, or is denied.
 
-use rusqlite::params;
-
 use tegata_authority::UnixSecs;
 use tegata_wire::ids::{ReleaseDigest, Ueid};
 
 use super::scoped::{Predicate, ReleasesOf};
 use super::{signed, unsigned};
 use crate::device::{self, DeviceId};
+use crate::engine::params;
 use crate::role::secs;
 use crate::{Store, StoreError, Tx};
 
@@ -81,9 +80,9 @@ pub fn stop(store: &Store, what: &Predicate, now: UnixSecs) -> Result<Stop, NoSt
             }
         };
         let of = what.releases.as_ref();
-        tx.execute(
+        let id = tx.query_opt(
             "INSERT INTO issuance_stop(release, ta, below, model, batch, profile, device_id, at) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) RETURNING id",
             params![
                 what.release.map(|digest| digest.0),
                 of.map(|of| of.ta.as_str()),
@@ -94,9 +93,10 @@ pub fn stop(store: &Store, what: &Predicate, now: UnixSecs) -> Result<Stop, NoSt
                 device,
                 secs(now)
             ],
+            |r| r.get(0),
         )?;
         Ok(Stop {
-            id: tx.sql.last_insert_rowid(),
+            id: id.ok_or(StoreError::Unreadable { record: "stop" })?,
             at: now,
             what: what.clone(),
         })
@@ -109,7 +109,7 @@ pub fn stop(store: &Store, what: &Predicate, now: UnixSecs) -> Result<Stop, NoSt
 /// The store's failure.
 pub fn lift(store: &Store, id: i64) -> Result<bool, StoreError> {
     store.run_tx("lift stop", |tx| {
-        let n = tx.execute("DELETE FROM issuance_stop WHERE id = ?1", [id])?;
+        let n = tx.execute("DELETE FROM issuance_stop WHERE id = ?1", params![id])?;
         Ok(n == 1)
     })
 }
@@ -130,7 +130,7 @@ pub fn stops(tx: &Tx<'_>) -> Result<Vec<Stop>, StoreError> {
     let rows: Vec<Raw> = tx.query_all(
         "SELECT s.id, s.at, s.release, s.ta, s.below, s.model, s.batch, s.profile, d.ueid \
          FROM issuance_stop AS s LEFT JOIN device AS d ON d.id = s.device_id ORDER BY s.id",
-        [],
+        params![],
         |r| {
             Ok((
                 r.get(0)?,

@@ -4,11 +4,16 @@
 pub mod fleet;
 pub mod kur;
 pub mod ocsp;
+pub mod place;
 pub mod ready;
+pub mod rolled;
 pub mod undo;
 
 use std::path::Path;
 use std::sync::Arc;
+
+#[allow(unused_imports)] // Each test uses some.
+pub use place::{Sql, on_files, open_store, open_store_with};
 
 use tegata_authority::ca::authority_cert::CaDraft;
 use tegata_authority::ca::cmp::MacPolicy;
@@ -29,7 +34,7 @@ use tegata_store::issuer::{CaSetup, CutRelease, Issuer, NewRelease};
 use tegata_store::role::{Role, Trust};
 use tegata_store::tam::{PeerFailure, Peers, TamServer};
 use tegata_store::verifier::VerifierServer;
-use tegata_store::{Faults, NoFaults, Store};
+use tegata_store::{Faults, NoFaults};
 use tegata_wire::cmp::{
     MessageToProtect, PkiHeader, ProtectionAlg, RawBody, UnverifiedPkiMessage, null_dn,
 };
@@ -68,7 +73,7 @@ impl Rng for Seeded {
 
 pub fn role(path: &Path, faults: Arc<dyn Faults>) -> Role {
     Role {
-        store: Arc::new(Store::open_with(path, faults).unwrap()),
+        store: Arc::new(open_store_with(path, faults).unwrap()),
         provider: Arc::new(RustCrypto),
         sealing: Arc::new(SealingKey::new(Secret::new([9; 32]))),
     }

@@ -18,6 +18,15 @@ pub struct CaRollover {
     /// Key of what is made; as before when absent
     #[arg(long, value_name = "KIND", value_enum)]
     pub ca_key: Option<CaKey>,
+    /// Keys of before leaked: no issuing CA of before is to be trusted any more, and with --root no root
+    #[arg(long)]
+    pub leaked: bool,
+    /// The clock is right, although what the CA has recorded says otherwise
+    #[arg(long)]
+    pub clock_is_right: bool,
+    /// Who knows the oldest roots alone need not find the new one: only three roots back are linked
+    #[arg(long)]
+    pub leave_behind: bool,
     /// Where ca.pem, issuing.pem and cross.pem go; next to the configuration when absent
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,

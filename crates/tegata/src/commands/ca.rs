@@ -1,6 +1,7 @@
 //! `tegata ca`: the certificates that were issued, and taking them back.
 
 mod asking;
+pub mod ca_files;
 mod prune;
 mod revoke;
 pub mod rollover;

@@ -48,10 +48,7 @@ struct Update {
 fn here(config: &Config) -> Outcome<Vec<(Role, Store)>> {
     let mut found = Vec::new();
     for role in [Role::Ca, Role::Tam, Role::Verifier] {
-        let path = config
-            .store_dir
-            .join(format!("{}.db", crate::serve::role_name(role)));
-        if path.exists() {
+        if stores::exists(config, role)? {
             found.push((role, stores::open(config, role)?));
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use tegata_authority::UnixSecs;
 use tegata_crypto::aws_lc::AwsLc;
+use tegata_store::generation::ClockDoubt;
 use tegata_store::role::{Role as RoleStore, RoleError};
 
 use crate::cli::{Import, Role, show};
@@ -145,7 +146,25 @@ pub fn role_fault(error: &RoleError) -> Fault {
     if let RoleError::Store(error) = error {
         return store_fault(error);
     }
-    let text = error.to_string();
+    let text = match error {
+        // Times as people read them.
+        RoleError::Clock(ClockDoubt { now, what, at }) => format!(
+            "the clock says {} and {what} {}: it may be wrong, and what is made now stays for good; \
+             nothing was changed",
+            show::time(now.0),
+            show::time(at.0)
+        ),
+        RoleError::RootEnded { root, at } => format!(
+            "root {root} ended on {}: it signs no issuing CA any more",
+            show::date(at.0)
+        ),
+        RoleError::LeavesBehind { root, until } => format!(
+            "who knows root {root} alone, which is valid until {}, would not find the new root: only \
+             three roots back are linked; nothing was changed",
+            show::date(until.0)
+        ),
+        _ => error.to_string(),
+    };
     let mend = match error {
         RoleError::NoKey(_) => "Run `tegata init` for this installation first.",
         RoleError::Sealed(_) => "Restore the sealing key that this store was made with.",
@@ -154,6 +173,19 @@ pub fn role_fault(error: &RoleError) -> Fault {
         RoleError::NoDevice(_) | RoleError::DeviceTaken(_) => "`tegata device list` shows them.",
         RoleError::Generation { .. } | RoleError::OtherGeneration(_) => {
             "`tegata ca generations` shows them; give --generation the next number."
+        }
+        RoleError::Clock(_) => "Look at the clock. If it is right, say so with --clock-is-right.",
+        RoleError::RootEnded { .. } => {
+            "Make a new root, and an issuing CA under it, with `tegata ca rollover --root`."
+        }
+        RoleError::LeavesBehind { .. } => {
+            "Wait until that root has ended, or say --leave-behind if no device and nobody else knows it \
+             alone."
+        }
+        // A command has no log.
+        RoleError::CaCert(_) | RoleError::Status(_) | RoleError::Crypto(_) => {
+            "Nothing was changed. Check the clock and the CA certificates with `tegata ca generations`; \
+             if they are right, report this sentence."
         }
         RoleError::ReleaseTaken => "Run the command again; it takes the next number.",
         _ => "The reason is in the sentence above; the log has more.",

@@ -17,14 +17,14 @@ use tegata_store::issuer::{CaSetup, Issuer};
 use tegata_store::role::{Role as RoleStore, RoleError, Trust};
 
 use crate::cli::{Init, Role, show};
-use crate::commands::ca::rollover::ca_files;
+use crate::commands::ca::ca_files::ca_files;
 use crate::commands::factory::{FACTORY_KEY, factory_key_path};
 use crate::commands::import::role_fault;
 use crate::config::{self, Config};
 use crate::fault::{Fault, Outcome};
 use crate::files::{self, Readers};
 use crate::serve::role_name;
-use crate::stores::{now_secs, store_fault};
+use crate::stores::{self, now_secs, store_fault};
 use crate::{roles, trust, vault};
 
 /// The configuration that a new installation starts with.
@@ -136,14 +136,16 @@ pub fn make(config: &Config, dir: &Path, names: &Names) -> Outcome<Summary> {
     let ca = role(config, Role::Ca, &mut summary)?;
     let issuer = init_ca(config, &ca, names, now)?;
     let present = issuer.generations().map_err(|e| role_fault(&e))?;
-    for (name, pem) in ca_files(&present, now)? {
+    let made = ca_files(&present, now)?.into_iter();
+    for (name, pem) in made.filter(|(_, pem)| !pem.is_empty()) {
         summary.file(&dir.join(name), pem.as_bytes(), Readers::Everyone)?;
     }
     let tam = role(config, Role::Tam, &mut summary)?;
     let tam_keys = roles::tam::init(&tam, now).map_err(|e| role_fault(&e))?;
     let verifier = role(config, Role::Verifier, &mut summary)?;
     let ear_key = roles::verifier::init(&verifier, now).map_err(|e| role_fault(&e))?;
-    let (sealing, made) = sealing_key(config, "factory", &factory_key_path(config))?;
+    let sealed = factory_key_path(config).exists();
+    let (sealing, made) = sealing_key(config, "factory", sealed)?;
     if std::env::var_os(vault::SEALING_KEY_ENV).is_none() {
         summary.note(&vault::sealing_key_path(config, "factory"), made);
     }
@@ -191,14 +193,15 @@ pub fn make(config: &Config, dir: &Path, names: &Names) -> Outcome<Summary> {
 /// Store and sealing key of a role, made if missing.
 fn role(config: &Config, role: Role, summary: &mut Summary) -> Outcome<RoleStore> {
     let name = role_name(role);
-    let path = config.store_dir.join(format!("{name}.db"));
-    let (sealing, made) = sealing_key(config, name, &path)?;
+    let path = stores::place(config, role);
+    let fresh = !stores::exists(config, role)?;
+    let (sealing, made) = sealing_key(config, name, !fresh)?;
     if std::env::var_os(vault::SEALING_KEY_ENV).is_none() {
         summary.note(&vault::sealing_key_path(config, name), made);
     }
-    let fresh = !path.exists();
     let store = Store::open(&path).map_err(|e| store_fault(&e))?;
-    summary.note(&path, fresh);
+    // As the store calls itself: the address of a database without what is secret.
+    summary.note(store.path(), fresh);
     Ok(RoleStore {
         store: Arc::new(store),
         provider: Arc::new(AwsLc),
@@ -210,9 +213,9 @@ fn role(config: &Config, role: Role, summary: &mut Summary) -> Outcome<RoleStore
 fn sealing_key(
     config: &Config,
     owner: &str,
-    sealed: &Path,
+    sealed: bool,
 ) -> Outcome<(tegata_crypto::seal::SealingKey, bool)> {
-    if sealed.exists() {
+    if sealed {
         return Ok((vault::sealing_key(config, owner)?, false));
     }
     vault::sealing_key_or_new(config, owner)

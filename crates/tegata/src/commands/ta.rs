@@ -363,12 +363,7 @@ fn rows(store: &Store) -> Outcome<Vec<Release>> {
 /// Configuration or store.
 pub fn list(common: &Common) -> Outcome<()> {
     let config = config::load(&common.config)?;
-    let here = |role: Role| {
-        config
-            .store_dir
-            .join(format!("{}.db", serve::role_name(role)))
-    };
-    let role = if here(Role::Ca).exists() {
+    let role = if stores::exists(&config, Role::Ca)? {
         Role::Ca
     } else {
         Role::Tam

@@ -5,6 +5,7 @@
 //! spelling mistake never silently becomes a default.
 //! Trusted: whoever changes this file chooses keys, stores and policy of the roles.
 
+mod database;
 pub mod diagnostic;
 mod est;
 mod retention;
@@ -23,6 +24,7 @@ use toml::Spanned;
 
 use crate::fault::{Fault, Outcome};
 
+pub use database::Database;
 use est::RawEst;
 pub use est::{Est, ServerIdentity};
 use retention::RawRetention;
@@ -41,6 +43,8 @@ pub struct Config {
     pub path: PathBuf,
     /// Directory of the stores: `ca.db`, `tam.db`, `verifier.db`.
     pub store_dir: PathBuf,
+    /// The database that the stores are in, in place of files in `store_dir`.
+    pub database: Option<Database>,
     /// Directory of the sealing keys, and of the factory's sealed key.
     pub keys_dir: PathBuf,
     /// Directory of the public halves that other machines need too.
@@ -182,6 +186,7 @@ struct RawConfig {
 #[serde(deny_unknown_fields)]
 struct RawStore {
     dir: Option<PathBuf>,
+    database: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -375,6 +380,7 @@ pub fn parse(path: &Path, text: &str) -> Outcome<Config> {
     Ok(Config {
         path: path.to_path_buf(),
         store_dir: file(raw.store.dir, "store"),
+        database: check.database(raw.store.database.as_ref())?,
         trust_dir: file(raw.keys.trust_dir, "trust"),
         keys_dir: file(raw.keys.dir, "keys"),
         limits: Limits {

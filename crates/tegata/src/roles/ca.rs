@@ -17,11 +17,12 @@ use tegata_store::status::StatusServer;
 use tegata_wire::cmp::UnverifiedPkiMessage;
 use tracing::{info, warn};
 
-use super::{Reply, Work, health, posted, role_problem};
+use super::{Reply, Work, health_with, posted, role_problem};
 use crate::certificate::serial_text;
 use crate::cli::Role;
 use crate::commands::import::{role_fault, role_store};
 use crate::config::{self, Config, diagnostic};
+use crate::ends;
 use crate::fault::{Fault, Outcome};
 use crate::http::body::Accepts;
 use crate::http::problem::Problem;
@@ -137,12 +138,15 @@ pub fn open(config: &Config) -> Outcome<Ports> {
             .map(|_| Reply::nothing())
             .map_err(|e| role_problem(&e))
     });
+    ends::watch(Arc::clone(&for_devices));
+    let of = Arc::clone(&for_devices);
+    let warning = Arc::new(move || ends::of(&of));
     let ca = Router::new()
         .merge(cmp_routes)
         .route("/ca/v1/delivery", posted(delivery, answer_delivery))
         .route("/ca/v1/appraisal", posted(appraisal, answer_appraisal))
         .merge(super::status::routes(status, max_age, &config.limits))
-        .merge(health("ca", Arc::clone(&check)));
+        .merge(health_with("ca", Arc::clone(&check), warning));
     let devices = super::devices::routes(for_devices, check);
     Ok(Ports { ca, devices, est })
 }
@@ -179,7 +183,10 @@ fn answer_cmp(
         profile: &named,
         operation,
     };
-    let list = |scope, now| lists.list(scope, false, now);
+    let list = |issuer: Option<&str>, scope, now| match issuer {
+        Some(id) => lists.list_of(id, scope, false, now),
+        None => lists.list(scope, false, now),
+    };
     let answer = issuer.cmp_at(path, body, &mut OsRng, UnixMs(now_ms()), &list);
     let reason = match &answer.outcome {
         CmpOutcome::Issued {

@@ -97,7 +97,7 @@ pub fn open(est: &Est, config: &Config, issuer: &Arc<Issuer>) -> Outcome<(Tls, R
 fn source(est: &Est, issuer: &Arc<Issuer>) -> Source {
     let issuer = Arc::clone(issuer);
     let clients = move |issuer: &Issuer| {
-        let anchors = issuer.ca_certificates(UnixSecs(now_secs()));
+        let anchors = issuer.client_anchors(UnixSecs(now_secs()));
         anchors.map_err(|e| role_fault(&e))
     };
     match est.identity.clone() {

@@ -125,14 +125,26 @@ pub(crate) fn respond(reply: Reply) -> Response<Body> {
     response
 }
 
+/// What an operator should know although all is well: a sentence, if there is any.
+pub type Warning = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// `/healthz`: the role answers and can read its store.
 pub fn health(role: &'static str, check: Work) -> Router {
+    health_with(role, check, Arc::new(|| None))
+}
+
+/// As [`health`], with `warning` in the answer where there is one. The status stays: a restart would not
+/// mend it.
+pub fn health_with(role: &'static str, check: Work, warning: Warning) -> Router {
     Router::new().route(
         "/healthz",
         fetched(Arc::new(move |last, body| {
             check(last, body)?;
-            let status = serde_json::json!({ "role": role, "status": "ok",
+            let mut status = serde_json::json!({ "role": role, "status": "ok",
                 "version": env!("CARGO_PKG_VERSION") });
+            if let (Some(text), Some(status)) = (warning(), status.as_object_mut()) {
+                status.insert("warning".to_owned(), text.into());
+            }
             Ok(Reply::ok(
                 "application/json",
                 status.to_string().into_bytes(),

@@ -39,7 +39,7 @@ use crate::http::client::Client;
 use crate::http::places::Places;
 use crate::http::problem::Problem;
 use crate::serve::{self, Addresses};
-use crate::stores::{now_secs, since_boot_ms, store_fault};
+use crate::stores::{self, now_secs, since_boot_ms, store_fault};
 use crate::{files, verdict};
 
 /// Media types of a statement. Spec: RFC 9052 section 11.3.1, RFC 9782
@@ -112,7 +112,8 @@ pub fn open(config: &Config, addresses: &Addresses) -> Outcome<Router> {
             )
         })?;
     files::make_dir(&config.store_dir)?;
-    let store = Store::open(config.store_dir.join("verify.db")).map_err(|e| store_fault(&e))?;
+    let place = stores::place(config, crate::cli::Role::Verify);
+    let store = Store::open(place).map_err(|e| store_fault(&e))?;
     let policy = StatementPolicy {
         purpose: settings.purpose,
         speed_max_m_s: f64::from(settings.speed_max_m_s),

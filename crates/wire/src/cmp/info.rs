@@ -47,6 +47,8 @@ impl RawBody {
 pub struct CrlStatus {
     /// Where it has it from: URLs of the distribution point; empty if it names the issuer alone.
     pub urls: Vec<String>,
+    /// Who signs it, if it names that one: DER of a directoryName.
+    pub issuer: Option<Vec<u8>>,
     /// thisUpdate of the list it has, seconds since 1970; `None` if it has none.
     pub this_update_secs: Option<u64>,
 }
@@ -66,7 +68,7 @@ enum CrlSource {
     /// dpn.
     #[asn1(context_specific = "0", tag_mode = "EXPLICIT", constructed = "true")]
     DistributionPoint(RawDer),
-    /// issuer; uninterpreted: there is one.
+    /// issuer.
     #[asn1(context_specific = "1", tag_mode = "EXPLICIT", constructed = "true")]
     Issuer(RawDer),
 }
@@ -81,13 +83,14 @@ impl CrlStatus {
         list.into_vec()
             .into_iter()
             .map(|entry| {
-                let urls = match &entry.source {
-                    CrlSource::DistributionPoint(raw) => urls(raw)?,
-                    CrlSource::Issuer(_) => Vec::new(),
+                let (urls, issuer) = match &entry.source {
+                    CrlSource::DistributionPoint(raw) => (urls(raw)?, None),
+                    CrlSource::Issuer(raw) => (Vec::new(), directory_name(raw)?),
                 };
                 let this_update = entry.this_update.map(|t| t.to_unix_duration().as_secs());
                 Ok(Self {
                     urls,
+                    issuer,
                     this_update_secs: this_update,
                 })
             })
@@ -106,6 +109,17 @@ fn urls(raw: &RawDer) -> Result<Vec<String>, CmpError> {
         _ => None,
     });
     Ok(urls.take(MAX_ENTRIES).collect())
+}
+
+/// The first directoryName of GeneralNames, DER.
+fn directory_name(raw: &RawDer) -> Result<Option<Vec<u8>>, CmpError> {
+    let names: List<GeneralName, MAX_ENTRIES> = raw.decode_as()?;
+    let mut names = names.into_vec().into_iter();
+    let name = names.find_map(|name| match name {
+        GeneralName::DirectoryName(name) => Some(name),
+        _ => None,
+    });
+    Ok(name.map(|name| name.to_der()).transpose()?)
 }
 
 /// The value of certReqTemplate: names and extensions that a request should have, and the keys (DER

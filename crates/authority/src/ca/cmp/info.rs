@@ -81,20 +81,22 @@ pub fn ca_certs(certs: &[&[u8]]) -> Result<Vec<InfoTypeAndValue>, CmpDenial> {
     Ok(item(oid::IT_CA_CERTS, Some(value)))
 }
 
-/// The answer to `RootUpdate`: the new root, and what links it to the one before (DER each).
+/// The answer to `RootUpdate`: the new root, and what links it to the one before, as far as there are
+/// links (DER each).
 ///
 /// # Errors
 /// As [`ca_certs`].
 pub fn root_update(
     new_with_new: &[u8],
-    new_with_old: &[u8],
-    old_with_new: &[u8],
+    new_with_old: Option<&[u8]>,
+    old_with_new: Option<&[u8]>,
 ) -> Result<Vec<InfoTypeAndValue>, CmpDenial> {
     let failed = |_: der::Error| CmpDenial::Failed("rootCaKeyUpdate");
+    let raw = |der: Option<&[u8]>| der.map(RawDer::from_bytes).transpose().map_err(failed);
     let update = RootCaKeyUpdate {
         new_with_new: RawDer::from_bytes(new_with_new).map_err(failed)?,
-        new_with_old: Some(RawDer::from_bytes(new_with_old).map_err(failed)?),
-        old_with_new: Some(RawDer::from_bytes(old_with_new).map_err(failed)?),
+        new_with_old: raw(new_with_old)?,
+        old_with_new: raw(old_with_new)?,
     };
     let value = update.to_der().and_then(|der| RawDer::from_bytes(&der));
     let value = value.map_err(failed)?;

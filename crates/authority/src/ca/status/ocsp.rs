@@ -60,7 +60,9 @@ pub fn status_of(standing: Standing) -> CertStatus {
     }
 }
 
-/// Makes the responder's certificate (DER) under the issuing key.
+/// Makes the responder's certificate (DER) under the issuing key. Of an issuer that has ended it is of that
+/// issuer's last days, and the last one: what was said of its certificates is still answered, to whoever
+/// looks at a time when they were valid.
 ///
 /// # Errors
 /// A failing key or generator.
@@ -87,13 +89,15 @@ pub fn make_responder_cert(
         value: vec![0x05, 0x00],
     })?;
     let end = now.0.saturating_add(RESPONDER_LIFE_SECS);
+    let end = end.min(issuer.not_after_secs);
+    let from = backdated(now).min(end.saturating_sub(RESPONDER_LIFE_SECS));
     let builder = CertBuilder {
         serial: random_serial(rng)?,
         signature_alg: signature_alg(issuer.public_key.alg())?,
         issuer: issuer.name.clone(),
         validity: Validity {
-            not_before_secs: backdated(now).max(issuer.not_before_secs),
-            not_after_secs: Some(end.min(issuer.not_after_secs)),
+            not_before_secs: from.max(issuer.not_before_secs),
+            not_after_secs: Some(end),
         },
         subject: subject.build()?,
         spki_der: responder.to_spki_der()?,

@@ -1,0 +1,358 @@
+//! PostgreSQL, and what speaks as it does: one database for any number of processes.
+//!
+//! Every transaction that may write is SERIALIZABLE: what it read is true until it is committed, whatever
+//! the other processes do. One that cannot stand beside another is run again from the beginning, a
+//! bounded number of times. Views are REPEATABLE READ and cannot write. Nothing is kept in memory but
+//! connections, so there is nothing that another process could make untrue.
+//!
+//! A connection that breaks before its commit was sent has changed nothing, and the work is run
+//! again on another. One that breaks while it commits leaves open whether it did: `Unknown` says so,
+//! and whoever asks the same again gets what was done, if it was.
+
+mod address;
+mod schema;
+mod session;
+mod tls;
+
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio_postgres::NoTls;
+use tokio_postgres::error::SqlState;
+
+use super::pool::{Place, Pool};
+use super::{On, Tx};
+use crate::{Faults, NoFaults, StoreError, When};
+
+pub(crate) use address::Address;
+pub use address::is_address;
+pub(crate) use session::Running;
+use session::{Failure, Session, wait};
+
+/// A database with a store in it.
+pub(crate) struct Postgres {
+    address: Address,
+    sessions: Pool<Session>,
+    /// Drives the connections; absent once it is told to end.
+    runtime: Option<Runtime>,
+}
+
+/// What is said to begin a transaction.
+const TO_WRITE: &str = "BEGIN ISOLATION LEVEL SERIALIZABLE";
+const TO_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/// How one run of some work ended.
+enum Ended {
+    /// It stands, or it was not to stand.
+    Done,
+    /// Nothing of it stands, and it may be run again.
+    Again,
+}
+
+impl Postgres {
+    /// Connects, makes the schema if there is none, and brings it up.
+    pub(crate) fn open(address: &str) -> Result<Self, StoreError> {
+        let engine = Self::to(address)?;
+        let (place, _) = engine.sessions.take();
+        let mut session = engine.connect(place.number)?;
+        schema::bring_up(&mut session, &engine.address)?;
+        place.give_back(session);
+        Ok(engine)
+    }
+
+    /// Whether there is a store in that schema.
+    pub(crate) fn exists(address: &str) -> Result<bool, StoreError> {
+        let engine = Self::to(address)?;
+        let mut session = engine.connect(0)?;
+        schema::exists(&mut session, &engine.address)
+    }
+
+    fn to(address: &str) -> Result<Self, StoreError> {
+        let address = Address::parse(address)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("store connections")
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(|e| StoreError::NotAccessible {
+            path: address.place.clone(),
+            cause: format!("no thread for its connections: {e}"),
+        })?;
+        Ok(Self {
+            sessions: Pool::new(address.connections),
+            address,
+            runtime: Some(runtime),
+        })
+    }
+
+    /// What the store is called: its address without what is secret.
+    pub(crate) fn place(&self) -> &Path {
+        &self.address.place
+    }
+
+    /// Runs `work` in a transaction; it says whether what it did is to stay.
+    pub(crate) fn write(
+        &self,
+        step: &'static str,
+        faults: &dyn Faults,
+        work: &mut dyn FnMut(&Tx<'_>) -> bool,
+    ) -> Result<(), StoreError> {
+        self.run(TO_WRITE, step, faults, work)
+    }
+
+    /// Runs `work` on a consistent view.
+    pub(crate) fn read(
+        &self,
+        step: &'static str,
+        work: &mut dyn FnMut(&Tx<'_>),
+    ) -> Result<(), StoreError> {
+        self.run(TO_READ, step, &NoFaults, &mut |tx| {
+            work(tx);
+            false
+        })
+    }
+
+    fn run(
+        &self,
+        how: &str,
+        step: &'static str,
+        faults: &dyn Faults,
+        work: &mut dyn FnMut(&Tx<'_>) -> bool,
+    ) -> Result<(), StoreError> {
+        for tried in 0..TRIES_MAX {
+            if tried > 0 {
+                std::thread::sleep(pause(tried));
+            }
+            if let Ended::Done = self.attempt(how, step, faults, work)? {
+                return Ok(());
+            }
+        }
+        Err(StoreError::Contended { step })
+    }
+
+    fn attempt(
+        &self,
+        how: &str,
+        step: &'static str,
+        faults: &dyn Faults,
+        work: &mut dyn FnMut(&Tx<'_>) -> bool,
+    ) -> Result<Ended, StoreError> {
+        let (place, session) = self.begin(how, step)?;
+        let running = Running::new(session);
+        let stays = work(&Tx {
+            on: On::Postgres {
+                running: &running,
+                address: &self.address,
+            },
+            step,
+        });
+        let (mut session, failure) = running.end();
+        match failure {
+            None => {}
+            Some(Failure::Lost) => return Ok(Ended::Again),
+            Some(Failure::Conflict) => {
+                session.lane = any_lane();
+                Self::undo(place, session);
+                return Ok(Ended::Again);
+            }
+            // The server has undone it, whatever the work made of that.
+            Some(Failure::Other) if stays => {
+                Self::undo(place, session);
+                return Err(StoreError::Undone { step });
+            }
+            Some(Failure::Other) => {}
+        }
+        if !stays {
+            Self::undo(place, session);
+            return Ok(Ended::Done);
+        }
+        if let Err(e) = faults.reach(step, When::Before) {
+            Self::undo(place, session);
+            return Err(e);
+        }
+        match session.run("COMMIT") {
+            Ok(()) => {
+                place.give_back(session);
+                faults.reach(step, When::After)?;
+                Ok(Ended::Done)
+            }
+            Err(e) => match session.failure(&e) {
+                Failure::Conflict => {
+                    session.lane = any_lane();
+                    Self::undo(place, session);
+                    Ok(Ended::Again)
+                }
+                Failure::Other => {
+                    Self::undo(place, session);
+                    Err(self.address.failed(step, e))
+                }
+                Failure::Lost => Err(StoreError::Unknown {
+                    path: self.address.place.clone(),
+                    step,
+                    cause: words(&e),
+                }),
+            },
+        }
+    }
+
+    /// A connection with a transaction begun; one that has broken since it was used is replaced.
+    fn begin(
+        &self,
+        how: &str,
+        step: &'static str,
+    ) -> Result<(Place<'_, Session>, Session), StoreError> {
+        loop {
+            let (place, kept) = self.sessions.take();
+            let (session, is_new) = match kept {
+                Some(session) => (session, false),
+                None => (self.connect(place.number)?, true),
+            };
+            match session.run(how) {
+                Ok(()) => return Ok((place, session)),
+                Err(e) if is_new || session.failure(&e) != Failure::Lost => {
+                    return Err(self.address.failed(step, e));
+                }
+                // Dropped with its place. The next one may be as old; in the end there is none left.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Ends a transaction of which nothing is to stay.
+    fn undo(place: Place<'_, Session>, session: Session) {
+        if session.run("ROLLBACK").is_ok() {
+            place.give_back(session);
+        }
+    }
+
+    fn connect(&self, number: usize) -> Result<Session, StoreError> {
+        let unreachable = |e: String| StoreError::Unreachable {
+            path: self.address.place.clone(),
+            cause: e,
+        };
+        let runtime = self.runtime.as_ref();
+        let runtime = runtime.ok_or_else(|| unreachable("it is closed".to_owned()))?;
+        let (config, tls) = (self.address.config.clone(), self.address.tls.clone());
+        let connected = runtime.spawn(async move {
+            // The connection is driven here until its client is gone.
+            match tls {
+                None => {
+                    let (client, connection) = config.connect(NoTls).await?;
+                    tokio::spawn(connection);
+                    Ok(client)
+                }
+                Some(tls) => {
+                    let (client, connection) = config.connect(tls).await?;
+                    tokio::spawn(connection);
+                    Ok(client)
+                }
+            }
+        });
+        let connected = wait(connected).map_err(|e| unreachable(e.to_string()))?;
+        let client = connected.map_err(|e| self.address.failed("connect", e))?;
+        let lane = i64::try_from(number).unwrap_or(0).rem_euclid(LANES);
+        let session = Session::new(client, lane);
+        let schema = &self.address.schema;
+        let set = session.run(&format!("SET search_path TO \"{schema}\"; {SESSION}"));
+        set.map_err(|e| self.address.failed("connect", e))?;
+        Ok(session)
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // This may be dropped where nothing may be waited for.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Address {
+    /// Turns an error of the engine into a sentence.
+    pub(super) fn failed(&self, step: &'static str, e: tokio_postgres::Error) -> StoreError {
+        let path = self.place.clone();
+        let cause = words(&e);
+        let Some(code) = e.code() else {
+            return StoreError::Unreachable { path, cause };
+        };
+        match *code {
+            SqlState::DISK_FULL => StoreError::Full { path },
+            SqlState::T_R_SERIALIZATION_FAILURE
+            | SqlState::T_R_DEADLOCK_DETECTED
+            | SqlState::LOCK_NOT_AVAILABLE => StoreError::Contended { step },
+            SqlState::ADMIN_SHUTDOWN
+            | SqlState::CRASH_SHUTDOWN
+            | SqlState::CANNOT_CONNECT_NOW
+            | SqlState::TOO_MANY_CONNECTIONS
+            | SqlState::QUERY_CANCELED => StoreError::Unreachable { path, cause },
+            SqlState::INVALID_PASSWORD
+            | SqlState::INVALID_AUTHORIZATION_SPECIFICATION
+            | SqlState::INVALID_CATALOG_NAME
+            | SqlState::INSUFFICIENT_PRIVILEGE
+            | SqlState::READ_ONLY_SQL_TRANSACTION => StoreError::NotAccessible { path, cause },
+            SqlState::DATA_CORRUPTED | SqlState::INDEX_CORRUPTED => StoreError::Damaged {
+                path,
+                finding: cause,
+            },
+            _ => StoreError::Engine {
+                step,
+                source: e.into(),
+            },
+        }
+    }
+
+    /// As [`Address::failed`], of an error while a transaction runs.
+    pub(super) fn noted(
+        &self,
+        running: &Running,
+        step: &'static str,
+        e: tokio_postgres::Error,
+    ) -> StoreError {
+        running.note(&e);
+        self.failed(step, e)
+    }
+}
+
+/// The server's words, or the library's and what is behind them. Neither has values of ours in it.
+fn words(e: &tokio_postgres::Error) -> String {
+    use std::error::Error as _;
+    match e.as_db_error() {
+        Some(said) => said.message().to_owned(),
+        None => match e.source() {
+            Some(source) => format!("{e}: {source}"),
+            None => e.to_string(),
+        },
+    }
+}
+
+/// How long to wait before a transaction is run again: longer each time, and not as long as others do.
+fn pause(tried: u32) -> Duration {
+    let most = PAUSE_MOST.min(PAUSE_FIRST.saturating_mul(1_u32 << tried.min(10)));
+    most.mul_f64((any() % 1_000) as f64 / 1_000.0)
+}
+
+/// Which lane a connection goes on with that met somebody in its own.
+fn any_lane() -> i64 {
+    i64::try_from(any() % u64::try_from(LANES).unwrap_or(1)).unwrap_or(0)
+}
+
+/// A number that nothing depends on but how seldom two are the same.
+fn any() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// Lanes that shards are filled in: some more than there are connections that deal at once.
+const LANES: i64 = 64;
+/// How often a transaction is run.
+const TRIES_MAX: u32 = 24;
+const PAUSE_FIRST: Duration = Duration::from_millis(1);
+const PAUSE_MOST: Duration = Duration::from_millis(100);
+/// What a connection begins with. Without scans of whole tables a transaction is in the way of those
+/// alone who change what it read. An answer is never ahead of the disk, whatever the server's default.
+const SESSION: &str = "SET enable_seqscan = off; SET lock_timeout = '5s'; \
+    SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '60s'; \
+    SELECT set_config('synchronous_commit', 'on', false) \
+    WHERE current_setting('synchronous_commit') = 'off'";

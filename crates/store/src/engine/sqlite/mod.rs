@@ -1,0 +1,244 @@
+//! SQLite: one file, one writer that groups commits, readers beside it.
+
+mod checkpoint;
+mod readers;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OpenFlags, params_from_iter};
+
+use super::value::Kind;
+use super::{EngineError, On, Result, Row, Tx, Value};
+use crate::{Faults, StoreError, migrations};
+
+use checkpoint::Checkpoints;
+use readers::Readers;
+use writer::Writer;
+
+/// One open database file.
+pub(crate) struct Sqlite {
+    path: PathBuf,
+    readers: Readers,
+    // In this order: the thread ends when the writer is gone.
+    writer: Arc<Writer>,
+    _checkpoints: Checkpoints,
+}
+
+impl Sqlite {
+    pub(crate) fn open(path: &Path) -> std::result::Result<Self, StoreError> {
+        let failed = |e| StoreError::from_sqlite(path, "open", e);
+        let mut conn = connect(path, true)?;
+        check_ours(path, &conn)?;
+        check_integrity(path, &conn)?;
+        configure(path, &conn)?;
+        migrations::bring_up(path, &mut conn)?;
+        let pokes = checkpoint::take_from(&mut conn).map_err(failed)?;
+        let writer = Arc::new(Writer::new(path, conn));
+        let beside = connect(path, false)?;
+        beside
+            .execute_batch("PRAGMA synchronous=FULL; PRAGMA trusted_schema=OFF")
+            .map_err(failed)?;
+        let checkpoints = Checkpoints::begin(path, beside, pokes, Arc::downgrade(&writer))?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            readers: Readers::new(path),
+            writer,
+            _checkpoints: checkpoints,
+        })
+    }
+
+    /// The database file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Runs `work` in a transaction; it says whether what it did is to stay.
+    pub(crate) fn write(
+        &self,
+        step: &'static str,
+        faults: &dyn Faults,
+        work: &mut dyn FnMut(&Tx<'_>) -> bool,
+    ) -> std::result::Result<(), StoreError> {
+        self.writer.write(step, faults, work)
+    }
+
+    /// Runs `work` on a consistent view.
+    pub(crate) fn read(
+        &self,
+        step: &'static str,
+        work: &mut dyn FnMut(&Tx<'_>),
+    ) -> std::result::Result<(), StoreError> {
+        self.readers.with(step, |conn| {
+            let on = On::Sqlite {
+                conn,
+                path: &self.path,
+                failed: &Cell::new(None),
+            };
+            work(&Tx { on, step });
+        })
+    }
+
+    /// See [`crate::Store::dangerous_limit_pages`].
+    pub(crate) fn dangerous_limit_pages(&self, pages: u32) -> std::result::Result<(), StoreError> {
+        let sql = format!("PRAGMA max_page_count={pages}");
+        self.writer
+            .between("limit", |conn| conn.query_row(&sql, [], |_| Ok(())))
+    }
+
+    /// Copies everything to a new file.
+    pub(crate) fn backup(&self, target: &Path) -> std::result::Result<(), StoreError> {
+        let mut to = connect(target, true)?;
+        let run = self.readers.with("backup", |conn| {
+            // The view begins with the first look; with it the copy need not begin anew when others
+            // commit.
+            conn.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))?;
+            let backup = rusqlite::backup::Backup::new(conn, &mut to)?;
+            backup.run_to_completion(256, Duration::from_millis(1), None)
+        })?;
+        run.map_err(|e| StoreError::from_sqlite(target, "backup", e))
+    }
+}
+
+/// Runs a statement; returns how many rows it changed.
+pub(super) fn execute(conn: &Connection, sql: &str, params: &[Value<'_>]) -> Result<usize> {
+    let mut statement = conn.prepare_cached(sql)?;
+    Ok(statement.execute(params_from_iter(params))?)
+}
+
+/// The first row of a query.
+pub(super) fn query_opt<T>(
+    conn: &Connection,
+    sql: &str,
+    params: &[Value<'_>],
+    read: impl FnOnce(&Row<'_>) -> Result<T>,
+) -> Result<Option<T>> {
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query(params_from_iter(params))?;
+    rows.next()?.map(|row| read(&Row::Sqlite(row))).transpose()
+}
+
+/// All rows of a query.
+pub(super) fn query_all<T>(
+    conn: &Connection,
+    sql: &str,
+    params: &[Value<'_>],
+    mut read: impl FnMut(&Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query(params_from_iter(params))?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        all.push(read(&Row::Sqlite(row))?);
+    }
+    Ok(all)
+}
+
+/// A value of a row.
+pub(super) fn column<'a>(row: &'a rusqlite::Row<'_>, column: usize) -> Result<Value<'a>> {
+    Ok(match row.get_ref(column)? {
+        // SQLite's nulls have no kind; nobody asks a row for it.
+        ValueRef::Null => Value::Null(Kind::Int),
+        ValueRef::Integer(n) => Value::Int(n),
+        ValueRef::Real(n) => Value::Real(n),
+        ValueRef::Text(text) => {
+            Value::Text(std::str::from_utf8(text).map_err(|_| EngineError::Column(column))?)
+        }
+        ValueRef::Blob(bytes) => Value::Blob(bytes),
+    })
+}
+
+impl rusqlite::ToSql for Value<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match *self {
+            Self::Null(_) => ValueRef::Null,
+            Self::Int(n) => ValueRef::Integer(n),
+            Self::Real(n) => ValueRef::Real(n),
+            Self::Text(text) => ValueRef::Text(text.as_bytes()),
+            Self::Blob(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+fn connect(path: &Path, create: bool) -> std::result::Result<Connection, StoreError> {
+    let not_accessible = |e: std::io::Error| StoreError::NotAccessible {
+        path: path.to_path_buf(),
+        cause: e.to_string(),
+    };
+    if create && !path.exists() {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(not_accessible)?;
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)
+        .map_err(|e| StoreError::from_sqlite(path, "open", e))?;
+    conn.busy_timeout(BUSY_WAIT)
+        .map_err(|e| StoreError::from_sqlite(path, "open", e))?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // Without it SQLite plans a statement anew whenever a parameter changes that a plan could depend on.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .map_err(|e| StoreError::from_sqlite(path, "open", e))?;
+    Ok(conn)
+}
+
+fn configure(path: &Path, conn: &Connection) -> std::result::Result<(), StoreError> {
+    // FULL in WAL mode syncs the log at every commit: an answer is never ahead of the disk.
+    conn.execute_batch(
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; \
+         PRAGMA secure_delete=ON; PRAGMA trusted_schema=OFF;",
+    )
+    .map_err(|e| StoreError::from_sqlite(path, "configure", e))
+}
+
+/// Refuses a database that some other program made.
+fn check_ours(path: &Path, conn: &Connection) -> std::result::Result<(), StoreError> {
+    let sql = |e| StoreError::from_sqlite(path, "open", e);
+    let id: i64 = conn
+        .query_row("PRAGMA application_id", [], |r| r.get(0))
+        .map_err(sql)?;
+    if id == APPLICATION_ID {
+        return Ok(());
+    }
+    let tables: i64 = conn
+        .query_row("SELECT count(*) FROM sqlite_master", [], |r| r.get(0))
+        .map_err(sql)?;
+    if id != 0 || tables != 0 {
+        return Err(StoreError::NotOurs {
+            path: path.to_path_buf(),
+        });
+    }
+    conn.execute_batch(&format!("PRAGMA application_id={APPLICATION_ID}"))
+        .map_err(sql)
+}
+
+fn check_integrity(path: &Path, conn: &Connection) -> std::result::Result<(), StoreError> {
+    let finding: String = conn
+        .query_row("PRAGMA quick_check(1)", [], |r| r.get(0))
+        .map_err(|e| StoreError::from_sqlite(path, "integrity check", e))?;
+    if finding == "ok" {
+        return Ok(());
+    }
+    Err(StoreError::Damaged {
+        path: path.to_path_buf(),
+        finding,
+    })
+}
+
+/// `Tgat`: marks the file as ours.
+const APPLICATION_ID: i64 = 0x5467_6174;
+/// How long a writer waits for another process's commit before it says `Locked`.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
+/// Statements that a connection keeps ready: more than there are in this crate.
+const STATEMENTS_MAX: usize = 256;

@@ -1,0 +1,289 @@
+//! What shares a commit, and what does not.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Tests.
+
+use std::path::PathBuf;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::super::params;
+use super::*;
+use crate::{NoFaults, When};
+
+struct World {
+    dir: tempfile::TempDir,
+    writer: Writer,
+    commits: Arc<AtomicUsize>,
+    /// Makes the next commit fail.
+    refuse: Arc<AtomicBool>,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.db");
+        let mut conn = connect(&path, true).unwrap();
+        configure(&path, &conn).unwrap();
+        conn.execute_batch("CREATE TABLE t(n INTEGER PRIMARY KEY) STRICT")
+            .unwrap();
+        let (commits, refuse) = (Arc::default(), Arc::default());
+        let (counted, refused) = (Arc::clone(&commits), Arc::clone(&refuse));
+        conn.commit_hook(Some(move || {
+            AtomicUsize::fetch_add(&counted, 1, Ordering::SeqCst);
+            AtomicBool::swap(&refused, false, Ordering::SeqCst)
+        }))
+        .unwrap();
+        Self {
+            writer: Writer::new(&path, conn),
+            dir,
+            commits,
+            refuse,
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("t.db")
+    }
+
+    /// What another process sees.
+    fn durable(&self) -> Vec<i64> {
+        let conn = Connection::open(self.path()).unwrap();
+        let mut rows = conn.prepare("SELECT n FROM t ORDER BY n").unwrap();
+        let rows = rows.query_map([], |r| r.get(0)).unwrap();
+        rows.map(std::result::Result::unwrap).collect()
+    }
+
+    /// Writes 0 in a transaction that stays open until `others` are on their way into it, each with
+    /// its number from 1 on. Returns what each heard, the first one's first.
+    fn together(
+        &self,
+        others: usize,
+        work: impl Fn(&Tx<'_>, usize) -> bool + Sync,
+    ) -> Vec<std::result::Result<(), StoreError>> {
+        let begun = Barrier::new(others + 1);
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (1..=others)
+                .map(|n| {
+                    let (begun, work) = (&begun, &work);
+                    scope.spawn(move || {
+                        begun.wait();
+                        self.writer.write("t", &NoFaults, &mut |tx| work(tx, n))
+                    })
+                })
+                .collect();
+            let first = self.writer.write("t", &NoFaults, &mut |tx| {
+                begun.wait();
+                while self.writer.coming() < others {
+                    std::thread::yield_now();
+                }
+                put(tx, 0)
+            });
+            let others = threads.into_iter().map(|t| match t.join() {
+                Ok(said) => said,
+                Err(_panic) => Err(StoreError::Poisoned),
+            });
+            [first].into_iter().chain(others).collect()
+        })
+    }
+}
+
+fn put(tx: &Tx<'_>, n: usize) -> bool {
+    let n = i64::try_from(n).unwrap();
+    tx.execute("INSERT INTO t(n) VALUES (?1)", params![n])
+        .unwrap();
+    true
+}
+
+#[test]
+fn callers_of_one_moment_share_a_commit() {
+    let world = World::new();
+    for said in world.together(16, put) {
+        said.unwrap();
+    }
+    assert_eq!(world.durable(), (0..=16).collect::<Vec<_>>());
+    // Nothing keeps seventeen callers from being more than one batch on a slow machine, but the time
+    // that a batch is open for.
+    let commits = world.commits.load(Ordering::SeqCst);
+    assert!(commits < 17, "{commits} commits");
+}
+
+#[test]
+fn who_fails_undoes_its_own_work_alone() {
+    let world = World::new();
+    let said = world.together(8, |tx, n| put(tx, n) && n % 2 == 0);
+    assert!(said.iter().all(std::result::Result::is_ok));
+    assert_eq!(world.durable(), vec![0, 2, 4, 6, 8]);
+}
+
+#[test]
+fn who_panics_undoes_its_own_work_alone_and_the_next_one_is_served() {
+    let world = World::new();
+    std::thread::scope(|scope| {
+        let panics = scope.spawn(|| {
+            world.writer.write("t", &NoFaults, &mut |tx| {
+                put(tx, 7);
+                panic!("a bug")
+            })
+        });
+        assert!(panics.join().is_err());
+    });
+    world
+        .writer
+        .write("t", &NoFaults, &mut |tx| put(tx, 8))
+        .unwrap();
+    let said = world.together(4, |tx, n| put(tx, n) && (n != 3 || panic!("a bug")));
+    let failed: Vec<_> = said.iter().map(std::result::Result::is_err).collect();
+    assert_eq!(failed, vec![false, false, false, true, false]);
+    assert_eq!(world.durable(), vec![0, 1, 2, 4, 8]);
+}
+
+#[test]
+fn a_commit_that_fails_is_told_to_everyone_in_it_and_nothing_of_it_stays() {
+    let world = World::new();
+    world.refuse.store(true, Ordering::SeqCst);
+    let said = world.together(4, put);
+    let heard: Vec<i64> = (0_i64..)
+        .zip(&said)
+        .filter(|(_, said)| said.is_ok())
+        .map(|(n, _)| n)
+        .collect();
+    assert!(said.first().unwrap().is_err(), "the first one is in it");
+    assert_eq!(world.durable(), heard, "who heard nothing bad is there");
+    world
+        .writer
+        .write("t", &NoFaults, &mut |tx| put(tx, 9))
+        .unwrap();
+    assert!(world.durable().contains(&9));
+}
+
+#[test]
+fn who_only_looked_hears_of_the_failure_too() {
+    let world = World::new();
+    world.refuse.store(true, Ordering::SeqCst);
+    // Refused by what the first one wrote, which never was.
+    let said = world.together(1, |_, _| false);
+    assert!(said.iter().all(std::result::Result::is_err), "{said:?}");
+    assert!(world.durable().is_empty());
+}
+
+#[test]
+fn a_full_disk_in_a_batch_is_told_to_everyone_whom_it_undid() {
+    let world = World::new();
+    world
+        .writer
+        .between("t", |conn| {
+            conn.execute_batch("CREATE TABLE big(b BLOB) STRICT; PRAGMA max_page_count=20")
+        })
+        .unwrap();
+    let said = world.together(6, |tx, n| match n {
+        3 => tx
+            .execute("INSERT INTO big VALUES (?1)", params![vec![7_u8; 1 << 20]])
+            .is_ok(),
+        n => put(tx, n),
+    });
+    let heard: Vec<i64> = (0_i64..)
+        .zip(&said)
+        .filter(|(n, said)| *n != 3 && said.is_ok())
+        .map(|(n, _)| n)
+        .collect();
+    assert_eq!(world.durable(), heard);
+    for e in said.into_iter().filter_map(std::result::Result::err) {
+        assert_eq!(e.code(), "store-full", "{e}");
+    }
+}
+
+#[test]
+fn a_stop_before_the_commit_leaves_nothing_and_one_after_it_everything() {
+    struct Stop(When);
+    impl Faults for Stop {
+        fn reach(&self, step: &'static str, when: When) -> std::result::Result<(), StoreError> {
+            match when == self.0 {
+                true => Err(StoreError::Stopped {
+                    step,
+                    when: when.as_str(),
+                }),
+                false => Ok(()),
+            }
+        }
+    }
+    let world = World::new();
+    for (n, when) in [(1, When::Before), (2, When::After)] {
+        let said = world.writer.write("t", &Stop(when), &mut |tx| put(tx, n));
+        assert_eq!(said.unwrap_err().code(), "store-stopped");
+    }
+    assert_eq!(world.durable(), vec![2]);
+}
+
+#[test]
+fn nobody_is_kept_out_while_nobody_writes() {
+    let world = World::new();
+    world
+        .writer
+        .write("t", &NoFaults, &mut |tx| put(tx, 1))
+        .unwrap();
+    let other = Connection::open(world.path()).unwrap();
+    other.busy_timeout(Duration::ZERO).unwrap();
+    other
+        .execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES (2); COMMIT")
+        .unwrap();
+    world
+        .writer
+        .write("t", &NoFaults, &mut |tx| put(tx, 3))
+        .unwrap();
+    assert_eq!(world.durable(), vec![1, 2, 3]);
+}
+
+#[test]
+fn the_log_stays_bounded_while_commits_never_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.db");
+    let engine = Sqlite::open(&path).unwrap();
+    let body = vec![7_u8; 1 << 20];
+    let longest = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..2 {
+            let (engine, body, longest, path) = (&engine, &body, &longest, &path);
+            scope.spawn(move || {
+                for n in 0..150 {
+                    let name = format!("{thread} {}", n % 8);
+                    let write = |tx: &Tx<'_>| crate::keys::put_document(tx, &name, body, 1).is_ok();
+                    engine.write("t", &NoFaults, &mut { write }).unwrap();
+                    let log = std::fs::metadata(path.with_extension("db-wal")).unwrap();
+                    let len = usize::try_from(log.len()).unwrap();
+                    longest.fetch_max(len, Ordering::SeqCst);
+                }
+            });
+        }
+    });
+    let longest = longest.load(Ordering::SeqCst);
+    // 300 MB were written.
+    assert!(longest < 200 << 20, "the log grew to {longest} bytes");
+}
+
+/// How many callers a second are served, by how many there are: `cargo test -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn measure() {
+    for threads in [1_usize, 4, 16, 64] {
+        let world = World::new();
+        let (begun, done) = (Instant::now(), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    while begun.elapsed() < Duration::from_secs(2) {
+                        let n = done.fetch_add(1, Ordering::SeqCst);
+                        world
+                            .writer
+                            .write("t", &NoFaults, &mut |tx| put(tx, n))
+                            .unwrap();
+                    }
+                });
+            }
+        });
+        let (done, commits) = (done.into_inner(), world.commits.load(Ordering::SeqCst));
+        println!(
+            "{threads} callers: {} a second, {commits} commits",
+            done / 2
+        );
+    }
+}

@@ -1,0 +1,270 @@
+//! The one writer of a file: whoever writes at one moment shares a commit.
+//!
+//! To make a commit durable costs the disk's time, whatever is in it. So callers do their work one after
+//! another in one open transaction, each in a savepoint, and the last one whom nobody follows commits for
+//! all: a caller alone commits at once, and what gathers while the disk works is the next commit. Nobody
+//! returns before the commit that has what they did, and what they saw, came to its end.
+//!
+//! The transaction is open only while somebody works in it or is about to: another process that
+//! writes the same file waits no longer than for one commit.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ffi};
+
+use super::super::{On, Tx};
+use crate::{Faults, StoreError, When};
+
+/// The writer.
+pub(super) struct Writer {
+    path: PathBuf,
+    open: Mutex<Open>,
+    /// Callers that are about to do their work in the open transaction.
+    coming: AtomicUsize,
+}
+
+/// How a commit ended, for everyone who is in it.
+type Outcome = Arc<OnceLock<Result<(), ffi::Error>>>;
+
+/// The connection, and the transaction that is open on it.
+struct Open {
+    conn: Connection,
+    batch: Option<Batch>,
+}
+
+/// An open transaction that has somebody's work in it.
+struct Batch {
+    outcome: Outcome,
+    members: usize,
+    begun: Instant,
+}
+
+/// What came of one caller's work.
+struct Came {
+    /// Whether it is in the batch.
+    stays: bool,
+    /// The batch that it is in, or that it saw.
+    outcome: Option<Outcome>,
+    /// Why it was taken back, if not by the work itself.
+    failed: Option<StoreError>,
+    /// The panic that ended it.
+    panic: Option<Box<dyn std::any::Any + Send>>,
+}
+
+impl Writer {
+    pub(super) fn new(path: &Path, conn: Connection) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            open: Mutex::new(Open { conn, batch: None }),
+            coming: AtomicUsize::new(0),
+        }
+    }
+
+    /// Runs `work`; it says whether what it did is to stay. Then it is durable when this returns.
+    pub(super) fn write(
+        &self,
+        step: &'static str,
+        faults: &dyn Faults,
+        work: &mut dyn FnMut(&Tx<'_>) -> bool,
+    ) -> Result<(), StoreError> {
+        let mut open = self.enter();
+        let came = open.run(&self.path, step, faults, work);
+        if open.is_due() || self.coming.load(Ordering::SeqCst) == 0 {
+            open.commit();
+        }
+        drop(open);
+        if let Some(panic) = came.panic {
+            resume_unwind(panic);
+        }
+        if let Some(Err(e)) = came.outcome.as_ref().map(|outcome| outcome.wait()) {
+            return Err(self.failed(step, *e));
+        }
+        if let Some(e) = came.failed {
+            return Err(e);
+        }
+        match came.stays {
+            true => faults.reach(step, When::After),
+            false => Ok(()),
+        }
+    }
+
+    /// Runs `f` on the connection while no transaction is open on it.
+    pub(super) fn between<T>(
+        &self,
+        step: &'static str,
+        f: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let mut open = self.enter();
+        open.commit();
+        let done = f(&open.conn);
+        done.map_err(|e| StoreError::from_sqlite(&self.path, step, e))
+    }
+
+    /// How many are on their way.
+    #[cfg(test)]
+    pub(super) fn coming(&self) -> usize {
+        self.coming.load(Ordering::SeqCst)
+    }
+
+    fn enter(&self) -> MutexGuard<'_, Open> {
+        self.coming.fetch_add(1, Ordering::SeqCst);
+        // A panic while the lock was held left a batch that the next caller ends.
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        self.coming.fetch_sub(1, Ordering::SeqCst);
+        open
+    }
+
+    fn failed(&self, step: &'static str, e: ffi::Error) -> StoreError {
+        StoreError::from_sqlite(&self.path, step, rusqlite::Error::SqliteFailure(e, None))
+    }
+}
+
+impl Open {
+    /// Runs one caller's work; what does not stay is undone.
+    fn run(
+        &mut self,
+        path: &Path,
+        step: &'static str,
+        faults: &dyn Faults,
+        work: &mut dyn FnMut(&Tx<'_>) -> bool,
+    ) -> Came {
+        let mut came = Came {
+            stays: false,
+            outcome: self.batch.as_ref().map(|batch| Arc::clone(&batch.outcome)),
+            failed: None,
+            panic: None,
+        };
+        // The first one needs no savepoint: to undo its work is to undo all of it.
+        let begun = match self.batch {
+            None => self.begin(),
+            Some(_) => self.run_sql("SAVEPOINT turn"),
+        };
+        if let Err(e) = begun {
+            came.failed = Some(StoreError::from_sqlite(path, step, e));
+            return came;
+        }
+        let failed = Cell::new(None);
+        let tx = Tx {
+            on: On::Sqlite {
+                conn: &self.conn,
+                path,
+                failed: &failed,
+            },
+            step,
+        };
+        match catch_unwind(AssertUnwindSafe(|| work(&tx))) {
+            Ok(stays) => came.stays = stays,
+            Err(panic) => came.panic = Some(panic),
+        }
+        if came.stays
+            && let Err(e) = faults.reach(step, When::Before)
+        {
+            came.stays = false;
+            came.failed = Some(e);
+        }
+        let last_failure = failed.get();
+        if let Err(e) = self.end(&mut came, last_failure) {
+            came.stays = false;
+            came.failed = Some(StoreError::from_sqlite(path, step, e));
+        }
+        came
+    }
+
+    /// Takes one caller's work into the batch, or undoes it.
+    fn end(&mut self, came: &mut Came, failed: Option<ffi::Error>) -> rusqlite::Result<()> {
+        // A full disk or a failure of it: SQLite has undone the whole transaction.
+        if self.conn.is_autocommit() {
+            let why = failed.unwrap_or_else(|| ffi::Error::new(ffi::SQLITE_ABORT));
+            self.lose(why);
+            return match came.stays {
+                true => Err(rusqlite::Error::SqliteFailure(why, None)),
+                false => Ok(()),
+            };
+        }
+        let ended = match (&mut self.batch, came.stays) {
+            (None, true) => {
+                let batch = Batch {
+                    outcome: Outcome::default(),
+                    members: 1,
+                    begun: Instant::now(),
+                };
+                came.outcome = Some(Arc::clone(&batch.outcome));
+                self.batch = Some(batch);
+                Ok(())
+            }
+            (None, false) => self.run_sql("ROLLBACK"),
+            (Some(batch), true) => {
+                batch.members = batch.members.saturating_add(1);
+                self.run_sql("RELEASE turn")
+            }
+            (Some(_), false) => self
+                .run_sql("ROLLBACK TO turn")
+                .and_then(|()| self.run_sql("RELEASE turn")),
+        };
+        if let Err(e) = &ended {
+            // What of it is left nobody knows: none of it stays.
+            self.lose(code(e));
+        }
+        ended
+    }
+
+    fn begin(&mut self) -> rusqlite::Result<()> {
+        if !self.conn.is_autocommit() {
+            self.run_sql("ROLLBACK")?;
+        }
+        self.run_sql("BEGIN IMMEDIATE")
+    }
+
+    /// Whether the batch has been open for long enough, whoever is to come.
+    fn is_due(&self) -> bool {
+        let due = |batch: &Batch| batch.members >= MEMBERS_MAX || batch.begun.elapsed() >= OPEN_MAX;
+        self.batch.as_ref().is_some_and(due)
+    }
+
+    /// Makes the batch durable and tells everyone in it.
+    fn commit(&mut self) {
+        if self.batch.is_none() {
+            return;
+        }
+        match self.run_sql("COMMIT") {
+            Ok(()) => self.tell(Ok(())),
+            Err(e) => self.lose(code(&e)),
+        }
+    }
+
+    /// Undoes everything that is not durable and tells everyone in the batch.
+    fn lose(&mut self, why: ffi::Error) {
+        if !self.conn.is_autocommit() {
+            // If this fails too, the next one to begin tries it again.
+            let _ = self.run_sql("ROLLBACK");
+        }
+        self.tell(Err(why));
+    }
+
+    fn tell(&mut self, outcome: Result<(), ffi::Error>) {
+        if let Some(batch) = self.batch.take() {
+            // Set once: the batch is out of reach now.
+            let _ = batch.outcome.set(outcome);
+        }
+    }
+
+    fn run_sql(&self, sql: &str) -> rusqlite::Result<()> {
+        self.conn.prepare_cached(sql)?.execute([]).map(drop)
+    }
+}
+
+/// SQLite's own code of a failure.
+fn code(e: &rusqlite::Error) -> ffi::Error {
+    let found = e.sqlite_error().copied();
+    found.unwrap_or_else(|| ffi::Error::new(ffi::SQLITE_INTERNAL))
+}
+
+/// Most callers that share a commit, so that the first of them does not wait for ever more.
+const MEMBERS_MAX: usize = 256;
+/// How long a transaction stays open for others.
+const OPEN_MAX: Duration = Duration::from_millis(5);

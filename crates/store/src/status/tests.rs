@@ -1,0 +1,141 @@
+#![allow(clippy::unwrap_used)] // Tests.
+
+use tegata_authority::ca::authority_cert::CaDraft;
+use tegata_authority::ca::cmp::MacPolicy;
+use tegata_authority::profile::{EXAMPLE, Profiles};
+use tegata_crypto::rustcrypto::RustCrypto;
+use tegata_crypto::seal::SealingKey;
+use tegata_crypto::{OsRng, Secret};
+
+use super::*;
+use crate::engine::params;
+use crate::generation::{Kind, Next, Sure, roll_over};
+use crate::issuer::CaSetup;
+use crate::role::Role;
+use crate::{Store, Tx};
+
+const NOW: UnixSecs = UnixSecs(1_800_000_000);
+
+/// A CA in a directory of its own.
+fn ca(dir: &tempfile::TempDir) -> Arc<Issuer> {
+    let role = Role {
+        store: Arc::new(Store::open(dir.path().join("ca.db")).unwrap()),
+        provider: Arc::new(RustCrypto),
+        sealing: Arc::new(SealingKey::new(Secret::new([9; 32]))),
+    };
+    let setup = CaSetup {
+        draft: CaDraft::for_organization("X"),
+        root_alg: KeyAlg::P256,
+        issuing_alg: KeyAlg::P256,
+    };
+    Issuer::init(&role, &setup, &mut OsRng, NOW).unwrap();
+    let profiles = Profiles::parse(EXAMPLE).unwrap();
+    Arc::new(Issuer::open(role, profiles, MacPolicy::default()).unwrap())
+}
+
+/// Takes a certificate back that there might be in that shard.
+fn revoke(tx: &Tx<'_>, serial: u8, shard: u64) -> Result<(), StoreError> {
+    tx.execute(
+        "INSERT INTO revocation(serial, change, shard, at, reason, listed) \
+         SELECT ?1, coalesce(max(change), 0) + 1, ?2, 7, 1, 1 FROM revocation",
+        params![[1, serial].as_slice(), revocation::signed(shard)],
+    )
+    .map(drop)
+}
+
+/// Whether a list has an entry of that serial number.
+fn has(list: &Published, serial: u8) -> bool {
+    list.der.windows(4).any(|part| part == [2, 2, 1, serial])
+}
+
+#[test]
+fn a_list_has_what_is_in_a_shard_that_began_while_it_was_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let issuer = ca(&dir);
+    let server = StatusServer::new(Arc::clone(&issuer));
+    let present = issuer.generations().unwrap();
+    let asked = ToSign {
+        by: present.newest(),
+        scope: Scope::Full,
+        bases: &[],
+    };
+    // The caller has looked at its shards, and waits for its turn to sign.
+    let store = &issuer.role.store;
+    let (first, second) = store
+        .run_tx("t", |tx| {
+            let first = revocation::last_shard(tx)?;
+            revoke(tx, 1, first)?;
+            Ok::<_, StoreError>((first, revocation::begin_shard(tx)?))
+        })
+        .unwrap();
+    assert_ne!(first, second);
+    store.run_tx("t", |tx| revoke(tx, 2, second)).unwrap();
+    let listed = server.sign(&asked, None, NOW).unwrap();
+    assert!(has(&listed.published, 1) && has(&listed.published, 2));
+    assert_eq!(listed.change, 2);
+}
+
+#[test]
+fn the_list_of_an_older_issuing_ca_is_not_signed_anew_for_changes_of_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let issuer = ca(&dir);
+    let store = &issuer.role.store;
+    let server = StatusServer::new(Arc::clone(&issuer));
+    store.run_tx("t", |tx| revoke(tx, 1, 0)).unwrap();
+    let next = Next {
+        number: 2,
+        kind: Kind::Issuing,
+        alg: None,
+        leaked: false,
+        sure: Sure::default(),
+    };
+    roll_over(&issuer.role, next, &mut OsRng, NOW).unwrap();
+    let ids: Vec<String> = {
+        let present = issuer.generations().unwrap();
+        present.iter().map(|one| one.id.clone()).collect()
+    };
+    let lists = |of: usize| {
+        let id = ids.get(of).unwrap();
+        [false, true].map(|delta| server.list_of(id, Scope::Full, delta, NOW).unwrap())
+    };
+    let (old, new) = (lists(0), lists(1));
+    assert!(has(&old[0], 1) && !has(&new[0], 1));
+    let shard = store.read("t", revocation::last_shard).unwrap();
+    for serial in 2..5 {
+        store.run_tx("t", |tx| revoke(tx, serial, shard)).unwrap();
+        assert!(has(&lists(1)[0], serial) && has(&lists(1)[1], serial));
+        for (before, after) in old.iter().zip(lists(0)) {
+            assert!(Arc::ptr_eq(before, &after));
+        }
+    }
+    // A word about the old one is in its next list.
+    store.run_tx("t", |tx| revoke(tx, 9, 0)).unwrap();
+    assert!(lists(0).iter().all(|list| has(list, 9)));
+    assert!(!lists(1).iter().any(|list| has(list, 9)));
+}
+
+#[test]
+fn the_last_change_is_of_the_shards_that_are_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let issuer = ca(&dir);
+    let store = &issuer.role.store;
+    for (serial, shard) in [(1, 3), (2, 5), (3, 3), (4, 9)] {
+        store.run_tx("t", |tx| revoke(tx, serial, shard)).unwrap();
+    }
+    let last = |shards| {
+        let found = store.read("t", |tx| revocation::last_change(tx, shards));
+        found.unwrap()
+    };
+    let cases = [
+        ((0, 2), 0),
+        ((0, 3), 3),
+        ((3, 3), 3),
+        ((4, 8), 2),
+        ((5, 9), 4),
+        ((0, u64::MAX), 4),
+        ((10, u64::MAX), 0),
+    ];
+    for (shards, change) in cases {
+        assert_eq!(last(shards), change, "{shards:?}");
+    }
+}

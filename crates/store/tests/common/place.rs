@@ -1,0 +1,181 @@
+//! Where the stores of tests are: in files, or in schemas of one database.
+//!
+//! `TEGATA_TEST_POSTGRES=postgres://…` runs the suite on that database (see `.ci/postgres`), each store in
+//! a schema named after the file that it would have been.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tegata_store::{Faults, Store, StoreError};
+
+/// The database of the suite, if it runs on one.
+pub fn database() -> Option<String> {
+    std::env::var("TEGATA_TEST_POSTGRES").ok()
+}
+
+/// Whether stores are files. What is about files alone is left out on a database, and says so.
+pub fn on_files(what: &str) -> bool {
+    if database().is_some() {
+        println!("left out on a database: {what}");
+    }
+    database().is_none()
+}
+
+/// Where the store of that file is.
+pub fn place(path: impl AsRef<Path>) -> PathBuf {
+    let path = path.as_ref();
+    match database() {
+        Some(database) if !tegata_store::is_address(path) => {
+            let sign = if database.contains('?') { '&' } else { '?' };
+            format!("{database}{sign}schema={}", schema(path)).into()
+        }
+        _ => path.to_owned(),
+    }
+}
+
+fn schema(path: &Path) -> String {
+    let mut hash = DefaultHasher::new();
+    path.hash(&mut hash);
+    let name = path.file_stem().unwrap().to_str().unwrap();
+    let plain: String = name.chars().filter(char::is_ascii_lowercase).collect();
+    format!("t{:016x}_{plain}", hash.finish())
+}
+
+pub fn open_store(path: impl AsRef<Path>) -> Result<Store, StoreError> {
+    Store::open(place(path))
+}
+
+pub fn open_store_with(
+    path: impl AsRef<Path>,
+    faults: Arc<dyn Faults>,
+) -> Result<Store, StoreError> {
+    Store::open_with(place(path), faults)
+}
+
+/// A connection beside the store's own, for what no program of ours would do.
+pub enum Sql {
+    File(rusqlite::Connection),
+    Database(Database),
+}
+
+/// A connection to a database, what drives it, and the statements it has ready.
+pub struct Database {
+    runtime: tokio::runtime::Runtime,
+    client: tokio_postgres::Client,
+    ready: RefCell<HashMap<String, tokio_postgres::Statement>>,
+}
+
+/// A value for a statement.
+pub enum Cell<'a> {
+    Int(i64),
+    Text(&'a str),
+    Bytes(&'a [u8]),
+}
+
+impl Sql {
+    /// To the store of that file.
+    pub fn open(path: &Path) -> Self {
+        let Some(database) = database() else {
+            let conn = rusqlite::Connection::open(path).unwrap();
+            conn.busy_timeout(std::time::Duration::from_secs(5))
+                .unwrap();
+            conn.execute_batch("PRAGMA synchronous=OFF; PRAGMA cache_size=-200000")
+                .unwrap();
+            return Self::File(conn);
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let client = runtime.block_on(async {
+            // It may be on its way back from a crash that a test made.
+            for _ in 0..600 {
+                let to = tokio_postgres::connect(&database, tokio_postgres::NoTls);
+                if let Ok((client, connection)) = to.await {
+                    tokio::spawn(connection);
+                    return client;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+            panic!("the database does not come back");
+        });
+        let sql = Self::Database(Database {
+            runtime,
+            client,
+            ready: RefCell::default(),
+        });
+        sql.run(&format!("SET search_path TO \"{}\"", schema(path)));
+        sql
+    }
+
+    /// Runs statements.
+    pub fn run(&self, statements: &str) {
+        match self {
+            Self::File(conn) => conn.execute_batch(statements).unwrap(),
+            Self::Database(db) => {
+                let done = db.client.batch_execute(statements);
+                db.runtime.block_on(done).unwrap();
+            }
+        }
+    }
+
+    /// The whole number that a query gives.
+    pub fn number(&self, query: &str) -> i64 {
+        match self {
+            Self::File(conn) => conn.query_row(query, [], |r| r.get(0)).unwrap(),
+            Self::Database(db) => {
+                let row = db.client.query_one(query, &[]);
+                db.runtime.block_on(row).unwrap().get(0)
+            }
+        }
+    }
+
+    /// Runs a statement with parameters `?1`, `?2` ….
+    pub fn insert(&self, sql: &str, cells: &[Cell<'_>]) {
+        match self {
+            Self::File(conn) => {
+                let values = cells.iter().map(|cell| match *cell {
+                    Cell::Int(n) => rusqlite::types::ValueRef::Integer(n),
+                    Cell::Text(text) => rusqlite::types::ValueRef::Text(text.as_bytes()),
+                    Cell::Bytes(bytes) => rusqlite::types::ValueRef::Blob(bytes),
+                });
+                let values = values.map(rusqlite::types::ToSqlOutput::Borrowed);
+                let mut statement = conn.prepare_cached(sql).unwrap();
+                statement
+                    .execute(rusqlite::params_from_iter(values))
+                    .unwrap();
+            }
+            Self::Database(db) => db.insert(sql, cells),
+        }
+    }
+
+    /// Bytes as they are written in a statement.
+    pub fn bytes(&self, bytes: &[u8]) -> String {
+        match self {
+            Self::File(_) => format!("X'{}'", hex::encode(bytes)),
+            Self::Database(_) => format!("'\\x{}'", hex::encode(bytes)),
+        }
+    }
+}
+
+impl Database {
+    fn insert(&self, sql: &str, cells: &[Cell<'_>]) {
+        let values = cells.iter().map(|cell| match cell {
+            Cell::Int(n) => n as &(dyn tokio_postgres::types::ToSql + Sync),
+            Cell::Text(text) => text,
+            Cell::Bytes(bytes) => bytes,
+        });
+        let values: Vec<_> = values.collect();
+        let mut ready = self.ready.borrow_mut();
+        let statement = ready.entry(sql.to_owned()).or_insert_with(|| {
+            let sql = sql.replace('?', "$");
+            self.runtime.block_on(self.client.prepare(&sql)).unwrap()
+        });
+        let done = self.client.execute(statement, &values);
+        self.runtime.block_on(done).unwrap();
+    }
+}

@@ -1,0 +1,459 @@
+//! Several processes share one store: none of them, and not the database under them, loses by its death
+//! what was answered.
+//!
+//! On files too: two servers on one file are no way to run a CA, but a command beside a server is.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)] // Helpers of tests.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use common::place::{database, place};
+use common::*;
+use tegata_authority::ca::cmp::{CmpDenial, MacPolicy};
+use tegata_authority::tam::availability::Availability;
+use tegata_crypto::aws_lc::AwsLc;
+use tegata_crypto::{KeyAlg, PrivateKey};
+use tegata_store::generation::{Kind, Next, roll_over};
+use tegata_store::issuer::{CmpOutcome, Issuer};
+use tegata_store::role::Role;
+use tegata_store::status::StatusSettings;
+use tegata_store::{Faults, NoFaults, Store, StoreError, When, certificate, keys};
+
+/// What kills backends has the database to itself.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Certificates of a shard: few, so that shards end while nodes meet.
+const SHARD: u32 = 7;
+
+/// A CA on a store, as a process of its own would open it. Its signatures differ each time.
+fn node(path: &Path, faults: Arc<dyn Faults>) -> Issuer {
+    let role = Role {
+        provider: Arc::new(AwsLc),
+        ..role(path, faults)
+    };
+    let issuer = Issuer::open(role, profiles(), MacPolicy::default()).unwrap();
+    issuer.with_status(StatusSettings {
+        shard_size: SHARD,
+        ..StatusSettings::default()
+    })
+}
+
+/// A fleet, and requests of it, each of another key.
+fn fleet(devices: usize, each: usize) -> (World, Vec<Vec<u8>>) {
+    let mut world = World::new();
+    let mut devices = world.batch("B1", devices);
+    let cut = world.release(MODULE, false, Availability::Everybody);
+    common::fleet::install(&mut world, &mut devices, cut.ta);
+    let mut requests = Vec::new();
+    for device in &devices {
+        for n in 0..each {
+            let key = PrivateKey::generate(KeyAlg::P256, &mut world.rng).unwrap();
+            let n = u8::try_from(n).unwrap();
+            requests.push(device.p10cr(&device.csr(&key), n));
+        }
+    }
+    (world, requests)
+}
+
+/// Asks until there is an answer, as devices do; an error that is not of the moment ends the test.
+fn ask(ca: &Issuer, request: &[u8], seed: u64) -> Vec<u8> {
+    let mut rng = Seeded(seed << 20);
+    let begun = Instant::now();
+    loop {
+        let answer = ca.cmp("device", request, &mut rng, NOW);
+        match answer.outcome {
+            CmpOutcome::Issued { certificate, .. } => return certificate,
+            // What is not of the moment is no way to say "later".
+            CmpOutcome::Denied(CmpDenial::Unavailable(code)) => {
+                assert!(OF_THE_MOMENT.contains(&code), "{code}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "no answer");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What may be said while a database dies and comes back.
+const OF_THE_MOMENT: [&str; 5] = [
+    "store-unreachable",
+    "store-unknown",
+    "store-contended",
+    "store-locked",
+    "rollover",
+];
+
+/// Each request has one certificate, and it is `answered`; no shard has too many, or two issuers.
+fn nothing_is_lost(ca: &Issuer, requests: &[Vec<u8>], answered: &BTreeMap<usize, Vec<u8>>) {
+    for (n, request) in requests.iter().enumerate() {
+        let now = ask(ca, request, 900 + n as u64);
+        if let Some(before) = answered.get(&n) {
+            assert_eq!(*before, now, "request {n} has another certificate now");
+        }
+    }
+    let look = |tx: &tegata_store::Tx<'_>| {
+        let all = certificate::list(tx, &[], 1000)?;
+        Ok::<_, StoreError>((all, certificate::unfinished(tx)?))
+    };
+    let (all, unfinished) = ca.role().store.read("t", look).unwrap();
+    assert_eq!((all.len(), unfinished.len()), (requests.len(), 0));
+    let mut shards: BTreeMap<u64, (u32, BTreeSet<String>)> = BTreeMap::new();
+    for row in all {
+        let (count, issuers) = shards.entry(row.intent.shard).or_default();
+        *count += 1;
+        issuers.insert(row.intent.issuer);
+    }
+    for (shard, (count, issuers)) in &shards {
+        assert!(*count <= SHARD, "shard {shard} has {count}");
+        assert_eq!(issuers.len(), 1, "shard {shard}");
+    }
+}
+
+/// The child process below, on the requests in `dir`.
+fn spawn(dir: &Path, name: &str) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_that_issues", "--ignored", "--nocapture"])
+        .env("TEGATA_TEST_DIR", dir)
+        .env("TEGATA_TEST_NODE", name)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Hears which requests were answered, until `enough` or the end.
+fn hear(child: &mut Child, enough: usize) -> usize {
+    let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+    let told = lines.map_while(Result::ok);
+    let told = told.filter(|line| line.starts_with("told "));
+    told.take(enough).count()
+}
+
+#[test]
+fn a_node_that_is_killed_under_load_loses_nothing_that_it_answered() {
+    let _alone = alone();
+    let (world, requests) = fleet(12, 5);
+    let dir = world.dir.path();
+    for (n, request) in requests.iter().enumerate() {
+        std::fs::write(dir.join(format!("request-{n}")), request).unwrap();
+    }
+    // Both answer all of it, from both ends; one is killed, started again, and killed again.
+    let mut stays = spawn(dir, "up");
+    for part in [4, 9] {
+        let mut dies = spawn(dir, "down");
+        assert_eq!(hear(&mut dies, part), part);
+        // SIGKILL, in the middle of whatever it does.
+        dies.kill().unwrap();
+        dies.wait().unwrap();
+    }
+    assert_eq!(hear(&mut stays, usize::MAX), requests.len());
+    assert!(stays.wait().unwrap().success());
+    let mut answered = BTreeMap::new();
+    for name in ["up", "down"] {
+        for n in 0..requests.len() {
+            if let Ok(cert) = std::fs::read(dir.join(format!("answer-{name}-{n}"))) {
+                let other = answered.insert(n, cert.clone());
+                assert!(other.is_none_or(|other| other == cert), "request {n}");
+            }
+        }
+    }
+    assert_eq!(answered.len(), requests.len());
+    let third = node(&dir.join("ca.db"), Arc::new(NoFaults));
+    nothing_is_lost(&third, &requests, &answered);
+}
+
+/// Run by the test above in processes of their own.
+#[test]
+#[ignore = "a child process of a_node_that_is_killed_under_load_loses_nothing_that_it_answered"]
+fn child_that_issues() {
+    let dir = PathBuf::from(std::env::var("TEGATA_TEST_DIR").unwrap());
+    let name = std::env::var("TEGATA_TEST_NODE").unwrap();
+    let ca = node(&dir.join("ca.db"), Arc::new(NoFaults));
+    let mut requests = Vec::new();
+    while let Ok(request) = std::fs::read(dir.join(format!("request-{}", requests.len()))) {
+        requests.push(request);
+    }
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (ca, dir, name, requests, next) = (&ca, &dir, &name, &requests, &next);
+            scope.spawn(move || {
+                loop {
+                    let n = next.fetch_add(1, Ordering::SeqCst);
+                    if n >= requests.len() {
+                        return;
+                    }
+                    let n = match name.as_str() {
+                        "up" => n,
+                        _ => requests.len() - 1 - n,
+                    };
+                    let pid = u64::from(std::process::id());
+                    let cert = ask(ca, &requests[n], pid * 1_000 + thread * 100 + n as u64);
+                    // It is answered once the peer has it.
+                    let file = dir.join(format!("answer-{name}-{n}"));
+                    let part = file.with_extension("part");
+                    std::fs::write(&part, cert).unwrap();
+                    std::fs::rename(&part, &file).unwrap();
+                    println!("told {n}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn nodes_that_meet_at_every_row_deal_shards_of_one_issuer_and_size() {
+    let _alone = alone();
+    let (world, requests) = fleet(10, 6);
+    let path = world.dir.path().join("ca.db");
+    let nodes: Vec<Issuer> = (0..2).map(|_| node(&path, Arc::new(NoFaults))).collect();
+    let answered = Mutex::new(BTreeMap::new());
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let (node, requests, answered, next) =
+                (&nodes[thread % 2], &requests, &answered, &next);
+            scope.spawn(move || {
+                loop {
+                    let n = next.fetch_add(1, Ordering::SeqCst);
+                    let Some(request) = requests.get(n) else {
+                        return;
+                    };
+                    let cert = ask(node, request, (thread * 1_000 + n) as u64);
+                    answered.lock().unwrap().insert(n, cert);
+                }
+            });
+        }
+        // In the middle of it the CA gets a new issuing key, by a third process.
+        while next.load(Ordering::SeqCst) < requests.len() / 3 {
+            std::thread::yield_now();
+        }
+        let next = Next {
+            number: 2,
+            kind: Kind::Issuing,
+            alg: None,
+        };
+        let begun = Instant::now();
+        while let Err(e) = roll_over(world.ca.role(), next, &mut Seeded(77), SECS) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{e}");
+        }
+    });
+    nothing_is_lost(&nodes[0], &requests, &answered.into_inner().unwrap());
+}
+
+/// `kill -9` of all backends of one application.
+struct Killer {
+    sql: Mutex<Option<Sql>>,
+    path: PathBuf,
+}
+
+impl Killer {
+    fn new(path: &Path) -> Self {
+        Self {
+            sql: Mutex::default(),
+            path: path.to_owned(),
+        }
+    }
+
+    /// Kills one backend of `application`; says whether there was one. The server takes all others down
+    /// with it, this one's too, and comes back.
+    fn kill(&self, application: &str) -> bool {
+        let mut sql = self.sql.lock().unwrap();
+        let fresh = sql.take().unwrap_or_else(|| Sql::open(&self.path));
+        let pid = fresh.number(&format!(
+            "SELECT coalesce(max(pid), 0)::bigint FROM pg_stat_activity \
+             WHERE application_name = '{application}'"
+        ));
+        if pid == 0 {
+            *sql = Some(fresh);
+            return false;
+        }
+        let killed = Command::new("kill").args(["-9", &pid.to_string()]).status();
+        assert!(killed.unwrap().success());
+        true
+    }
+}
+
+/// Kills the backend at the n-th point.
+struct KillAt {
+    at: usize,
+    reached: AtomicUsize,
+    killer: Killer,
+}
+
+impl Faults for KillAt {
+    fn reach(&self, step: &'static str, when: When) -> Result<(), StoreError> {
+        if self.reached.fetch_add(1, Ordering::SeqCst) != self.at {
+            return Ok(());
+        }
+        assert!(self.killer.kill("victim"), "there is no backend");
+        match when {
+            // The commit that comes now finds nobody.
+            When::Before => Ok(()),
+            When::After => Err(StoreError::Stopped {
+                step,
+                when: when.as_str(),
+            }),
+        }
+    }
+}
+
+fn as_application(path: &Path, name: &str) -> PathBuf {
+    format!("{}&application_name={name}", place(path).display()).into()
+}
+
+/// Waits until the server serves again.
+fn back(path: &Path) {
+    let begun = Instant::now();
+    while let Err(e) = open_store(path) {
+        assert_eq!(e.code(), "store-unreachable", "{e}");
+        assert!(begun.elapsed() < Duration::from_secs(60), "{e}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_backend_that_is_killed_at_any_commit_loses_nothing() {
+    let _alone = alone();
+    if database().is_none() {
+        return;
+    }
+    let (world, requests) = fleet(1, 5);
+    let path = world.dir.path().join("ca.db");
+    let mut answered = BTreeMap::new();
+    for (at, request) in requests.iter().enumerate() {
+        let faults = Arc::new(KillAt {
+            at,
+            reached: AtomicUsize::new(0),
+            killer: Killer::new(&path),
+        });
+        let ca = node(&as_application(&path, "victim"), faults.clone());
+        let answer = ca.cmp("device", request, &mut Seeded(at as u64), NOW);
+        // Intend and record, each before and after.
+        assert_eq!(faults.reached.load(Ordering::SeqCst) > at, at < 4);
+        match answer.outcome {
+            CmpOutcome::Issued { certificate, .. } => {
+                assert_eq!(at, 4);
+                answered.insert(at, certificate);
+            }
+            CmpOutcome::Denied(CmpDenial::Unavailable(code)) => {
+                let said = ["store-unknown", "store-stopped"];
+                assert_eq!(code, said[at % 2]);
+            }
+            other => panic!("{other:?}"),
+        }
+        // The same process goes on, and the next answer is the certificate.
+        answered.insert(at, ask(&ca, request, 50 + at as u64));
+        back(&path);
+    }
+    let other = node(&path, Arc::new(NoFaults));
+    nothing_is_lost(&other, &requests, &answered);
+}
+
+#[test]
+fn backends_that_are_killed_under_load_lose_nothing() {
+    let _alone = alone();
+    if database().is_none() {
+        return;
+    }
+    let (world, requests) = fleet(10, 8);
+    let path = world.dir.path().join("ca.db");
+    let nodes: Vec<Issuer> = (0..2)
+        .map(|_| node(&as_application(&path, "victim"), Arc::new(NoFaults)))
+        .collect();
+    let (answered, next, over) = (
+        Mutex::new(BTreeMap::new()),
+        AtomicUsize::new(0),
+        AtomicBool::new(false),
+    );
+    let kills = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..6)
+            .map(|thread| {
+                let (node, requests, answered, next) =
+                    (&nodes[thread % 2], &requests, &answered, &next);
+                scope.spawn(move || {
+                    loop {
+                        let n = next.fetch_add(1, Ordering::SeqCst);
+                        let Some(request) = requests.get(n) else {
+                            return;
+                        };
+                        let cert = ask(node, request, (thread * 1_000 + n) as u64);
+                        answered.lock().unwrap().insert(n, cert);
+                    }
+                })
+            })
+            .collect();
+        let killing = scope.spawn(|| {
+            let mut kills = 0;
+            // In the middle of transactions, wherever they are.
+            while !over.load(Ordering::SeqCst) && kills < 8 {
+                back(&path);
+                std::thread::sleep(Duration::from_millis(60));
+                kills += usize::from(Killer::new(&path).kill("victim"));
+            }
+            kills
+        });
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        over.store(true, Ordering::SeqCst);
+        killing.join().unwrap()
+    });
+    back(&path);
+    assert!(kills > 0, "nothing was killed");
+    println!("{kills} backends killed under {} requests", requests.len());
+    let other = node(&path, Arc::new(NoFaults));
+    nothing_is_lost(&other, &requests, &answered.into_inner().unwrap());
+}
+
+#[test]
+fn a_database_that_restarts_is_told_of_and_found_again() {
+    let _alone = alone();
+    let Ok(pg_ctl) = std::env::var("TEGATA_TEST_PG_CTL") else {
+        return;
+    };
+    let pg_ctl = |what: &str| {
+        let done = Command::new("sh")
+            .args(["-c", &format!("cd / && {pg_ctl} {what}")])
+            .status();
+        assert!(done.unwrap().success(), "{what}");
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let store: Store = open_store(dir.path().join("ca.db")).unwrap();
+    let put = |name: &str| store.run_tx("t", |tx| keys::put_document(tx, name, b"x", 1));
+    let there = |name: &str| store.read("t", |tx| Ok::<_, StoreError>(keys::document(tx, name)?));
+    put("before").unwrap();
+    // Restarted between two requests: nobody hears of it.
+    pg_ctl("restart -m fast");
+    put("after").unwrap();
+    // Away: each request says so, and says what to look at.
+    pg_ctl("stop -m immediate");
+    for e in [put("lost").unwrap_err(), there("before").unwrap_err()] {
+        assert_eq!(e.code(), "store-unreachable", "{e}");
+        assert!(e.is_retryable());
+        assert!(e.to_string().contains("check that it runs"), "{e}");
+    }
+    pg_ctl("start");
+    let begun = Instant::now();
+    while let Err(e) = put("again") {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{e}");
+    }
+    assert!(there("before").unwrap().is_some() && there("after").unwrap().is_some());
+    assert!(there("lost").unwrap().is_none());
+}
