@@ -3,6 +3,8 @@
 //! Trusted: this process holds the keys of the roles it runs. Everything that arrives over HTTP, in
 //! a file from a factory or from a device is not trusted.
 
+#[cfg(feature = "bench")]
+mod bench;
 mod certificate;
 mod cli;
 mod commands;
@@ -13,15 +15,18 @@ mod ends;
 mod fault;
 mod files;
 // Server packages build without the demo, which alone uses some of these.
-#[cfg_attr(not(feature = "demo"), allow(dead_code))]
+#[cfg_attr(not(all(feature = "demo", feature = "bench")), allow(dead_code))]
 mod http;
 mod roles;
-#[cfg_attr(not(feature = "demo"), allow(dead_code))]
+#[cfg_attr(not(all(feature = "demo", feature = "bench")), allow(dead_code))]
 mod serve;
 mod stores;
-#[cfg_attr(not(feature = "demo"), allow(dead_code, unused_imports))]
+#[cfg_attr(
+    not(all(feature = "demo", feature = "bench")),
+    allow(dead_code, unused_imports)
+)]
 mod story;
-#[cfg_attr(not(feature = "demo"), allow(dead_code))]
+#[cfg_attr(not(all(feature = "demo", feature = "bench")), allow(dead_code))]
 mod supervise;
 mod sweep;
 mod telemetry;
@@ -88,6 +93,10 @@ fn run(command: Command) -> Outcome<ExitCode> {
         Command::Verify(args) => return commands::verify::run(&args),
         #[cfg(feature = "demo")]
         Command::Demo(args) => return Ok(demo::run(&args)),
+        #[cfg(feature = "bench")]
+        Command::Bench(args) => bench::run(&args)?,
+        #[cfg(feature = "bench")]
+        Command::BenchNothing(args) => bench::nothing::run(&args)?,
         #[cfg(feature = "demo")]
         Command::Teed(passed) => return demo::device::teed(passed.args),
         #[cfg(feature = "demo")]

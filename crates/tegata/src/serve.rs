@@ -105,7 +105,15 @@ pub fn run(args: &Serve) -> Outcome<()> {
     if args.end_with_parent {
         supervise::end_with_parent()?;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    runtime(&config)?.block_on(serve(&config, args))
+}
+
+/// The threads of a server: those that wait for the network, and those that may block.
+///
+/// # Errors
+/// The limits of this process allow none.
+pub fn runtime(config: &Config) -> Outcome<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(config.limits.in_flight.clamp(4, 256))
         .build()
@@ -115,8 +123,7 @@ pub fn run(args: &Serve) -> Outcome<()> {
                 format!("cannot start threads: {e}"),
                 "Raise the limit on processes of this user (`ulimit -u`).",
             )
-        })?;
-    runtime.block_on(serve(&config, args))
+        })
 }
 
 async fn serve(config: &Config, args: &Serve) -> Outcome<()> {

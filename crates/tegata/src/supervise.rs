@@ -23,7 +23,7 @@ const POLL: Duration = Duration::from_millis(5);
 /// Time a child gets to end by itself.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
-type Job = (Command, Sender<std::io::Result<Child>>);
+type Job = (Command, Option<usize>, Sender<std::io::Result<Child>>);
 
 /// A running child process; dropped, it is ended.
 #[derive(Debug)]
@@ -50,10 +50,16 @@ pub struct Start<'a> {
 /// # Errors
 /// The log cannot be made or the process not be started.
 pub fn start(start: Start<'_>) -> Outcome<Process> {
-    let log = open_log(start.log)?;
-    let log_again = log
-        .try_clone()
-        .map_err(|e| Fault::io("write the log", start.log, &e))?;
+    let mut command = this_program()?;
+    command.args(&start.args);
+    start_command(start.name, command, start.log, None)
+}
+
+/// This executable, to be started again.
+///
+/// # Errors
+/// Its file cannot be found.
+pub fn this_program() -> Outcome<Command> {
     let executable = std::env::current_exe().map_err(|e| {
         Fault::environment(
             "no-executable",
@@ -61,17 +67,34 @@ pub fn start(start: Start<'_>) -> Outcome<Process> {
             "Start tegata by its full path.",
         )
     })?;
-    let mut command = Command::new(&executable);
+    Ok(Command::new(executable))
+}
+
+/// Starts a program, on one processor alone if one is given: its threads count processors as they
+/// start, and find that one.
+///
+/// # Errors
+/// The log cannot be made or the process not be started.
+pub fn start_command(
+    name: String,
+    mut command: Command,
+    log: &Path,
+    cpu: Option<usize>,
+) -> Outcome<Process> {
+    let out = open_log(log)?;
+    let err = out
+        .try_clone()
+        .map_err(|e| Fault::io("write the log", log, &e))?;
     command
-        .args(&start.args)
         .env(PARENT, std::process::id().to_string())
         .stdin(Stdio::null())
-        .stdout(Stdio::from(log))
-        .stderr(Stdio::from(log_again));
-    let child = on_starter_thread(command).map_err(|e| Fault::io("start", &executable, &e))?;
+        .stdout(Stdio::from(out))
+        .stderr(Stdio::from(err));
+    let program = PathBuf::from(command.get_program());
+    let child = on_starter_thread(command, cpu).map_err(|e| Fault::io("start", &program, &e))?;
     Ok(Process {
-        name: start.name,
-        log: start.log.to_path_buf(),
+        name,
+        log: log.to_path_buf(),
         pid: child.id(),
         child: Mutex::new(child),
     })
@@ -90,13 +113,13 @@ fn open_log(path: &Path) -> Outcome<File> {
         .map_err(|e| Fault::io("write the log", path, &e))
 }
 
-fn on_starter_thread(command: Command) -> std::io::Result<Child> {
+fn on_starter_thread(command: Command, cpu: Option<usize>) -> std::io::Result<Child> {
     static STARTER: OnceLock<Mutex<Sender<Job>>> = OnceLock::new();
     let starter = STARTER.get_or_init(|| {
         let (jobs, queue): (Sender<Job>, Receiver<Job>) = channel();
         std::thread::spawn(move || {
-            while let Ok((mut command, reply)) = queue.recv() {
-                let _ = reply.send(command.spawn());
+            while let Ok((mut command, cpu, reply)) = queue.recv() {
+                let _ = reply.send(spawn_on(&mut command, cpu));
             }
         });
         Mutex::new(jobs)
@@ -106,9 +129,23 @@ fn on_starter_thread(command: Command) -> std::io::Result<Child> {
     starter
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .send((command, reply))
+        .send((command, cpu, reply))
         .map_err(|_| gone())?;
     answer.recv().map_err(|_| gone())?
+}
+
+/// A child has the processors of the thread that starts it.
+fn spawn_on(command: &mut Command, cpu: Option<usize>) -> std::io::Result<Child> {
+    let Some(cpu) = cpu else {
+        return command.spawn();
+    };
+    let before = rustix::thread::sched_getaffinity(None)?;
+    let mut one = rustix::thread::CpuSet::new();
+    one.set(cpu);
+    rustix::thread::sched_setaffinity(None, &one)?;
+    let child = command.spawn();
+    rustix::thread::sched_setaffinity(None, &before)?;
+    child
 }
 
 /// In a child: asks the kernel for the end of this process when its parent ends.

@@ -4,6 +4,8 @@
 //! example that works as written.
 
 pub mod asking;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod revoke;
 mod rollover;
 pub mod show;
@@ -114,6 +116,14 @@ Examples:
 
 Needs no server, no database, no root and no network but loopback.")]
     Demo(Demo),
+    /// Measure this machine's CA beside the cryptography that it cannot do without
+    #[cfg(feature = "bench")]
+    #[command(after_long_help = bench::HELP)]
+    Bench(bench::Bench),
+    /// (internal) the server that does nothing, for comparison
+    #[cfg(feature = "bench")]
+    #[command(hide = true)]
+    BenchNothing(bench::BenchNothing),
     /// (internal) a device's TEE process
     #[cfg(feature = "demo")]
     #[command(hide = true, disable_help_flag = true)]
@@ -712,6 +722,10 @@ impl Command {
             // The demo reports its own failure as an event of the story.
             #[cfg(feature = "demo")]
             Self::Demo(args) => args.json,
+            #[cfg(feature = "bench")]
+            Self::Bench(args) => args.json,
+            #[cfg(feature = "bench")]
+            Self::BenchNothing(_) => false,
             #[cfg(feature = "demo")]
             Self::Teed(_) | Self::Agent(_) => false,
         }

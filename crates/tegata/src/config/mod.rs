@@ -70,6 +70,8 @@ pub struct Config {
 pub struct Limits {
     /// Connections open at once.
     pub connections: usize,
+    /// Connections of one peer: an IPv4 address, or 64 bits of an IPv6 address.
+    pub connections_per_peer: usize,
     /// Requests worked on at once; the next is answered 503 with `Retry-After`.
     pub in_flight: usize,
     /// Time for the whole request header.
@@ -198,6 +200,7 @@ struct RawKeys {
 #[serde(deny_unknown_fields)]
 struct RawLimits {
     connections: Option<Spanned<u64>>,
+    connections_per_peer: Option<Spanned<u64>>,
     in_flight: Option<Spanned<u64>>,
     header_timeout_secs: Option<Spanned<u64>>,
     body_timeout_secs: Option<Spanned<u64>>,
@@ -382,6 +385,11 @@ pub fn parse(path: &Path, text: &str) -> Outcome<Config> {
         keys_dir: file(raw.keys.dir, "keys"),
         limits: Limits {
             connections: check.count(limits.connections.as_ref(), 1024, 1..=65_536)?,
+            connections_per_peer: check.count(
+                limits.connections_per_peer.as_ref(),
+                256,
+                1..=65_536,
+            )?,
             in_flight: check.count(limits.in_flight.as_ref(), 128, 1..=8_192)?,
             header_timeout: check.secs(limits.header_timeout_secs.as_ref(), 10, 1..=120)?,
             body_timeout: check.secs(limits.body_timeout_secs.as_ref(), 20, 1..=600)?,

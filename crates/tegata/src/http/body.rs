@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, StatusCode, header};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::problem::Problem;
 
@@ -91,6 +92,12 @@ pub async fn read(headers: &HeaderMap, body: Body, accepts: Accepts) -> Result<B
             ),
         ));
     }
+    // Small bodies are bounded by the connections; long ones share what memory there is for them.
+    let may_come = declared.unwrap_or(len_max).min(len_max);
+    let _room = match may_come > SMALL_LEN_BYTES_MAX {
+        false => None,
+        true => Some(long_bodies(may_come)?),
+    };
     let reading = axum::body::to_bytes(body, accepts.len_bytes_max);
     match tokio::time::timeout(accepts.timeout, reading).await {
         Err(_) => Err(Problem::new(
@@ -114,6 +121,19 @@ pub async fn read(headers: &HeaderMap, body: Body, accepts: Accepts) -> Result<B
         }
     }
 }
+
+/// Room for a body that is longer than a small one.
+fn long_bodies(len_bytes: u64) -> Result<SemaphorePermit<'static>, Problem> {
+    let kib = u32::try_from(len_bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+    LONG_BODIES
+        .try_acquire_many(kib)
+        .map_err(|_| Problem::busy("too-many-long-bodies", 5))
+}
+
+/// Longest body that needs no room of its own, bytes.
+const SMALL_LEN_BYTES_MAX: u64 = 64 * 1024;
+/// Room for longer ones while they arrive, at all ports of this process together, KiB: 32 of the longest.
+static LONG_BODIES: Semaphore = Semaphore::const_new(128 * 1024);
 
 fn too_large(len_bytes_max: usize) -> Problem {
     Problem::new(

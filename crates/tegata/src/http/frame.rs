@@ -1,7 +1,7 @@
 //! The HTTP server frame: every port of every role runs inside it.
 //!
-//! Limits stand before the work: connections, header time and size, requests in progress, time for
-//! the answer, life of a connection. A peer that breaks one gets a problem document or a closed
+//! Limits stand before the work: connections in all and of a peer, header time and size, requests worked on,
+//! time for the answer, life of a connection. A peer that breaks one gets a problem document or a closed
 //! connection, and a log line with a reason code. The bodies' limits stand at each endpoint.
 //! Not trusted: every byte that arrives here.
 
@@ -27,6 +27,8 @@ use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 use tracing::{debug, info, warn};
 
+use super::peers::Peers;
+use super::places::Places;
 use super::problem::{Problem, Reason};
 use super::tls::{ClientCertificate, Tls};
 use crate::config::Limits;
@@ -40,45 +42,43 @@ const REFUSALS_AT_ONCE_MAX: usize = 32;
 
 /// Wraps the routes of a port with the limits that every request shares.
 pub fn guard(router: Router, role: &'static str, limits: &Limits) -> Router {
-    let in_flight = Arc::new(Semaphore::new(limits.in_flight));
+    let places = Places::new(limits.in_flight);
     let answer_timeout = limits.answer_timeout.saturating_add(limits.body_timeout);
     router
         .fallback(|| async { Problem::not_found() })
-        .layer(middleware::from_fn(move |request: Request, next: Next| {
-            let in_flight = Arc::clone(&in_flight);
-            async move {
-                let started = Instant::now();
-                let method = request.method().clone();
-                let path = request.uri().path().to_owned();
-                let peer = request.extensions().get::<SocketAddr>().copied();
-                let mut response = match in_flight.try_acquire() {
-                    Err(_) => Problem::busy("too-many-requests", 1).into_response(),
-                    Ok(_permit) => {
-                        match tokio::time::timeout(answer_timeout, next.run(request)).await {
-                            Ok(response) => response,
-                            Err(_) => Problem::busy("answer-timeout", 5).into_response(),
-                        }
+        .layer(middleware::from_fn(
+            move |mut request: Request, next: Next| {
+                request.extensions_mut().insert(places.clone());
+                async move {
+                    let started = Instant::now();
+                    let method = request.method().clone();
+                    let path = request.uri().path().to_owned();
+                    let peer = request.extensions().get::<SocketAddr>().copied();
+                    let answering = tokio::time::timeout(answer_timeout, next.run(request));
+                    let mut response = match answering.await {
+                        Ok(response) => response,
+                        Err(_) => Problem::busy("answer-timeout", 5).into_response(),
+                    };
+                    add_common_headers(&mut response);
+                    let status = response.status().as_u16();
+                    let reason = response
+                        .extensions()
+                        .get::<Reason>()
+                        .map_or("ok", |reason| reason.0);
+                    let took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+                    let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
+                    let path: String = path.chars().take(128).collect();
+                    if status >= 500 {
+                        warn!(role, %method, path, status, reason, took_us, peer, "request");
+                    } else if reason == "ok" && path == "/healthz" {
+                        debug!(role, %method, path, status, reason, took_us, peer, "request");
+                    } else {
+                        info!(role, %method, path, status, reason, took_us, peer, "request");
                     }
-                };
-                add_common_headers(&mut response);
-                let status = response.status().as_u16();
-                let reason = response
-                    .extensions()
-                    .get::<Reason>()
-                    .map_or("ok", |reason| reason.0);
-                let took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-                let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
-                let path: String = path.chars().take(128).collect();
-                if status >= 500 {
-                    warn!(role, %method, path, status, reason, took_us, peer, "request");
-                } else if reason == "ok" && path == "/healthz" {
-                    debug!(role, %method, path, status, reason, took_us, peer, "request");
-                } else {
-                    info!(role, %method, path, status, reason, took_us, peer, "request");
+                    response
                 }
-                response
-            }
-        }))
+            },
+        ))
 }
 
 /// Headers that keep answers from being taken for active content or being cached.
@@ -113,6 +113,7 @@ pub async fn run(
     mut stop: watch::Receiver<bool>,
 ) {
     let connections = Arc::new(Semaphore::new(limits.connections));
+    let peers = Peers::new(limits.connections_per_peer);
     let refusals = Arc::new(Semaphore::new(REFUSALS_AT_ONCE_MAX));
     let mut open = JoinSet::new();
     loop {
@@ -134,25 +135,32 @@ pub async fn run(
                 continue;
             }
         };
-        match Arc::clone(&connections).try_acquire_owned() {
-            Ok(permit) => {
+        let room = peers.enter(peer.ip()).ok_or("too-many-of-peer");
+        let room = room.and_then(|entered| {
+            let permit = Arc::clone(&connections).try_acquire_owned();
+            Ok((entered, permit.map_err(|_| "too-many-connections")?))
+        });
+        match room {
+            Ok(room) => {
                 let work = connection(
                     (stream, peer),
                     tls.clone(),
                     router.clone(),
                     limits.clone(),
                     stop.clone(),
-                    permit,
                 );
-                open.spawn(work);
+                open.spawn(async move {
+                    work.await;
+                    drop(room);
+                });
             }
-            Err(_) => {
-                info!(reason = "too-many-connections", peer = %peer, "connection refused");
+            Err(reason) => {
+                info!(reason, peer = %peer, "connection refused");
                 // Under TLS a refusal would cost a handshake: the socket is closed.
                 if tls.is_none()
                     && let Ok(permit) = Arc::clone(&refusals).try_acquire_owned()
                 {
-                    open.spawn(refuse(stream, limits.clone(), permit));
+                    open.spawn(refuse(stream, reason, limits.clone(), permit));
                 }
             }
         }
@@ -184,7 +192,6 @@ async fn connection(
     router: Router,
     limits: Limits,
     mut stop: watch::Receiver<bool>,
-    _permit: OwnedSemaphorePermit,
 ) {
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else {
@@ -251,9 +258,14 @@ async fn served(
 }
 
 /// Answers one request with 503, whatever it asks, and closes.
-async fn refuse(stream: TcpStream, limits: Limits, _permit: OwnedSemaphorePermit) {
-    let service = service_fn(|_request: hyper::Request<Incoming>| async {
-        Ok::<_, Infallible>(Problem::busy("too-many-connections", 2).into_response())
+async fn refuse(
+    stream: TcpStream,
+    reason: &'static str,
+    limits: Limits,
+    _permit: OwnedSemaphorePermit,
+) {
+    let service = service_fn(move |_request: hyper::Request<Incoming>| async move {
+        Ok::<_, Infallible>(Problem::busy(reason, 2).into_response())
     });
     let mut builder = builder(&limits);
     let serving = builder

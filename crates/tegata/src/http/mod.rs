@@ -3,6 +3,8 @@
 pub mod body;
 pub mod client;
 pub mod frame;
+mod peers;
+pub mod places;
 pub mod problem;
 #[cfg(test)]
 mod tests;

@@ -15,7 +15,8 @@ use crate::roles::{Reply, fetched, posted};
 
 fn limits() -> Limits {
     Limits {
-        connections: 4,
+        connections: 6,
+        connections_per_peer: 5,
         in_flight: 2,
         header_timeout: Duration::from_millis(300),
         body_timeout: Duration::from_millis(300),
@@ -63,15 +64,37 @@ impl Port {
         stream
     }
 
+    /// As another peer.
+    fn connect_from(&self, address: &str) -> TcpStream {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let stream = runtime.block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            let from = SocketAddr::new(address.parse().unwrap(), 0);
+            socket.bind(from).unwrap();
+            socket.connect(self.address).await.unwrap()
+        });
+        let stream = stream.into_std().unwrap();
+        stream.set_nonblocking(false).unwrap();
+        let limit = Some(Duration::from_secs(5));
+        stream.set_read_timeout(limit).unwrap();
+        stream
+    }
+
     /// Sends bytes, reads until the server closes, gives what came.
     fn talk(&self, bytes: &[u8]) -> String {
-        let mut stream = self.connect();
-        // A server that has seen enough may close while we still write.
-        let _ = stream.write_all(bytes);
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        String::from_utf8_lossy(&answer).into_owned()
+        talk_on(self.connect(), bytes)
     }
+}
+
+fn talk_on(mut stream: TcpStream, bytes: &[u8]) -> String {
+    // A server that has seen enough may close while we still write.
+    let _ = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 impl Drop for Port {
@@ -254,18 +277,74 @@ fn too_many_are_told_to_come_back() {
     assert!(answer.contains("503"), "{answer}");
     assert!(answer.contains("retry-after: 1"), "{answer}");
     assert!(answer.contains("too-many-requests"), "{answer}");
-    // And now all connections.
-    let idle: Vec<TcpStream> = (0..2).map(|_| port.connect()).collect();
+    // And now all connections that one peer may have; then all that there are.
+    let idle: Vec<TcpStream> = (0..3).map(|_| port.connect()).collect();
     std::thread::sleep(Duration::from_millis(50));
-    let answer = port.talk(format!("GET / HTTP/1.1\r\n{CLOSE}\r\n").as_bytes());
+    let request = format!("GET / HTTP/1.1\r\n{CLOSE}\r\n");
+    let answer = port.talk(request.as_bytes());
+    assert!(answer.contains("503"), "{answer}");
+    assert!(answer.contains("too-many-of-peer"), "{answer}");
+    assert!(answer.contains("retry-after: 2"), "{answer}");
+    // Linux has all of 127.0.0.0/8 on its loopback interface: another peer.
+    let other = port.connect_from("127.0.0.2");
+    let answer = talk_on(port.connect_from("127.0.0.3"), request.as_bytes());
     assert!(answer.contains("too-many-connections"), "{answer}");
     assert!(answer.contains("retry-after: 2"), "{answer}");
+    // Who goes makes room.
+    drop(other);
+    std::thread::sleep(Duration::from_millis(50));
+    let answer = talk_on(port.connect_from("127.0.0.3"), request.as_bytes());
+    assert!(answer.contains("404"), "{answer}");
     for mut stream in held {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
     }
     drop(idle);
+}
+
+#[test]
+fn slow_bodies_hold_no_place_of_work() {
+    let port = Port::open();
+    // More of them than there are places, each with a body that does not come.
+    let started = Instant::now();
+    let slow: Vec<TcpStream> = (0..4)
+        .map(|_| {
+            let mut stream = port.connect();
+            let head = "Content-Type: application/test\r\nContent-Length: 9\r\n\r\nhi";
+            let request = format!("POST /echo HTTP/1.1\r\n{CLOSE}{head}");
+            stream.write_all(request.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(50));
+    let answer = port.talk(format!("GET /slow HTTP/1.1\r\n{CLOSE}\r\n").as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    for mut stream in slow {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("408"), "{answer}");
+    }
+    assert!(started.elapsed() < Duration::from_secs(3));
+}
+
+#[test]
+fn work_that_nobody_waits_for_is_counted() {
+    let port = Port::open();
+    for _ in 0..2 {
+        let mut stream = port.connect();
+        let request = format!("GET /slow HTTP/1.1\r\n{CLOSE}\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        // The client is gone; what it began is not.
+        drop(stream);
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    let answer = port.talk(format!("GET /slow HTTP/1.1\r\n{CLOSE}\r\n").as_bytes());
+    assert!(answer.contains("too-many-requests"), "{answer}");
+    std::thread::sleep(Duration::from_millis(900));
+    let answer = port.talk(format!("GET /slow HTTP/1.1\r\n{CLOSE}\r\n").as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
 }
 
 #[test]

@@ -32,6 +32,7 @@ use tegata_wire::x509::CertView;
 
 use super::{Work, health, role_problem};
 use crate::certificate::{serial_text, to_pem};
+use crate::http::places::Places;
 use crate::http::problem::Problem;
 use crate::stores::now_secs;
 use crate::trust;
@@ -103,11 +104,11 @@ fn resource(issuer: Arc<Issuer>) -> MethodRouter {
             }
             let headers = request.headers().clone();
             let work = move || answer(&issuer, &name, &headers);
-            match tokio::task::spawn_blocking(work).await {
-                Ok(Ok(response)) => response,
-                Ok(Err(problem)) => problem.into_response(),
-                Err(_) => Problem::internal("internal").into_response(),
-            }
+            let done = match Places::of(&request) {
+                Ok(places) => places.work(work).await,
+                Err(problem) => Err(problem),
+            };
+            done.flatten().unwrap_or_else(Problem::into_response)
         }
     })
 }

@@ -37,6 +37,7 @@ use crate::config::{Config, Est, ServerIdentity};
 use crate::fault::{Fault, Outcome};
 use crate::files;
 use crate::http::body::{self, Accepts};
+use crate::http::places::Places;
 use crate::http::problem::{Problem, Reason};
 use crate::http::tls::{ClientCertificate, Identity, Source, Tls};
 use crate::stores::{now_ms, now_secs};
@@ -190,6 +191,10 @@ async fn answer(
         return as_text(Problem::method_not_allowed(allow));
     }
     let client = request.extensions().get::<ClientCertificate>().cloned();
+    let places = match Places::of(&request) {
+        Ok(places) => places,
+        Err(problem) => return as_text(problem),
+    };
     let (parts, body) = request.into_parts();
     let body = if enrols.is_some() {
         let accepts = Accepts {
@@ -236,11 +241,7 @@ async fn answer(
             None => cacerts(issuer),
         }
     };
-    match tokio::task::spawn_blocking(work).await {
-        Ok(response) => response,
-        // The thread ended without an answer; the panic hook has logged why.
-        Err(_) => as_text(Problem::internal("internal")),
-    }
+    places.work(work).await.unwrap_or_else(as_text)
 }
 
 /// Name and secret, where the client gave some.

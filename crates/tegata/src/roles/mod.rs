@@ -21,6 +21,7 @@ use axum::response::IntoResponse as _;
 use axum::routing::{MethodRouter, any};
 
 use crate::http::body::{self, Accepts};
+use crate::http::places::Places;
 use crate::http::problem::{Problem, Reason};
 
 /// A role's answer in its own protocol.
@@ -70,9 +71,10 @@ pub fn posted(accepts: Accepts, work: Work) -> MethodRouter {
                 return Problem::method_not_allowed("POST").into_response();
             }
             let last = last.map(|Path(last)| last).unwrap_or_default();
+            let places = Places::of(&request);
             let (parts, body) = request.into_parts();
             match body::read(&parts.headers, body, accepts).await {
-                Ok(bytes) => run(work, last, bytes.to_vec()).await,
+                Ok(bytes) => run(places, move || work(&last, &bytes)).await,
                 Err(problem) => problem.into_response(),
             }
         }
@@ -87,23 +89,24 @@ pub fn fetched(work: Work) -> MethodRouter {
             if request.method() != Method::GET && request.method() != Method::HEAD {
                 return Problem::method_not_allowed("GET").into_response();
             }
-            run(
-                work,
-                last.map(|Path(last)| last).unwrap_or_default(),
-                Vec::new(),
-            )
-            .await
+            let last = last.map(|Path(last)| last).unwrap_or_default();
+            run(Places::of(&request), move || work(&last, &[])).await
         }
     })
 }
 
-async fn run(work: Work, last: String, body: Vec<u8>) -> Response<Body> {
-    let done = tokio::task::spawn_blocking(move || work(&last, &body)).await;
-    match done {
-        Ok(Ok(reply)) => respond(reply),
-        Ok(Err(problem)) => problem.into_response(),
-        // The thread ended without an answer; the panic hook has logged why.
-        Err(_) => Problem::internal("internal").into_response(),
+/// Does the work, if there is a place for it.
+async fn run(
+    places: Result<Places, Problem>,
+    work: impl FnOnce() -> Result<Reply, Problem> + Send + 'static,
+) -> Response<Body> {
+    let done = match places {
+        Ok(places) => places.work(work).await,
+        Err(problem) => Err(problem),
+    };
+    match done.flatten() {
+        Ok(reply) => respond(reply),
+        Err(problem) => problem.into_response(),
     }
 }
 

@@ -25,6 +25,7 @@ use tracing::info;
 use super::role_problem;
 use crate::config::Limits;
 use crate::http::body::{self, Accepts};
+use crate::http::places::Places;
 use crate::http::problem::{Problem, Reason};
 use crate::stores::now_secs;
 
@@ -80,7 +81,8 @@ fn fetched(service: &Service, fetch: Fetch) -> MethodRouter {
                 }
                 let headers = request.headers().clone();
                 let parts: Vec<String> = parts.into_iter().map(|(_, part)| part).collect();
-                run(move || fetch(&service, &parts, &headers)).await
+                let places = Places::of(&request);
+                run(places, move || fetch(&service, &parts, &headers)).await
             }
         },
     )
@@ -94,10 +96,11 @@ fn posted(service: &Service, accepts: Accepts) -> MethodRouter {
             if request.method() != Method::POST {
                 return Problem::method_not_allowed("POST").into_response();
             }
+            let places = Places::of(&request);
             let (parts, body) = request.into_parts();
             match body::read(&parts.headers, body, accepts).await {
                 // RFC 9111 section 3: a POST is answered anew each time.
-                Ok(bytes) => run(move || Ok(ocsp(&service, &bytes, None))).await,
+                Ok(bytes) => run(places, move || Ok(ocsp(&service, &bytes, None))).await,
                 Err(problem) => problem.into_response(),
             }
         }
@@ -105,13 +108,14 @@ fn posted(service: &Service, accepts: Accepts) -> MethodRouter {
 }
 
 async fn run(
+    places: Result<Places, Problem>,
     work: impl FnOnce() -> Result<Response<Body>, Problem> + Send + 'static,
 ) -> Response<Body> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(problem)) => problem.into_response(),
-        Err(_) => Problem::internal("internal").into_response(),
-    }
+    let done = match places {
+        Ok(places) => places.work(work).await,
+        Err(problem) => Err(problem),
+    };
+    done.flatten().unwrap_or_else(Problem::into_response)
 }
 
 /// `/crl/{issuer}/{shard or full}[.delta].crl`

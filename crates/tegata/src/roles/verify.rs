@@ -14,9 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderMap, Method, Response, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::IntoResponse as _;
 use axum::routing::{MethodRouter, any};
 use tegata_authority::statement::{
@@ -32,11 +31,12 @@ use tegata_wire::rats::statement::MAX_STATEMENT_LEN;
 use tracing::info;
 
 use super::devices::DeviceView;
-use super::{Reply, Work, fetched, health, respond};
+use super::{Reply, Work, fetched, health, run};
 use crate::config::{Config, FreshnessRule, Verify};
 use crate::fault::{Fault, Outcome};
 use crate::http::body::{self, Accepts};
 use crate::http::client::Client;
+use crate::http::places::Places;
 use crate::http::problem::Problem;
 use crate::serve::{self, Addresses};
 use crate::stores::{self, now_secs, since_boot_ms, store_fault};
@@ -160,6 +160,7 @@ fn statements(verifier: Arc<Verifier>, timeout: Duration) -> MethodRouter {
             if request.method() != Method::POST {
                 return Problem::method_not_allowed("POST").into_response();
             }
+            let places = Places::of(&request);
             let (parts, body) = request.into_parts();
             let accepts = Accepts {
                 content_type: media_type(&parts.headers),
@@ -168,19 +169,11 @@ fn statements(verifier: Arc<Verifier>, timeout: Duration) -> MethodRouter {
                 timeout,
             };
             match body::read(&parts.headers, body, accepts).await {
-                Ok(bytes) => judge_in_background(verifier, bytes.to_vec()).await,
+                Ok(bytes) => run(places, move || verifier.verdict(&bytes)).await,
                 Err(problem) => problem.into_response(),
             }
         }
     })
-}
-
-async fn judge_in_background(verifier: Arc<Verifier>, message: Vec<u8>) -> Response<Body> {
-    match tokio::task::spawn_blocking(move || verifier.verdict(&message)).await {
-        Ok(Ok(reply)) => respond(reply),
-        Ok(Err(problem)) => problem.into_response(),
-        Err(_) => Problem::internal("internal").into_response(),
-    }
 }
 
 /// The one of ours that the sender names; the first, to be refused by, if it names another.

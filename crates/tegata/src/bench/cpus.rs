@@ -1,0 +1,167 @@
+//! Processors and clocks: who runs where, and what it cost.
+
+use std::time::{Duration, Instant};
+
+use rustix::thread::CpuSet;
+use serde::Serialize;
+
+use super::odd;
+use crate::cli::bench::Bench;
+use crate::fault::{Fault, Outcome};
+
+/// Where servers and client run.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Cpus {
+    /// Processor of the servers, and of all that is measured without one.
+    pub server: usize,
+    /// Processor of the client.
+    pub client: usize,
+}
+
+impl Cpus {
+    /// As the command line says, else the first and the last that this process may use.
+    ///
+    /// # Errors
+    /// A processor that this process may not use.
+    pub fn choose(args: &Bench) -> Outcome<Self> {
+        let allowed = rustix::thread::sched_getaffinity(None).map_err(odd)?;
+        let mut usable = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
+        let first = usable.next().unwrap_or(0);
+        let last = usable.next_back().unwrap_or(first);
+        let chosen = Self {
+            server: args.server_cpu.unwrap_or(first),
+            client: args.client_cpu.unwrap_or(last),
+        };
+        for cpu in [chosen.server, chosen.client] {
+            if cpu >= CpuSet::MAX_CPU || !allowed.is_set(cpu) {
+                return Err(Fault::usage(
+                    "no-such-cpu",
+                    format!("this process may not run on processor {cpu}"),
+                    "Choose --server-cpu and --client-cpu from what `taskset -pc $$` shows.",
+                ));
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// Whether client and servers take each other's time.
+    #[must_use]
+    pub fn shared(self) -> bool {
+        self.server == self.client
+    }
+}
+
+/// Runs the calling thread, and those that it starts, on one processor.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn pin(cpu: usize) -> Outcome<()> {
+    let mut one = CpuSet::new();
+    one.set(cpu);
+    rustix::thread::sched_setaffinity(None, &one).map_err(odd)
+}
+
+/// What a piece of work in this process took.
+#[derive(Debug, Clone, Copy)]
+pub struct Took {
+    /// By the clock on the wall.
+    pub wall: Duration,
+    /// Of processors, all threads of this process together.
+    pub cpu: Duration,
+}
+
+/// Runs `work` on one processor, with nothing else going on in this process.
+///
+/// # Errors
+/// What `work` says.
+pub fn timed<T>(cpu: usize, work: impl FnOnce() -> Outcome<T> + Send) -> Outcome<(T, Took)>
+where
+    T: Send,
+{
+    let on_it = || {
+        pin(cpu)?;
+        let (wall, before) = (Instant::now(), own_cpu());
+        let out = work()?;
+        let took = Took {
+            wall: wall.elapsed(),
+            cpu: own_cpu().saturating_sub(before),
+        };
+        Ok((out, took))
+    };
+    std::thread::scope(|scope| scope.spawn(on_it).join())
+        .map_err(|_| odd("a thread of the bench ended early"))?
+}
+
+/// Processor time of this process so far.
+fn own_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}
+
+/// What the kernel says of another process.
+#[derive(Debug, Clone, Copy)]
+pub struct Usage {
+    /// Processor time, user and system.
+    pub cpu: Duration,
+    /// Most memory that it ever had, bytes.
+    pub rss_bytes_max: u64,
+}
+
+impl Usage {
+    /// Of the process with that id.
+    ///
+    /// # Errors
+    /// It has ended, or /proc is not there.
+    pub fn of(pid: u32) -> Outcome<Self> {
+        let read = |name: &str| {
+            let path = format!("/proc/{pid}/{name}");
+            std::fs::read_to_string(&path).map_err(|e| odd(format!("cannot read {path}: {e}")))
+        };
+        let cpu = cpu_of(&read("stat")?);
+        let rss = peak_of(&read("status")?);
+        let (Some(cpu), Some(rss_bytes_max)) = (cpu, rss) else {
+            return Err(odd(format!("/proc/{pid} says nothing that we understand")));
+        };
+        Ok(Self { cpu, rss_bytes_max })
+    }
+}
+
+/// utime and stime: fields 14 and 15, in ticks. The second field, a name, may hold anything.
+fn cpu_of(stat: &str) -> Option<Duration> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_whitespace().skip(11);
+    let ticks = |text: &str| text.parse::<u64>().ok();
+    let sum = ticks(fields.next()?)?.checked_add(ticks(fields.next()?)?)?;
+    let per_second = rustix::param::clock_ticks_per_second();
+    Some(Duration::from_micros(
+        sum.saturating_mul(1_000_000).checked_div(per_second)?,
+    ))
+}
+
+/// `VmHWM:   12345 kB`
+fn peak_of(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_proc() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 9 9 20 0 1 0 5 1 1";
+        let per_second = rustix::param::clock_ticks_per_second();
+        let expected = Duration::from_micros(300 * 1_000_000 / per_second);
+        assert_eq!(cpu_of(stat), Some(expected));
+        assert_eq!(cpu_of("7 (a S 1"), None);
+        assert_eq!(peak_of("VmPeak:\t 9 kB\nVmHWM:\t    2 kB\n"), Some(2048));
+        assert_eq!(peak_of("VmPeak:\t 9 kB\n"), None);
+        let own = Usage::of(std::process::id()).unwrap();
+        assert!(own.rss_bytes_max > 1024 * 1024);
+    }
+}

@@ -1,0 +1,52 @@
+//! The server that does nothing: the same frame, the same limits, the same log, the same way to a
+//! thread that may block; the answer is zeros.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::odd;
+use crate::cli::bench::BenchNothing;
+use crate::config;
+use crate::fault::Outcome;
+use crate::files::{self, Readers};
+use crate::http::body::Accepts;
+use crate::http::frame;
+use crate::roles::{Reply, posted};
+use crate::{serve, supervise, telemetry};
+
+/// Runs until its parent ends or stops it.
+///
+/// # Errors
+/// Configuration, port or threads.
+pub fn run(args: &BenchNothing) -> Outcome<()> {
+    let config = config::load(&args.config)?;
+    telemetry::start(&config.log)?;
+    supervise::end_with_parent()?;
+    let answer = vec![0; usize::try_from(args.answer_bytes).unwrap_or(0)];
+    let accepts = Accepts {
+        content_type: "application/pkixcmp",
+        answer_type: "application/pkixcmp",
+        len_bytes_max: 64 * 1024,
+        timeout: Duration::from_secs(10),
+    };
+    let work = move |_: &str, _: &[u8]| Ok(Reply::ok("application/pkixcmp", answer.clone()));
+    let router = Router::new().route("/", posted(accepts, Arc::new(work)));
+    let router = frame::guard(router, "nothing", &config.limits);
+    serve::runtime(&config)?.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(odd)?;
+        let address = listener.local_addr().map_err(odd)?;
+        let line = format!("nothing = \"http://{address}\"\n");
+        files::replace(&args.ready_file, line.as_bytes(), Readers::Everyone)?;
+        let (_running, stopped) = watch::channel(false);
+        let serving = frame::run(listener, None, router, config.limits.clone(), stopped);
+        tokio::select! {
+            () = serving => {}
+            () = serve::stop_signal()? => {}
+        }
+        Ok(())
+    })
+}
