@@ -627,7 +627,8 @@ Examples:
     tegata ca root-list --days 30 --out root.crl
 
 NGINX (ssl_crl) asks for a list of every CA in a chain, the root too. It names the issuing CAs whose keys
-leaked, as `tegata ca rollover --leaked` says, and links to such roots. It is written as PEM, and the server hands it out at /crl/ROOT/full.crl. Sign the next one
+leaked, as `tegata ca rollover --leaked` says, and links to such roots. It is written as PEM, and the
+server hands it out at /crl/ROOT/full.crl. Sign the next one
 before it ends: who has it configured refuses everybody afterwards.")]
     RootList(CaRootList),
     /// List the roots and issuing CAs that this CA has had
