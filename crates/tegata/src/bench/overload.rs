@@ -41,7 +41,7 @@ struct Overload {
     accepted: usize,
     /// Requests that were told to come back.
     refused: usize,
-    /// From the moment that each accepted request was sent.
+    /// From the moment that each accepted request was due: its wait for a connection is in it.
     accepted_latency: Option<Latency>,
     /// As above, of those refused.
     refused_latency: Option<Latency>,
