@@ -365,6 +365,7 @@ fn authentication_of(means: &Means) -> Authentication {
         Means::Certificate(holder) if holder.ta.is_some() => Authentication::Ta,
         Means::Certificate(_) => Authentication::Certificate,
         Means::Secret(_) => Authentication::Secret,
+        Means::Maker(_) => Authentication::Maker,
     }
 }
 
