@@ -321,7 +321,11 @@ pub fn authorize(
         return Err(IssueDenied::ProfileChanged(profile.name.clone()));
     }
     let names = ExpectedNames::of(against.order, identity)?;
-    let asked = Asked::read(provider, &body, against.issuers)?;
+    let makers = match &means {
+        Means::Maker(shown) => std::slice::from_ref(&shown.issuer),
+        _ => &[],
+    };
+    let asked = Asked::read(provider, &body, &[against.issuers, makers])?;
     let alg = asked.public_key.alg();
     if !profile.key_algs.contains(&alg) {
         return Err(IssueDenied::KeyAlg {
