@@ -524,7 +524,7 @@ impl LintedTbs {
 /// # Errors
 /// `Lint` with the name of the check that failed.
 pub fn lint(
-    token: IssuanceToken,
+    token: &IssuanceToken,
     issuer: &Issuer,
     status: Option<&StatusUrls>,
     draft: Draft,
@@ -590,7 +590,7 @@ pub fn lint(
         let length = view.not_after_secs - view.not_before_secs;
         check(length <= secs + BACKDATE_SECS, "lifetime of the profile")?;
     }
-    lint_extensions(&view, &token, issuer, status)?;
+    lint_extensions(&view, token, issuer, status)?;
     Ok(LintedTbs {
         tbs: draft.tbs,
         serial: draft.serial,
