@@ -129,16 +129,26 @@ fn an_altered_delivery_is_asked_for_again() {
 #[test]
 fn a_ca_whose_clock_was_ahead_for_an_hour_leaves_one_certificate() {
     with_stack(|| {
-        for (age, ahead) in [(0, 400), (310, 60), (310, 400)] {
+        for (age, ahead, all) in [
+            (0, 400, false),
+            (310, 60, false),
+            (310, 400, false),
+            // The other servers are on the same machine: the evidence is fresh by that clock, too.
+            (0, 402, true),
+        ] {
             let mut fleet = good_fleet(1);
             fleet.time.advance(age * DAY_MS as u64);
             fleet.ca.get_mut().clock.jump(ahead * DAY_MS);
+            if all {
+                fleet.tam.clock.jump(ahead * DAY_MS);
+                fleet.verifier.get_mut().clock.jump(ahead * DAY_MS);
+            }
             fleet.cares[0].refused = true;
             for _ in 0..3 {
                 fleet.visit(0);
                 fleet.time.advance(HOUR_MS as u64 / 3);
             }
-            fleet.ca.get_mut().clock.set_right();
+            fleet.set_servers_right();
             for _ in 0..30 {
                 fleet.time.advance(DAY_MS as u64);
                 fleet.visit(0);

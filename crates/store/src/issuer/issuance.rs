@@ -140,6 +140,7 @@ impl Issuer {
         rng: &mut dyn Rng,
         now: UnixMs,
     ) -> Result<Obtained, CmpDenial> {
+        self.check_clock(now.secs())?;
         let Wanted { order, device, .. } = wanted;
         let profile = self
             .profiles

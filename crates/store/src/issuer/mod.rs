@@ -6,6 +6,7 @@
 //! request finds and finishes. The newest generation issues; an intent is finished by the one that it was
 //! fixed for.
 
+mod clock;
 mod cmp;
 mod history;
 mod issuance;
@@ -60,6 +61,7 @@ pub struct Issuer {
     release_key: Box<dyn Signer>,
     // Releases never change; their secrets are unsealed once.
     opened: Mutex<HashMap<[u8; 16], Arc<OpenRelease>>>,
+    last_record: clock::LastRecord,
 }
 
 impl Issuer {
@@ -119,6 +121,7 @@ impl Issuer {
             opened_with: present,
             release_key,
             opened: Mutex::new(HashMap::new()),
+            last_record: clock::LastRecord::default(),
         })
     }
 
