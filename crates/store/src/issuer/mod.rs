@@ -20,6 +20,7 @@ use tegata_authority::profile::Profiles;
 use tegata_crypto::{KeyAlg, PublicKey, Rng, Signer};
 
 use crate::StoreError;
+use crate::evidence::Evidence;
 use crate::generation::{self, EndsSoon, Generations, ISSUING_KEY, ROOT_KEY};
 use crate::keys;
 use crate::role::{Role, RoleError, secs};
@@ -49,6 +50,7 @@ pub struct Issuer {
     profiles: Profiles,
     mac_policy: MacPolicy,
     pub(crate) status: StatusSettings,
+    pub(crate) evidence: Evidence,
     // As the store had them when somebody looked last.
     known: RwLock<Arc<Generations>>,
     opened_with: Arc<Generations>,
@@ -109,6 +111,7 @@ impl Issuer {
             profiles,
             mac_policy,
             status: StatusSettings::default(),
+            evidence: Evidence::default(),
             known: RwLock::new(Arc::clone(&present)),
             opened_with: present,
             release_key,

@@ -178,7 +178,7 @@ impl Issuer {
                 secrets: &r.secrets,
                 availability,
             });
-        let endorsed = device.as_ref().map(|d| &d.endorsed);
+        let endorsed = device.as_ref().and_then(|d| d.endorsed.tee());
         let delivery = deliver(
             provider,
             rng,

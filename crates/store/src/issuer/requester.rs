@@ -81,6 +81,8 @@ impl Issuer {
             Claim::Ta(kid) => {
                 let found = self.release_of(kid, |tx| device_in(tx, &kid.ueid))?;
                 let (release, device) = found;
+                // What has no TEE has no TA: its key could only be somebody else's.
+                let device = device.filter(|device| device.endorsed.tee().is_some());
                 let both = release.zip(device);
                 Ok(both.map(|(release, device)| Requester::Ta { release, device }))
             }

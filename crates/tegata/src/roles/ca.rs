@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use tegata_authority::ca::attested;
 use tegata_authority::ca::cmp::{MacPolicy, Operation};
 use tegata_authority::profile::Profiles;
+use tegata_authority::verifier::PsaPolicy;
 use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::OsRng;
 use tegata_store::archive;
@@ -55,7 +56,14 @@ pub fn issuer(config: &Config) -> Outcome<Issuer> {
         Profiles::parse(&text).map_err(|e| diagnostic::of_mistakes(&ca.profiles, &text, &e))?;
     let role = role_store(config, Role::Ca)?;
     let issuer = Issuer::open(role, profiles, MacPolicy::default()).map_err(|e| role_fault(&e))?;
-    Ok(issuer.with_status(ca.status.settings.clone()))
+    let issuer = issuer.with_status(ca.status.settings.clone());
+    let policy = ca.est.as_ref().and_then(|est| est.evidence_policy.as_ref());
+    let Some(path) = policy else {
+        return Ok(issuer);
+    };
+    let text = config::read_text(path, "read the policy for evidence")?;
+    let policy = PsaPolicy::parse(&text).map_err(|e| diagnostic::of_mistakes(path, &text, &e))?;
+    Ok(issuer.with_psa_policy(policy))
 }
 
 /// Routes of the CA's two ports.

@@ -111,10 +111,7 @@ mod tests {
         };
         let numbered = record(MessageFormat::Number(10003), None);
         // By hand: array of two, 10003, two bytes.
-        assert_eq!(
-            hex::encode(numbered.encode().unwrap()),
-            "8219271342d284"
-        );
+        assert_eq!(hex::encode(numbered.encode().unwrap()), "8219271342d284");
         let named = MessageFormat::MediaType("application/eat+cwt".into());
         for one in [numbered, record(named, Some(EVIDENCE))] {
             let bytes = one.encode().unwrap();
@@ -129,16 +126,16 @@ mod tests {
     #[test]
     fn what_is_no_record_is_refused() {
         for wrong in [
-            "8119 2713",            // no value
-            "8419271341000404",     // more than three
-            "82192713 6100",        // text for a value
-            "821a00012713 4100",    // no Content-Format
-            "8220 4100",            // a negative one
-            "83192713 4100 00",     // no bit
-            "83192713 4100 1820",   // a bit without meaning
-            "82192713 40",          // nothing in it
-            "a1006100",             // a map
-            "da63740101 4100",      // a tag
+            "8119 2713",          // no value
+            "8419271341000404",   // more than three
+            "82192713 6100",      // text for a value
+            "821a00012713 4100",  // no Content-Format
+            "8220 4100",          // a negative one
+            "83192713 4100 00",   // no bit
+            "83192713 4100 1820", // a bit without meaning
+            "82192713 40",        // nothing in it
+            "a1006100",           // a map
+            "da63740101 4100",    // a tag
         ] {
             let bytes = hex::decode(wrong.replace(' ', "")).unwrap();
             assert!(CmwRecord::decode(&bytes).is_err(), "{wrong}");
@@ -148,6 +145,10 @@ mod tests {
             value: vec![1],
             indicators: Some(1),
         };
-        assert!(!CmwRecord::decode(&other.encode().unwrap()).unwrap().may_be_evidence());
+        assert!(
+            !CmwRecord::decode(&other.encode().unwrap())
+                .unwrap()
+                .may_be_evidence()
+        );
     }
 }

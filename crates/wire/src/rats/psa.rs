@@ -242,7 +242,8 @@ impl PsaClaims {
             instance_id,
             implementation_id,
             client_id: client_id.ok_or(CborError::Range { what: CLIENT_ID })?,
-            lifecycle: u16::try_from(lifecycle).map_err(|_| CborError::Range { what: LIFECYCLE })?,
+            lifecycle: u16::try_from(lifecycle)
+                .map_err(|_| CborError::Range { what: LIFECYCLE })?,
             boot_seed: boot_seed
                 .map(|v| cbor::into_bytes_sized(v, "boot seed", 8, 32))
                 .transpose()?,

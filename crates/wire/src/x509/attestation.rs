@@ -35,7 +35,7 @@ impl AttestationStatement {
     /// # Errors
     /// If it says to be a CMW in CBOR and is none.
     ///
-    /// Spec: RFC 9999 section 4.2 (`CMW ::= CHOICE { json UTF8String, cbor OCTET STRING }`)
+    /// Spec: RFC 9999 section 4.4 (`CMW ::= CHOICE { json UTF8String, cbor OCTET STRING }`)
     pub fn cmw(&self) -> Result<Option<CmwRecord>, RatsError> {
         let malformed = |_| RatsError::Claim { what: "CMW" };
         if self.kind != oid::CMW {
