@@ -12,7 +12,7 @@ use std::io::Write as _;
 
 use tegata_crypto::cose::{Sign1Headers, sign1};
 use tegata_crypto::rustcrypto::RustCrypto;
-use tegata_crypto::{PrivateKey, Provider as _, Signer as _};
+use tegata_crypto::{PrivateKey, Provider as _};
 use tegata_wire::rats::psa::{PsaClaims, PsaProfile, SoftwareComponent, instance};
 
 fn main() {

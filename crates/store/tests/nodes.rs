@@ -419,6 +419,23 @@ fn backends_that_are_killed_under_load_lose_nothing() {
 }
 
 #[test]
+fn a_database_that_takes_no_writes_is_not_believed() {
+    if database().is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ca.db");
+    drop(open_store(&path).unwrap());
+    // As a standby is.
+    let standby = format!(
+        "{}&options=-c%20default_transaction_read_only%3Don",
+        place(&path).display()
+    );
+    let said = Store::open(std::path::Path::new(&standby)).map(drop);
+    assert_eq!(said.unwrap_err().code(), "store-unreachable");
+}
+
+#[test]
 fn a_database_that_restarts_is_told_of_and_found_again() {
     let _alone = alone();
     let Ok(pg_ctl) = std::env::var("TEGATA_TEST_PG_CTL") else {

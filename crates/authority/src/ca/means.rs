@@ -4,6 +4,7 @@ use tegata_wire::ids::{ReleaseDigest, Ueid};
 use tegata_wire::x509::{CertView, X509Error};
 
 use super::cmp::{CmpDenial, RequestBody, decode_body};
+use super::maker::MakerCertificate;
 use super::revocation::Standing;
 use crate::profile::Authentication;
 
@@ -19,6 +20,8 @@ pub enum Means {
     Secret(SecretUse),
     /// Evidence in the request, appraised and good.
     Evidence(EvidenceUse),
+    /// The key of a certificate of the device's maker.
+    Maker(MakerCertificate),
 }
 
 /// Evidence that was appraised with the request that it came in.
@@ -66,6 +69,7 @@ impl Means {
             Self::Certificate(holder) => format!("certificate {}", hex::encode(&holder.serial)),
             Self::Secret(secret) => format!("secret {}", secret.id),
             Self::Evidence(_) => "evidence".into(),
+            Self::Maker(shown) => format!("maker {}", hex::encode(shown.fingerprint)),
         }
     }
 
@@ -78,6 +82,7 @@ impl Means {
             Self::Certificate(_) => Authentication::Certificate,
             Self::Secret(_) => Authentication::Secret,
             Self::Evidence(_) => Authentication::Evidence,
+            Self::Maker(_) => Authentication::Maker,
         }
     }
 
@@ -87,7 +92,7 @@ impl Means {
         match self {
             Self::Ta(release) => Some(release),
             Self::Certificate(holder) => holder.ta.as_ref(),
-            Self::Secret(_) | Self::Evidence(_) => None,
+            Self::Secret(_) | Self::Evidence(_) | Self::Maker(_) => None,
         }
     }
 
@@ -96,7 +101,7 @@ impl Means {
     pub fn evidence(&self) -> Option<&[u8; 32]> {
         match self {
             Self::Evidence(evidence) => Some(&evidence.digest),
-            Self::Ta(_) | Self::Certificate(_) | Self::Secret(_) => None,
+            Self::Ta(_) | Self::Certificate(_) | Self::Secret(_) | Self::Maker(_) => None,
         }
     }
 

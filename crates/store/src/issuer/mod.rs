@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use tegata_authority::UnixSecs;
 use tegata_authority::ca::authority_cert::{self, CaDraft};
 use tegata_authority::ca::cmp::MacPolicy;
+use tegata_authority::ca::maker::Maker;
 use tegata_authority::profile::Profiles;
 use tegata_crypto::{KeyAlg, PublicKey, Rng, Signer};
 
@@ -49,6 +50,7 @@ pub struct Issuer {
     pub(crate) role: Role,
     profiles: Profiles,
     mac_policy: MacPolicy,
+    makers: Vec<Maker>,
     pub(crate) status: StatusSettings,
     pub(crate) evidence: Evidence,
     // As the store had them when somebody looked last.
@@ -110,6 +112,7 @@ impl Issuer {
             role,
             profiles,
             mac_policy,
+            makers: Vec::new(),
             status: StatusSettings::default(),
             evidence: Evidence::default(),
             known: RwLock::new(Arc::clone(&present)),
@@ -117,6 +120,12 @@ impl Issuer {
             release_key,
             opened: Mutex::new(HashMap::new()),
         })
+    }
+
+    /// The same CA, which takes the word of these makers where a profile says so.
+    #[must_use]
+    pub fn with_makers(self, makers: Vec<Maker>) -> Self {
+        Self { makers, ..self }
     }
 
     /// The same CA, with this for the status of its certificates.

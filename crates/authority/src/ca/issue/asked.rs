@@ -165,6 +165,7 @@ impl Asked {
             // Whoever enrols a device by a secret has no say over what it has.
             Means::Secret(_) => Err(denied("an enrolment secret updates none")),
             Means::Evidence(_) => Err(denied("evidence updates none")),
+            Means::Maker(_) => Err(denied("a maker's certificate updates none")),
             Means::Certificate(_) | Means::Ta(_) => Ok(Some(view.serial.to_vec())),
         }
     }
