@@ -156,7 +156,7 @@ impl Issuer {
                 ));
             }
             (asker, Some(token)) => {
-                let found = self.evidence_asker(token, profile, &csr, rng, now.secs())?;
+                let found = self.evidence_asker(token, profile, &csr, now.secs())?;
                 let (request, device) = found;
                 let held = match asker {
                     Asker::Certificate(shown) => {

@@ -5,8 +5,6 @@
 //! transaction that fixes a certificate or lets a request wait, and from then on belongs to that request:
 //! the same request again finds its answer, another one nothing.
 
-use std::sync::OnceLock;
-
 use tegata_authority::ca::est::{AllegedToken, Appraising, EstDenial, by_evidence};
 use tegata_authority::ca::issue::IssueDenied;
 use tegata_authority::ca::means::{Authenticated, EvidenceUse};
@@ -21,16 +19,15 @@ use zeroize::Zeroizing;
 use crate::engine::params;
 use crate::issuer::Issuer;
 use crate::keys::{self, SealedKey};
-use crate::role::{Registered, RoleError, device_in, secs};
+use crate::role::{Registered, Role, RoleError, device_in, secs};
 use crate::{StoreError, Tx};
 
-/// What the CA has for evidence.
-#[derive(Default)]
+/// What the CA has for evidence; without it no evidence is good.
 pub(crate) struct Evidence {
-    /// What is good; without it no evidence is.
-    policy: Option<PsaPolicy>,
-    /// The key of the nonces, once somebody needed it.
-    key: OnceLock<ChallengeKey>,
+    /// What is good.
+    policy: PsaPolicy,
+    /// The key of the nonces.
+    nonces: ChallengeKey,
 }
 
 /// A nonce for evidence.
@@ -43,17 +40,26 @@ pub struct FreshNonce {
 }
 
 impl Issuer {
-    /// The same CA, with this to say which PSA tokens are good.
-    #[must_use]
-    pub fn with_psa_policy(mut self, policy: PsaPolicy) -> Self {
-        self.evidence.policy = Some(policy);
-        self
-    }
-
-    /// A nonce for evidence of a request for that profile; `None` if the profile takes none.
+    /// The same CA, with this to say which PSA tokens are good. The key of its nonces is made if there is
+    /// none: no request makes one.
     ///
     /// # Errors
     /// The store's or the generator's failure.
+    pub fn with_psa_policy(
+        mut self,
+        policy: PsaPolicy,
+        rng: &mut dyn Rng,
+        now: UnixSecs,
+    ) -> Result<Self, RoleError> {
+        let nonces = nonce_key(&self.role, rng, now)?;
+        self.evidence = Some(Evidence { policy, nonces });
+        Ok(self)
+    }
+
+    /// A nonce for evidence of a request for that profile; `None` if it takes none here.
+    ///
+    /// # Errors
+    /// The generator's failure.
     ///
     /// Spec: draft-ietf-lamps-attestation-freshness section 5.1
     pub fn evidence_nonce(
@@ -62,11 +68,12 @@ impl Issuer {
         rng: &mut dyn Rng,
         now: UnixMs,
     ) -> Result<Option<FreshNonce>, RoleError> {
-        if !profile.allows(Authentication::Evidence) {
+        let evidence = self.evidence.as_ref();
+        let Some(evidence) = evidence.filter(|_| profile.allows(Authentication::Evidence)) else {
             return Ok(None);
-        }
-        let key = self.nonce_key(rng, now.secs())?;
-        let nonce = key.make(self.role.provider.as_ref(), rng, now)?;
+        };
+        let provider = self.role.provider.as_ref();
+        let nonce = evidence.nonces.make(provider, rng, now)?;
         Ok(Some(FreshNonce {
             nonce,
             expiry_secs: CHALLENGE_SECS,
@@ -79,15 +86,13 @@ impl Issuer {
         token: &AllegedToken,
         profile: &Profile,
         csr: &AllegedCsr,
-        rng: &mut dyn Rng,
         now: UnixSecs,
     ) -> Result<(Authenticated, Option<Registered>), EstDenial> {
         if !profile.allows(Authentication::Evidence) {
             return Err(EstDenial::EvidenceNotTaken(profile.name.clone()));
         }
-        let policy = self.evidence.policy.as_ref();
-        let policy = policy.ok_or(EstDenial::Failed("no policy for PSA tokens"))?;
-        let nonces = self.nonce_key(rng, now).map_err(crate::est::environment)?;
+        let evidence = self.evidence.as_ref();
+        let evidence = evidence.ok_or(EstDenial::Failed("no policy for PSA tokens"))?;
         let instance = token.with(csr).alleged_instance()?;
         let found = self
             .role
@@ -96,48 +101,43 @@ impl Issuer {
             .map_err(crate::est::environment)?;
         let appraising = Appraising {
             provider: self.role.provider.as_ref(),
-            nonces,
-            policy,
+            nonces: &evidence.nonces,
+            policy: &evidence.policy,
         };
         let device = found.as_ref().and_then(|found| found.endorsed.psa());
         let request = by_evidence(token, device, appraising, profile, csr, now)?;
         Ok((request, found))
     }
+}
 
-    /// The key of the nonces, made when there is none: all processes of this CA have the same.
-    fn nonce_key(&self, rng: &mut dyn Rng, now: UnixSecs) -> Result<&ChallengeKey, RoleError> {
-        if let Some(key) = self.evidence.key.get() {
-            return Ok(key);
+/// The key of the nonces, made when there is none: all processes of this CA have the same.
+fn nonce_key(role: &Role, rng: &mut dyn Rng, now: UnixSecs) -> Result<ChallengeKey, RoleError> {
+    let stored = match role
+        .store
+        .read("nonce key", |tx| keys::find(tx, NONCE_KEY))?
+    {
+        Some(stored) => stored,
+        None => {
+            let mut secret = Zeroizing::new([0; 32]);
+            rng.fill(&mut *secret)?;
+            let made = SealedKey {
+                public: Vec::new(),
+                sealed: role.seal(NONCE_KEY, secret.as_slice(), rng)?,
+            };
+            // Another process may make one in the same moment: the first stands.
+            role.store.run_tx("make nonce key", |tx| {
+                keys::insert(tx, NONCE_KEY, &made, secs(now))?;
+                keys::find(tx, NONCE_KEY)?.ok_or(RoleError::NoKey(NONCE_KEY))
+            })?
         }
-        let role = &self.role;
-        let stored = match role
-            .store
-            .read("nonce key", |tx| keys::find(tx, NONCE_KEY))?
-        {
-            Some(stored) => stored,
-            None => {
-                let mut secret = Zeroizing::new([0; 32]);
-                rng.fill(&mut *secret)?;
-                let made = SealedKey {
-                    public: Vec::new(),
-                    sealed: role.seal(NONCE_KEY, secret.as_slice(), rng)?,
-                };
-                // Another process may make one in the same moment: the first stands.
-                role.store.run_tx("make nonce key", |tx| {
-                    keys::insert(tx, NONCE_KEY, &made, secs(now))?;
-                    keys::find(tx, NONCE_KEY)?.ok_or(RoleError::NoKey(NONCE_KEY))
-                })?
-            }
-        };
-        let bytes = role.unseal(NONCE_KEY, &stored.sealed)?;
-        let bytes: [u8; 32] = bytes
-            .expose_secret()
-            .as_slice()
-            .try_into()
-            .map_err(|_| RoleError::Sealed(NONCE_KEY))?;
-        let key = ChallengeKey::new(Secret::new(bytes));
-        Ok(self.evidence.key.get_or_init(|| key))
-    }
+    };
+    let bytes = role.unseal(NONCE_KEY, &stored.sealed)?;
+    let bytes: [u8; 32] = bytes
+        .expose_secret()
+        .as_slice()
+        .try_into()
+        .map_err(|_| RoleError::Sealed(NONCE_KEY))?;
+    Ok(ChallengeKey::new(Secret::new(bytes)))
 }
 
 /// Uses a nonce for a request, in the transaction that changes something because of it. The request that

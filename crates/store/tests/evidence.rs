@@ -17,20 +17,25 @@ use common::*;
 use tegata_authority::UnixMs;
 use tegata_authority::ca::cmp::MacPolicy;
 use tegata_authority::ca::est::{EstDenial, Operation};
-use tegata_authority::ca::revocation::Word;
+use tegata_authority::ca::revocation::{FinalReason, Word};
 use tegata_authority::profile::{EXAMPLE, Profiles};
 use tegata_authority::registry::{NewPsaDevice, PsaDevice};
+use tegata_authority::tam::availability::Availability;
 use tegata_authority::verifier::PsaPolicy;
 use tegata_crypto::cose::{Sign1Headers, sign1};
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::{KeyAlg, PrivateKey, Provider as _, Signer as _};
 use tegata_store::est::{Asker, Enrolled};
 use tegata_store::issuer::Issuer;
+use tegata_store::revocation::scoped::{Predicate, say_to_all};
 use tegata_store::revocation::{Target, say};
-use tegata_store::role::RoleError;
+use tegata_store::role::{RoleError, Trust};
+use tegata_store::status::StatusServer;
 use tegata_store::{Faults, NoFaults, StoreError, When, approval, certificate, device};
+use tegata_wire::enrolment::DeliveryRequest;
 use tegata_wire::rats::cmw::{CmwRecord, MessageFormat};
 use tegata_wire::rats::psa::{PsaClaims, PsaProfile, SoftwareComponent};
+use tegata_wire::teep::{Message, QueryResponse};
 use tegata_wire::x509::{
     AllegedCsr, AttestationBundle, AttestationStatement, CertView, CsrAttribute, CsrBuilder,
     NameBuilder, SignatureAlg, assemble_csr, oid,
@@ -70,7 +75,8 @@ fn policy() -> PsaPolicy {
 fn ca(world: &World, faults: Arc<dyn Faults>) -> Issuer {
     let role = role(&world.dir.path().join("ca.db"), faults);
     let issuer = Issuer::open(role, profiles(), MacPolicy::default()).unwrap();
-    issuer.with_psa_policy(policy())
+    let issuer = issuer.with_psa_policy(policy(), &mut Seeded(99), SECS);
+    issuer.unwrap()
 }
 
 /// A PSA Root of Trust, and the world that knows it.
@@ -475,6 +481,70 @@ fn an_operator_may_take_longer_than_the_nonce() {
         .unwrap();
     wait(&mut world, &csr, day(2)).unwrap();
     assert_eq!(count(&ca), 1);
+}
+
+#[test]
+fn words_reach_it_as_they_reach_others_and_teep_and_deliveries_do_not() {
+    let (mut world, ca, rot) = begin();
+    let neighbour = world.batch("B1", 1).remove(0);
+    let fresh = nonce(&mut world, &ca, NOW);
+    let key = new_key(&mut world);
+    let csr = request(&key, &[statement(&rot.token(&fresh, &key))]);
+    let enrolled = ask(&mut world, &ca, &csr, NOW).unwrap();
+    // Of its batch: the certificate is revoked, and OCSP says so.
+    let store = Arc::clone(&ca.role().store);
+    let server = StatusServer::new(Arc::new(ca));
+    let says = |tag: u8| {
+        let id = ocsp::cert_id(&world.ca, &enrolled.serial, true);
+        let answer = server.ocsp(&ocsp::request(&id), &mut Seeded(5), SECS);
+        let der = answer.published.der;
+        let named = der.windows(id.len()).position(|part| part == id).unwrap();
+        assert_eq!(der[named + id.len()], tag);
+    };
+    says(0x80);
+    let batch = |name: &str| Predicate {
+        batch: Some(name.into()),
+        ..Predicate::default()
+    };
+    let word = Word::Revoke(FinalReason::KeyCompromise);
+    let others = say_to_all(&store, &batch("B1"), word, SECS, |_| ()).unwrap();
+    assert_eq!(others.matched, 0);
+    let said = say_to_all(&store, &batch("operator"), word, SECS, |_| ()).unwrap();
+    assert_eq!((said.matched, said.changed), (1, 1));
+    says(0xa1);
+    // A delivery for it cannot be made, even if a TAM that is trusted asks.
+    let cut = world.release(MODULE, false, Availability::Everybody);
+    let tam = PrivateKey::generate(KeyAlg::P256, &mut world.rng).unwrap();
+    let role = world.ca.role();
+    role.trust(Trust::Tam, tam.public_key(), "TAM", SECS)
+        .unwrap();
+    let mut deliver = |ueid| {
+        let request = DeliveryRequest {
+            release_digest: cut.digest,
+            ueid,
+            issued_at_secs: SECS.0,
+        };
+        let bytes = request.encode().unwrap();
+        let signed = sign1(&tam, &bytes, &Sign1Headers::default(), b"", false).unwrap();
+        world.ca.deliver(&signed, &mut world.rng, SECS)
+    };
+    assert!(deliver(neighbour.identity.ueid).is_ok());
+    assert_eq!(deliver(*rot.device.ueid()).unwrap_err().code(), "no-tee");
+    // Its key signs no TEEP message that anybody knows.
+    let payload = Message::QueryResponse(QueryResponse::default())
+        .encode()
+        .unwrap();
+    let message = sign1(&rot.iak, &payload, &Sign1Headers::default(), b"", false).unwrap();
+    let peers = Direct {
+        ca: &world.ca,
+        verifier: &world.verifier,
+        now: SECS,
+    };
+    let fault = world
+        .tam
+        .teep(&message, &peers, &mut world.rng, NOW)
+        .unwrap_err();
+    assert_eq!(fault.code(), "not-authenticated");
 }
 
 /// Stops at the n-th fault point.

@@ -52,7 +52,7 @@ pub struct Issuer {
     mac_policy: MacPolicy,
     makers: Vec<Maker>,
     pub(crate) status: StatusSettings,
-    pub(crate) evidence: Evidence,
+    pub(crate) evidence: Option<Evidence>,
     // As the store had them when somebody looked last.
     known: RwLock<Arc<Generations>>,
     opened_with: Arc<Generations>,
@@ -114,7 +114,7 @@ impl Issuer {
             mac_policy,
             makers: Vec::new(),
             status: StatusSettings::default(),
-            evidence: Evidence::default(),
+            evidence: None,
             known: RwLock::new(Arc::clone(&present)),
             opened_with: present,
             release_key,

@@ -68,7 +68,9 @@ pub fn issuer(config: &Config) -> Outcome<Issuer> {
     };
     let text = config::read_text(path, "read the policy for evidence")?;
     let policy = PsaPolicy::parse(&text).map_err(|e| diagnostic::of_mistakes(path, &text, &e))?;
-    Ok(issuer.with_psa_policy(policy))
+    issuer
+        .with_psa_policy(policy, &mut OsRng, UnixSecs(now_secs()))
+        .map_err(|e| role_fault(&e))
 }
 
 fn maker(file: &MakerFile) -> Outcome<Maker> {
