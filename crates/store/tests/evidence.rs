@@ -589,7 +589,7 @@ fn one_request_is_one_certificate_wherever_the_ca_stops() {
         let second = request(&other, &[statement(&rot.token(&fresh, &other))]);
         assert_eq!(code(ask(&mut world, &steady, &second, NOW)), "nonce-used");
     }
-    assert_eq!(stopped, 4, "intent and record, before and after each");
+    assert_eq!(stopped, 2, "before and after the one commit");
 }
 
 #[test]

@@ -331,7 +331,16 @@ pub fn authorize(
         return Err(IssueDenied::ProfileChanged(profile.name.clone()));
     }
     let names = ExpectedNames::of(against.order, identity)?;
-    let asked = Asked::read(provider, &body, against.issuers, means.evidence().is_some())?;
+    let makers = match &means {
+        Means::Maker(shown) => std::slice::from_ref(&shown.issuer),
+        _ => &[],
+    };
+    let asked = Asked::read(
+        provider,
+        &body,
+        &[against.issuers, makers],
+        means.evidence().is_some(),
+    )?;
     let alg = asked.public_key.alg();
     if !profile.key_algs.contains(&alg) {
         return Err(IssueDenied::KeyAlg {
@@ -519,7 +528,7 @@ impl LintedTbs {
 /// # Errors
 /// `Lint` with the name of the check that failed.
 pub fn lint(
-    token: IssuanceToken,
+    token: &IssuanceToken,
     issuer: &Issuer,
     status: Option<&StatusUrls>,
     draft: Draft,
@@ -585,7 +594,7 @@ pub fn lint(
         let length = view.not_after_secs - view.not_before_secs;
         check(length <= secs + BACKDATE_SECS, "lifetime of the profile")?;
     }
-    lint_extensions(&view, &token, issuer, status)?;
+    lint_extensions(&view, token, issuer, status)?;
     Ok(LintedTbs {
         tbs: draft.tbs,
         serial: draft.serial,

@@ -25,6 +25,8 @@ pub struct Maker {
 pub struct MakerCertificate {
     /// SHA-256 of the certificate.
     pub fingerprint: [u8; 32],
+    /// Its issuer. Programs put it into what they ask for, unless they are told not to.
+    pub issuer: DistinguishedName,
 }
 
 /// The serial number by which a certificate names its device: serialNumber of the subject, the only one.

@@ -1,11 +1,13 @@
 //! The CA as a service: the decision functions, and the store's effects in their order.
 //!
-//! Invariants: an intent is durable before the key signs, a certificate is durable before anyone
-//! sees it. One request of one device has one row, so it can have one certificate only: a crash
-//! leaves an intent, the same request finds and finishes it. The newest generation issues; an intent is
-//! finished by the one that it was fixed for.
+//! Invariants: a certificate is durable before anyone sees it, and the intent is before a key signs that is
+//! not in this process; with a key that is, all is one commit (docs/adr/0014). One request of one device
+//! has one row, so it can have one certificate only: a crash leaves nothing, or an intent that the same
+//! request finds and finishes. The newest generation issues; an intent is finished by the one that it was
+//! fixed for.
 
 mod cmp;
+mod history;
 mod issuance;
 mod releases;
 mod requester;
@@ -28,7 +30,8 @@ use crate::role::{Role, RoleError, secs};
 use crate::status::StatusSettings;
 
 pub use cmp::{CmpAnswer, CmpOutcome, CmpPath, Lists};
-pub(crate) use issuance::{Obtained, Wanted};
+pub(crate) use history::History;
+pub(crate) use issuance::{Counts, Obtained, Wanted};
 use releases::OpenRelease;
 pub use releases::{CutRelease, NewRelease};
 pub(crate) use releases::{availability_of, encoded};

@@ -9,7 +9,7 @@ use tegata_crypto::{CryptoError, Provider, PublicKey, Secret, ct_eq};
 use tegata_wire::cmp::{HashAlg, ProtectionAlg, UnverifiedPkiMessage};
 use tegata_wire::enrolment::{RenewalToken, SenderKid, token_input};
 use tegata_wire::ids::{ReleaseDigest, Ueid};
-use tegata_wire::x509::CertView;
+use tegata_wire::x509::{CertView, DistinguishedName};
 
 use super::denial::{CmpDenial, NotAuthenticated};
 use super::request::{AllegedRequest, Claim, RequestBody};
@@ -267,6 +267,7 @@ impl Signed<'_> {
             .map_err(|e| denied(NotAuthenticated::MakerPath(e)))?;
         Ok(MakerCertificate {
             fingerprint: self.provider.sha256(chain.leaf_der()),
+            issuer: DistinguishedName::from_der(view.issuer_der).map_err(unknown)?,
         })
     }
 

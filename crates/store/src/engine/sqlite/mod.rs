@@ -37,7 +37,7 @@ impl Sqlite {
         let failed = |e| StoreError::from_sqlite(path, "open", e);
         let mut conn = connect(path, true)?;
         check_ours(path, &conn)?;
-        check_integrity(path, &conn)?;
+        check_integrity(path, &conn, CHECKED_WHOLE_MAX)?;
         configure(path, &conn)?;
         migrations::bring_up(path, &mut conn)?;
         let pokes = checkpoint::take_from(&mut conn).map_err(failed)?;
@@ -251,17 +251,43 @@ fn check_ours(path: &Path, conn: &Connection) -> std::result::Result<(), StoreEr
         .map_err(sql)
 }
 
-fn check_integrity(path: &Path, conn: &Connection) -> std::result::Result<(), StoreError> {
-    let finding: String = conn
-        .query_row("PRAGMA quick_check(1)", [], |r| r.get(0))
-        .map_err(|e| StoreError::from_sqlite(path, "integrity check", e))?;
-    if finding == "ok" {
-        return Ok(());
+/// Looks for damage before anything is read from it: the whole file, or of a large one every table that is
+/// soon read. What is in the others shows when it is read.
+fn check_integrity(
+    path: &Path,
+    conn: &Connection,
+    whole_max: u64,
+) -> std::result::Result<(), StoreError> {
+    let failed = |e| StoreError::from_sqlite(path, "integrity check", e);
+    let check = |sql: &str| {
+        let finding: String = conn.query_row(sql, [], |r| r.get(0)).map_err(failed)?;
+        match finding.as_str() {
+            "ok" => Ok(()),
+            _ => Err(StoreError::Damaged {
+                path: path.to_path_buf(),
+                finding,
+            }),
+        }
+    };
+    let len = std::fs::metadata(path).map_or(0, |m| m.len());
+    if len <= whole_max {
+        return check("PRAGMA quick_check(1)");
     }
-    Err(StoreError::Damaged {
-        path: path.to_path_buf(),
-        finding,
-    })
+    let mut tables = conn
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        .map_err(failed)?;
+    let tables = tables.query_map([], |r| r.get(0)).map_err(failed)?;
+    let tables: rusqlite::Result<Vec<String>> = tables.collect();
+    for table in tables.map_err(failed)? {
+        // Names of this crate's own schema.
+        let some =
+            format!("SELECT count(*) FROM (SELECT 1 FROM \"{table}\" LIMIT {SOON_READ_ROWS})");
+        let rows: i64 = conn.query_row(&some, [], |r| r.get(0)).map_err(failed)?;
+        if rows < SOON_READ_ROWS {
+            check(&format!("PRAGMA quick_check(\"{table}\")"))?;
+        }
+    }
+    Ok(())
 }
 
 /// `Tgat`: marks the file as ours.
@@ -272,3 +298,7 @@ const BUSY_WAIT: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// Statements that a connection keeps ready: more than there are in this crate.
 const STATEMENTS_MAX: usize = 256;
+/// Size up to which a file is checked as a whole when it is opened, bytes: some tenth of a second.
+const CHECKED_WHOLE_MAX: u64 = 64 << 20;
+/// Rows from which on a table is not checked then.
+const SOON_READ_ROWS: i64 = 10_000;

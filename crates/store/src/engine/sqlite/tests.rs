@@ -338,6 +338,42 @@ fn the_log_stays_bounded_while_commits_and_views_never_stop() {
     assert!(longest < 200 << 20, "the log grew to {longest} bytes");
 }
 
+#[test]
+fn damage_is_found_before_a_large_file_is_served_from_where_it_is_soon_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.db");
+    let conn = Connection::open(&path).unwrap();
+    conn.execute_batch(
+        "CREATE TABLE small(n INTEGER PRIMARY KEY, body); CREATE TABLE large(n INTEGER PRIMARY KEY, body);
+         WITH RECURSIVE i(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM i WHERE n < 12000)
+           INSERT INTO large SELECT n, randomblob(40) FROM i;
+         INSERT INTO small SELECT n, body FROM large WHERE n < 500;",
+    )
+    .unwrap();
+    let root = |table: &str| {
+        let sql =
+            format!("SELECT max(pageno) FROM dbstat WHERE name = '{table}' AND pagetype = 'leaf'");
+        let page: i64 = conn.query_row(&sql, [], |r| r.get(0)).unwrap();
+        u64::try_from(page).unwrap()
+    };
+    let (small, large) = (root("small"), root("large"));
+    drop(conn);
+    let check = |whole_max| {
+        let conn = Connection::open(&path).unwrap();
+        check_integrity(&path, &conn, whole_max).map_err(|e| e.code())
+    };
+    let damage = |page: u64| {
+        use std::os::unix::fs::FileExt as _;
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.write_all_at(&[0xff; 64], (page - 1) * 4096).unwrap();
+    };
+    assert_eq!((check(u64::MAX), check(0)), (Ok(()), Ok(())));
+    damage(large);
+    assert_eq!((check(u64::MAX), check(0)), (Err("store-damaged"), Ok(())));
+    damage(small);
+    assert_eq!(check(0), Err("store-damaged"));
+}
+
 /// How many callers a second are served, by how many there are: `cargo test -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
