@@ -163,11 +163,16 @@ pub(crate) fn spend(
         "DELETE FROM evidence_nonce WHERE used_at < ?1",
         params![secs(now).saturating_sub(KEPT_SECS)],
     )?;
-    tx.execute(
-        "INSERT INTO evidence_nonce(nonce, request, used_at) VALUES (?1, ?2, ?3)",
+    let first = tx.execute(
+        "INSERT INTO evidence_nonce(nonce, request, used_at) VALUES (?1, ?2, ?3) \
+         ON CONFLICT(nonce) DO NOTHING",
         params![used.nonce, request, secs(now)],
     )?;
-    Ok(Ok(()))
+    // Another process may have been quicker.
+    Ok(match first {
+        1 => Ok(()),
+        _ => Err(IssueDenied::NonceUsed),
+    })
 }
 
 /// Name and sealing purpose of the key of nonces.

@@ -436,7 +436,7 @@ fn a_nonce_is_for_one_request_whichever_process_saw_it() {
     assert_eq!(code(ask(&mut world, &ca_one, &second, NOW)), "nonce-used");
     assert_eq!(
         code(ask(&mut world, &ca_one, &second, day(40))),
-        "nonce-used"
+        "nonce-old"
     );
     // Another device has no more of it.
     let neighbour = Rot::new(&mut world, "S2");
@@ -459,6 +459,34 @@ fn a_nonce_is_for_one_request_whichever_process_saw_it() {
 }
 
 #[test]
+fn of_two_requests_at_once_with_one_nonce_one_is_answered() {
+    let (mut world, ca_one, rot) = begin();
+    let ca_two = ca(&world, Arc::new(NoFaults));
+    for round in 0..8 {
+        let fresh = nonce(&mut world, &ca_one, NOW);
+        let asked = [&ca_one, &ca_two].map(|ca| {
+            let key = new_key(&mut world);
+            (ca, request(&key, &[statement(&rot.token(&fresh, &key))]))
+        });
+        let answered: Vec<_> = std::thread::scope(|scope| {
+            let threads = asked.iter().zip(1..).map(|((ca, csr), n)| {
+                scope.spawn(move || {
+                    let profile = ca.est_profile(Some("psa"))?;
+                    let rng = &mut Seeded(1_000 * round + n);
+                    ca.est_enrol(Operation::Enroll, profile, Asker::Nobody, csr, rng, NOW)
+                })
+            });
+            let threads: Vec<_> = threads.collect();
+            threads.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        let refused: Vec<_> = answered.iter().filter_map(|a| a.as_ref().err()).collect();
+        assert_eq!(refused.len(), 1);
+        assert_eq!(refused[0].code(), "nonce-used");
+        assert_eq!(count(&ca_one), usize::try_from(round).unwrap() + 1);
+    }
+}
+
+#[test]
 fn an_operator_may_take_longer_than_the_nonce() {
     let (mut world, ca, rot) = begin();
     let fresh = nonce(&mut world, &ca, NOW);
@@ -471,6 +499,8 @@ fn an_operator_may_take_longer_than_the_nonce() {
     let second = request(&other, &[statement(&rot.token(&fresh, &other))]);
     assert_eq!(code(wait(&mut world, &second, NOW)), "nonce-used");
     assert_eq!(code(wait(&mut world, &csr, day(1))), "waiting");
+    // What waits is fresh for that profile alone.
+    assert_eq!(code(ask(&mut world, &ca, &csr, day(1))), "nonce-old");
     let store = &ca.role().store;
     let waiting = store.read("t", approval::waiting).unwrap();
     assert_eq!((waiting.len(), waiting[0].asker.as_str()), (1, "evidence"));

@@ -429,6 +429,10 @@ impl Issuer {
             }
         }
         if let Means::Evidence(used) = token.means() {
+            // What waited for an operator was fresh when it came; all else must be now.
+            if used.stale && !token.profile().approval {
+                return Err(NotIntended::Denied(IssueDenied::NonceOld));
+            }
             evidence::spend(tx, used, digest, now.secs())?.map_err(NotIntended::Denied)?;
         }
         if let Means::Secret(used) = token.means()
