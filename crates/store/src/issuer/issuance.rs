@@ -25,7 +25,7 @@ use crate::certificate::{self, Certificate, CmpTransaction, Intent};
 use crate::device::DeviceId;
 use crate::generation::{Generation, Generations};
 use crate::role::{Registered, RoleError, secs};
-use crate::{StoreError, Tx, attested, revocation, secret};
+use crate::{StoreError, Tx, attested, evidence, revocation, secret};
 
 /// What an authenticated request came to.
 pub(crate) enum Obtained {
@@ -282,6 +282,9 @@ impl Issuer {
         }
         let kept = store.run_tx("await approval", |tx| {
             may_wait(tx, asking.device, means, now)?;
+            if let Means::Evidence(used) = means {
+                evidence::spend(tx, used, &asking.digest, now)?.map_err(NotIntended::Denied)?;
+            }
             Ok::<_, NotIntended>(approval::wait(tx, asking)?)
         });
         if kept.map_err(NotIntended::denial)? {
@@ -425,6 +428,9 @@ impl Issuer {
                 return Err(NotIntended::Denied(IssueDenied::NotApproved));
             }
         }
+        if let Means::Evidence(used) = token.means() {
+            evidence::spend(tx, used, digest, now.secs())?.map_err(NotIntended::Denied)?;
+        }
         if let Means::Secret(used) = token.means()
             && !secret::spend(tx, &used.id, now.secs())?
         {
@@ -452,6 +458,7 @@ impl Issuer {
             shard,
             status_base: self.status.base_url.clone(),
             replaces: token.replaces().map(<[u8]>::to_vec),
+            evidence: token.means().evidence().copied(),
         };
         let at = secs(now.secs());
         if !in_process {

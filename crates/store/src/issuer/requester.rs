@@ -124,6 +124,8 @@ impl Issuer {
         };
         let store = &self.role.store;
         let device = store.read("look up", |tx| device_in(tx, request.ueid()))?;
+        // What has no TEE has no TA: its key could only be somebody else's.
+        let device = device.filter(|device| device.endorsed.tee().is_some());
         Ok(device.map(|device| Requester::Ta { release, device }))
     }
 

@@ -2,6 +2,7 @@
 
 pub mod ca;
 pub mod device;
+pub mod device_add;
 #[cfg(feature = "demo")]
 pub mod enrol;
 pub mod factory;
