@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used)] // Tests.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // Tests.
 
 use tegata_authority::ca::authority_cert::CaDraft;
 use tegata_authority::ca::cmp::MacPolicy;
@@ -7,12 +7,18 @@ use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::seal::SealingKey;
 use tegata_crypto::{OsRng, Secret};
 
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tegata_crypto::KeyAlg;
+
+use super::lists::{ToSign, WAITING_MAX};
 use super::*;
 use crate::engine::params;
 use crate::generation::{Kind, Next, Sure, roll_over};
 use crate::issuer::CaSetup;
 use crate::role::Role;
-use crate::{Store, Tx};
+use crate::{Store, StoreError, Tx, revocation};
 
 const NOW: UnixSecs = UnixSecs(1_800_000_000);
 
@@ -112,6 +118,79 @@ fn the_list_of_an_older_issuing_ca_is_not_signed_anew_for_changes_of_another() {
     store.run_tx("t", |tx| revoke(tx, 9, 0)).unwrap();
     assert!(lists(0).iter().all(|list| has(list, 9)));
     assert!(!lists(1).iter().any(|list| has(list, 9)));
+}
+
+#[test]
+fn a_list_that_is_too_long_is_refused_again_without_a_look() {
+    let dir = tempfile::tempdir().unwrap();
+    let issuer = ca(&dir);
+    let store = &issuer.role.store;
+    let mut server = StatusServer::new(Arc::clone(&issuer));
+    server.entries_max = 2;
+    for serial in 1..4 {
+        store.run_tx("t", |tx| revoke(tx, serial, 0)).unwrap();
+    }
+    let list = |secs, delta| server.list(Scope::Full, delta, UnixSecs(NOW.0 + secs));
+    let archived = |serial: u8, listed| {
+        store.run_tx("t", |tx| {
+            let serial = [1, serial];
+            let sql = "UPDATE revocation SET listed = ?2 WHERE serial = ?1";
+            tx.execute(sql, params![serial.as_slice(), listed])
+        })
+    };
+    assert!(matches!(list(0, false), Err(NoList::TooMany)));
+    // It is short enough by now, and nobody looks before the minute is over.
+    archived(1, 0_i64).unwrap();
+    for delta in [false, true] {
+        assert!(matches!(list(59, delta), Err(NoList::TooMany)));
+    }
+    let made = list(60, false).unwrap();
+    assert!(!has(&made, 1) && has(&made, 2) && has(&made, 3));
+    assert!(list(60, true).is_ok());
+    // What was found does not outlive a list; and a clock that went back asks anew.
+    store.run_tx("t", |tx| revoke(tx, 4, 0)).unwrap();
+    assert!(matches!(list(61, false), Err(NoList::TooMany)));
+    archived(2, 0_i64).unwrap();
+    assert!(list(50, false).is_ok());
+}
+
+#[test]
+fn few_wait_for_a_list_of_everything_and_it_is_signed_once_for_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let issuer = ca(&dir);
+    let store = &issuer.role.store;
+    let base = |tx: &Tx<'_>| revocation::put_base(tx, "http://ca.example");
+    store.run_tx("t", base).unwrap();
+    let server = StatusServer::new(Arc::clone(&issuer));
+    let present = issuer.generations().unwrap();
+    let list = |scope| server.list(scope, false, NOW);
+    let first = list(Scope::Full).unwrap();
+    let lists = server.lists_of(present.newest(), Scope::Full, true);
+    let lists = lists.unwrap().unwrap();
+
+    let turn = lists.turn.lock().unwrap();
+    assert!(Arc::ptr_eq(&first, &list(Scope::Full).unwrap()), "kept");
+    store.run_tx("t", |tx| revoke(tx, 1, 0)).unwrap();
+    std::thread::scope(|scope| {
+        let waiting: Vec<_> = (0..WAITING_MAX)
+            .map(|_| scope.spawn(|| list(Scope::Full).unwrap()))
+            .collect();
+        let begun = Instant::now();
+        while lists.waiting.load(Ordering::Relaxed) < WAITING_MAX {
+            assert!(begun.elapsed() < Duration::from_secs(60), "they wait");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Whoever comes now is sent away at once; the list of a shard is not concerned.
+        for _ in 0..3 {
+            assert!(matches!(list(Scope::Full), Err(NoList::Busy)));
+        }
+        assert!(has(&list(Scope::Shard(0)).unwrap(), 1));
+        drop(turn);
+        let made: Vec<_> = waiting.into_iter().map(|one| one.join().unwrap()).collect();
+        assert!(has(&made[0], 1));
+        assert!(made.iter().all(|one| Arc::ptr_eq(one, &made[0])));
+    });
+    assert!(list(Scope::Full).is_ok());
 }
 
 #[test]

@@ -159,6 +159,7 @@ fn list(
             "list-too-long",
             "More certificates are revoked than one list may have; fetch the lists of the shards.",
         )),
+        Err(NoList::Busy) => Err(Problem::busy("list-being-made", 1)),
         Err(NoList::Role(error)) => {
             info!(role = "ca", reason = error.code(), cause = %error, "no list");
             Err(role_problem(&error))

@@ -103,7 +103,10 @@ const STEP: &str = "migrate";
 const TRIES_MAX: usize = 8;
 
 /// By the number of the step in SQLite. The first is everything that there was when PostgreSQL came.
-const STEPS: &[(i64, &str, &str)] = &[(15, "the schema as it was then", FIRST)];
+const STEPS: &[(i64, &str, &str)] = &[
+    (15, "the schema as it was then", FIRST),
+    (16, "what is in lists, by index", LISTED),
+];
 
 /// Times are seconds since 1970 UTC unless the name says `_ms`.
 const FIRST: &str = "
@@ -247,6 +250,10 @@ CREATE TABLE ca_issuing(
   certificate BYTEA NOT NULL, first_shard BIGINT NOT NULL, made_at BIGINT NOT NULL,
   after_leak BIGINT NOT NULL DEFAULT 0
 );
+";
+
+const LISTED: &str = "
+CREATE INDEX revocation_listed ON revocation(shard, change) WHERE listed = 1;
 ";
 
 #[cfg(test)]
