@@ -13,9 +13,9 @@ use std::process::{Command, Stdio};
 
 use common::fleet::{Fill, fill, install};
 use common::*;
-use tegata_authority::UnixSecs;
 use tegata_authority::ca::revocation::{FinalReason, Word};
 use tegata_authority::tam::availability::Availability;
+use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::{KeyAlg, PrivateKey};
 use tegata_store::revocation::scoped::{
     Predicate, ReleasesOf, ScopedError, plan_for_all, say_to_all,
@@ -43,9 +43,13 @@ fn ready(count: usize) -> (World, Vec<Device>, ReleaseDigest) {
 
 /// A certificate for a new key, or words; its serial number.
 fn ask(world: &mut World, device: &Device, n: u8) -> Result<Vec<u8>, String> {
+    ask_at(world, device, n, NOW)
+}
+
+fn ask_at(world: &mut World, device: &Device, n: u8, now: UnixMs) -> Result<Vec<u8>, String> {
     let key = PrivateKey::generate(KeyAlg::P256, &mut world.rng).unwrap();
     let request = device.p10cr(&device.csr(&key), n);
-    let answer = world.ca.cmp("device", &request, &mut world.rng, NOW);
+    let answer = world.ca.cmp("device", &request, &mut world.rng, now);
     let der = certificate_of(&answer.body, &world.ca)?;
     Ok(CertView::from_der(&der).unwrap().serial.to_vec())
 }
@@ -416,6 +420,7 @@ fn what_is_issued_meanwhile_is_revoked_or_refused() {
         loop {
             issued.push(ask(&mut world, &devices[0], n).unwrap());
             n += 1;
+            std::thread::sleep(std::time::Duration::from_millis(20));
             if done.load(std::sync::atomic::Ordering::SeqCst) && issued.len() > 2 {
                 break;
             }
@@ -433,6 +438,56 @@ fn what_is_issued_meanwhile_is_revoked_or_refused() {
         ask(&mut world, &devices[0], 200).unwrap_err(),
         "NOT_AUTHORIZED"
     );
+}
+
+#[test]
+fn what_is_issued_while_a_run_writes_is_reached_by_the_same_run() {
+    let (mut world, devices, _release, store) = filled();
+    let device = &devices[0];
+    let one = Predicate {
+        profile: Some("device".to_owned()),
+        ..Predicate::default()
+    };
+    let same_by_device = Predicate {
+        devices: Some([device.identity.ueid].into()),
+        ..Predicate::default()
+    };
+    let mut n = 20;
+    for (predicate, before, all) in [(one, 401, 401), (same_by_device, 0, 4)] {
+        let mut issued = Vec::new();
+        // Everything that was there is read and written by now. One is issued now, and one whose request
+        // waited for four minutes, so that it lies behind; one more when those two are written.
+        let done = say_to_all(&store, &predicate, COMPROMISED, SECS, |at| {
+            let ages = match (issued.len(), at.changed) {
+                (0, _) => vec![0, 240],
+                (2, changed) if changed == before + 2 => vec![0],
+                _ => vec![],
+            };
+            for age in ages {
+                n += 1;
+                let at = UnixMs(NOW.0 - age * 1_000);
+                issued.push(ask_at(&mut world, device, n, at).unwrap());
+            }
+        });
+        let done = done.unwrap();
+        assert_eq!((done.matched, done.changed), (all + 3, before + 3));
+        assert_eq!(issued.len(), 3);
+        for serial in &issued {
+            let row = store.read("t", |tx| certificate::find(tx, serial)).unwrap();
+            assert!(!row.unwrap().standing.is_good());
+        }
+    }
+    // Who issues without a pause does not keep a run from its end.
+    let all = Predicate {
+        profile: Some("device".to_owned()),
+        ..Predicate::default()
+    };
+    let mut issued = 0;
+    let done = say_to_all(&store, &all, COMPROMISED, SECS, |_| {
+        issued += 1;
+        ask(&mut world, device, 50 + issued).unwrap();
+    });
+    assert!((16..=100).contains(&done.unwrap().changed), "{issued}");
 }
 
 #[test]

@@ -5,8 +5,11 @@
 //! that issuance goes on between. It keeps no state of its own: a word said again changes nothing, so
 //! the same call after a crash passes over what was done and does the rest.
 //!
-//! Serial numbers begin with the time, so a certificate that is issued during a run lies ahead of it
-//! and is reached. What is issued after a run is not its matter: see [`super::stop`].
+//! Serial numbers begin with the time, so what is issued during a run lies at its end. There it looks
+//! again after its last write, from [`BEHIND`] before, until a look finds nothing: a serial number is made
+//! before its certificate is durable, and by the clock of whichever process made it. What is issued after
+//! that is not its matter, and where issuance never pauses it looks [`LOOKS_MAX`] times: see
+//! [`super::stop`].
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -122,24 +125,58 @@ pub fn say_to_all(
     mut told: impl FnMut(Progress),
 ) -> Result<Progress, ScopedError> {
     check(store, predicate)?;
+    let begun = Instant::now();
     let mut progress = Progress::default();
     let mut walk = Walk::of(predicate);
-    while let Some(mut rows) = walk.next(store, predicate, reach(word, now))? {
-        progress.matched = progress.matched.saturating_add(count(rows.len()));
-        // What needs no change needs no transaction: a command that is repeated is soon there.
-        rows.retain(|row| matches!(decide(row.known.standing, word, now), Ok(Some(_))));
-        for part in rows.chunks(WRITTEN_MAX) {
-            let begun = Instant::now();
-            let changed =
-                store.run_tx("revoke by predicate", |tx| say_part(tx, part, word, now))?;
-            progress.changed = progress.changed.saturating_add(changed);
+    for look in 0..=LOOKS_MAX {
+        // Whatever is durable after this and was not when the walk came by has a serial number from here on.
+        let newest = newest_from(now, begun.elapsed());
+        let mut found = false;
+        while let Some(mut rows) = walk.next(store, predicate, reach(word, now))? {
+            let matched = rows.len();
+            // What needs no change needs no transaction: a command that is repeated is soon there.
+            rows.retain(|row| matches!(decide(row.known.standing, word, now), Ok(Some(_))));
+            // What the first look has counted is not counted again.
+            let new = if look == 0 { matched } else { rows.len() };
+            progress.matched = progress.matched.saturating_add(count(new));
+            found |= !rows.is_empty();
+            say_some(store, &rows, (word, now), &mut progress, &mut told)?;
             told(progress);
-            // Whoever else writes looks from time to time whether it may: half of the time it may.
-            std::thread::sleep(begun.elapsed().clamp(GAP_LEAST, GAP_MOST));
         }
-        told(progress);
+        if look > 0 && !found {
+            break;
+        }
+        walk = Walk::Serials(newest);
     }
     Ok(progress)
+}
+
+/// Says the word of some certificates, in several transactions.
+fn say_some(
+    store: &Store,
+    rows: &[Found],
+    (word, now): (Word, UnixSecs),
+    progress: &mut Progress,
+    told: &mut impl FnMut(Progress),
+) -> Result<(), StoreError> {
+    for part in rows.chunks(WRITTEN_MAX) {
+        let begun = Instant::now();
+        let changed = store.run_tx("revoke by predicate", |tx| say_part(tx, part, word, now))?;
+        progress.changed = progress.changed.saturating_add(changed);
+        told(*progress);
+        // Whoever else writes looks from time to time whether it may: half of the time it may.
+        std::thread::sleep(begun.elapsed().clamp(GAP_LEAST, GAP_MOST));
+    }
+    Ok(())
+}
+
+/// Below the serial numbers of what becomes durable from now on; the run began at `begun`.
+fn newest_from(begun: UnixSecs, elapsed: Duration) -> Vec<u8> {
+    let at = Duration::from_secs(begun.0)
+        .saturating_add(elapsed)
+        .saturating_sub(BEHIND);
+    let at_ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
+    at_ms.to_be_bytes().into_iter().skip(2).collect()
 }
 
 /// What [`say_to_all`] would do now.
@@ -276,7 +313,13 @@ impl Walk {
                         |r| r.get(0),
                     )?;
                     let to = last.as_deref().unwrap_or(ABOVE_ALL);
-                    let rows = find(tx, BY_SERIAL, (after, to), predicate, now)?;
+                    let mut rows = find(tx, BY_SERIAL, (after, to), predicate, now)?;
+                    if let Some(devices) = &predicate.devices {
+                        let named = |row: &Found| {
+                            Ueid::from_slice(&row.ueid).is_ok_and(|ueid| devices.contains(&ueid))
+                        };
+                        rows.retain(named);
+                    }
                     Ok::<_, StoreError>((rows, last))
                 })?;
                 *self = last.map_or(Self::Ended, Self::Serials);
@@ -373,6 +416,11 @@ const READ_MAX: i64 = 20_000;
 const DEVICES_MAX: usize = 500;
 /// Certificates that are written in one transaction: some hundredths of a second.
 const WRITTEN_MAX: usize = 500;
+/// How far the serial number of a certificate may lie behind the moment at which it is durable: clocks
+/// of several processes, and a request that waited.
+const BEHIND: Duration = Duration::from_secs(300);
+/// Looks at what is newest, at most: somebody may issue without a pause.
+const LOOKS_MAX: usize = 16;
 /// Least and longest time between two transactions.
 const GAP_LEAST: Duration = Duration::from_millis(5);
 const GAP_MOST: Duration = Duration::from_millis(500);
