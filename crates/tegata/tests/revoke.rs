@@ -9,7 +9,7 @@
 
 mod common;
 
-use common::{Server, fail, succeed, talk};
+use common::{Server, fail, succeed, talk, tegata, text};
 use serde_json::Value;
 
 /// What a demo left: its directory, its configuration, the UEID of its one device.
@@ -212,4 +212,49 @@ fn a_predicate_is_counted_agreed_to_and_done() {
     std::fs::write(file, "0107070707070707070707070707070707\n").unwrap();
     let said = left.refused(&["revoke", "--devices", file, "--yes"], 1);
     assert!(said.contains("there is no device"), "{said}");
+}
+
+#[test]
+fn without_a_terminal_a_long_run_says_how_far_it_came() {
+    let left = demo();
+    let run = |args: &[&str]| {
+        let all = [&["ca"], args, &["--config", &left.config]].concat();
+        let output = tegata(&all);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stderr)
+    };
+    let said = run(&[
+        "revoke",
+        "--ta",
+        "enrol",
+        "--hold",
+        "--yes",
+        "--progress-secs",
+        "0",
+        "--json",
+    ]);
+    let lines: Vec<Value> = said
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let of = |step: &str| lines.iter().filter(|line| line["step"] == step).next_back();
+    let counted = of("count").unwrap();
+    assert_eq!(counted["would_change"], 1, "{said}");
+    assert_eq!(
+        (&counted["looked_at"], &counted["of"]),
+        (&1.into(), &Value::Null)
+    );
+    let changed = of("change").unwrap();
+    assert_eq!(changed["changed"], 1, "{said}");
+    assert_eq!(
+        (&changed["looked_at"], &changed["of"]),
+        (&1.into(), &1.into())
+    );
+    assert!(lines.iter().all(|line| line["event"] == "progress"));
+
+    let said = run(&["unhold", "--ta", "enrol", "--yes", "--progress-secs", "0"]);
+    assert!(said.contains("1, 1 would change\n"), "{said}");
+    assert!(said.ends_with("1 of 1, 1 changed\n"), "{said}");
+    // Ten seconds are not over.
+    assert_eq!(run(&["revoke", "--ta", "enrol", "--yes"]), "");
 }

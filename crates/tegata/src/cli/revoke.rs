@@ -62,6 +62,9 @@ pub struct RevokeHow {
     /// For a predicate: do it, however many there are
     #[arg(long, conflicts_with = "dry_run")]
     pub yes: bool,
+    /// Where standard error is no terminal: time between two lines on how far it has come
+    #[arg(long, value_name = "N", default_value_t = crate::commands::progress::EVERY_SECS, hide = true)]
+    pub progress_secs: u64,
 }
 
 /// Why a certificate is revoked. Spec: RFC 5280 section 5.3.1

@@ -4,9 +4,7 @@
 //! a yes from the operator nothing is changed.
 
 use std::collections::BTreeSet;
-use std::io::IsTerminal as _;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tegata_authority::UnixSecs;
 use tegata_authority::ca::revocation::Word;
@@ -20,6 +18,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::certificate::serial_text;
 use crate::cli::{CaStops, Common, RevokeHow, RevokeWhat, Role, show};
+use crate::commands::progress::{self, Doing};
 use crate::commands::ta;
 use crate::config;
 use crate::fault::{Fault, Outcome};
@@ -79,11 +78,16 @@ pub fn apply(
 ) -> Outcome<()> {
     let predicate = predicate(store, what)?;
     let now = UnixSecs(now_secs());
-    let bar = progress(None, common.json);
+    let counting = Doing {
+        step: "count",
+        done: "would change",
+    };
+    let show = |doing, of| progress::Progress::new(doing, of, common.json, how.progress_secs);
+    let mut shown = show(counting, None);
     let planned = plan_for_all(store, &predicate, word, now, |at| {
-        bar.set_message(format!("{} certificates found", at.matched));
+        shown.at(at.matched, at.changed);
     });
-    bar.finish_and_clear();
+    shown.finish();
     let planned = planned.map_err(|e| scoped_fault(&e))?;
     let would = planned.progress;
     if !how.dry_run {
@@ -98,12 +102,15 @@ pub fn apply(
         true => Some(stop::stop(store, &predicate, now).map_err(|e| stop_fault(&e))?),
     };
     // 2. What there is, some at a time. A crash leaves the rest to the same command.
-    let bar = progress(Some(would.matched), common.json);
+    let changing = Doing {
+        step: "change",
+        done: "changed",
+    };
+    let mut shown = show(changing, Some(would.matched));
     let done = say_to_all(store, &predicate, word, now, |at| {
-        bar.set_position(at.matched);
-        bar.set_message(format!("{} changed", at.changed));
+        shown.at(at.matched, at.changed);
     });
-    bar.finish_and_clear();
+    shown.finish();
     let done = done.map_err(|e| {
         let fault = scoped_fault(&e);
         Fault {
@@ -288,25 +295,6 @@ fn moment(text: &str) -> Outcome<UnixSecs> {
                 "Write 2026-11-20 (from 00:00 UTC) or 2026-11-20T08:30:00Z.",
             )
         })
-}
-
-/// A bar, or a spinner where the length is not known; nothing where nobody looks.
-pub fn progress(len: Option<u64>, json: bool) -> ProgressBar {
-    if json || !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let (bar, template) = match len {
-        Some(len) => (
-            ProgressBar::new(len),
-            "{bar:30} {human_pos}/{human_len} {per_sec} {eta}  {msg}",
-        ),
-        None => (ProgressBar::new_spinner(), "{spinner} {msg}"),
-    };
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(std::time::Duration::from_millis(120));
-    bar
 }
 
 fn scoped_fault(error: &ScopedError) -> Fault {
