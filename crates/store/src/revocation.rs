@@ -316,6 +316,19 @@ pub fn of_issued(tx: &Tx<'_>, serial: &[u8], issuer: &str) -> Result<Option<Stan
     Ok(archived.map(|row| row.standing))
 }
 
+/// The newest certificates, newest first: serial number, and the issuing CA's name.
+pub(crate) fn newest_issued(
+    tx: &Tx<'_>,
+    limit: usize,
+) -> Result<Vec<(Vec<u8>, String)>, StoreError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    tx.query_all(
+        "SELECT serial, issuer FROM certificate WHERE der IS NOT NULL ORDER BY serial DESC LIMIT ?1",
+        params![limit],
+        |r| Ok((r.get(0)?, r.get(1)?)),
+    )
+}
+
 /// Number of the last change in these shards, first and last; 0 if there was none.
 ///
 /// It costs two looks into an index for each shard, however many changes there are.

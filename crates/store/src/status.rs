@@ -9,6 +9,7 @@
 
 mod lists;
 mod ocsp;
+mod responses;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -17,14 +18,15 @@ use tegata_authority::UnixSecs;
 use tegata_wire::x509::MAX_CRL_ENTRIES;
 
 pub use lists::NoList;
-pub use ocsp::OcspAnswer;
+pub use ocsp::{KEPT_RESPONSES_MAX, OcspAnswer};
 
 use crate::issuer::Issuer;
 use crate::role::RoleError;
 use crate::root_list::{self, RootList};
 
 use lists::AllLists;
-use ocsp::{KeptResponder, Responses};
+use ocsp::KeptResponder;
+use responses::Responses;
 
 /// How the status of certificates is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +41,9 @@ pub struct StatusSettings {
     pub delta_life_secs: u64,
     /// How long an OCSP response is good for, seconds.
     pub ocsp_life_secs: u64,
+    /// Of how many of the newest certificates OCSP responses are signed before anybody asks; at most
+    /// [`KEPT_RESPONSES_MAX`].
+    pub presign: u32,
 }
 
 impl Default for StatusSettings {
@@ -49,6 +54,7 @@ impl Default for StatusSettings {
             crl_life_secs: 86_400,
             delta_life_secs: 3_600,
             ocsp_life_secs: 3_600,
+            presign: 4_096,
         }
     }
 }
@@ -123,7 +129,7 @@ impl StatusServer {
         Self {
             issuer,
             lists: Mutex::default(),
-            responses: Mutex::default(),
+            responses: Mutex::new(Responses::new(KEPT_RESPONSES_MAX)),
             responders: Mutex::default(),
             entries_max: MAX_CRL_ENTRIES,
         }

@@ -5,14 +5,14 @@ use tegata_authority::ca::cmp::MacPolicy;
 use tegata_authority::profile::{EXAMPLE, Profiles};
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::seal::SealingKey;
-use tegata_crypto::{OsRng, Secret};
+use tegata_crypto::{CryptoError, KeyAlg, OsRng, PublicKey, Secret, Signer};
+use tegata_wire::ocsp::{CertId, OcspRequest};
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tegata_crypto::KeyAlg;
-
 use super::lists::{ToSign, WAITING_MAX};
+use super::ocsp::Responder;
 use super::*;
 use crate::engine::params;
 use crate::generation::{Kind, Next, Sure, roll_over};
@@ -217,4 +217,194 @@ fn the_last_change_is_of_the_shards_that_are_asked_for() {
     for (shards, change) in cases {
         assert_eq!(last(shards), change, "{shards:?}");
     }
+}
+
+/// A responder's key that counts what it signs.
+struct Counting {
+    real: Arc<Responder>,
+    signed: Arc<AtomicUsize>,
+}
+
+impl Signer for Counting {
+    fn public_key(&self) -> &PublicKey {
+        self.real.signer.public_key()
+    }
+    fn sign(&self, msg: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        self.signed.fetch_add(1, Ordering::Relaxed);
+        self.real.signer.sign(msg)
+    }
+}
+
+/// A responder that counts, over a CA with certificates of the serial numbers 1, 2, … `count`.
+struct Asked {
+    server: StatusServer,
+    issuer: Arc<Issuer>,
+    signed: Arc<AtomicUsize>,
+    _dir: tempfile::TempDir,
+}
+
+impl Asked {
+    fn new(count: u8, presign: u32) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let issuer = Arc::into_inner(ca(&dir)).unwrap();
+        let issuer = Arc::new(issuer.with_status(StatusSettings {
+            presign,
+            ..StatusSettings::default()
+        }));
+        let present = issuer.generations().unwrap();
+        let by = present.newest();
+        let fill = |tx: &Tx<'_>| {
+            tx.execute(
+                "INSERT INTO device_batch(id, digest, batch, maker, made_at, imported_at, factory_kid) \
+                 VALUES (1, ?1, 'B', 'M', 0, 0, ?1)",
+                params![[1_u8].as_slice()],
+            )?;
+            tx.execute(
+                "INSERT INTO device(id, ueid, teep_kid, attestation_kid, batch_id, model, serial, \
+                 endorsement) VALUES (1, ?1, ?1, ?1, 1, 'm', 's', ?1)",
+                params![[1_u8].as_slice()],
+            )?;
+            for serial in 1..=count {
+                tx.execute(
+                    "INSERT INTO certificate(serial, device_id, csr_digest, profile, release, issuer, \
+                     tbs, not_after, intended_at, der) VALUES (?1, 1, ?1, 'p', ?1, ?2, ?1, 0, 0, ?1)",
+                    params![[1, serial].as_slice(), by.id],
+                )?;
+            }
+            Ok::<_, StoreError>(())
+        };
+        issuer.role.store.run_tx("t", fill).unwrap();
+        let server = StatusServer::new(Arc::clone(&issuer));
+        let real = server.responder(by, &mut OsRng, NOW).unwrap();
+        let signed = Arc::new(AtomicUsize::new(0));
+        let counting = Responder {
+            cert: real.cert.clone(),
+            signer: Box::new(Counting {
+                real,
+                signed: Arc::clone(&signed),
+            }),
+        };
+        let slot = Arc::clone(&server.responders.lock().unwrap()[&by.number]);
+        *slot.lock().unwrap() = Some(Arc::new(counting));
+        Self {
+            server,
+            issuer,
+            signed,
+            _dir: dir,
+        }
+    }
+
+    fn id(&self, serial: u8) -> CertId {
+        let present = self.issuer.generations().unwrap();
+        present.newest().hashes.cert_id(&[1, serial]).unwrap()
+    }
+
+    /// What is told of a certificate: the tag of its status, and when it was signed.
+    fn told(&self, serial: u8, secs: u64) -> (u8, u64) {
+        let id = self.id(serial);
+        let der = id.der.as_bytes().to_vec();
+        let request = OcspRequest {
+            certificates: vec![id],
+            nonce: None,
+        };
+        let now = UnixSecs(NOW.0 + secs);
+        let (answer, cacheable) = self.server.answer(&request, &mut OsRng, now).unwrap();
+        assert!(cacheable);
+        let at = answer.der.windows(der.len()).position(|part| part == der);
+        (answer.der[at.unwrap() + der.len()], answer.made.0 - NOW.0)
+    }
+
+    fn ahead(&self, secs: u64) -> usize {
+        let now = UnixSecs(NOW.0 + secs);
+        self.server.sign_ahead(&mut OsRng, now).unwrap()
+    }
+
+    fn signed(&self) -> usize {
+        self.signed.load(Ordering::Relaxed)
+    }
+}
+
+const GOOD: u8 = 0x80;
+const REVOKED: u8 = 0xa1;
+
+#[test]
+fn what_is_signed_ahead_costs_a_request_no_signature_and_a_revocation_is_told_at_once() {
+    let asked = Asked::new(10, 8);
+    assert_eq!((asked.ahead(0), asked.signed()), (8, 8));
+    assert_eq!((asked.ahead(0), asked.signed()), (0, 8), "they are there");
+    for n in 0..1_000_u64 {
+        let serial = 3 + u8::try_from(n % 8).unwrap();
+        assert_eq!(asked.told(serial, n), (GOOD, 0));
+    }
+    assert_eq!(asked.signed(), 8);
+    // Those that are not among the newest are signed when they are asked for, and then kept.
+    for _ in 0..3 {
+        assert_eq!(asked.told(2, 5), (GOOD, 5));
+    }
+    assert_eq!(asked.signed(), 9);
+    // A word that came since is told, whatever was signed ahead.
+    let store = &asked.issuer.role.store;
+    store.run_tx("t", |tx| revoke(tx, 7, 0)).unwrap();
+    assert_eq!(asked.told(7, 10), (REVOKED, 10));
+    assert_eq!((asked.told(7, 11), asked.signed()), ((REVOKED, 10), 10));
+    // A certificate that is gone is signed for nobody.
+    let gone = "DELETE FROM certificate WHERE serial = ?1";
+    store
+        .run_tx("t", |tx| tx.execute(gone, params![[1_u8, 9].as_slice()]))
+        .unwrap();
+    assert_eq!((asked.ahead(1_500), asked.signed()), (8, 18));
+    assert_eq!((asked.ahead(3_000), asked.signed()), (8, 26));
+}
+
+#[test]
+fn who_signs_ahead_is_always_in_time_however_short_responses_live() {
+    let asked = Asked::new(6, 4);
+    let pause = asked.server.ahead_pause().as_secs();
+    assert_eq!(pause, 60);
+    let mut rounds = 0;
+    // Two hours of an hour's responses; somebody asks each ten seconds.
+    for secs in (0..7_200).step_by(10) {
+        if secs % pause == 0 {
+            rounds += asked.ahead(secs);
+        }
+        let before = asked.signed();
+        for serial in 3..=6 {
+            let (status, made) = asked.told(serial, secs);
+            assert!(status == GOOD && secs - made < 1_800);
+        }
+        assert_eq!(asked.signed(), before, "at {secs}");
+    }
+    assert_eq!(asked.signed(), rounds);
+    assert!((4 * 5..=4 * 7).contains(&rounds), "{rounds}");
+    // A clock that went back: what is of the future is signed again.
+    assert_eq!(asked.ahead(10), 4);
+    for life in [60, 61, 600, 86_400, 259_200] {
+        let issuer = Arc::into_inner(ca(&tempfile::tempdir().unwrap())).unwrap();
+        let server = StatusServer::new(Arc::new(issuer.with_status(StatusSettings {
+            ocsp_life_secs: life,
+            ..StatusSettings::default()
+        })));
+        let quarter = life / 2 / 4;
+        assert!(server.ahead_pause().as_secs() * 2 <= quarter, "{life}");
+    }
+}
+
+#[test]
+fn the_response_that_nobody_asked_for_the_longest_goes() {
+    let asked = Asked::new(6, 0);
+    *asked.server.responses.lock().unwrap() = Responses::new(3);
+    for serial in [1, 2, 3, 1, 4] {
+        asked.told(serial, 0);
+    }
+    // 2 went for 4; 1 was asked for again after it.
+    assert_eq!(asked.signed(), 4);
+    for (serial, signed) in [(1, 4), (4, 4), (3, 4), (2, 5), (1, 6), (3, 6)] {
+        asked.told(serial, 1);
+        assert_eq!(asked.signed(), signed, "{serial}");
+    }
+    // Signed again is not asked for: the order stays.
+    assert_eq!(asked.ahead(1_500), 3);
+    asked.told(5, 1_500);
+    asked.told(2, 1_500);
+    assert_eq!(asked.signed(), 6 + 3 + 1 + 1, "2 went");
 }
