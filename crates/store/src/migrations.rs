@@ -124,6 +124,10 @@ pub(crate) const STEPS: &[(&str, &str)] = &[
         "what is in lists, by index: what was archived is not looked at for them",
         LISTED,
     ),
+    (
+        "releases from a number on in stops; the runtime that the Verifier affirmed of each device",
+        RANGES,
+    ),
 ];
 
 /// Times are seconds since 1970 UTC unless the name says `_ms`.
@@ -361,6 +365,15 @@ CREATE INDEX certificate_by_device ON certificate(device_id, intended_at);
 /// It has all that a list needs: the serial number is in each index of that table.
 const LISTED: &str = "
 CREATE INDEX revocation_listed ON revocation(shard, change, at, reason) WHERE listed = 1;
+";
+
+/// `runtime_order` is what versions are compared by: the four numbers of `runtime_version`, big-endian.
+const RANGES: &str = "
+ALTER TABLE issuance_stop ADD COLUMN at_least INTEGER;
+ALTER TABLE attested ADD COLUMN runtime TEXT;
+ALTER TABLE attested ADD COLUMN runtime_version TEXT;
+ALTER TABLE attested ADD COLUMN runtime_order BLOB;
+CREATE INDEX attested_by_runtime ON attested(runtime) WHERE runtime IS NOT NULL;
 ";
 
 #[cfg(test)]

@@ -352,6 +352,23 @@ fn what_the_responder_cannot_answer_it_says_so() {
 }
 
 #[test]
+fn what_is_signed_ahead_is_what_clients_ask_for() {
+    let (mut world, devices) = ready(1);
+    let serials: Vec<_> = (0..3).map(|n| enrol(&mut world, &devices[0], n)).collect();
+    let server = status(&world);
+    assert_eq!(server.sign_ahead(&mut Seeded(5), at(0)).unwrap(), 3);
+    for serial in &serials {
+        let made = |sha1, secs| {
+            let asked = request(&cert_id(&world.ca, serial, sha1));
+            server.ocsp(&asked, &mut Seeded(5), at(secs)).published.made
+        };
+        assert_eq!(made(true, 9), at(0));
+        // Named otherwise it is signed when it is asked for.
+        assert_eq!((made(false, 9), made(false, 10)), (at(9), at(9)));
+    }
+}
+
+#[test]
 fn a_name_with_made_up_parameters_is_answered_and_not_kept() {
     let (mut world, devices) = ready(1);
     let serial = enrol(&mut world, &devices[0], 1);

@@ -17,8 +17,9 @@ use tegata_authority::ca::revocation::{FinalReason, Word};
 use tegata_authority::tam::availability::Availability;
 use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::{KeyAlg, PrivateKey};
+use tegata_store::attested::DottedVersion;
 use tegata_store::revocation::scoped::{
-    Predicate, ReleasesOf, ScopedError, plan_for_all, say_to_all,
+    Predicate, ReleasesOf, RuntimesOf, ScopedError, plan_for_all, say_to_all,
 };
 use tegata_store::revocation::stop::{self, NoStop};
 use tegata_store::revocation::{Target, say};
@@ -98,6 +99,14 @@ fn a_predicate_is_all_that_is_named_at_once() {
     let ta = |below| {
         Some(ReleasesOf {
             ta: "enrol".to_owned(),
+            from: None,
+            below,
+        })
+    };
+    let ta_from = |from, below| {
+        Some(ReleasesOf {
+            ta: "enrol".to_owned(),
+            from: Some(from),
             below,
         })
     };
@@ -127,6 +136,34 @@ fn a_predicate_is_all_that_is_named_at_once() {
         (
             Predicate {
                 releases: ta(Some(1)),
+                ..none()
+            },
+            0,
+        ),
+        (
+            Predicate {
+                releases: ta_from(1, None),
+                ..none()
+            },
+            801,
+        ),
+        (
+            Predicate {
+                releases: ta_from(2, None),
+                ..none()
+            },
+            0,
+        ),
+        (
+            Predicate {
+                releases: ta_from(1, Some(2)),
+                ..none()
+            },
+            801,
+        ),
+        (
+            Predicate {
+                releases: ta_from(1, Some(1)),
                 ..none()
             },
             0,
@@ -240,6 +277,7 @@ fn a_predicate_is_all_that_is_named_at_once() {
     let unknown = Predicate {
         releases: Some(ReleasesOf {
             ta: "enrolled".to_owned(),
+            from: None,
             below: None,
         }),
         ..none()
@@ -293,6 +331,57 @@ fn words_reach_what_they_can_change_and_pass_over_the_rest() {
 }
 
 #[test]
+fn a_recall_by_runtime_reaches_who_the_verifier_last_saw_with_an_old_one() {
+    let mut world = World::new();
+    let mut devices = world.batch("B1", 3);
+    let cut = world.release(MODULE, false, Availability::Everybody);
+    for (device, version) in devices.iter_mut().zip(["1.3.9", "1.4.0-rc1", "1.10.0"]) {
+        device.swversion = version.to_owned();
+    }
+    install(&mut world, &mut devices, cut.ta);
+    let mut serials = Vec::new();
+    for (device, n) in devices.iter().zip(0..) {
+        serials.push(ask(&mut world, device, n).unwrap());
+    }
+    let store = open_store(world.dir.path().join("ca.db")).unwrap();
+    let of = |name: &str, below: Option<&str>| Predicate {
+        runtimes: Some(RuntimesOf {
+            name: name.to_owned(),
+            below: below.map(|text| DottedVersion::parse(text).unwrap()),
+        }),
+        ..Predicate::default()
+    };
+    for (below, expected) in [
+        (None, 3),
+        (Some("1.3"), 0),
+        (Some("1.3.9"), 0),
+        (Some("1.4"), 1),
+        (Some("1.9"), 2),
+        (Some("2"), 3),
+    ] {
+        let found = matched(&store, &of("tegata-teed", below));
+        assert_eq!(found, expected, "{below:?}");
+    }
+    // Another name is a mistake, as a release that is not there.
+    let none = plan_for_all(&store, &of("tegata-tee", None), COMPROMISED, SECS, |_| ());
+    assert!(matches!(none, Err(ScopedError::NoRuntime)));
+    let said = say_to_all(
+        &store,
+        &of("tegata-teed", Some("1.4")),
+        COMPROMISED,
+        SECS,
+        |_| (),
+    );
+    assert_eq!(said.unwrap().changed, 1);
+    let good = |serial| {
+        let row = store.read("t", |tx| certificate::find(tx, serial)).unwrap();
+        row.unwrap().standing.is_good()
+    };
+    let stand: Vec<bool> = serials.iter().map(|serial| good(serial)).collect();
+    assert_eq!(stand, [false, true, true]);
+}
+
+#[test]
 fn a_stop_holds_back_what_it_names_and_nothing_else() {
     let (mut world, devices, release) = ready(2);
     let store = open_store(world.dir.path().join("ca.db")).unwrap();
@@ -306,13 +395,15 @@ fn a_stop_holds_back_what_it_names_and_nothing_else() {
         profile: Some("device".to_owned()),
         ..none()
     };
-    let of = |below| Predicate {
+    let range = |from, below| Predicate {
         releases: Some(ReleasesOf {
             ta: "enrol".to_owned(),
+            from,
             below,
         }),
         ..none()
     };
+    let of = |below| range(None, below);
     let mut n = 10;
     for (what, first, second) in [
         (batch("B1"), false, false),
@@ -336,6 +427,10 @@ fn a_stop_holds_back_what_it_names_and_nothing_else() {
         (of(None), false, false),
         (of(Some(2)), false, false),
         (of(Some(1)), true, true),
+        (range(Some(1), None), false, false),
+        (range(Some(1), Some(2)), false, false),
+        (range(Some(2), None), true, true),
+        (range(Some(2), Some(9)), true, true),
         (
             Predicate {
                 model: Some("gateway".to_owned()),
@@ -383,6 +478,13 @@ fn a_stop_holds_back_what_it_names_and_nothing_else() {
         Predicate {
             devices: Some(both),
             ..none()
+        },
+        Predicate {
+            runtimes: Some(RuntimesOf {
+                name: "tegata-teed".to_owned(),
+                below: None,
+            }),
+            ..batch("B1")
         },
     ] {
         assert!(matches!(

@@ -19,17 +19,30 @@ use tegata_authority::ca::revocation::{Word, decide};
 use tegata_wire::ids::{ReleaseDigest, Ueid};
 
 use super::{Changed, Known, next_changes, put_at, reach, standing};
+use crate::attested::DottedVersion;
 use crate::engine::{self, Row, params};
 use crate::role::secs;
 use crate::{Store, StoreError, Tx, device};
 
-/// Releases of a TA by name, from the first up to a sequence number.
+/// Releases of a TA by name, in a range of sequence numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReleasesOf {
     /// Name of the TA.
     pub ta: String,
-    /// Sequence number that is no longer meant; every release when absent.
+    /// The first sequence number that is meant; from the first release on when absent.
+    pub from: Option<u64>,
+    /// The first one that is no longer meant; up to the newest when absent.
     pub below: Option<u64>,
+}
+
+/// Runtimes by name, up to a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimesOf {
+    /// The name in their evidence.
+    pub name: String,
+    /// The first version that is no longer meant; every version when absent. One that has no numbers is
+    /// below none.
+    pub below: Option<DottedVersion>,
 }
 
 /// Which certificates: those that have not ended and that everything named here is true of. A hold is
@@ -40,6 +53,8 @@ pub struct Predicate {
     pub release: Option<ReleaseDigest>,
     /// Issued to one of these releases: a range of TA measurements.
     pub releases: Option<ReleasesOf>,
+    /// Of devices that had such a runtime when the Verifier last affirmed them.
+    pub runtimes: Option<RuntimesOf>,
     /// Of devices of this model.
     pub model: Option<String>,
     /// Of devices of this factory batch.
@@ -109,6 +124,9 @@ pub enum ScopedError {
     /// A release that is named is not known.
     #[error("the CA has no such release")]
     NoRelease,
+    /// No device was affirmed with a runtime of that name.
+    #[error("the Verifier never affirmed a device with such a runtime")]
+    NoRuntime,
 }
 
 /// Says the word of every certificate of the predicate; `told` hears how far it came.
@@ -239,6 +257,14 @@ fn check(store: &Store, predicate: &Predicate) -> Result<(), ScopedError> {
         if known.is_none() {
             return Err(ScopedError::NoRelease);
         }
+        if let Some(of) = &predicate.runtimes {
+            let known: Option<i64> = tx.query_opt(
+                "SELECT 1 FROM attested WHERE runtime = ?1 LIMIT 1",
+                params![&of.name],
+                |r| r.get(0),
+            )?;
+            known.ok_or(ScopedError::NoRuntime)?;
+        }
         for ueid in predicate.devices.iter().flatten() {
             if device::find(tx, ueid)?.is_none() {
                 return Err(ScopedError::NoDevice(*ueid));
@@ -354,6 +380,9 @@ fn find(
 ) -> Result<Vec<Found>, StoreError> {
     let of = predicate.releases.as_ref();
     let below = of.map(|of| of.below.map_or(i64::MAX, super::signed));
+    let at_least = of.map(|of| of.from.map_or(0, super::signed));
+    let runtimes = predicate.runtimes.as_ref();
+    let runtime_below = runtimes.and_then(|of| of.below.as_ref());
     let sql = format!("{COLUMNS} {from} {CONDITION}");
     tx.query_all(
         &sql,
@@ -369,6 +398,9 @@ fn find(
             predicate.profile,
             predicate.issued_before.map(secs),
             predicate.issued_after.map(secs),
+            at_least,
+            runtimes.map(|of| of.name.as_str()),
+            runtime_below.map(DottedVersion::order),
         ],
         found_row,
     )
@@ -405,7 +437,10 @@ const BY_DEVICE: &str = "FROM device AS d CROSS JOIN certificate AS c CROSS JOIN
     AND c.device_id = d.id AND b.id = d.batch_id";
 
 const CONDITION: &str = "AND c.not_after >= ?3 AND (?4 IS NULL OR c.release = ?4) \
-    AND (?5 IS NULL OR c.release IN (SELECT digest FROM release WHERE name = ?5 AND sequence < ?6)) \
+    AND (?5 IS NULL OR c.release IN (SELECT digest FROM release WHERE name = ?5 AND sequence < ?6 \
+      AND sequence >= ?12)) \
+    AND (?13 IS NULL OR EXISTS (SELECT 1 FROM attested AS w WHERE w.device_id = d.id \
+      AND w.runtime = ?13 AND (?14 IS NULL OR w.runtime_order < ?14))) \
     AND (?7 IS NULL OR d.model = ?7) AND (?8 IS NULL OR b.batch = ?8) \
     AND (?9 IS NULL OR c.profile = ?9) AND (?10 IS NULL OR c.intended_at < ?10) \
     AND (?11 IS NULL OR c.intended_at >= ?11) ORDER BY c.serial";

@@ -106,6 +106,7 @@ const TRIES_MAX: usize = 8;
 const STEPS: &[(i64, &str, &str)] = &[
     (15, "the schema as it was then", FIRST),
     (16, "what is in lists, by index", LISTED),
+    (17, "ranges of releases in stops, runtimes", RANGES),
 ];
 
 /// Times are seconds since 1970 UTC unless the name says `_ms`.
@@ -256,6 +257,14 @@ const LISTED: &str = "
 CREATE INDEX revocation_listed ON revocation(shard, change) WHERE listed = 1;
 ";
 
+const RANGES: &str = "
+ALTER TABLE issuance_stop ADD COLUMN at_least BIGINT;
+ALTER TABLE attested ADD COLUMN runtime TEXT;
+ALTER TABLE attested ADD COLUMN runtime_version TEXT;
+ALTER TABLE attested ADD COLUMN runtime_order BYTEA;
+CREATE INDEX attested_by_runtime ON attested(runtime) WHERE runtime IS NOT NULL;
+";
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)] // Tests.
@@ -266,7 +275,7 @@ mod tests {
 
     /// Tables with their columns, of what both engines understand of a schema's text.
     fn tables_of_postgres() -> BTreeSet<(String, BTreeSet<String>)> {
-        let mut found = BTreeSet::new();
+        let mut found = std::collections::BTreeMap::<String, BTreeSet<String>>::new();
         for (_, _, step) in STEPS {
             for part in step.split("CREATE TABLE ").skip(1) {
                 let (name, rest) = part.split_once('(').unwrap();
@@ -287,10 +296,16 @@ mod tests {
                     let first = column.chars().next()?;
                     first.is_lowercase().then(|| column.to_owned())
                 });
-                found.insert((name.trim().to_owned(), columns.collect()));
+                found.insert(name.trim().to_owned(), columns.collect());
+            }
+            for part in step.split("ALTER TABLE ").skip(1) {
+                let mut words = part.split_whitespace();
+                let table = found.get_mut(words.next().unwrap()).unwrap();
+                assert_eq!((words.next(), words.next()), (Some("ADD"), Some("COLUMN")));
+                assert!(table.insert(words.next().unwrap().to_owned()));
             }
         }
-        found
+        found.into_iter().collect()
     }
 
     #[test]

@@ -9,8 +9,10 @@ use serde::Serialize;
 use tegata_authority::UnixSecs;
 use tegata_authority::ca::revocation::Word;
 use tegata_store::Store;
+use tegata_store::attested::DottedVersion;
 use tegata_store::revocation::scoped::{
-    Planned, Predicate, Progress, ReleasesOf, Sample, ScopedError, plan_for_all, say_to_all,
+    Planned, Predicate, Progress, ReleasesOf, RuntimesOf, Sample, ScopedError, plan_for_all,
+    say_to_all,
 };
 use tegata_store::revocation::stop::{self, NoStop, Stop};
 use tegata_wire::ids::Ueid;
@@ -55,6 +57,7 @@ pub fn narrowed(what: &RevokeWhat) -> bool {
     let texts = [
         &what.release,
         &what.ta,
+        &what.runtime,
         &what.model,
         &what.batch,
         &what.profile,
@@ -233,8 +236,25 @@ fn predicate(store: &Store, what: &RevokeWhat) -> Outcome<Predicate> {
     let release = what.release.as_deref().map(|text| ta::find(store, text));
     let releases = what.ta.clone().map(|ta| ReleasesOf {
         ta,
+        from: what.release_from,
         below: what.release_below,
     });
+    if let Some(of) = &releases
+        && of.below.is_some_and(|below| of.from.unwrap_or(0) >= below)
+    {
+        return Err(Fault::usage(
+            "empty-range",
+            "no sequence number is at least --release-from and below --release-below",
+            "The first one is meant, the second one no longer is.",
+        ));
+    }
+    let runtimes = match &what.runtime {
+        None => None,
+        Some(name) => Some(RuntimesOf {
+            name: name.clone(),
+            below: what.runtime_below.as_deref().map(version).transpose()?,
+        }),
+    };
     let devices = match (&what.device, &what.devices) {
         (Some(text), _) => Some([ueid(text)?].into()),
         (None, Some(path)) => Some(ueids(&files::read(path, DEVICES_LEN_BYTES_MAX)?)?),
@@ -243,12 +263,27 @@ fn predicate(store: &Store, what: &RevokeWhat) -> Outcome<Predicate> {
     Ok(Predicate {
         release: release.transpose()?,
         releases,
+        runtimes,
         model: what.model.clone(),
         batch: what.batch.clone(),
         profile: what.profile.clone(),
         issued_before: what.issued_before.as_deref().map(moment).transpose()?,
         issued_after: what.issued_after.as_deref().map(moment).transpose()?,
         devices,
+    })
+}
+
+/// A version as it is compared.
+fn version(text: &str) -> Outcome<DottedVersion> {
+    DottedVersion::parse(text).ok_or_else(|| {
+        Fault::usage(
+            "bad-version",
+            format!(
+                "{} is not a version that can be compared",
+                show::visible(text)
+            ),
+            "Write up to four numbers with dots between them: 1.4 or 1.4.0.2.",
+        )
     })
 }
 
@@ -306,6 +341,10 @@ fn scoped_fault(error: &ScopedError) -> Fault {
             "`tegata device list` shows all; nothing was changed.",
         ),
         ScopedError::NoRelease => failed("no-release", "`tegata ta list` shows all."),
+        ScopedError::NoRuntime => failed(
+            "no-runtime",
+            "The name is swname in the evidence, such as tegata-tee; nothing was changed.",
+        ),
         _ => failed("no-predicate", "Name what the certificates have in common."),
     }
 }
@@ -375,8 +414,9 @@ fn sentence(what: &Predicate) -> String {
     let mut parts: Vec<String> = Vec::new();
     parts.extend(what.release.map(|digest| format!("release {digest}")));
     if let Some(of) = &what.releases {
+        let from = of.from.map(|n| format!(" from {n}")).unwrap_or_default();
         let below = of.below.map(|n| format!(" below {n}"));
-        parts.push(format!("TA {}{}", of.ta, below.unwrap_or_default()));
+        parts.push(format!("TA {}{from}{}", of.ta, below.unwrap_or_default()));
     }
     parts.extend(what.model.as_ref().map(|name| format!("model {name}")));
     parts.extend(what.batch.as_ref().map(|name| format!("batch {name}")));
