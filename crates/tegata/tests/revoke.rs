@@ -266,7 +266,7 @@ fn without_a_terminal_a_long_run_says_how_far_it_came() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    let of = |step: &str| lines.iter().filter(|line| line["step"] == step).next_back();
+    let of = |step: &str| lines.iter().rfind(|line| line["step"] == step);
     let counted = of("count").unwrap();
     assert_eq!(counted["would_change"], 1, "{said}");
     assert_eq!(

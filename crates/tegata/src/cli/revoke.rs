@@ -98,7 +98,7 @@ pub struct CaRevoke {
     #[command(flatten)]
     pub common: Common,
     #[command(flatten)]
-    pub what: RevokeWhat,
+    pub what: Box<RevokeWhat>,
     #[command(flatten)]
     pub how: RevokeHow,
     /// Why
@@ -125,7 +125,7 @@ pub struct CaUnhold {
     #[command(flatten)]
     pub common: Common,
     #[command(flatten)]
-    pub what: RevokeWhat,
+    pub what: Box<RevokeWhat>,
     #[command(flatten)]
     pub how: RevokeHow,
 }
