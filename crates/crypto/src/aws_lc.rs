@@ -83,6 +83,10 @@ impl Signer for AwsLcSigner {
         }
         .map_err(|_| CryptoError::Rng)
     }
+
+    fn is_in_process(&self) -> bool {
+        true
+    }
 }
 
 impl fmt::Debug for AwsLcSigner {

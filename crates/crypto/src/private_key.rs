@@ -294,6 +294,10 @@ impl Signer for PrivateKey {
             Inner::Ed25519(key) => Ok(key.sign(msg).to_bytes().to_vec()),
         }
     }
+
+    fn is_in_process(&self) -> bool {
+        true
+    }
 }
 
 impl fmt::Debug for PrivateKey {

@@ -19,6 +19,12 @@ pub trait Signer: Send + Sync {
     /// # Errors
     /// Whatever the place where the key lives reports.
     fn sign(&self, msg: &[u8]) -> Result<Vec<u8>, CryptoError>;
+
+    /// Whether the key is in this process's own memory: then a signature that the process did not hand
+    /// on was seen by nobody. A device or a server that signs may keep a record of its own, and counts.
+    fn is_in_process(&self) -> bool {
+        false
+    }
 }
 
 /// The primitives. Both implementations give the same answers; one test suite runs over both.

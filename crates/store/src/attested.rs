@@ -12,7 +12,7 @@ use tegata_wire::x509::RevocationReason;
 
 use crate::device::{self, DeviceId};
 use crate::engine::params;
-use crate::issuer::Issuer;
+use crate::issuer::{History, Issuer};
 use crate::role::{RoleError, Trust, secs};
 use crate::{StoreError, Tx, archive, revocation};
 
@@ -132,7 +132,11 @@ pub fn last_end(tx: &Tx<'_>, device: DeviceId, profile: &str) -> Result<Option<i
 }
 
 /// Whether the newest certificate of a profile that a device confirmed is on hold, or one after it.
-fn newest_is_held(tx: &Tx<'_>, device: DeviceId, profile: &str) -> Result<bool, StoreError> {
+pub(crate) fn newest_is_held(
+    tx: &Tx<'_>,
+    device: DeviceId,
+    profile: &str,
+) -> Result<bool, StoreError> {
     let standing = tx.query_opt(
         "SELECT r.at, r.reason FROM certificate AS c \
          LEFT JOIN revocation AS r ON r.serial = c.serial \
@@ -145,21 +149,21 @@ fn newest_is_held(tx: &Tx<'_>, device: DeviceId, profile: &str) -> Result<bool, 
     Ok(matches!(standing, Some(Standing::Held { .. })))
 }
 
-/// Whether a device may have a certificate that only its TA asks for; in the transaction that
-/// would fix it.
+/// Whether a device may have a certificate that only its TA asks for, the Verifier having affirmed it last
+/// at that time; in the transaction that would fix it.
 pub(crate) fn returning(
     tx: &Tx<'_>,
-    device: DeviceId,
+    history: &History<'_>,
+    attested_at: Option<i64>,
     profile: &Profile,
     now: UnixSecs,
 ) -> Result<Result<(), ReturnDenied>, StoreError> {
-    if newest_is_held(tx, device, &profile.name)? {
+    if history.newest_is_held(tx)? {
         return Ok(Err(ReturnDenied::Held));
     }
     let time = |at: i64| UnixSecs(u64::try_from(at).unwrap_or(0));
-    let end = last_end(tx, device, &profile.name)?.map(time);
-    let at = last(tx, device)?.map(time);
-    Ok(may_return(profile, end, at, now))
+    let end = history.last_end(tx)?.map(time);
+    Ok(may_return(profile, end, attested_at.map(time), now))
 }
 
 #[cfg(test)]

@@ -53,13 +53,46 @@ pub struct Certificate {
     pub standing: Standing,
 }
 
-/// Fixes an intent, or returns the one that this request already has.
+/// Fixes an intent, or returns what this request already has.
 pub fn intend(tx: &Tx<'_>, intent: &Intent, now_secs: i64) -> Result<Certificate, StoreError> {
-    tx.execute(
+    if insert(tx, intent, None, now_secs)? {
+        return Ok(Certificate {
+            intent: intent.clone(),
+            intended_at: now_secs,
+            der: None,
+            confirmed_at: None,
+            rejected_at: None,
+            standing: Standing::default(),
+        });
+    }
+    find_by_request(tx, intent.device, &intent.csr_digest)?.ok_or(StoreError::Unreadable {
+        record: "certificate",
+    })
+}
+
+/// Records a certificate in one step with its intent, which has no bytes to sign any more; `confirmed` if
+/// it counts at once. `false` if the request has a row already: then nothing was changed.
+pub fn issue(
+    tx: &Tx<'_>,
+    intent: &Intent,
+    der: &[u8],
+    confirmed: bool,
+    now_secs: i64,
+) -> Result<bool, StoreError> {
+    insert(tx, intent, Some((der, confirmed)), now_secs)
+}
+
+fn insert(
+    tx: &Tx<'_>,
+    intent: &Intent,
+    issued: Option<(&[u8], bool)>,
+    now_secs: i64,
+) -> Result<bool, StoreError> {
+    let rows = tx.execute(
         "INSERT INTO certificate(serial, device_id, csr_digest, profile, release, issuer, tbs, \
-         not_after, intended_at, shard, status_base, replaces) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9, \
-         ?10, (SELECT id FROM status_base WHERE url = ?11), ?12) \
-         ON CONFLICT(device_id, csr_digest) DO NOTHING",
+         not_after, intended_at, shard, status_base, replaces, der, issued_at, confirmed_at) \
+         VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10, (SELECT id FROM status_base WHERE url = ?11), \
+         ?12,?13,?14,?15) ON CONFLICT(device_id, csr_digest) DO NOTHING",
         params![
             intent.serial,
             intent.device.0,
@@ -73,12 +106,13 @@ pub fn intend(tx: &Tx<'_>, intent: &Intent, now_secs: i64) -> Result<Certificate
             now_secs,
             revocation::signed(intent.shard),
             intent.status_base,
-            intent.replaces
+            intent.replaces,
+            issued.map(|(der, _)| der),
+            issued.map(|_| now_secs),
+            issued.filter(|(_, confirmed)| *confirmed).map(|_| now_secs)
         ],
     )?;
-    find_by_request(tx, intent.device, &intent.csr_digest)?.ok_or(StoreError::Unreadable {
-        record: "certificate",
-    })
+    Ok(rows == 1)
 }
 
 /// Records the signed certificate; the first one recorded stays. Returns what stands. What was signed is in

@@ -15,9 +15,9 @@ use tegata_wire::cmp::RawBody;
 use tegata_wire::ids::Ueid;
 use tegata_wire::x509::{CertView, SanEntry};
 
-use crate::issuer::{Issuer, Obtained, Wanted, held};
+use crate::issuer::{Counts, Issuer, Obtained, Wanted, held};
 use crate::role::{Registered, RoleError, secs};
-use crate::{StoreError, certificate, keys, revocation};
+use crate::{StoreError, keys, revocation};
 
 /// What the EST server shows in the TLS handshake.
 pub struct TlsIdentity {
@@ -180,7 +180,6 @@ impl Issuer {
         check_operation(operation, profile, held.as_ref(), &csr)?;
         let ueid = *request.ueid();
         // 3. Intent, signature, record: as over CMP. Nobody will confirm it, so it counts at once.
-        let at = secs(now.secs());
         // As CMP has it, for who decides on it.
         let body = RawBody::p10cr(csr.as_der()).ok();
         let body = body.and_then(|body| body.to_der().ok());
@@ -192,11 +191,9 @@ impl Issuer {
             // Who waits asks again with the request itself.
             transaction_id: &[],
             body_der: &body,
+            counts: Counts::AtOnce,
         };
-        let obtained = self.obtain(wanted, rng, now, |tx, serial, _| {
-            certificate::mark(tx, serial, true, at).map(drop)
-        });
-        match obtained.map_err(refused)? {
+        match self.obtain(wanted, rng, now).map_err(refused)? {
             Obtained::Certificate {
                 serial, der, again, ..
             } => Ok(Enrolled {

@@ -710,10 +710,16 @@ impl TamServer {
         let sent = self.sent_to(token.as_bytes(), device)?;
         let reports = reports(success.suit_reports.as_deref());
         let at = secs(now.secs());
-        let detail = success.msg.as_deref();
+        let detail = success.msg.as_deref().map(plain);
         self.role.store.run_tx("update succeeded", |tx| {
-            let first =
-                teep::end_update(tx, &sent.token, "success", detail, reports.as_deref(), at)?;
+            let first = teep::end_update(
+                tx,
+                &sent.token,
+                "success",
+                detail.as_deref(),
+                reports.as_deref(),
+                at,
+            )?;
             if first {
                 let (digest, sequence) = sent.release.unzip();
                 let id = device.row.id;
@@ -740,7 +746,7 @@ impl TamServer {
         let ueid = *device.endorsed.ueid();
         let code = error.err_code.number();
         let text = error.err_msg.as_deref().unwrap_or_default();
-        let detail: String = text.chars().filter(|c| !c.is_control()).take(128).collect();
+        let detail = plain(text);
         // An error about a QueryRequest has no token: there is nothing to end.
         if let Some(token) = &error.token {
             let sent = self.sent_to(token.as_bytes(), device)?;
@@ -816,3 +822,8 @@ const EXCHANGE_KEY: &str = "tam exchange key";
 const CHALLENGE_KEY: &str = "tam challenge key";
 /// Sealing purpose of devices' delivery keys.
 const DEVICE_KEK: &str = "tam device delivery key";
+
+/// What a device says in words, fit for logs, terminals and every engine.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(128).collect()
+}

@@ -15,12 +15,15 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use common::elsewhere::Watched;
 use common::*;
 use tegata_authority::ca::cmp::MacPolicy;
+use tegata_authority::profile::Profiles;
 use tegata_authority::tam::availability::Availability;
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::{KeyAlg, PrivateKey, Provider as _};
 use tegata_store::issuer::{CmpOutcome, Issuer};
+use tegata_store::role::Role;
 use tegata_store::tam::{TeepAnswer, TeepOutcome};
 use tegata_store::{Faults, NoFaults, StoreError, When, certificate};
 
@@ -106,45 +109,155 @@ fn serials_are_unique(world: &World, expected: usize) {
     assert!(unfinished.is_empty());
 }
 
+/// Opens the CA anew, with keys of which this says where they are.
+fn reopen(world: &mut World, faults: Arc<dyn Faults>, keys: &Watched) {
+    let role = Role {
+        provider: Arc::new(keys.clone()),
+        ..role(&world.dir.path().join("ca.db"), faults)
+    };
+    world.ca = Issuer::open(role, profiles(), MacPolicy::default()).unwrap();
+}
+
+/// Serial numbers of certificates and intents.
+fn serials(world: &World) -> Vec<Vec<u8>> {
+    let store = &world.ca.role().store;
+    let rows = store.read("t", |tx| certificate::list(tx, &[], 1000));
+    rows.unwrap().into_iter().map(|r| r.intent.serial).collect()
+}
+
 #[test]
 fn issuance_survives_a_stop_at_every_step() {
+    for (in_process, expected) in [
+        // All of it is one commit, which is lost or there.
+        (true, 3),
+        // Intend and record, each before and after: fewer would mean that a write went unseen.
+        (false, 5),
+    ] {
+        let (mut world, device) = ready();
+        let mut points = 0;
+        for at in 0.. {
+            let keys = Watched {
+                in_process,
+                ..Watched::default()
+            };
+            let key = PrivateKey::generate(KeyAlg::P256, &mut world.rng).unwrap();
+            let request = device.p10cr(&device.csr(&key), 1);
+            let before = serials(&world);
+            let faults = StopAt::new(at);
+            reopen(&mut world, faults.clone(), &keys);
+            let answer = world.ca.cmp("device", &request, &mut world.rng, NOW);
+            let stopped = faults.reached.load(Ordering::SeqCst) > at;
+            let answered = certificate_of(&answer.body, &world.ca).ok();
+            assert_eq!(
+                answered.is_none(),
+                stopped,
+                "step {at}: {:?}",
+                answer.outcome
+            );
+            // Where the key may have a log of its own, each signature in it has a row.
+            let mut fixed = serials(&world);
+            fixed.retain(|serial| !before.contains(serial));
+            let rows = fixed.iter().filter(|serial| keys.has_signed(serial));
+            if in_process {
+                assert_eq!(fixed.len(), usize::from(at > 0), "step {at}");
+            } else {
+                assert_eq!(rows.count(), keys.certificates(), "step {at}");
+            }
+            // The process dies; another takes over, which may have its keys elsewhere; the device
+            // repeats its request, twice.
+            let mut seen: BTreeSet<Vec<u8>> = answered.into_iter().collect();
+            for (transaction, in_process) in [(2, in_process), (3, !in_process)] {
+                let keys = Watched {
+                    in_process,
+                    ..Watched::default()
+                };
+                reopen(&mut world, Arc::new(NoFaults), &keys);
+                let request = device.p10cr(&device.csr(&key), transaction);
+                let answer = world.ca.cmp("device", &request, &mut world.rng, NOW);
+                let cert = certificate_of(&answer.body, &world.ca).unwrap();
+                let conf = device.cert_conf(&answer.body, &RustCrypto.sha256(&cert), transaction);
+                let confirmed = world.ca.cmp("device", &conf, &mut world.rng, NOW);
+                assert!(matches!(confirmed.outcome, CmpOutcome::Confirmed { .. }));
+                seen.insert(cert);
+            }
+            assert_eq!(seen.len(), 1, "step {at}");
+            // An intent that is there is finished, not left beside another.
+            let now = serials(&world);
+            assert!(fixed.iter().all(|serial| now.contains(serial)));
+            points = at + 1;
+            serials_are_unique(&world, points);
+            if !stopped {
+                break;
+            }
+        }
+        assert_eq!(points, expected);
+    }
+}
+
+#[test]
+fn a_signature_whose_commit_failed_is_nowhere() {
+    if !on_files("a full disk") {
+        return;
+    }
     let (mut world, device) = ready();
-    let mut points = 0;
-    for at in 0.. {
+    let keys = Watched {
+        in_process: true,
+        ..Watched::default()
+    };
+    // The rows of one certificate fit, until the pages are full.
+    let mut refused = None;
+    for n in 0..200 {
         let key = PrivateKey::generate(KeyAlg::P256, &mut world.rng).unwrap();
         let request = device.p10cr(&device.csr(&key), 1);
-        let faults = StopAt::new(at);
-        world.reopen_ca(faults.clone());
+        reopen(&mut world, Arc::new(NoFaults), &keys);
+        world.ca.role().store.dangerous_limit_pages(1).unwrap();
+        let before = serials(&world).len();
         let answer = world.ca.cmp("device", &request, &mut world.rng, NOW);
-        let stopped = faults.reached.load(Ordering::SeqCst) > at;
-        let answered = certificate_of(&answer.body, &world.ca).ok();
-        assert_eq!(
-            answered.is_none(),
-            stopped,
-            "step {at}: {:?}",
-            answer.outcome
-        );
-        // The process dies; another takes over; the device repeats its request, twice.
-        world.reopen_ca(Arc::new(NoFaults));
-        let mut seen: BTreeSet<Vec<u8>> = answered.into_iter().collect();
-        for transaction in 2..4 {
-            let request = device.p10cr(&device.csr(&key), transaction);
-            let answer = world.ca.cmp("device", &request, &mut world.rng, NOW);
-            let cert = certificate_of(&answer.body, &world.ca).unwrap();
-            let conf = device.cert_conf(&answer.body, &RustCrypto.sha256(&cert), transaction);
-            let confirmed = world.ca.cmp("device", &conf, &mut world.rng, NOW);
-            assert!(matches!(confirmed.outcome, CmpOutcome::Confirmed { .. }));
-            seen.insert(cert);
-        }
-        assert_eq!(seen.len(), 1, "step {at}");
-        points = at + 1;
-        serials_are_unique(&world, points);
-        if !stopped {
+        if matches!(answer.outcome, CmpOutcome::Denied(_)) {
+            assert!(certificate_of(&answer.body, &world.ca).is_err());
+            assert_eq!(serials(&world).len(), before);
+            refused = Some((n, request));
             break;
         }
     }
-    // Intend and record, each before and after: fewer would mean that a write went unseen.
-    assert_eq!(points, 5);
+    let (issued, request) = refused.expect("the file never was full");
+    assert!(keys.certificates() > issued, "it was signed all the same");
+    reopen(&mut world, Arc::new(NoFaults), &keys);
+    // Room again: the same request has a certificate, of a serial number that nobody saw.
+    let answer = world.ca.cmp("device", &request, &mut world.rng, NOW);
+    certificate_of(&answer.body, &world.ca).unwrap();
+    serials_are_unique(&world, issued + 1);
+}
+
+#[test]
+fn a_request_that_is_repeated_writes_nothing() {
+    if !on_files("the length of the log") {
+        return;
+    }
+    let (mut world, device) = ready();
+    let text = tegata_authority::profile::EXAMPLE
+        .replace("implicit_confirm = false", "implicit_confirm = true");
+    let profiles = Profiles::parse(&text).unwrap();
+    let role = world.ca.role().clone();
+    world.ca = Issuer::open(role, profiles, MacPolicy::default()).unwrap();
+    let key = PrivateKey::generate(KeyAlg::P256, &mut world.rng).unwrap();
+    let i = device.installed.clone().unwrap();
+    let body = tegata_wire::cmp::RawBody::p10cr(&device.csr(&key)).unwrap();
+    let request = protect(&i.kid, &i.key, 1, None, &body, true);
+    let first = world.ca.cmp("device", &request, &mut world.rng, NOW);
+    let first = certificate_of(&first.body, &world.ca).unwrap();
+    let log = || std::fs::read(world.dir.path().join("ca.db-wal")).unwrap();
+    let before = log();
+    for n in 0..1000 {
+        let answer = world.ca.cmp("device", &request, &mut Seeded(n), NOW);
+        assert!(matches!(
+            answer.outcome,
+            CmpOutcome::Issued { again: true, .. }
+        ));
+    }
+    assert!(before == log(), "the log changed");
+    let again = world.ca.cmp("device", &request, &mut world.rng, NOW);
+    assert_eq!(certificate_of(&again.body, &world.ca).unwrap(), first);
 }
 
 #[test]
@@ -283,7 +396,6 @@ fn child_that_dies() {
 #[test]
 fn requests_at_once_get_one_certificate() {
     use tegata_crypto::aws_lc::AwsLc;
-    use tegata_store::role::Role;
 
     let (mut world, device) = ready();
     // A provider whose signatures differ each time, so that two signatures cannot pass for one.

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use common::kur::send;
 use common::ocsp::tlv;
 use common::ready::{day, new_key, ready};
-use common::rolled::{generations, next, renewed, roll, roll_next, taken, told, verify};
+use common::rolled::{generations, issuer_of, next, renewed, roll, roll_next, taken, told, verify};
 use common::*;
 use tegata_authority::ca::cmp::MacPolicy;
 use tegata_authority::tam::availability::Availability;
@@ -461,4 +461,37 @@ fn links_are_told_of_however_many_issuing_cas_there_are() {
     // A client with a certificate of the oldest still gets through the handshake.
     assert_eq!(present.of_clients(SECS).len(), 14 + 2);
     assert_eq!(world.ca.client_anchors(SECS).unwrap().len(), 14 + 2);
+}
+
+fn subject_of(der: &[u8]) -> Vec<u8> {
+    CertView::from_der(der).unwrap().subject_der.to_vec()
+}
+
+#[test]
+fn a_process_that_has_not_seen_a_leak_answers_nothing_by_the_key_that_leaked() {
+    let (mut world, devices, _) = ready(1);
+    // Two requests of before the leak; the second has no answer yet.
+    let (first, second) = (new_key(&mut world), new_key(&mut world));
+    let requests = [(&first, 2), (&second, 3)]
+        .map(|(key, transaction)| devices[0].p10cr(&devices[0].csr(key), transaction));
+    let before = send(&world.ca, &mut world.rng, &requests[0], NOW);
+    let before = certificate_of(&before.body, &world.ca).unwrap();
+    let process = || {
+        let role = role(&world.dir.path().join("ca.db"), Arc::new(NoFaults));
+        Issuer::open(role, profiles(), MacPolicy::default()).unwrap()
+    };
+    // One for each, for which it is the first since then: they look no more.
+    let run_on = [process(), process()];
+    roll_next(&world, leaked(2, Kind::Issuing), SECS).unwrap();
+    let sees = process();
+    for ((n, request), ca) in (0..).zip(&requests).zip(&run_on) {
+        assert_ne!(sees.issuing_certificate(), ca.issuing_certificate());
+        let answer = send(ca, &mut Seeded(n + 40), request, NOW);
+        // It is signed by the new key.
+        let der = certificate_of(&answer.body, &sees).unwrap();
+        match n {
+            0 => assert_eq!(der, before),
+            _ => assert_eq!(issuer_of(&der), subject_of(sees.issuing_certificate())),
+        }
+    }
 }

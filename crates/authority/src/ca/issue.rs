@@ -321,7 +321,11 @@ pub fn authorize(
         return Err(IssueDenied::ProfileChanged(profile.name.clone()));
     }
     let names = ExpectedNames::of(against.order, identity)?;
-    let asked = Asked::read(provider, &body, against.issuers)?;
+    let makers = match &means {
+        Means::Maker(shown) => std::slice::from_ref(&shown.issuer),
+        _ => &[],
+    };
+    let asked = Asked::read(provider, &body, &[against.issuers, makers])?;
     let alg = asked.public_key.alg();
     if !profile.key_algs.contains(&alg) {
         return Err(IssueDenied::KeyAlg {
@@ -365,6 +369,7 @@ fn authentication_of(means: &Means) -> Authentication {
         Means::Certificate(holder) if holder.ta.is_some() => Authentication::Ta,
         Means::Certificate(_) => Authentication::Certificate,
         Means::Secret(_) => Authentication::Secret,
+        Means::Maker(_) => Authentication::Maker,
     }
 }
 
@@ -519,7 +524,7 @@ impl LintedTbs {
 /// # Errors
 /// `Lint` with the name of the check that failed.
 pub fn lint(
-    token: IssuanceToken,
+    token: &IssuanceToken,
     issuer: &Issuer,
     status: Option<&StatusUrls>,
     draft: Draft,
@@ -585,7 +590,7 @@ pub fn lint(
         let length = view.not_after_secs - view.not_before_secs;
         check(length <= secs + BACKDATE_SECS, "lifetime of the profile")?;
     }
-    lint_extensions(&view, &token, issuer, status)?;
+    lint_extensions(&view, token, issuer, status)?;
     Ok(LintedTbs {
         tbs: draft.tbs,
         serial: draft.serial,

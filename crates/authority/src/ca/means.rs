@@ -4,6 +4,7 @@ use tegata_wire::ids::{ReleaseDigest, Ueid};
 use tegata_wire::x509::{CertView, X509Error};
 
 use super::cmp::{CmpDenial, RequestBody, decode_body};
+use super::maker::MakerCertificate;
 use super::revocation::Standing;
 
 /// What proved who asks.
@@ -16,6 +17,8 @@ pub enum Means {
     Certificate(Holder),
     /// An enrolment secret.
     Secret(SecretUse),
+    /// The key of a certificate of the device's maker.
+    Maker(MakerCertificate),
 }
 
 /// An enrolment secret that was shown: it is for one device, and for one profile.
@@ -51,6 +54,7 @@ impl Means {
             Self::Ta(_) => "ta".into(),
             Self::Certificate(holder) => format!("certificate {}", hex::encode(&holder.serial)),
             Self::Secret(secret) => format!("secret {}", secret.id),
+            Self::Maker(shown) => format!("maker {}", hex::encode(shown.fingerprint)),
         }
     }
 
@@ -60,7 +64,7 @@ impl Means {
         match self {
             Self::Ta(release) => Some(release),
             Self::Certificate(holder) => holder.ta.as_ref(),
-            Self::Secret(_) => None,
+            Self::Secret(_) | Self::Maker(_) => None,
         }
     }
 

@@ -255,11 +255,13 @@ pub enum Authentication {
     Secret,
     /// The key of a certificate of this CA that the device has.
     Certificate,
+    /// The key of a certificate that the device has from its maker.
+    Maker,
 }
 
 impl Authentication {
     /// Every one, for tables.
-    pub const ALL: [Self; 3] = [Self::Ta, Self::Secret, Self::Certificate];
+    pub const ALL: [Self; 4] = [Self::Ta, Self::Secret, Self::Certificate, Self::Maker];
 
     /// The name that profile files use.
     #[must_use]
@@ -268,6 +270,7 @@ impl Authentication {
             Self::Ta => "ta",
             Self::Secret => "secret",
             Self::Certificate => "certificate",
+            Self::Maker => "maker",
         }
     }
 }

@@ -11,6 +11,7 @@ use tegata_authority::ca::cmp::{
 use tegata_authority::ca::issue::IssueDenied;
 use tegata_authority::ca::means::Means;
 use tegata_authority::ca::revocation::FinalReason;
+use tegata_authority::profile::Authentication;
 use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::Rng;
 use tegata_wire::cmp::{BodyKind, CertId, CrlStatus, InfoTypeAndValue, NONCE_BYTES, PkiHeader};
@@ -18,9 +19,8 @@ use tegata_wire::enrolment::CertificateOrder;
 use tegata_wire::ids::Ueid;
 
 use super::Issuer;
-use super::issuance::{Obtained, Wanted};
+use super::issuance::{Counts, Obtained, Wanted};
 use super::requester::{Requester, held_certificate};
-use crate::certificate::CmpTransaction;
 use crate::generation::{Generation, Generations};
 use crate::role::{Registered, RoleError, secs};
 use crate::status::{NoList, Published, Scope};
@@ -131,6 +131,10 @@ struct Form {
     kind: Option<BodyKind>,
     /// By MAC.
     mac: Option<MacAnswer>,
+    /// To this request.
+    request: Option<Request>,
+    /// With a certificate: the generations when it was recorded, and its issuing CA's name.
+    issued: Option<(Arc<Generations>, String)>,
 }
 
 impl Issuer {
@@ -165,14 +169,19 @@ impl Issuer {
             .handle(path, body, nonce, rng, now, lists, &mut form)
             .unwrap_or_else(CmpOutcome::Denied);
         let wait = u64::try_from(certificate::TRANSACTION_SECS).unwrap_or(0);
-        // Signed by the newest generation there is now, after what was done.
-        let present = self.generations().unwrap_or_else(|_| self.last_seen());
-        let newest = present.newest();
-        let issuer = match &outcome {
-            CmpOutcome::Issued { certificate, .. } => present.issuer_of(certificate),
-            _ => None,
+        // Signed by the newest generation there is now, after what was done; with a certificate that is
+        // the one that was the newest in its transaction.
+        let (present, issuer) = match form.issued.take() {
+            Some((present, issuer)) => (present, Some(issuer)),
+            None => (
+                self.generations().unwrap_or_else(|_| self.last_seen()),
+                None,
+            ),
         };
-        let issuer = issuer.unwrap_or(newest);
+        let newest = present.newest();
+        let issuer = issuer
+            .and_then(|issuer| present.of(&issuer))
+            .unwrap_or(newest);
         let mut chain = match &outcome {
             // The device has what it needs, unless the signer is another than that of its certificate.
             CmpOutcome::Confirmed { .. } if present.iter().count() == 1 => Vec::new(),
@@ -193,7 +202,9 @@ impl Issuer {
             confirm_until: UnixSecs(now.secs().0.saturating_add(wait)),
             mac: form.mac.as_ref(),
         };
-        let request = Request::read(body).map(|request| request.answered_as(form.kind));
+        // What was decoded, or what of it can be read all the same.
+        let request = form.request.take().or_else(|| Request::read(body));
+        let request = request.map(|request| request.answered_as(form.kind));
         let answer = reply(&outcome).and_then(|reply| context.build(request.as_ref(), &reply));
         match answer {
             Ok(body) => CmpAnswer { body, outcome },
@@ -219,6 +230,7 @@ impl Issuer {
         form: &mut Form,
     ) -> Result<CmpOutcome, CmpDenial> {
         let alleged = decode(body)?;
+        form.request = Some(Request::of(&alleged));
         if let Some(operation) = path.operation {
             operation.check(alleged.body())?;
         }
@@ -248,7 +260,7 @@ impl Issuer {
         match request.body() {
             RequestBody::CertConf(_) => self.confirm(request, &asking, found.device()),
             RequestBody::P10cr(_) | RequestBody::Crmf(_) => {
-                self.issue(request, &asking, &found, rng)
+                self.issue(request, &asking, &found, rng, form)
             }
             RequestBody::PollReq(_) => self.poll(request, asking, &found, rng, form),
             RequestBody::Rr(_) => self.revoke(request, now.secs()),
@@ -270,50 +282,42 @@ impl Issuer {
         asking: &Asking<'_>,
         found: &Requester,
         rng: &mut dyn Rng,
+        form: &mut Form,
     ) -> Result<CmpOutcome, CmpDenial> {
         let order = self.order(found, &request, asking)?;
-        let (ueid, asker) = (*request.ueid(), request.means().label());
+        let ueid = *request.ueid();
         let profile = self.profiles.find(asking.profile);
         let asks = asking.header.implicit_confirm();
-        let implicit = asks && profile.is_some_and(|profile| profile.implicit_confirm);
-        let device = found.device();
         let wanted = Wanted {
             request,
             order: &order,
-            device,
+            device: found.device(),
             transaction_id: asking.transaction_id(),
             body_der: &asking.body_der,
+            counts: Counts::Confirmed {
+                server_nonce: &asking.nonce,
+                device_nonce: asking.header.sender_nonce().unwrap_or_default(),
+                unless_new: asks && profile.is_some_and(|profile| profile.implicit_confirm),
+            },
         };
-        let now = secs(asking.now.secs());
-        let obtained = self.obtain(wanted, rng, asking.now, |tx, serial, replaces| {
-            // A certificate is not taken back for one that may never have come: where one is
-            // replaced, the device says that it has the new one.
-            if implicit && !replaces {
-                return certificate::mark(tx, serial, true, now).map(drop);
-            }
-            let transaction = CmpTransaction {
-                device: device.row.id,
-                transaction_id: asking.transaction_id().to_vec(),
-                serial: serial.to_vec(),
-                server_nonce: asking.nonce.to_vec(),
-                device_nonce: asking.header.sender_nonce().unwrap_or_default().to_vec(),
-                asker: asker.clone(),
-            };
-            certificate::put_transaction(tx, &transaction, now)
-        })?;
-        Ok(match obtained {
+        Ok(match self.obtain(wanted, rng, asking.now)? {
             Obtained::Certificate {
                 serial,
                 der,
                 again,
-                replaces,
-            } => CmpOutcome::Issued {
-                ueid,
-                serial,
-                certificate: der,
-                again,
-                implicit_confirm: implicit && !replaces,
-            },
+                awaited,
+                present,
+                issuer,
+            } => {
+                form.issued = Some((present, issuer));
+                CmpOutcome::Issued {
+                    ueid,
+                    serial,
+                    certificate: der,
+                    again,
+                    implicit_confirm: !awaited,
+                }
+            }
             Obtained::Waiting => CmpOutcome::Waiting { ueid, polled: None },
         })
     }
@@ -355,7 +359,7 @@ impl Issuer {
             _ => BodyKind::P10cr,
         });
         asking.body_der = waiting.body;
-        self.issue(request, &asking, found, rng)
+        self.issue(request, &asking, found, rng, form)
     }
 
     /// A device takes back a certificate of its own; again is the same as once.
@@ -473,6 +477,13 @@ impl Issuer {
             // A key update is for the profile of the certificate that it updates.
             (Means::Certificate(holder), _) => holder.profile == profile,
             (Means::Secret(secret), _) => secret.profile == profile,
+            (Means::Maker(_), _) => {
+                let mut all = self
+                    .profiles
+                    .iter()
+                    .filter(|p| p.allows(Authentication::Maker));
+                all.next().is_some_and(|one| one.name == profile) && all.next().is_none()
+            }
             (_, RequestBody::Crmf(asked)) if asked.kind == BodyKind::Kur => true,
             _ => release.is_some_and(|procedure| procedure.certificates.len() == 1),
         };

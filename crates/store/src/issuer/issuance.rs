@@ -1,4 +1,9 @@
-//! Issuance: intend, sign, record, answer.
+//! Issuance: fix, sign, record, answer.
+//!
+//! With a key of this process all of it is one transaction: what was signed and not committed was seen by
+//! nobody. A key elsewhere may have a log of its own: there the intent is durable before it signs.
+
+use std::sync::Arc;
 
 use tegata_authority::ca::attested::ReturnDenied;
 use tegata_authority::ca::cmp::{Authenticated, CmpDenial, RequestBody};
@@ -13,11 +18,12 @@ use tegata_wire::enrolment::CertificateOrder;
 
 use super::Issuer;
 use super::cmp::{environment, known};
+use super::history::{History, Look};
 use super::requester::held_certificate;
 use crate::approval::{self, Approval};
-use crate::certificate::{self, Certificate, Intent};
+use crate::certificate::{self, Certificate, CmpTransaction, Intent};
 use crate::device::DeviceId;
-use crate::generation::{self, Generation};
+use crate::generation::{Generation, Generations};
 use crate::role::{Registered, RoleError, secs};
 use crate::{StoreError, Tx, attested, revocation, secret};
 
@@ -31,8 +37,12 @@ pub(crate) enum Obtained {
         der: Vec<u8>,
         /// Whether the same request had been answered before.
         again: bool,
-        /// Whether it replaces another, once the device confirms it.
-        replaces: bool,
+        /// Whether its device is to confirm it.
+        awaited: bool,
+        /// The generations, the newest of which was the newest when it was recorded.
+        present: Arc<Generations>,
+        /// Name of the issuing CA that it is of.
+        issuer: String,
     },
     /// An operator has to decide.
     Waiting,
@@ -49,17 +59,86 @@ pub(crate) struct Wanted<'a> {
     pub(crate) transaction_id: &'a [u8],
     /// The body of the request with its tag (DER): kept if an operator has to decide.
     pub(crate) body_der: &'a [u8],
+    /// When the certificate counts.
+    pub(crate) counts: Counts<'a>,
+}
+
+/// When a certificate counts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Counts<'a> {
+    /// At once: nobody confirms it.
+    AtOnce,
+    /// Once its device confirms it, with these nonces of ours and of its own.
+    Confirmed {
+        server_nonce: &'a [u8],
+        device_nonce: &'a [u8],
+        /// At once all the same if it replaces none: a certificate is not taken back for one that may
+        /// never have come.
+        unless_new: bool,
+    },
+}
+
+/// A request that may have a certificate.
+struct Allowed<'a> {
+    token: IssuanceToken,
+    device: &'a Registered,
+    transaction_id: &'a [u8],
+    counts: Counts<'a>,
+    asker: String,
+}
+
+impl Allowed<'_> {
+    /// Whether its device is to confirm the certificate.
+    fn is_awaited(&self) -> bool {
+        match self.counts {
+            Counts::AtOnce => false,
+            Counts::Confirmed { unless_new, .. } => !unless_new || self.token.replaces().is_some(),
+        }
+    }
+
+    /// Records what an answer with the certificate has to leave behind.
+    fn answered(&self, tx: &Tx<'_>, serial: &[u8], now: UnixSecs) -> Result<(), StoreError> {
+        match self.counts {
+            Counts::Confirmed {
+                server_nonce,
+                device_nonce,
+                ..
+            } if self.is_awaited() => {
+                let transaction = CmpTransaction {
+                    device: self.device.row.id,
+                    transaction_id: self.transaction_id.to_vec(),
+                    serial: serial.to_vec(),
+                    server_nonce: server_nonce.to_vec(),
+                    device_nonce: device_nonce.to_vec(),
+                    asker: self.asker.clone(),
+                };
+                certificate::put_transaction(tx, &transaction, secs(now))
+            }
+            _ => certificate::mark(tx, serial, true, secs(now)).map(drop),
+        }
+    }
+}
+
+/// What the transaction came to that fixes a certificate.
+enum Fixed {
+    /// It is recorded.
+    Certificate {
+        serial: Vec<u8>,
+        der: Vec<u8>,
+        issuer: String,
+        again: bool,
+    },
+    /// It is to be signed.
+    Intent(Certificate),
 }
 
 impl Issuer {
-    /// The certificate of an authenticated request: the one it has, or a new one. `recorded` is run
-    /// in the transaction that records it, with its serial number and whether it replaces another.
+    /// The certificate of an authenticated request: the one it has, or a new one.
     pub(crate) fn obtain(
         &self,
         wanted: Wanted<'_>,
         rng: &mut dyn Rng,
         now: UnixMs,
-        recorded: impl Fn(&Tx<'_>, &[u8], bool) -> Result<(), StoreError>,
     ) -> Result<Obtained, CmpDenial> {
         let Wanted { order, device, .. } = wanted;
         let profile = self
@@ -68,14 +147,13 @@ impl Issuer {
             .ok_or(CmpDenial::Failed("the release's profile is not configured"))?;
         let asker = wanted.request.means().label();
         let token = self.token(wanted.request, order, profile, device)?;
-        let replaces = token.replaces().is_some();
-        if profile.approval && !replaces {
+        if profile.approval && token.replaces().is_none() {
             let asking = Approval {
                 device: device.row.id,
                 digest: *token.request_digest(),
                 profile: profile.name.clone(),
                 transaction_id: wanted.transaction_id.to_vec(),
-                asker,
+                asker: asker.clone(),
                 body: wanted.body_der.to_vec(),
                 asked_at: secs(now.secs()),
                 approved: None,
@@ -84,52 +162,95 @@ impl Issuer {
                 return Ok(Obtained::Waiting);
             }
         }
-
-        // 1. Fix serial number and bytes durably, or find what this request fixed before.
-        //    A crash after this leaves an intent: the same request comes here again and finds it.
-        let row = self.intend(&token, device, rng, now)?;
-        let again = row.der.is_some();
-        let serial = row.intent.serial.clone();
-        // 2. Sign the fixed bytes, unless it was done. A crash here leaves the intent as it was;
-        //    a signature that was made and lost was seen by nobody.
-        let der = match row.der {
-            Some(der) => der,
-            None => {
-                let at = UnixSecs(u64::try_from(row.intended_at).unwrap_or(0));
-                let draft = Draft {
-                    serial: row.intent.serial,
-                    tbs: row.intent.tbs,
-                    not_after_secs: u64::try_from(row.intent.not_after).unwrap_or(0),
-                };
-                // By the issuing CA that it was fixed for, whichever is the newest by now.
-                let present = self.generations().map_err(environment)?;
-                let by = known(&present, &row.intent.issuer)?;
-                let urls = urls(by, row.intent.status_base.as_deref(), row.intent.shard);
-                let linted = issue::lint(token, &by.ca, urls.as_ref(), draft, at)
-                    .map_err(CmpDenial::Issue)?;
-                let provider = self.role.provider.as_ref();
-                issue::sign(provider, linted, by.key.as_ref()).map_err(CmpDenial::Issue)?
-            }
+        let allowed = Allowed {
+            token,
+            device,
+            transaction_id: wanted.transaction_id,
+            counts: wanted.counts,
+            asker,
         };
-        // 3. Record the certificate, and what the caller needs with it. The first certificate
-        //    recorded stands: two requests at once both answer that one. A crash after this loses
-        //    the answer only.
+
+        // 1. Fix serial number and bytes, or find what this request fixed before; with a key of this
+        //    process sign and record them too. A crash before the commit leaves nothing, and what was
+        //    signed was seen by nobody; one after it loses the answer only.
+        let (fixed, present) = self.fix(&allowed, rng, now)?;
+        let awaited = allowed.is_awaited();
+        let row = match fixed {
+            Fixed::Certificate {
+                serial,
+                der,
+                issuer,
+                again,
+            } => {
+                return Ok(Obtained::Certificate {
+                    serial,
+                    der,
+                    again,
+                    awaited,
+                    present,
+                    issuer,
+                });
+            }
+            // A crash from here on leaves the intent: the same request comes here again and finds it.
+            Fixed::Intent(row) => row,
+        };
+        // 2. Sign the fixed bytes, by the issuing CA that they were fixed for, whichever is the newest
+        //    by now. A crash here leaves the intent as it was; a signature that was made and lost was
+        //    seen by nobody but who keeps the key.
+        let (serial, issuer) = (row.intent.serial.clone(), row.intent.issuer.clone());
+        let der = self.sign(&allowed.token, known(&present, &issuer)?, row)?;
+        // 3. Record the certificate, and what the answer needs with it. The first certificate recorded
+        //    stands: two requests at once both answer that one. A crash after this loses the answer
+        //    only.
         let der = self
             .role
             .store
             .run_tx("record certificate", |tx| {
                 let stands = certificate::record(tx, &serial, &der, secs(now.secs()))?;
-                recorded(tx, &serial, replaces)?;
+                allowed.answered(tx, &serial, now.secs())?;
                 Ok::<_, StoreError>(stands)
             })
             .map_err(|e| environment(e.into()))?;
-        // 4. Answer.
+        // 4. Answer, by the newest generation there is now.
         Ok(Obtained::Certificate {
             serial,
             der,
-            again,
-            replaces,
+            again: false,
+            awaited,
+            present: self.generations().map_err(environment)?,
+            issuer,
         })
+    }
+
+    /// Looks at the bytes of an intent with fresh eyes, and has them signed.
+    fn sign(
+        &self,
+        token: &IssuanceToken,
+        by: &Generation,
+        row: Certificate,
+    ) -> Result<Vec<u8>, CmpDenial> {
+        let at = UnixSecs(u64::try_from(row.intended_at).unwrap_or(0));
+        let urls = urls(by, row.intent.status_base.as_deref(), row.intent.shard);
+        let draft = Draft {
+            serial: row.intent.serial,
+            tbs: row.intent.tbs,
+            not_after_secs: u64::try_from(row.intent.not_after).unwrap_or(0),
+        };
+        self.signed(token, by, urls.as_ref(), draft, at)
+            .map_err(CmpDenial::Issue)
+    }
+
+    /// The certificate of a draft: linted, signed, and its signature verified.
+    fn signed(
+        &self,
+        token: &IssuanceToken,
+        by: &Generation,
+        urls: Option<&StatusUrls>,
+        draft: Draft,
+        at: UnixSecs,
+    ) -> Result<Vec<u8>, IssueDenied> {
+        let linted = issue::lint(token, &by.ca, urls, draft, at)?;
+        issue::sign(self.role.provider.as_ref(), linted, by.key.as_ref())
     }
 
     /// Whether the operator approved a request; one that is new is kept until they decide.
@@ -191,7 +312,11 @@ impl Issuer {
             },
             _ => None,
         };
-        let present = self.generations().map_err(environment)?;
+        // What a p10cr says names no issuer. A template may name one that this process has not seen yet.
+        let present = match request.body() {
+            RequestBody::P10cr(_) => self.last_seen(),
+            _ => self.generations().map_err(environment)?,
+        };
         let against = Against {
             identity: &device.endorsed.identity(),
             order,
@@ -204,34 +329,29 @@ impl Issuer {
         issue::authorize(provider, request, &against).map_err(CmpDenial::Issue)
     }
 
-    /// The row of this request, made if there is none.
-    fn intend(
+    /// The row of this request, made if there is none, and the generations that it was made in.
+    fn fix(
         &self,
-        token: &IssuanceToken,
-        device: &Registered,
+        allowed: &Allowed<'_>,
         rng: &mut dyn Rng,
         now: UnixMs,
-    ) -> Result<Certificate, CmpDenial> {
-        let store = &self.role.store;
-        let found = store
-            .read("find request", |tx| {
-                certificate::find_by_request(tx, device.row.id, token.request_digest())
-            })
-            .map_err(|e: StoreError| environment(e.into()))?;
-        if let Some(row) = found {
-            return usable(row, token);
-        }
-        // A rollover between looking and fixing: the next look has it. It is an operator's, so there is
-        // one at most.
+    ) -> Result<(Fixed, Arc<Generations>), CmpDenial> {
+        let mut present = self.last_seen();
+        // A rollover that this process has not seen, or one between looking and fixing: the next look has
+        // it. It is an operator's, so there is one at most.
         for _ in 0..ROLLOVERS_MAX {
-            let present = self.generations().map_err(environment)?;
             let by = present.newest();
-            let intended = store.run_tx("intend certificate", |tx| {
-                self.intend_in(tx, token, by, device, rng, now)
-            });
-            if !matches!(intended, Err(NotIntended::RolledOver)) {
-                return usable(intended.map_err(NotIntended::denial)?, token);
+            let step = match by.key.is_in_process() {
+                true => "issue certificate",
+                false => "intend certificate",
+            };
+            let store = &self.role.store;
+            let fixed = store.run_tx(step, |tx| self.fix_in(tx, allowed, by, rng, now));
+            if !matches!(fixed, Err(NotIntended::RolledOver)) {
+                let fixed = fixed.map_err(NotIntended::denial)?;
+                return Ok((fixed, present));
             }
+            present = self.generations().map_err(environment)?;
         }
         Err(NotIntended::RolledOver.denial())
     }
@@ -239,30 +359,37 @@ impl Issuer {
     /// Deals the certificate to a shard and fixes it, in one transaction with the question whether
     /// its device may have one: a revocation of the device is before it, or covers it. So is one of
     /// the certificate that it is to replace, which has the request's say. The issuing CA is the newest
-    /// there is, or nothing is fixed: a shard has certificates of one.
-    fn intend_in(
+    /// there is, or nothing is fixed or answered: a shard has certificates of one, and a key that leaked
+    /// signs no answer.
+    ///
+    /// An engine may run this again: then what was signed before is dropped, and has another serial number.
+    fn fix_in(
         &self,
         tx: &Tx<'_>,
-        token: &IssuanceToken,
+        allowed: &Allowed<'_>,
         by: &Generation,
-        device: &Registered,
         rng: &mut dyn Rng,
         now: UnixMs,
-    ) -> Result<Certificate, NotIntended> {
-        // Two requests at once: the first one's row stands.
-        let digest = token.request_digest();
-        if let Some(row) = certificate::find_by_request(tx, device.row.id, digest)? {
-            return Ok(row);
-        }
-        if generation::newest(tx)? != by.number {
+    ) -> Result<Fixed, NotIntended> {
+        let (token, device) = (&allowed.token, allowed.device);
+        let look = Look::at(tx, device.row.id, self.status.base_url.as_deref())?;
+        if look.newest != by.number {
             return Err(NotIntended::RolledOver);
         }
-        if !revocation::device_standing(tx, device.row.id)?.is_good() {
+        // Two requests at once: the first one's row stands.
+        let digest = token.request_digest();
+        let history = History::of(tx, &look, &token.profile().name)?;
+        if let Some(row) = history.request(tx, digest)? {
+            return found(tx, row, allowed, now.secs());
+        }
+        if !look.standing.is_good() {
             return Err(NotIntended::Denied(IssueDenied::DeviceRevoked));
         }
         let release = token.release().map_or(&[][..], |release| &release.0);
         let profile = &token.profile().name;
-        if let Some(stop) = revocation::stop::covering(tx, release, device.row.id, profile)? {
+        if look.has_stops
+            && let Some(stop) = revocation::stop::covering(tx, release, device.row.id, profile)?
+        {
             return Err(NotIntended::Denied(IssueDenied::Stopped(stop)));
         }
         if let Some(old) = token.replaces()
@@ -284,11 +411,11 @@ impl Issuer {
                 }));
             }
         }
-        self.check_daily_limit(tx, token, device, now.secs())?;
+        check_daily_limit(tx, token, &history, now.secs())?;
         // By the `CsrAuthKey` alone a device comes for the first time, or for what it has beside one
         // that serves; once the last has ended, its TEE must have been looked at.
         if let Means::Ta(_) = token.means() {
-            attested::returning(tx, device.row.id, token.profile(), now.secs())?
+            attested::returning(tx, &history, look.attested_at, token.profile(), now.secs())?
                 .map_err(|denied| NotIntended::Denied(IssueDenied::Return(denied)))?;
         }
         // Whatever way a request came, and whatever was said before: nothing is fixed without it.
@@ -305,56 +432,99 @@ impl Issuer {
             return Err(NotIntended::Denied(spent));
         }
         let shard = revocation::next_shard(tx, self.status.shard_size)?;
-        if let Some(base) = &self.status.base_url {
+        let base = self.status.base_url.as_deref();
+        if let Some(base) = base.filter(|_| !look.has_base) {
             revocation::put_base(tx, base)?;
         }
-        let urls = urls(by, self.status.base_url.as_deref(), shard);
+        let urls = urls(by, base, shard);
         let draft =
             issue::draft(token, &by.ca, urls.as_ref(), rng, now).map_err(NotIntended::Denied)?;
-        let intent = Intent {
-            serial: draft.serial,
+        let in_process = by.key.is_in_process();
+        let mut intent = Intent {
+            serial: draft.serial.clone(),
             device: device.row.id,
             csr_digest: *digest,
             profile: token.profile().name.clone(),
             release: token.release().map(|release| release.0),
             issuer: by.id.clone(),
-            tbs: draft.tbs,
+            tbs: Vec::new(),
             not_after: i64::try_from(draft.not_after_secs).unwrap_or(i64::MAX),
             shard,
             status_base: self.status.base_url.clone(),
             replaces: token.replaces().map(<[u8]>::to_vec),
         };
-        Ok(certificate::intend(tx, &intent, secs(now.secs()))?)
-    }
-
-    /// A device gets so many in a day; renewals that are due do not count as asking for more.
-    fn check_daily_limit(
-        &self,
-        tx: &Tx<'_>,
-        token: &IssuanceToken,
-        device: &Registered,
-        now: UnixSecs,
-    ) -> Result<(), NotIntended> {
-        let Profile {
-            renewal_window_secs,
-            daily_limit,
-            ref name,
-            ..
-        } = *token.profile();
-        if let Some(old) = token.replaces() {
-            let soon = secs(UnixSecs(now.0.saturating_add(renewal_window_secs)));
-            let old = certificate::find(tx, old)?;
-            if old.is_some_and(|old| old.intent.not_after <= soon) {
-                return Ok(());
+        let at = secs(now.secs());
+        if !in_process {
+            intent.tbs = draft.tbs;
+            return Ok(Fixed::Intent(certificate::intend(tx, &intent, at)?));
+        }
+        let der = self
+            .signed(token, by, urls.as_ref(), draft, now.secs())
+            .map_err(NotIntended::Denied)?;
+        let awaited = allowed.is_awaited();
+        if !certificate::issue(tx, &intent, &der, !awaited, at)? {
+            // Looked for above, in this transaction.
+            return Err(StoreError::Unreadable {
+                record: "certificate",
             }
+            .into());
         }
-        let since = secs(UnixSecs(now.0.saturating_sub(DAY_SECS)));
-        let made = certificate::count(tx, device.row.id, name, since, secs(now))?;
-        if made >= daily_limit {
-            return Err(NotIntended::Denied(IssueDenied::DailyLimit(daily_limit)));
+        if awaited {
+            allowed.answered(tx, &intent.serial, now.secs())?;
         }
-        Ok(())
+        Ok(Fixed::Certificate {
+            serial: intent.serial,
+            der,
+            issuer: intent.issuer,
+            again: false,
+        })
     }
+}
+
+/// A request that has a row already: its certificate is answered again, unless the CA has taken it back.
+fn found(
+    tx: &Tx<'_>,
+    row: Certificate,
+    allowed: &Allowed<'_>,
+    now: UnixSecs,
+) -> Result<Fixed, NotIntended> {
+    let mut row = usable(row, &allowed.token).map_err(NotIntended::Denied)?;
+    let Some(der) = row.der.take() else {
+        return Ok(Fixed::Intent(row));
+    };
+    allowed.answered(tx, &row.intent.serial, now)?;
+    Ok(Fixed::Certificate {
+        serial: row.intent.serial,
+        der,
+        issuer: row.intent.issuer,
+        again: true,
+    })
+}
+
+/// A device gets so many in a day; renewals that are due do not count as asking for more.
+fn check_daily_limit(
+    tx: &Tx<'_>,
+    token: &IssuanceToken,
+    history: &History<'_>,
+    now: UnixSecs,
+) -> Result<(), NotIntended> {
+    let Profile {
+        renewal_window_secs,
+        daily_limit,
+        ..
+    } = *token.profile();
+    if let Some(old) = token.replaces() {
+        let soon = secs(UnixSecs(now.0.saturating_add(renewal_window_secs)));
+        let old = certificate::find(tx, old)?;
+        if old.is_some_and(|old| old.intent.not_after <= soon) {
+            return Ok(());
+        }
+    }
+    let since = secs(UnixSecs(now.0.saturating_sub(DAY_SECS)));
+    if history.made(tx, since, secs(now))? >= daily_limit {
+        return Err(NotIntended::Denied(IssueDenied::DailyLimit(daily_limit)));
+    }
+    Ok(())
 }
 
 /// Where the status of a certificate of that issuer and shard is found.
@@ -415,18 +585,15 @@ fn may_wait(
 }
 
 /// The row, unless the CA has taken its certificate back, or it is of another profile.
-fn usable(row: Certificate, token: &IssuanceToken) -> Result<Certificate, CmpDenial> {
+fn usable(row: Certificate, token: &IssuanceToken) -> Result<Certificate, IssueDenied> {
     match row.standing {
         standing if standing.is_good() => {}
         // Not for good: the same request serves once the hold is lifted.
-        Standing::Held { .. } => {
-            return Err(CmpDenial::Issue(IssueDenied::Return(ReturnDenied::Held)));
-        }
-        _ => return Err(CmpDenial::Issue(IssueDenied::Revoked)),
+        Standing::Held { .. } => return Err(IssueDenied::Return(ReturnDenied::Held)),
+        _ => return Err(IssueDenied::Revoked),
     }
     if row.intent.profile != token.profile().name {
-        let other = IssueDenied::OtherProfile(row.intent.profile);
-        return Err(CmpDenial::Issue(other));
+        return Err(IssueDenied::OtherProfile(row.intent.profile));
     }
     Ok(row)
 }

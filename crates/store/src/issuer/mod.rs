@@ -1,11 +1,13 @@
 //! The CA as a service: the decision functions, and the store's effects in their order.
 //!
-//! Invariants: an intent is durable before the key signs, a certificate is durable before anyone
-//! sees it. One request of one device has one row, so it can have one certificate only: a crash
-//! leaves an intent, the same request finds and finishes it. The newest generation issues; an intent is
-//! finished by the one that it was fixed for.
+//! Invariants: a certificate is durable before anyone sees it, and the intent is before a key signs that is
+//! not in this process; with a key that is, all is one commit (docs/adr/0014). One request of one device
+//! has one row, so it can have one certificate only: a crash leaves nothing, or an intent that the same
+//! request finds and finishes. The newest generation issues; an intent is finished by the one that it was
+//! fixed for.
 
 mod cmp;
+mod history;
 mod issuance;
 mod releases;
 mod requester;
@@ -16,6 +18,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use tegata_authority::UnixSecs;
 use tegata_authority::ca::authority_cert::{self, CaDraft};
 use tegata_authority::ca::cmp::MacPolicy;
+use tegata_authority::ca::maker::Maker;
 use tegata_authority::profile::Profiles;
 use tegata_crypto::{KeyAlg, PublicKey, Rng, Signer};
 
@@ -26,7 +29,8 @@ use crate::role::{Role, RoleError, secs};
 use crate::status::StatusSettings;
 
 pub use cmp::{CmpAnswer, CmpOutcome, CmpPath, Lists};
-pub(crate) use issuance::{Obtained, Wanted};
+pub(crate) use history::History;
+pub(crate) use issuance::{Counts, Obtained, Wanted};
 use releases::OpenRelease;
 pub use releases::{CutRelease, NewRelease};
 pub(crate) use releases::{availability_of, encoded};
@@ -48,6 +52,7 @@ pub struct Issuer {
     pub(crate) role: Role,
     profiles: Profiles,
     mac_policy: MacPolicy,
+    makers: Vec<Maker>,
     pub(crate) status: StatusSettings,
     // As the store had them when somebody looked last.
     known: RwLock<Arc<Generations>>,
@@ -108,12 +113,19 @@ impl Issuer {
             role,
             profiles,
             mac_policy,
+            makers: Vec::new(),
             status: StatusSettings::default(),
             known: RwLock::new(Arc::clone(&present)),
             opened_with: present,
             release_key,
             opened: Mutex::new(HashMap::new()),
         })
+    }
+
+    /// The same CA, which takes the word of these makers where a profile says so.
+    #[must_use]
+    pub fn with_makers(self, makers: Vec<Maker>) -> Self {
+        Self { makers, ..self }
     }
 
     /// The same CA, with this for the status of its certificates.

@@ -1,6 +1,7 @@
 //! A CA, a TAM and a Verifier over real stores, and a device made of keys alone.
 #![allow(dead_code)]
 
+pub mod elsewhere;
 pub mod fleet;
 pub mod kur;
 pub mod ocsp;

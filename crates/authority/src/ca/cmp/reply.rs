@@ -13,7 +13,7 @@ use tegata_wire::cmp::{
 use tegata_wire::x509::RawDer;
 
 use super::denial::CmpDenial;
-use super::request::CRMF_CERT_REQ_ID;
+use super::request::{AllegedRequest, CRMF_CERT_REQ_ID};
 use crate::UnixSecs;
 use crate::ca::authority_cert::Issuer;
 use crate::ca::signature_alg;
@@ -76,6 +76,15 @@ pub struct Request {
 }
 
 impl Request {
+    /// Of a request that was decoded.
+    #[must_use]
+    pub fn of(alleged: &AllegedRequest) -> Self {
+        Self {
+            header: alleged.header().clone(),
+            kind: alleged.message.kind(),
+        }
+    }
+
     /// `None` if the bytes are not a PKIMessage: the answer then says so to nobody in particular.
     #[must_use]
     pub fn read(bytes: &[u8]) -> Option<Self> {

@@ -32,7 +32,7 @@ impl Asked {
     pub(super) fn read(
         provider: &dyn Provider,
         body: &RequestBody,
-        issuers: &[DistinguishedName],
+        issuers: &[&[DistinguishedName]],
     ) -> Result<Self, IssueDenied> {
         match body {
             RequestBody::P10cr(der) => Self::from_csr(provider, der),
@@ -61,7 +61,7 @@ impl Asked {
     fn from_crmf(
         provider: &dyn Provider,
         asked: &AskedCertificate,
-        issuers: &[DistinguishedName],
+        issuers: &[&[DistinguishedName]],
     ) -> Result<Self, IssueDenied> {
         let proven = verify_crmf(provider, &asked.message).map_err(IssueDenied::Crmf)?;
         let CertRequest {
@@ -162,6 +162,7 @@ impl Asked {
             }
             // Whoever enrols a device by a secret has no say over what it has.
             Means::Secret(_) => Err(denied("an enrolment secret updates none")),
+            Means::Maker(_) => Err(denied("a maker's certificate updates none")),
             Means::Certificate(_) | Means::Ta(_) => Ok(Some(view.serial.to_vec())),
         }
     }
@@ -173,7 +174,7 @@ impl Asked {
 /// Spec: RFC 4211 section 5.
 fn check_template(
     template: &CertTemplate,
-    issuers: &[DistinguishedName],
+    issuers: &[&[DistinguishedName]],
 ) -> Result<(), IssueDenied> {
     let none = |there: bool, what| match there {
         true => Err(IssueDenied::Template(what)),
@@ -186,8 +187,9 @@ fn check_template(
     none(template.version.is_some_and(|v| v != V3), "another version")?;
     let named = template.issuer.as_ref().map(|name| name.to_der());
     if let Some(named) = named.transpose().map_err(malformed)? {
-        let ours = issuers.iter().any(|name| name.as_der() == named) || given(named).is_none();
-        none(!ours, "another issuer")?;
+        let mut taken = issuers.iter().copied().flatten();
+        let fits = taken.any(|name| name.as_der() == named) || given(named).is_none();
+        none(!fits, "another issuer")?;
     }
     Ok(())
 }

@@ -14,15 +14,12 @@ pub(super) fn bring_up(session: &mut Session, address: &Address) -> Result<(), S
     for _ in 0..TRIES_MAX {
         match try_to(session, address) {
             // Two processes that begin at once: the other one did it, or some of it.
-            Err(Trouble::Engine(EngineError::Postgres(e)))
-                if session.failure(&e) == Failure::Conflict || is_there_now(&e) =>
-            {
+            Err(Trouble::Engine(e)) if is_passing(session, &e) => {
                 session
                     .run("ROLLBACK")
                     .map_err(|e| address.failed(STEP, e))?;
             }
-            Err(Trouble::Engine(EngineError::Postgres(e))) => return Err(address.failed(STEP, e)),
-            Err(Trouble::Engine(source)) => return Err(StoreError::Engine { step: STEP, source }),
+            Err(Trouble::Engine(e)) => return Err(address.failed(STEP, e)),
             Err(Trouble::Said(e)) => return Err(e),
             Ok(()) => return Ok(()),
         }
@@ -33,22 +30,25 @@ pub(super) fn bring_up(session: &mut Session, address: &Address) -> Result<(), S
 /// Whether the schema has a store in it.
 pub(super) fn exists(session: &mut Session, address: &Address) -> Result<bool, StoreError> {
     let named = format!("{TABLES} AND table_name = 'migration'");
-    match session.number(&named, params![address.schema]) {
-        Ok(found) => Ok(found != 0),
-        Err(EngineError::Postgres(e)) => Err(address.failed(STEP, e)),
-        Err(source) => Err(StoreError::Engine { step: STEP, source }),
-    }
+    let found = session.number(&named, params![address.schema]);
+    Ok(found.map_err(|e| address.failed(STEP, e))? != 0)
 }
 
-/// Whether somebody made the schema or the table since we looked.
-fn is_there_now(e: &tokio_postgres::Error) -> bool {
+/// Whether somebody was in between, or made the schema or the table since we looked.
+fn is_passing(session: &Session, e: &EngineError) -> bool {
     use tokio_postgres::error::SqlState;
+    if matches!(session.failure(e), Failure::Conflict | Failure::Taken) {
+        return true;
+    }
     let there = [
         &SqlState::DUPLICATE_SCHEMA,
         &SqlState::DUPLICATE_TABLE,
         &SqlState::DUPLICATE_OBJECT,
     ];
-    e.code().is_some_and(|code| there.contains(&code))
+    match e {
+        EngineError::Postgres(e) => e.code().is_some_and(|code| there.contains(&code)),
+        _ => false,
+    }
 }
 
 enum Trouble {
@@ -89,7 +89,7 @@ fn try_to(session: &mut Session, address: &Address) -> Result<(), Trouble> {
         }));
     }
     for (version, what, step) in STEPS.iter().filter(|(version, ..)| *version > found) {
-        session.run(step)?;
+        session.run_long(step)?;
         session.execute(
             "INSERT INTO migration VALUES (?1, ?2)",
             params![version, what],
