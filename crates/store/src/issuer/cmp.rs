@@ -407,6 +407,7 @@ impl Issuer {
             Ok(list) => Ok(Some(list)),
             Err(NoList::Unknown) => Ok(None),
             Err(NoList::TooMany) => Err(CmpDenial::Info("a question whose answer is too long")),
+            Err(NoList::Busy) => Err(CmpDenial::Unavailable("list-being-made")),
             Err(NoList::Role(e)) => Err(environment(e)),
         };
         let told = match InfoAsked::read(items)? {
