@@ -22,7 +22,7 @@ pub(super) enum Alleged {
     /// costs no look into the registry.
     Ta(Arc<OpenRelease>),
     /// Somebody whose key is found by who it is.
-    Known(Requester),
+    Known(Box<Requester>),
 }
 
 /// What the store has of the one whom a request is from.
@@ -108,7 +108,7 @@ impl Issuer {
         if let Claim::Ta(kid) = request.claim() {
             return Ok(self.release_of(kid)?.map(Alleged::Ta));
         }
-        Ok(self.known(request)?.map(Alleged::Known))
+        Ok(self.known(request)?.map(Box::new).map(Alleged::Known))
     }
 
     /// Who that is, its request being authenticated; `None` if the registry has no such device. Who has a
@@ -119,7 +119,7 @@ impl Issuer {
         request: &Authenticated,
     ) -> Result<Option<Requester>, RoleError> {
         let release = match alleged {
-            Alleged::Known(requester) => return Ok(Some(requester)),
+            Alleged::Known(requester) => return Ok(Some(*requester)),
             Alleged::Ta(release) => release,
         };
         let store = &self.role.store;
