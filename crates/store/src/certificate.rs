@@ -1,7 +1,8 @@
 //! Certificates: the intent to issue, the certificate, its confirmation.
 //!
-//! A row without `der` is an intent: the serial and the exact bytes to be signed are fixed. It is
-//! finished by the same code when its request comes again, and can never become two certificates.
+//! A row without `der` is an intent: the serial and the exact bytes are fixed that a key elsewhere is to sign.
+//! It is finished by the same code when its request comes again, and can never become two certificates. With a
+//! key in the process row and certificate come together.
 
 use tegata_authority::ca::revocation::Standing;
 
@@ -9,7 +10,7 @@ use crate::device::{DeviceId, LIST_MAX};
 use crate::engine::{self, Row, params};
 use crate::{StoreError, Tx, archive, revocation};
 
-/// What is fixed before the CA key signs.
+/// What is fixed of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intent {
     /// Serial number, big-endian, time first.
@@ -24,7 +25,7 @@ pub struct Intent {
     pub release: Option<[u8; 32]>,
     /// Name of the issuing key.
     pub issuer: String,
-    /// The bytes to sign; empty once they are signed.
+    /// The bytes to sign, until they are signed.
     pub tbs: Vec<u8>,
     /// End of validity, seconds since 1970.
     pub not_after: i64,

@@ -144,6 +144,14 @@ pub(crate) const STEPS: &[(&str, &str)] = &[
         "devices without our TEE, by the operator's word, and certificates that came by evidence",
         EVIDENCE,
     ),
+    (
+        "what is in lists, by index: what was archived is not looked at for them",
+        LISTED,
+    ),
+    (
+        "releases from a number on in stops; the runtime that the Verifier affirmed of each device",
+        RANGES,
+    ),
 ];
 
 /// Times are seconds since 1970 UTC unless the name says `_ms`.
@@ -408,6 +416,20 @@ CREATE TABLE evidence_nonce(
 CREATE INDEX evidence_nonce_by_time ON evidence_nonce(used_at);
 ALTER TABLE certificate ADD COLUMN evidence BLOB;
 ALTER TABLE archive ADD COLUMN evidence BLOB;
+";
+
+/// It has all that a list needs: the serial number is in each index of that table.
+const LISTED: &str = "
+CREATE INDEX revocation_listed ON revocation(shard, change, at, reason) WHERE listed = 1;
+";
+
+/// `runtime_order` is what versions are compared by: the four numbers of `runtime_version`, big-endian.
+const RANGES: &str = "
+ALTER TABLE issuance_stop ADD COLUMN at_least INTEGER;
+ALTER TABLE attested ADD COLUMN runtime TEXT;
+ALTER TABLE attested ADD COLUMN runtime_version TEXT;
+ALTER TABLE attested ADD COLUMN runtime_order BLOB;
+CREATE INDEX attested_by_runtime ON attested(runtime) WHERE runtime IS NOT NULL;
 ";
 
 #[cfg(test)]

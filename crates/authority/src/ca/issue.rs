@@ -1,7 +1,7 @@
 //! From an authenticated request to a certificate: check, fix, lint, sign.
 //!
 //! The order is the CA's promise: [`authorize`] gives an [`IssuanceToken`]; [`draft`] fixes serial
-//! and bytes (recorded before anything is signed); [`lint`] looks at those bytes with fresh eyes;
+//! and bytes (recorded before a key elsewhere signs); [`lint`] looks at those bytes with fresh eyes;
 //! [`sign`] takes the proof of that and nothing else. After a crash the recorded bytes go through
 //! [`lint`] again with the token of the repeated request.
 
@@ -431,7 +431,7 @@ fn profile_extensions(
     Ok(set)
 }
 
-/// What is recorded before the key signs.
+/// What is to be signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
     /// Serial number: 6 bytes of milliseconds since 1970, then 10 random bytes.

@@ -129,7 +129,7 @@ enum Fixed {
         again: bool,
     },
     /// It is to be signed.
-    Intent(Certificate),
+    Intent(Box<Certificate>),
 }
 
 impl Issuer {
@@ -192,7 +192,7 @@ impl Issuer {
                 });
             }
             // A crash from here on leaves the intent: the same request comes here again and finds it.
-            Fixed::Intent(row) => row,
+            Fixed::Intent(row) => *row,
         };
         // 2. Sign the fixed bytes, by the issuing CA that they were fixed for, whichever is the newest
         //    by now. A crash here leaves the intent as it was; a signature that was made and lost was
@@ -467,7 +467,8 @@ impl Issuer {
         let at = secs(now.secs());
         if !in_process {
             intent.tbs = draft.tbs;
-            return Ok(Fixed::Intent(certificate::intend(tx, &intent, at)?));
+            let row = certificate::intend(tx, &intent, at)?;
+            return Ok(Fixed::Intent(Box::new(row)));
         }
         let der = self
             .signed(token, by, urls.as_ref(), draft, now.secs())
@@ -501,7 +502,7 @@ fn found(
 ) -> Result<Fixed, NotIntended> {
     let mut row = usable(row, &allowed.token).map_err(NotIntended::Denied)?;
     let Some(der) = row.der.take() else {
-        return Ok(Fixed::Intent(row));
+        return Ok(Fixed::Intent(Box::new(row)));
     };
     allowed.answered(tx, &row.intent.serial, now)?;
     Ok(Fixed::Certificate {

@@ -8,5 +8,6 @@ pub mod enrol;
 pub mod factory;
 pub mod import;
 pub mod init;
+pub mod progress;
 pub mod ta;
 pub mod verify;

@@ -146,6 +146,7 @@ pub fn open(config: &Config) -> Outcome<Ports> {
     let for_appraisal = Arc::clone(&issuer);
     let for_devices = Arc::clone(&issuer);
     let status = Arc::new(StatusServer::new(Arc::clone(&issuer)));
+    super::status::sign_ahead(Arc::clone(&status));
     let max_age = config.ca.as_ref().map_or(0, |ca| ca.status.max_age_secs);
     let lists = Arc::clone(&status);
     // A profile in the path, or none; what the path is for, or nothing of it.

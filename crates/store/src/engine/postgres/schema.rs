@@ -110,6 +110,8 @@ const STEPS: &[(i64, &str, &str)] = &[
         "devices without our TEE, by the operator's word, and certificates that came by evidence",
         EVIDENCE,
     ),
+    (17, "what is in lists, by index", LISTED),
+    (18, "ranges of releases in stops, runtimes", RANGES),
 ];
 
 const EVIDENCE: &str = "
@@ -265,6 +267,18 @@ CREATE TABLE ca_issuing(
   certificate BYTEA NOT NULL, first_shard BIGINT NOT NULL, made_at BIGINT NOT NULL,
   after_leak BIGINT NOT NULL DEFAULT 0
 );
+";
+
+const LISTED: &str = "
+CREATE INDEX revocation_listed ON revocation(shard, change) WHERE listed = 1;
+";
+
+const RANGES: &str = "
+ALTER TABLE issuance_stop ADD COLUMN at_least BIGINT;
+ALTER TABLE attested ADD COLUMN runtime TEXT;
+ALTER TABLE attested ADD COLUMN runtime_version TEXT;
+ALTER TABLE attested ADD COLUMN runtime_order BYTEA;
+CREATE INDEX attested_by_runtime ON attested(runtime) WHERE runtime IS NOT NULL;
 ";
 
 #[cfg(test)]
