@@ -94,7 +94,7 @@ const BROKEN: [(&str, Break); 12] = [
         world
     }),
     ("one_certificate_per_request", || {
-        // The intent was not durable before the certificate was answered.
+        // What was recorded was not durable before the certificate was answered.
         let mut world = good_world(1);
         let copy = world.ca.borrow().copy_disk(".copy");
         let message = request(&mut world, 0);

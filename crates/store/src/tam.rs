@@ -405,7 +405,8 @@ impl TamServer {
         let device = self.role.store.read("device by key", |tx| {
             registered(device::find_by_teep_kid(tx, &kid)?)
         })?;
-        let from = verify_message(provider, body, device.as_ref().map(|d| &d.endorsed))?;
+        let endorsed = device.as_ref().and_then(|d| d.endorsed.tee());
+        let from = verify_message(provider, body, endorsed)?;
         let device = device.ok_or(TeepDenied::NotAuthenticated)?;
         match from.message() {
             Message::QueryResponse(response) => {
@@ -473,7 +474,9 @@ impl TamServer {
             present: present_tas(response),
             unneeded: unneeded_tas(response),
         };
-        let (known, step) = self.plan(&appraised, &device.endorsed, &wishes)?;
+        let endorsed = device.endorsed.tee();
+        let endorsed = endorsed.ok_or(TeepDenied::NotAuthenticated)?;
+        let (known, step) = self.plan(&appraised, endorsed, &wishes)?;
         self.record_installed(&appraised, device, &known, now)?;
         match step {
             None => {

@@ -109,15 +109,6 @@ fn serials_are_unique(world: &World, expected: usize) {
     assert!(unfinished.is_empty());
 }
 
-/// Opens the CA anew, with keys of which this says where they are.
-fn reopen(world: &mut World, faults: Arc<dyn Faults>, keys: &Watched) {
-    let role = Role {
-        provider: Arc::new(keys.clone()),
-        ..role(&world.dir.path().join("ca.db"), faults)
-    };
-    world.ca = Issuer::open(role, profiles(), MacPolicy::default()).unwrap();
-}
-
 /// Serial numbers of certificates and intents.
 fn serials(world: &World) -> Vec<Vec<u8>> {
     let store = &world.ca.role().store;
@@ -144,7 +135,7 @@ fn issuance_survives_a_stop_at_every_step() {
             let request = device.p10cr(&device.csr(&key), 1);
             let before = serials(&world);
             let faults = StopAt::new(at);
-            reopen(&mut world, faults.clone(), &keys);
+            keys.reopen(&mut world, faults.clone());
             let answer = world.ca.cmp("device", &request, &mut world.rng, NOW);
             let stopped = faults.reached.load(Ordering::SeqCst) > at;
             let answered = certificate_of(&answer.body, &world.ca).ok();
@@ -171,7 +162,7 @@ fn issuance_survives_a_stop_at_every_step() {
                     in_process,
                     ..Watched::default()
                 };
-                reopen(&mut world, Arc::new(NoFaults), &keys);
+                keys.reopen(&mut world, Arc::new(NoFaults));
                 let request = device.p10cr(&device.csr(&key), transaction);
                 let answer = world.ca.cmp("device", &request, &mut world.rng, NOW);
                 let cert = certificate_of(&answer.body, &world.ca).unwrap();
@@ -209,7 +200,7 @@ fn a_signature_whose_commit_failed_is_nowhere() {
     for n in 0..200 {
         let key = PrivateKey::generate(KeyAlg::P256, &mut world.rng).unwrap();
         let request = device.p10cr(&device.csr(&key), 1);
-        reopen(&mut world, Arc::new(NoFaults), &keys);
+        keys.reopen(&mut world, Arc::new(NoFaults));
         world.ca.role().store.dangerous_limit_pages(1).unwrap();
         let before = serials(&world).len();
         let answer = world.ca.cmp("device", &request, &mut world.rng, NOW);
@@ -222,7 +213,7 @@ fn a_signature_whose_commit_failed_is_nowhere() {
     }
     let (issued, request) = refused.expect("the file never was full");
     assert!(keys.certificates() > issued, "it was signed all the same");
-    reopen(&mut world, Arc::new(NoFaults), &keys);
+    keys.reopen(&mut world, Arc::new(NoFaults));
     // Room again: the same request has a certificate, of a serial number that nobody saw.
     let answer = world.ca.cmp("device", &request, &mut world.rng, NOW);
     certificate_of(&answer.body, &world.ca).unwrap();

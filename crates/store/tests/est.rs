@@ -391,7 +391,7 @@ fn one_request_is_one_certificate_wherever_the_ca_stops() {
         let store = &world.ca.role().store;
         assert!(store.read("t", certificate::unfinished).unwrap().is_empty());
     }
-    assert_eq!(stopped, 2, "before and after the commit");
+    assert_eq!(stopped, 2, "one commit, before and after");
 }
 
 #[test]

@@ -353,6 +353,26 @@ fn a_request_is_of_the_kind_that_its_protected_header_says() {
 }
 
 #[test]
+fn the_registry_is_asked_for_who_has_proved_a_key_alone() {
+    let (mut world, devices) = ready();
+    let key = PrivateKey::generate(KeyAlg::P256, &mut world.rng).unwrap();
+    let i = devices[0].installed.clone().unwrap();
+    let body = RawBody::p10cr(&devices[0].csr(&key)).unwrap();
+    let [forged, right] =
+        [&[0; 32], &i.key[..]].map(|key| protect(&i.kid, key, 1, None, &body, false));
+    // Whoever reads the device's row sees that it is damaged.
+    let sql = Sql::open(&world.dir.path().join("ca.db"));
+    sql.run("UPDATE device SET endorsement = teep_kid");
+    assert_eq!(told(&mut world, "device", &forged), "BAD_MESSAGE_CHECK");
+    assert_eq!(told(&mut world, "device", &right), "SYSTEM_FAILURE");
+    // The release's key makes one for every device, also for those that are not: nobody learns which are.
+    sql.run("UPDATE device SET ueid = attestation_kid");
+    for request in [&forged, &right] {
+        assert_eq!(told(&mut world, "device", request), "BAD_MESSAGE_CHECK");
+    }
+}
+
+#[test]
 fn implicit_confirm_only_where_the_profile_allows_it() {
     let (mut world, devices) = ready();
     let key = PrivateKey::generate(KeyAlg::P256, &mut world.rng).unwrap();

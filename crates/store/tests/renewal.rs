@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use common::elsewhere::reopen_with_keys;
 use common::kur::*;
 use common::ready::*;
 use common::*;
@@ -535,10 +536,18 @@ impl Faults for StopAt {
 
 #[test]
 fn renewal_survives_a_stop_at_every_step() {
+    // Certificate and confirmation, each before and after.
+    survives_stops(true, 4);
+    // Intend, record and confirm.
+    survives_stops(false, 6);
+}
+
+/// Stops a renewal at each of so many points, with keys that are in this process or elsewhere.
+fn survives_stops(in_process: bool, points: usize) {
     let (mut world, devices, mut current) = ready(1);
     let device = &devices[0];
     let mut stopped_at = BTreeSet::new();
-    for at in 0..5 {
+    for at in 0..=points {
         let old = current.remove(0);
         let key = new_key(&mut world);
         let body = Asked::kur(device, &old, &key).body();
@@ -547,7 +556,7 @@ fn renewal_survives_a_stop_at_every_step() {
             at,
             reached: AtomicUsize::new(0),
         });
-        world.reopen_ca(faults.clone());
+        reopen_with_keys(&mut world, faults.clone(), in_process);
         let kur = old.sign(&body, 2, None);
         let mut seen: BTreeSet<Vec<u8>> = BTreeSet::new();
         let answer = send(&world.ca, &mut world.rng, &kur, now);
@@ -576,7 +585,6 @@ fn renewal_survives_a_stop_at_every_step() {
         assert!(standing(&world, &new).is_good());
         current.push(Current { key, der: new });
     }
-    // Issue and confirm, each before and after.
-    assert_eq!(stopped_at, (0..4).collect());
-    assert_eq!(count(&world), 6);
+    assert_eq!(stopped_at, (0..points).collect());
+    assert_eq!(count(&world), points + 2);
 }

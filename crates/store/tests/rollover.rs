@@ -11,6 +11,7 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use common::elsewhere::reopen_with_keys;
 use common::kur::{Asked, Current, send};
 use common::ocsp::{cert_id_by, tlv};
 use common::ready::{day, new_key, ready};
@@ -405,8 +406,9 @@ fn what_was_fixed_before_a_rollover_is_finished_by_whom_it_was_fixed_for() {
     let first = issuer_of(&current[0].der);
     let (device, old) = (&devices[0], &current[0]);
     let key = new_key(&mut world);
-    // The intent is durable (points 0 and 1), and its certificate is not.
-    world.reopen_ca(Arc::new(StopAt(2, AtomicUsize::new(0))));
+    // The intent is durable (points 0 and 1), and its certificate is not: the key is elsewhere.
+    let stop = Arc::new(StopAt(2, AtomicUsize::new(0)));
+    reopen_with_keys(&mut world, stop, false);
     let kur = |n| old.sign(&Asked::kur(device, old, &key).body(), n, None);
     let answer = send(&world.ca, &mut world.rng, &kur(1), day(60));
     assert!(

@@ -255,6 +255,7 @@ fn after_an_update_the_new_release_asks_and_the_old_key_gets_nothing() {
         // ca stop --ta enrol --release-below NEWEST
         let what = Predicate {
             releases: Some(ReleasesOf {
+                from: None,
                 ta: "enrol".into(),
                 below: Some(newest),
             }),

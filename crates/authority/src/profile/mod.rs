@@ -257,11 +257,19 @@ pub enum Authentication {
     Certificate,
     /// The key of a certificate that the device has from its maker.
     Maker,
+    /// Evidence in the request, of a Root of Trust that the operator registered.
+    Evidence,
 }
 
 impl Authentication {
     /// Every one, for tables.
-    pub const ALL: [Self; 4] = [Self::Ta, Self::Secret, Self::Certificate, Self::Maker];
+    pub const ALL: [Self; 5] = [
+        Self::Ta,
+        Self::Secret,
+        Self::Certificate,
+        Self::Maker,
+        Self::Evidence,
+    ];
 
     /// The name that profile files use.
     #[must_use]
@@ -271,6 +279,7 @@ impl Authentication {
             Self::Secret => "secret",
             Self::Certificate => "certificate",
             Self::Maker => "maker",
+            Self::Evidence => "evidence",
         }
     }
 }

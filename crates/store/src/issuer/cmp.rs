@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tegata_authority::ca::cmp::{
-    Authenticated, CmpDenial, InfoAsked, MacAnswer, Operation, PendingTransaction, Reply,
-    ReplyContext, Request, RequestBody, Verdict, authenticate, ca_certs, check_confirmation,
-    check_revocation, crls, current_crl, decode, named_serial, no_new_root, root_update, template,
+    Authenticated, CmpDenial, InfoAsked, MacAnswer, NotAuthenticated, Operation,
+    PendingTransaction, Reply, ReplyContext, Request, RequestBody, Verdict, authenticate, ca_certs,
+    check_confirmation, check_revocation, crls, current_crl, decode, named_serial, no_new_root,
+    root_update, template,
 };
 use tegata_authority::ca::issue::IssueDenied;
 use tegata_authority::ca::means::Means;
@@ -20,7 +21,7 @@ use tegata_wire::ids::Ueid;
 
 use super::Issuer;
 use super::issuance::{Counts, Obtained, Wanted};
-use super::requester::{Requester, held_certificate};
+use super::requester::{Alleged, Requester, held_certificate};
 use crate::generation::{Generation, Generations};
 use crate::role::{Registered, RoleError, secs};
 use crate::status::{NoList, Published, Scope};
@@ -244,12 +245,15 @@ impl Issuer {
         if alleged.asks_in_the_open() {
             return self.tell(alleged.body(), &asking, None, lists);
         }
-        let found = self.requester(&alleged).map_err(environment)?;
-        let credential = found.as_ref().map(Requester::credential);
+        let found = self.alleged(&alleged).map_err(environment)?;
+        let credential = found.as_ref().map(Alleged::credential);
         let provider = self.role.provider.as_ref();
         let request = authenticate(provider, alleged, credential, self.mac_policy, now.secs())?;
         // Authenticated from here on: what follows may change state.
         let found = found.ok_or(CmpDenial::Failed("credential without a device"))?;
+        let found = self.requester(found, &request).map_err(environment)?;
+        let nobody = CmpDenial::NotAuthenticated(NotAuthenticated::UnknownKey);
+        let found = found.ok_or(nobody)?;
         if let Requester::Secret(holder) = &found {
             let mut salt = [0; 16];
             rng.fill(&mut salt)
@@ -403,6 +407,7 @@ impl Issuer {
             Ok(list) => Ok(Some(list)),
             Err(NoList::Unknown) => Ok(None),
             Err(NoList::TooMany) => Err(CmpDenial::Info("a question whose answer is too long")),
+            Err(NoList::Busy) => Err(CmpDenial::Unavailable("list-being-made")),
             Err(NoList::Role(e)) => Err(environment(e)),
         };
         let told = match InfoAsked::read(items)? {

@@ -24,6 +24,7 @@ use tegata_authority::profile::Profiles;
 use tegata_crypto::{KeyAlg, PublicKey, Rng, Signer};
 
 use crate::StoreError;
+use crate::evidence::Evidence;
 use crate::generation::{self, EndsSoon, Generations, ISSUING_KEY, ROOT_KEY};
 use crate::keys;
 use crate::role::{Role, RoleError, secs};
@@ -55,6 +56,7 @@ pub struct Issuer {
     mac_policy: MacPolicy,
     makers: Vec<Maker>,
     pub(crate) status: StatusSettings,
+    pub(crate) evidence: Option<Evidence>,
     // As the store had them when somebody looked last.
     known: RwLock<Arc<Generations>>,
     opened_with: Arc<Generations>,
@@ -117,6 +119,7 @@ impl Issuer {
             mac_policy,
             makers: Vec::new(),
             status: StatusSettings::default(),
+            evidence: None,
             known: RwLock::new(Arc::clone(&present)),
             opened_with: present,
             release_key,

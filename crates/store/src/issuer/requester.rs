@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tegata_authority::ca::cmp::{AllegedRequest, Claim, Credential};
+use tegata_authority::ca::cmp::{AllegedRequest, Authenticated, Claim, Credential};
 use tegata_authority::ca::maker;
 use tegata_authority::ca::means::{HeldCertificate, SecretUse};
 use tegata_authority::profile::Authentication;
@@ -16,7 +16,16 @@ use crate::certificate::Certificate;
 use crate::role::{Registered, RoleError, device_in, registered};
 use crate::{StoreError, Tx, certificate, device, release, secret};
 
-/// What the store has of the one whom a request says it is from. Nothing is proved by it.
+/// Whom a request says it is from. Nothing is proved by it.
+pub(super) enum Alleged {
+    /// A TA of this release. Its device is looked up once the MAC is right: a message that anybody can make
+    /// costs no look into the registry.
+    Ta(Arc<OpenRelease>),
+    /// Somebody whose key is found by who it is.
+    Known(Box<Requester>),
+}
+
+/// What the store has of the one whom a request is from.
 pub(super) enum Requester {
     /// A release and a device: together they have a `CsrAuthKey`.
     Ta {
@@ -45,8 +54,17 @@ pub(crate) struct SecretHolder {
     pub(crate) device: Registered,
 }
 
-impl Requester {
+impl Alleged {
     pub(super) fn credential(&self) -> Credential<'_> {
+        match self {
+            Self::Ta(release) => Credential::Ta(release.key()),
+            Self::Known(requester) => requester.credential(),
+        }
+    }
+}
+
+impl Requester {
+    fn credential(&self) -> Credential<'_> {
         match self {
             Self::Ta { release, .. } => Credential::Ta(release.key()),
             Self::Certificate { held, token, .. } => Credential::Certificate {
@@ -85,25 +103,42 @@ impl Requester {
 }
 
 impl Issuer {
-    /// Who that is; `None` if nobody is known by that key.
+    /// Whom that may be; `None` if nobody is known by that key.
+    pub(super) fn alleged(&self, request: &AllegedRequest) -> Result<Option<Alleged>, RoleError> {
+        if let Claim::Ta(kid) = request.claim() {
+            return Ok(self.release_of(kid)?.map(Alleged::Ta));
+        }
+        Ok(self.known(request)?.map(Box::new).map(Alleged::Known))
+    }
+
+    /// Who that is, its request being authenticated; `None` if the registry has no such device. Who has a
+    /// release's key can make the key of a device that there is not.
     pub(super) fn requester(
         &self,
-        alleged: &AllegedRequest,
+        alleged: Alleged,
+        request: &Authenticated,
     ) -> Result<Option<Requester>, RoleError> {
+        let release = match alleged {
+            Alleged::Known(requester) => return Ok(Some(*requester)),
+            Alleged::Ta(release) => release,
+        };
+        let store = &self.role.store;
+        let device = store.read("look up", |tx| device_in(tx, request.ueid()))?;
+        // What has no TEE has no TA: its key could only be somebody else's.
+        let device = device.filter(|device| device.endorsed.tee().is_some());
+        Ok(device.map(|device| Requester::Ta { release, device }))
+    }
+
+    /// Who is found by who it is.
+    fn known(&self, alleged: &AllegedRequest) -> Result<Option<Requester>, RoleError> {
         match alleged.claim() {
-            Claim::Ta(kid) => {
-                let found = self.release_of(kid, |tx| device_in(tx, &kid.ueid))?;
-                let (release, device) = found;
-                let both = release.zip(device);
-                Ok(both.map(|(release, device)| Requester::Ta { release, device }))
-            }
             Claim::Certificate { serial } => {
                 let held = self.role.store.read("look up", |tx| held(tx, serial))?;
                 let Some((held, device)) = held else {
                     return self.named_by_maker(alleged);
                 };
                 let token = match alleged.token() {
-                    Some(token) => self.release_of(&token.kid, |_| Ok(()))?.0,
+                    Some(token) => self.release_of(&token.kid)?,
                     None => None,
                 };
                 Ok(Some(Requester::Certificate {
@@ -169,32 +204,19 @@ impl Issuer {
         Ok(Some(SecretHolder { what, text, device }))
     }
 
-    /// The release of a senderKID, with its secrets, and something else of the same view.
-    fn release_of<T>(
-        &self,
-        kid: &SenderKid,
-        also: impl Fn(&Tx<'_>) -> Result<T, RoleError>,
-    ) -> Result<(Option<Arc<OpenRelease>>, T), RoleError> {
+    /// The release of a senderKID, with its secrets.
+    fn release_of(&self, kid: &SenderKid) -> Result<Option<Arc<OpenRelease>>, RoleError> {
         let prefix = &kid.release_prefix;
-        let cached = self
-            .opened
-            .lock()
-            .map_err(|_| StoreError::Poisoned)?
-            .get(prefix)
-            .cloned();
-        let (row, other) = self.role.store.read("look up", |tx| {
-            let row = match cached {
-                Some(_) => None,
-                None => release::find_by_prefix(tx, prefix)?,
-            };
-            Ok::<_, RoleError>((row, also(tx)?))
-        })?;
-        let release = match (cached, row) {
-            (Some(release), _) => Some(release),
-            (None, Some(row)) => Some(self.opened(&row)?),
-            (None, None) => None,
-        };
-        Ok((release, other))
+        let opened = self.opened.lock().map_err(|_| StoreError::Poisoned)?;
+        if let Some(release) = opened.get(prefix) {
+            return Ok(Some(Arc::clone(release)));
+        }
+        drop(opened);
+        let row = self
+            .role
+            .store
+            .read("look up", |tx| release::find_by_prefix(tx, prefix))?;
+        row.map(|row| self.opened(&row)).transpose()
     }
 }
 

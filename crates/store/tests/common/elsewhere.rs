@@ -1,9 +1,16 @@
 //! A provider whose keys are not in this process, and which remembers what they signed.
+#![allow(dead_code)] // Each test uses some.
 
 use std::sync::{Arc, Mutex};
 
+use tegata_authority::ca::cmp::MacPolicy;
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::{CryptoError, KeyAlg, PrivateKey, Provider, PublicKey, Rng, Secret, Signer};
+use tegata_store::Faults;
+use tegata_store::issuer::Issuer;
+use tegata_store::role::Role;
+
+use super::{World, profiles, role};
 
 /// As [`RustCrypto`]; its signers say where they are, and write down what they sign.
 #[derive(Clone, Default)]
@@ -14,7 +21,25 @@ pub struct Watched {
     pub signed: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
+/// Opens the CA anew, its keys in this process or elsewhere.
+pub fn reopen_with_keys(world: &mut World, faults: Arc<dyn Faults>, in_process: bool) {
+    let keys = Watched {
+        in_process,
+        ..Watched::default()
+    };
+    keys.reopen(world, faults);
+}
+
 impl Watched {
+    /// Opens the CA anew with these keys.
+    pub fn reopen(&self, world: &mut World, faults: Arc<dyn Faults>) {
+        let role = Role {
+            provider: Arc::new(self.clone()),
+            ..role(&world.dir.path().join("ca.db"), faults)
+        };
+        world.ca = Issuer::open(role, profiles(), MacPolicy::default()).unwrap();
+    }
+
     /// Whether these bytes were signed as part of something: the serial number of a certificate, say.
     pub fn has_signed(&self, part: &[u8]) -> bool {
         let signed = self.signed.lock().unwrap();

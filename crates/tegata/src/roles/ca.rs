@@ -9,6 +9,7 @@ use tegata_authority::ca::attested;
 use tegata_authority::ca::cmp::{MacPolicy, Operation};
 use tegata_authority::ca::maker::Maker;
 use tegata_authority::profile::Profiles;
+use tegata_authority::verifier::PsaPolicy;
 use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::OsRng;
 use tegata_crypto::chain::TrustAnchor;
@@ -58,9 +59,18 @@ pub fn issuer(config: &Config) -> Outcome<Issuer> {
     let role = role_store(config, Role::Ca)?;
     let issuer = Issuer::open(role, profiles, MacPolicy::default()).map_err(|e| role_fault(&e))?;
     let makers = ca.makers.iter().map(maker).collect::<Outcome<_>>()?;
-    Ok(issuer
+    let issuer = issuer
         .with_makers(makers)
-        .with_status(ca.status.settings.clone()))
+        .with_status(ca.status.settings.clone());
+    let policy = ca.est.as_ref().and_then(|est| est.evidence_policy.as_ref());
+    let Some(path) = policy else {
+        return Ok(issuer);
+    };
+    let text = config::read_text(path, "read the policy for evidence")?;
+    let policy = PsaPolicy::parse(&text).map_err(|e| diagnostic::of_mistakes(path, &text, &e))?;
+    issuer
+        .with_psa_policy(policy, &mut OsRng, UnixSecs(now_secs()))
+        .map_err(|e| role_fault(&e))
 }
 
 fn maker(file: &MakerFile) -> Outcome<Maker> {
@@ -136,6 +146,7 @@ pub fn open(config: &Config) -> Outcome<Ports> {
     let for_appraisal = Arc::clone(&issuer);
     let for_devices = Arc::clone(&issuer);
     let status = Arc::new(StatusServer::new(Arc::clone(&issuer)));
+    super::status::sign_ahead(Arc::clone(&status));
     let max_age = config.ca.as_ref().map_or(0, |ca| ca.status.max_age_secs);
     let lists = Arc::clone(&status);
     // A profile in the path, or none; what the path is for, or nothing of it.

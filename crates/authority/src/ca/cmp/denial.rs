@@ -324,6 +324,8 @@ fn issue_failure(denied: &IssueDenied) -> PkiFailureInfo {
         | IssueDenied::Template(_) => F::BAD_CERT_TEMPLATE,
         IssueDenied::Means(_)
         | IssueDenied::SecretSpent(_)
+        | IssueDenied::NonceUsed
+        | IssueDenied::NonceOld
         | IssueDenied::NotApproved
         | IssueDenied::Rejected => F::NOT_AUTHORIZED,
         IssueDenied::TooManyWaiting(_) => F::SYSTEM_UNAVAIL,

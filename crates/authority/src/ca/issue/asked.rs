@@ -29,22 +29,24 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    /// `appraised`: whether the attestation that a PKCS#10 request may have was looked at.
     pub(super) fn read(
         provider: &dyn Provider,
         body: &RequestBody,
         issuers: &[&[DistinguishedName]],
+        appraised: bool,
     ) -> Result<Self, IssueDenied> {
         match body {
-            RequestBody::P10cr(der) => Self::from_csr(provider, der),
+            RequestBody::P10cr(der) => Self::from_csr(provider, der, appraised),
             RequestBody::Crmf(asked) => Self::from_crmf(provider, asked, issuers),
             _ => Err(IssueDenied::Template("no certification request")),
         }
     }
 
-    fn from_csr(provider: &dyn Provider, der: &[u8]) -> Result<Self, IssueDenied> {
+    fn from_csr(provider: &dyn Provider, der: &[u8], appraised: bool) -> Result<Self, IssueDenied> {
         let csr = verify_csr(provider, der).map_err(IssueDenied::Csr)?;
         let request = csr.request();
-        let known = |oid| oid == oid::EXTENSION_REQUEST;
+        let known = |oid| oid == oid::EXTENSION_REQUEST || (appraised && oid == oid::ATTESTATION);
         if request.attributes.iter().any(|a| !known(a.oid)) {
             return Err(IssueDenied::Attribute);
         }
@@ -162,6 +164,7 @@ impl Asked {
             }
             // Whoever enrols a device by a secret has no say over what it has.
             Means::Secret(_) => Err(denied("an enrolment secret updates none")),
+            Means::Evidence(_) => Err(denied("evidence updates none")),
             Means::Maker(_) => Err(denied("a maker's certificate updates none")),
             Means::Certificate(_) | Means::Ta(_) => Ok(Some(view.serial.to_vec())),
         }

@@ -86,7 +86,7 @@ impl Case {
 
     /// The check that a draft fails.
     fn fails(&self, draft: Draft, recorded: UnixSecs) -> String {
-        match lint(self.token(), &self.issuer, None, draft, recorded) {
+        match lint(&self.token(), &self.issuer, None, draft, recorded) {
             Ok(_) => panic!("the draft passed"),
             Err(IssueDenied::Lint(what)) => what.to_owned(),
             Err(e) => format!("{e}"),
@@ -98,7 +98,7 @@ impl Case {
 fn a_draft_passes_and_is_signed() {
     let mut case = Case::new();
     let draft = case.draft();
-    let linted = lint(case.token(), &case.issuer, None, draft.clone(), NOW.secs()).unwrap();
+    let linted = lint(&case.token(), &case.issuer, None, draft.clone(), NOW.secs()).unwrap();
     let der = sign(&RustCrypto, linted, &case.issuing).unwrap();
     let view = CertView::from_der(&der).unwrap();
     assert_eq!(view.serial, draft.serial);
@@ -135,7 +135,7 @@ fn lint_finds_what_was_changed_after_drafting() {
     // Every flipped bit of the bytes to sign is found by some check, or breaks the structure.
     for at in 0..good.tbs.len() {
         let draft = changed(&|d| d.tbs[at] ^= 1);
-        let recorded = lint(case.token(), &case.issuer, None, draft, now);
+        let recorded = lint(&case.token(), &case.issuer, None, draft, now);
         // One second more or less of notBefore is within what lint allows.
         if let Ok(linted) = recorded {
             let not_before = linted.tbs.windows(13).position(|w| w == b"261118110140Z");
@@ -191,7 +191,7 @@ fn a_certificate_ends_with_its_issuer_and_without_end_too() {
     assert_eq!(case.draft().not_after_secs, case.issuer.not_after_secs);
     case.issuer.not_after_secs = NO_END_SECS;
     let draft = case.draft();
-    let linted = lint(case.token(), &case.issuer, None, draft, NOW.secs()).unwrap();
+    let linted = lint(&case.token(), &case.issuer, None, draft, NOW.secs()).unwrap();
     let der = sign(&RustCrypto, linted, &case.issuing).unwrap();
     assert!(der.windows(15).any(|w| w == b"99991231235959Z"));
 }

@@ -143,7 +143,6 @@ impl Postgres {
     }
 
     /// Runs it once; `last` is what came in between the last time.
-
     fn attempt(
         &self,
         how: &str,

@@ -103,7 +103,27 @@ const STEP: &str = "migrate";
 const TRIES_MAX: usize = 8;
 
 /// By the number of the step in SQLite. The first is everything that there was when PostgreSQL came.
-const STEPS: &[(i64, &str, &str)] = &[(15, "the schema as it was then", FIRST)];
+const STEPS: &[(i64, &str, &str)] = &[
+    (15, "the schema as it was then", FIRST),
+    (
+        16,
+        "devices without our TEE, by the operator's word, and certificates that came by evidence",
+        EVIDENCE,
+    ),
+    (17, "what is in lists, by index", LISTED),
+    (18, "ranges of releases in stops, runtimes", RANGES),
+];
+
+const EVIDENCE: &str = "
+ALTER TABLE device_batch ALTER COLUMN factory_kid DROP NOT NULL;
+ALTER TABLE device ALTER COLUMN teep_kid DROP NOT NULL;
+CREATE TABLE evidence_nonce(
+  nonce BYTEA PRIMARY KEY, request BYTEA NOT NULL, used_at BIGINT NOT NULL
+);
+CREATE INDEX evidence_nonce_by_time ON evidence_nonce(used_at);
+ALTER TABLE certificate ADD COLUMN evidence BYTEA;
+ALTER TABLE archive ADD COLUMN evidence BYTEA;
+";
 
 /// Times are seconds since 1970 UTC unless the name says `_ms`.
 const FIRST: &str = "
@@ -249,17 +269,29 @@ CREATE TABLE ca_issuing(
 );
 ";
 
+const LISTED: &str = "
+CREATE INDEX revocation_listed ON revocation(shard, change) WHERE listed = 1;
+";
+
+const RANGES: &str = "
+ALTER TABLE issuance_stop ADD COLUMN at_least BIGINT;
+ALTER TABLE attested ADD COLUMN runtime TEXT;
+ALTER TABLE attested ADD COLUMN runtime_version TEXT;
+ALTER TABLE attested ADD COLUMN runtime_order BYTEA;
+CREATE INDEX attested_by_runtime ON attested(runtime) WHERE runtime IS NOT NULL;
+";
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)] // Tests.
 
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
 
     /// Tables with their columns, of what both engines understand of a schema's text.
     fn tables_of_postgres() -> BTreeSet<(String, BTreeSet<String>)> {
-        let mut found = BTreeSet::new();
+        let mut found = BTreeMap::new();
         for (_, _, step) in STEPS {
             for part in step.split("CREATE TABLE ").skip(1) {
                 let (name, rest) = part.split_once('(').unwrap();
@@ -280,10 +312,19 @@ mod tests {
                     let first = column.chars().next()?;
                     first.is_lowercase().then(|| column.to_owned())
                 });
-                found.insert((name.trim().to_owned(), columns.collect()));
+                found.insert(name.trim().to_owned(), columns.collect::<BTreeSet<_>>());
+            }
+            for added in step.split("ALTER TABLE ").skip(1) {
+                let mut words = added.split_whitespace();
+                let table = words.next().unwrap();
+                if let (Some("ADD"), Some("COLUMN"), Some(column)) =
+                    (words.next(), words.next(), words.next())
+                {
+                    found.get_mut(table).unwrap().insert(column.to_owned());
+                }
             }
         }
-        found
+        found.into_iter().collect()
     }
 
     #[test]
