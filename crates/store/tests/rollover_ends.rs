@@ -110,7 +110,7 @@ fn a_clock_that_is_far_ahead_issues_nothing() {
         let kur = current[0].sign(&kur, 2, None);
         let p10cr = devices[0].p10cr(&devices[0].csr(&other), 3);
         let ahead = day(401);
-        let mut said = |world: &mut World, message: &[u8], now| {
+        let said = |world: &mut World, message: &[u8], now| {
             let answer = send(&world.ca, &mut world.rng, message, now);
             (granted(&answer.body, &world.ca), answer.outcome)
         };
