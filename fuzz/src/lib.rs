@@ -222,12 +222,18 @@ pub fn ocsp_request(data: &[u8]) {
     }
 }
 
+round_trip!(psa_token, wire::rats::psa::PsaClaims, "PSA claims.");
+round_trip!(cmw, wire::rats::cmw::CmwRecord, "CMW record.");
+
 /// The attestation bundle of a request, and back.
 pub fn attestation(data: &[u8]) {
     use wire::x509::AttestationBundle;
     let Ok(first) = AttestationBundle::from_der(data) else {
         return;
     };
+    for statement in &first.statements {
+        let _ = std::hint::black_box(statement.cmw());
+    }
     let bytes = first.to_der().expect("what was read can be written");
     let again = AttestationBundle::from_der(&bytes).expect("own encoding decodes");
     assert!(first == again, "another bundle");

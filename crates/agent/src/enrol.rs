@@ -21,7 +21,9 @@
 use std::time::{Duration, Instant};
 
 use tegata_client::{Context, Error, Login, Operation, Parameter, Session, TaUuid, codes};
-use tegata_wire::cmp::{BodyKind, PkiBody, UnverifiedPkiMessage};
+use tegata_wire::cmp::{
+    BodyKind, PkiBody, PkiFailureInfo, PkiStatus, PkiStatusInfo, UnverifiedPkiMessage,
+};
 
 use crate::carrier::{Carrier, CarryError};
 use crate::retry::Backoff;
@@ -196,6 +198,8 @@ pub enum EnrolError {
         said: String,
         /// Whether the certificate that serves asked (kur), and not the release (p10cr).
         by_certificate: bool,
+        /// Whether it has not decided, or cannot answer now: the same request may be answered later.
+        later: bool,
     },
     /// The TA answered with something that is not what it should be.
     #[error("{}: {reason}", step.name())]
@@ -263,10 +267,12 @@ pub fn enrol(
     let answer = driver.carry(Step::Issue, &path, &csr)?;
     let refused = |error: EnrolError, answer: &[u8]| match error {
         EnrolError::Tee { step, source } if source.code() == codes::TEEC_ERROR_ACCESS_DENIED => {
+            let status = status_of(answer);
             EnrolError::Refused {
                 step,
-                said: words_of(answer),
+                said: words_of(status.as_ref()),
                 by_certificate: is_key_update(&csr),
+                later: status.is_some_and(|status| is_for_now(&status)),
             }
         }
         other => other,
@@ -328,21 +334,33 @@ pub fn certificate(tee: &Context, request: &Request) -> Result<String, EnrolErro
     .certificate()
 }
 
-/// The CA's words in an answer that the TA found authentic, as far as they can be shown.
-fn words_of(answer: &[u8]) -> String {
-    let Ok(message) = UnverifiedPkiMessage::from_der(answer) else {
-        return String::new();
-    };
-    let status = match message.body().decode() {
+/// What the CA says in an answer that the TA found authentic.
+fn status_of(answer: &[u8]) -> Option<PkiStatusInfo> {
+    let message = UnverifiedPkiMessage::from_der(answer).ok()?;
+    match message.body().decode() {
         Ok(PkiBody::Error(content)) => Some(content.status),
         Ok(PkiBody::Ip(rep) | PkiBody::Cp(rep) | PkiBody::Kup(rep)) => {
             rep.response.iter().next().map(|one| one.status.clone())
         }
         _ => None,
-    };
-    let texts = status.and_then(|status| status.status_string);
+    }
+}
+
+/// Whether it says nothing for good. Spec: RFC 9810 section 5.2.3.
+fn is_for_now(status: &PkiStatusInfo) -> bool {
+    let passing = [
+        PkiFailureInfo::SYSTEM_UNAVAIL,
+        PkiFailureInfo::SYSTEM_FAILURE,
+    ];
+    let failed = |info: PkiFailureInfo| passing.into_iter().any(|bit| info.contains(bit));
+    status.status != PkiStatus::Rejection || status.fail_info.is_some_and(failed)
+}
+
+/// Its words, as far as they can be shown.
+fn words_of(status: Option<&PkiStatusInfo>) -> String {
+    let texts = status.and_then(|status| status.status_string.as_ref());
     let texts: Vec<&str> = texts
-        .iter()
+        .into_iter()
         .flat_map(|t| t.iter())
         .map(String::as_str)
         .collect();

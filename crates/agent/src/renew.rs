@@ -76,7 +76,7 @@ pub fn renew(
     if visited {
         check_in();
     }
-    let mut refusals = 0;
+    let (mut refusals, mut in_its_place) = (0, false);
     loop {
         let refused = match enrol::enrol(tee, carrier, request, watch) {
             Ok(enrolled) => return Ok(Renewed::Done(enrolled)),
@@ -85,30 +85,42 @@ pub fn renew(
         let EnrolError::Refused {
             said,
             by_certificate,
+            later,
             ..
         } = &refused
         else {
             return Err(refused.into());
         };
-        let by_certificate = *by_certificate;
+        let (by_certificate, later) = (*by_certificate, *later);
         refusals += 1;
         let needs_evidence = said == CHECK_IN_FIRST;
         if by_certificate && refusals == 1 {
             // If the CA refused the certificate for good, the TA asks as the release from now on.
-        } else if by_certificate && refusals == 2 && has_ended(&keys, &request.label)? {
+            in_its_place = true;
+        } else if by_certificate && refusals == 2 && !later && has_ended(&keys, &request.label)? {
             // All that the CA said is an error, which anybody on the way can provoke by damaging a
             // request. The certificate has ended by the time that the CA signed, so nothing is lost.
-            match keys.give_up_next(&request.label) {
-                Err(KeyError::NoKey { .. }) => {}
-                other => other?,
-            }
+            give_up(&keys, &request.label)?;
         } else if by_certificate || visited || !needs_evidence {
+            if !by_certificate && in_its_place && !later {
+                // The next attempt begins with the certificate again: if it was refused because the CA's
+                // clock was ahead, it is the one to be replaced, and nothing is to be had beside it.
+                give_up(&keys, &request.label)?;
+            }
             return Err(refused.into());
         }
         if !visited && (needs_evidence || has_ended(&keys, &request.label)?) {
             visited = true;
             check_in();
         }
+    }
+}
+
+/// Gives the next certificate up, if one is under way.
+fn give_up(keys: &Keys, label: &str) -> Result<(), KeyError> {
+    match keys.give_up_next(label) {
+        Err(KeyError::NoKey { .. }) => Ok(()),
+        other => other,
     }
 }
 

@@ -130,7 +130,8 @@ fn play(label: &Arc<Mutex<Label>>) -> impl Fn(&Request) -> Option<Reply> + Send 
                 DELETE => {
                     assert_eq!(params[1], Param::ValueInput { a: 1, b: 0 });
                     label.given_up += 1;
-                    label.request = if label.ended { p10cr() } else { kur() };
+                    let makes_room = label.ended && label.request == kur();
+                    label.request = if makes_room { p10cr() } else { kur() };
                     operation(0, 0, [&[]; 4])
                 }
                 LIST => operation(0, 0, [&[], &[], &list(), &[]]),
@@ -277,6 +278,55 @@ fn an_error_on_the_way_does_not_make_it_give_a_good_request_up() {
     assert_eq!((told.label.given_up, told.visits), (0, 0));
     assert_eq!(told.label.request, kur());
     assert_eq!(told.requests.len(), 2);
+}
+
+/// A CA that is busy, or whose operator has not decided, has refused nothing.
+#[test]
+fn what_the_ca_does_not_answer_now_is_not_given_up() {
+    let busy = PkiStatusInfo::rejection(PkiFailureInfo::SYSTEM_UNAVAIL, "later");
+    let waiting = PkiStatusInfo::waiting("the operator decides");
+    let kup = tegata_wire::cmp::BodyKind::Kup;
+    let error = message(&RawBody::error(PkiFailureInfo::SYSTEM_UNAVAIL, "later").unwrap());
+    for (first, then) in [
+        (error.clone(), error),
+        (
+            refusal("the certificate has ended"),
+            message(&RawBody::not_granted(kup, 0, busy).unwrap()),
+        ),
+        (
+            refusal("the certificate has ended"),
+            message(&RawBody::not_granted(kup, 0, waiting).unwrap()),
+        ),
+    ] {
+        let mut label = Label::new(true, false);
+        label.learns = true;
+        let told = renewed(label, false, move |kind, _| match kind {
+            "kur" => first.clone(),
+            _ => then.clone(),
+        });
+        assert!(told.outcome.is_err());
+        assert_eq!(told.label.given_up, 0);
+    }
+}
+
+/// A CA whose clock was ahead refused the certificate, and then what the release asked for: the next
+/// attempt begins with the certificate again, so that it is replaced and not left beside another.
+#[test]
+fn what_the_release_asked_for_in_vain_is_given_up() {
+    for text in ["not for this device", CHECK_IN_FIRST] {
+        let told = renewed(Label::new(true, false), false, move |kind, _| match kind {
+            "kur" => refusal("the certificate has ended"),
+            _ => refusal(text),
+        });
+        assert!(told.outcome.is_err());
+        assert_eq!(told.label.given_up, 1);
+        assert_eq!(told.label.request, kur());
+        let asked = match text {
+            CHECK_IN_FIRST => vec!["kur", "p10cr", "p10cr"],
+            _ => vec!["kur", "p10cr"],
+        };
+        assert_eq!(told.requests, asked);
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ pub mod config;
 pub mod factory;
 pub mod profile;
 mod proofs;
+pub mod registry;
 pub mod statement;
 mod suit_names;
 pub mod tam;

@@ -1,5 +1,6 @@
 //! Certificate paths as somebody makes them who wants to be believed, in the manner of x509-limbo:
-//! each case is the good path with one thing changed, written octet by octet.
+//! each case is the good path with one thing changed, written octet by octet, and is refused by both
+//! providers for the same reason. The TEE's verifier: crates/tee/tests/hostile_chains.rs.
 //!
 //! Spec: RFC 5280 sections 4.1, 4.2 and 6.1.
 #![allow(
@@ -11,9 +12,8 @@
 
 mod common;
 
-use common::key;
+use common::{hex, key, providers};
 use tegata_crypto::chain::{ChainError, Purpose, TrustAnchor, verify_chain};
-use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::{KeyAlg, PrivateKey, Signer};
 
 const NOW: u64 = 1_800_000_000;
@@ -71,8 +71,9 @@ struct Raw {
     issuer: Vec<u8>,
     validity: Vec<u8>,
     subject: Vec<u8>,
-    /// Seed of its key.
+    /// Seed of its key, an Ed25519 one; unless it is here as it is.
     key: u8,
+    spki: Option<Vec<u8>>,
     extensions: Option<Vec<Vec<u8>>>,
     /// Behind the extensions, behind the signature, behind it all.
     more: [Vec<u8>; 3],
@@ -95,6 +96,7 @@ impl Raw {
             validity: times("260101000000Z", "280101000000Z"),
             subject: name(subject),
             key: seed,
+            spki: None,
             extensions: Some(extensions),
             more: Default::default(),
             unused_bits: 0,
@@ -127,11 +129,12 @@ impl Raw {
         self.with(|raw| raw.extensions = Some(extensions))
     }
 
-    fn signed(&self, by: &PrivateKey) -> Vec<u8> {
-        let spki = ed(self.key).public_key().to_spki_der().unwrap();
+    fn tbs(&self) -> Vec<u8> {
+        let own = || ed(self.key).public_key().to_spki_der().unwrap();
+        let spki = self.spki.clone().unwrap_or_else(own);
         let list = self.extensions.as_ref();
         let list = list.map(|all| tlv(0xa3, &tlv(0x30, &all.concat())));
-        let tbs = seq(&[
+        seq(&[
             &self.version,
             &self.serial,
             &self.inner,
@@ -141,10 +144,16 @@ impl Raw {
             &spki,
             &list.unwrap_or_default(),
             &self.more[0],
-        ]);
-        let signature = by.sign(&tbs).unwrap();
-        let bits = [&[self.unused_bits][..], &signature].concat();
-        let mut der = seq(&[&tbs, &self.outer, &tlv(3, &bits), &self.more[1]]);
+        ])
+    }
+
+    fn signed(&self, by: &PrivateKey) -> Vec<u8> {
+        self.with_signature(&by.sign(&self.tbs()).unwrap())
+    }
+
+    fn with_signature(&self, signature: &[u8]) -> Vec<u8> {
+        let bits = [&[self.unused_bits][..], signature].concat();
+        let mut der = seq(&[&self.tbs(), &self.outer, &tlv(3, &bits), &self.more[1]]);
         der.extend_from_slice(&self.more[2]);
         der
     }
@@ -207,8 +216,20 @@ fn verify(path: &Path) -> Result<(), ChainError> {
     let anchor = Raw::ca("root", "root", 1).signed(&root());
     let anchors = [TrustAnchor::from_cert_der(&anchor).unwrap()];
     let others: Vec<&[u8]> = path.others.iter().map(Vec::as_slice).collect();
-    let purpose = Purpose::EndEntity;
-    verify_chain(&RustCrypto, &path.leaf, &others, &anchors, purpose, NOW).map(drop)
+    let said = providers().into_iter().map(|(name, provider)| {
+        let (leaf, purpose) = (&path.leaf, Purpose::EndEntity);
+        let said = verify_chain(provider.as_ref(), leaf, &others, &anchors, purpose, NOW);
+        (name, said.map(drop))
+    });
+    let (first, rest) = {
+        let mut said: Vec<_> = said.collect();
+        (said.remove(0).1, said)
+    };
+    assert!(!rest.is_empty(), "the servers' provider is another one");
+    for (name, said) in rest {
+        assert_eq!(said, first, "{name} says something else");
+    }
+    first
 }
 
 /// What is good, and what is good although it looks odd.
@@ -722,4 +743,179 @@ fn huge_ones_are_refused_before_they_cost_anything() {
         others: vec![],
     };
     assert!(matches!(verify(&promise), Err(ChainError::Malformed(_))));
+}
+
+fn p256() -> PrivateKey {
+    key(KeyAlg::P256, 50)
+}
+
+/// A leaf under an issuing CA with a P-256 key, with a signature made of r and s, 32 bytes each.
+fn ecdsa(signature: impl FnOnce(&[u8], &[u8]) -> Vec<u8>) -> Path {
+    let spki = p256().public_key().to_spki_der().unwrap();
+    let leaf = Raw::leaf().with(|raw| {
+        raw.inner = ECDSA.to_vec();
+        raw.outer = ECDSA.to_vec();
+    });
+    let raw = p256().sign(&leaf.tbs()).unwrap();
+    let (r, s) = raw.split_at(32);
+    Path {
+        leaf: leaf.with_signature(&signature(r, s)),
+        others: vec![
+            good_issuing()
+                .with(|raw| raw.spki = Some(spki))
+                .signed(&root()),
+        ],
+    }
+}
+
+/// The DER INTEGER of an unsigned number.
+fn integer(bytes: &[u8]) -> Vec<u8> {
+    let at = bytes.iter().position(|b| *b != 0);
+    let short = at.map_or(&[0][..], |at| &bytes[at..]);
+    let sign: &[u8] = if short[0] >= 0x80 { &[0] } else { &[] };
+    tlv(2, &[sign, short].concat())
+}
+
+/// Signatures of ECDSA that are none, whatever they are over. Spec: RFC 3279 section 2.2.3, SEC 1 section 4.1.4.
+#[test]
+fn ecdsa_signatures_that_are_refused() {
+    let good = |r: &[u8], s: &[u8]| seq(&[&integer(r), &integer(s)]);
+    assert_eq!(verify(&ecdsa(good)), Ok(()));
+    let n = hex("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551");
+    let more = hex("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632552");
+    let zero = vec![0; 32];
+    let one = [&zero[..31], &[1]].concat();
+    type Make<'a> = Box<dyn Fn(&[u8], &[u8]) -> Vec<u8> + 'a>;
+    let ints = |make: Make<'static>| make;
+    let with = |r: Option<&Vec<u8>>, s: Option<&Vec<u8>>| -> Make<'static> {
+        let (other_r, other_s) = (r.cloned(), s.cloned());
+        ints(Box::new(move |r, s| {
+            let r = other_r.as_deref().unwrap_or(r);
+            seq(&[&integer(r), &integer(other_s.as_deref().unwrap_or(s))])
+        }))
+    };
+    let cases: Vec<(&str, Make<'_>)> = vec![
+        ("r is 0", with(Some(&zero), None)),
+        ("s is 0", with(None, Some(&zero))),
+        ("both are 0", with(Some(&zero), Some(&zero))),
+        ("r is n", with(Some(&n), None)),
+        ("s is n", with(None, Some(&n))),
+        ("both are n", with(Some(&n), Some(&n))),
+        ("r is n, s is 0", with(Some(&n), Some(&zero))),
+        ("r is above n", with(Some(&more), None)),
+        ("s is above n", with(None, Some(&more))),
+        ("both are 1", with(Some(&one), Some(&one))),
+        ("r of 256 ones", with(Some(&vec![0xff; 32]), None)),
+        ("r of 40 bytes", with(Some(&vec![0x7f; 40]), None)),
+        ("r of 4,000 bytes", with(Some(&vec![0x7f; 4_000]), None)),
+        ("r and s change places", Box::new(|r, s| good(s, r))),
+        (
+            "r is negative",
+            Box::new(|r, s| seq(&[&tlv(2, &[&[0x80], &r[1..]].concat()), &integer(s)])),
+        ),
+        (
+            "a zero before r",
+            Box::new(|r, s| seq(&[&tlv(2, &[&[0, 0], r].concat()), &integer(s)])),
+        ),
+        (
+            "r without octets",
+            Box::new(|_, s| seq(&[&[2, 0], &integer(s)])),
+        ),
+        (
+            "a length of BER: two octets where one does",
+            Box::new(|r, s| {
+                let body = [integer(r), integer(s)].concat();
+                [&[0x30, 0x81, body.len() as u8][..], &body].concat()
+            }),
+        ),
+        (
+            "a length of BER at r",
+            Box::new(|r, s| {
+                let r = integer(r);
+                seq(&[&[2, 0x81], &r[1..], &integer(s)])
+            }),
+        ),
+        (
+            "an indefinite length",
+            Box::new(|r, s| [&[0x30, 0x80][..], &integer(r), &integer(s), &[0, 0]].concat()),
+        ),
+        (
+            "more behind it",
+            Box::new(|r, s| [&good(r, s)[..], &[0]].concat()),
+        ),
+        (
+            "more behind s",
+            Box::new(|r, s| seq(&[&integer(r), &integer(s), &integer(s)])),
+        ),
+        ("no s", Box::new(|r, _| seq(&[&integer(r)]))),
+        (
+            "one octet less",
+            Box::new(|r, s| good(r, s)[..good(r, s).len() - 1].to_vec()),
+        ),
+        (
+            "a SET",
+            Box::new(|r, s| tlv(0x31, &[integer(r), integer(s)].concat())),
+        ),
+        ("r and s as they are", Box::new(|r, s| [r, s].concat())),
+        ("nothing", Box::new(|_, _| Vec::new())),
+    ];
+    for (what, make) in cases {
+        let refused = verify(&ecdsa(make)).expect_err(what);
+        assert!(
+            matches!(refused, ChainError::Crypto(_)),
+            "{what}: {refused:?}"
+        );
+    }
+}
+
+/// Points that are no public key, in the certificate of an issuing CA. Spec: RFC 5480 section 2.2.
+#[test]
+fn points_that_are_refused() {
+    let good = p256().public_key().to_spki_der().unwrap();
+    let head = good[..good.len() - 66].to_vec();
+    let point = &good[good.len() - 64..];
+    let (x, y) = point.split_at(32);
+    // The two octets before the point: no unused bits, and its form.
+    let spki = |bits: &[u8]| {
+        let algorithm = &head[2..head.len() - 2];
+        seq(&[algorithm, &tlv(3, &[&[0], bits].concat())])
+    };
+    let with_key = |spki: Vec<u8>| {
+        let mut path = ecdsa(|r, s| seq(&[&integer(r), &integer(s)]));
+        let issuing = good_issuing().with(|raw| raw.spki = Some(spki));
+        path.others = vec![issuing.signed(&root())];
+        path
+    };
+    let uncompressed = [&[4], point].concat();
+    assert_eq!(spki(&uncompressed), good);
+    assert_eq!(verify(&with_key(spki(&uncompressed))), Ok(()));
+    // RFC 5480 lets a CA write its key so.
+    let sign = 2 + (y[31] & 1);
+    let compressed = [&[sign], x].concat();
+    assert_eq!(verify(&with_key(spki(&compressed))), Ok(()));
+    let mut off = uncompressed.clone();
+    off[64] ^= 1;
+    let p = hex("ffffffff00000001000000000000000000000000ffffffffffffffffffffffff");
+    for (what, bits) in [
+        ("not on the curve", off),
+        ("infinity", vec![0]),
+        ("infinity in 65 octets", [&[0], point].concat()),
+        ("0, 0", [&[4][..], &[0; 64]].concat()),
+        ("x is p", [&[4], &p[..], y].concat()),
+        (
+            "compressed, and an octet more",
+            [&compressed[..], &[0]].concat(),
+        ),
+        ("hybrid", [&[sign + 4], point].concat()),
+        ("another form", [&[5], point].concat()),
+        ("an octet less", uncompressed[..64].to_vec()),
+        ("an octet more", [&uncompressed[..], &[0]].concat()),
+        ("nothing", vec![]),
+    ] {
+        let refused = verify(&with_key(spki(&bits))).expect_err(what);
+        assert!(
+            matches!(refused, ChainError::Crypto(_)),
+            "{what}: {refused:?}"
+        );
+    }
 }

@@ -96,10 +96,11 @@ fn return_some(tx: &Tx<'_>, before: i64) -> Result<u64, StoreError> {
     for serial in live {
         tx.execute(
             "INSERT INTO certificate(serial, device_id, csr_digest, profile, release, issuer, tbs, \
-             not_after, intended_at, der, issued_at, confirmed_at, rejected_at, shard, status_base) \
+             not_after, intended_at, der, issued_at, confirmed_at, rejected_at, shard, status_base, \
+             evidence) \
              SELECT a.serial, a.device_id, a.csr_digest, k.profile, k.release, k.issuer, ?2, \
              a.not_after, a.intended_at, a.der, a.issued_at, a.confirmed_at, a.rejected_at, \
-             a.shard, nullif(k.status_base, 0) \
+             a.shard, nullif(k.status_base, 0), a.evidence \
              FROM archive AS a JOIN archive_kind AS k ON k.id = a.kind WHERE a.serial = ?1",
             params![&serial, &[][..] as &[u8]],
         )?;
@@ -126,9 +127,9 @@ fn move_some(tx: &Tx<'_>, before: i64, now_secs: i64) -> Result<Swept, StoreErro
         )?;
         let archived = tx.execute(
             "INSERT INTO archive(serial, device_id, csr_digest, kind, not_after, intended_at, \
-             issued_at, confirmed_at, rejected_at, shard, der, archived_at) \
+             issued_at, confirmed_at, rejected_at, shard, der, archived_at, evidence) \
              SELECT c.serial, c.device_id, c.csr_digest, k.id, c.not_after, c.intended_at, \
-             c.issued_at, c.confirmed_at, c.rejected_at, c.shard, c.der, ?2 \
+             c.issued_at, c.confirmed_at, c.rejected_at, c.shard, c.der, ?2, c.evidence \
              FROM certificate AS c JOIN archive_kind AS k ON k.profile = c.profile \
              AND k.release = c.release AND k.issuer = c.issuer \
              AND k.status_base = coalesce(c.status_base, 0) \
@@ -224,6 +225,7 @@ fn row(r: &Row<'_>) -> engine::Result<Certificate> {
             status_base: r.get(12)?,
             // Both ended: which one took the other's place decides nothing any more.
             replaces: None,
+            evidence: r.get(15)?,
         },
         intended_at: r.get(7)?,
         der: r.get(8)?,
@@ -234,7 +236,8 @@ fn row(r: &Row<'_>) -> engine::Result<Certificate> {
 }
 
 const SELECT: &str = "SELECT a.serial, a.device_id, a.csr_digest, k.profile, k.release, k.issuer, \
-    a.not_after, a.intended_at, a.der, a.confirmed_at, a.rejected_at, a.shard, b.url, r.at, r.reason \
+    a.not_after, a.intended_at, a.der, a.confirmed_at, a.rejected_at, a.shard, b.url, r.at, r.reason, \
+    a.evidence \
     FROM archive AS a JOIN archive_kind AS k ON k.id = a.kind \
     LEFT JOIN revocation AS r ON r.serial = a.serial \
     LEFT JOIN status_base AS b ON b.id = k.status_base";

@@ -35,6 +35,8 @@ pub struct Intent {
     pub status_base: Option<String>,
     /// Serial number of the certificate that it is to follow, and to supersede once it is confirmed.
     pub replaces: Option<Vec<u8>>,
+    /// SHA-256 of the evidence that the request came with; `None` if something else proved who asked.
+    pub evidence: Option<[u8; 32]>,
 }
 
 /// One row.
@@ -91,9 +93,9 @@ fn insert(
 ) -> Result<bool, StoreError> {
     let rows = tx.execute(
         "INSERT INTO certificate(serial, device_id, csr_digest, profile, release, issuer, tbs, \
-         not_after, intended_at, shard, status_base, replaces, der, issued_at, confirmed_at) \
+         not_after, intended_at, shard, status_base, replaces, der, issued_at, confirmed_at, evidence) \
          VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10, (SELECT id FROM status_base WHERE url = ?11), \
-         ?12,?13,?14,?15) ON CONFLICT(device_id, csr_digest) DO NOTHING",
+         ?12,?13,?14,?15,?16) ON CONFLICT(device_id, csr_digest) DO NOTHING",
         params![
             intent.serial,
             intent.device.0,
@@ -110,7 +112,8 @@ fn insert(
             intent.replaces,
             issued.map(|(der, _)| der),
             issued.map(|_| now_secs),
-            issued.filter(|(_, confirmed)| *confirmed).map(|_| now_secs)
+            issued.filter(|(_, confirmed)| *confirmed).map(|_| now_secs),
+            intent.evidence
         ],
     )?;
     Ok(rows == 1)
@@ -359,6 +362,7 @@ fn row(r: &Row<'_>) -> engine::Result<Certificate> {
             shard: r.get::<i64>(12)?.try_into().unwrap_or(0),
             status_base: r.get(13)?,
             replaces: r.get(16)?,
+            evidence: r.get(17)?,
         },
         intended_at: r.get(8)?,
         der: r.get(9)?,
@@ -375,7 +379,7 @@ pub(crate) fn release(bytes: Vec<u8>) -> Option<[u8; 32]> {
 
 const SELECT: &str = "SELECT c.serial, c.device_id, c.csr_digest, c.profile, c.release, c.issuer, \
     c.tbs, c.not_after, c.intended_at, c.der, c.confirmed_at, c.rejected_at, c.shard, b.url, r.at, \
-    r.reason, c.replaces FROM certificate AS c LEFT JOIN revocation AS r ON r.serial = c.serial \
+    r.reason, c.replaces, c.evidence FROM certificate AS c LEFT JOIN revocation AS r ON r.serial = c.serial \
     LEFT JOIN status_base AS b ON b.id = c.status_base";
 
 /// How long an unconfirmed transaction is remembered: a device that lost power for a day may still

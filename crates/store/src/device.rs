@@ -1,4 +1,4 @@
-//! Devices: what a factory's signed manifest said about each.
+//! Devices: what a factory's signed manifest said about each, or the operator.
 
 use tegata_wire::ids::Ueid;
 
@@ -12,7 +12,7 @@ pub struct DeviceId(pub i64);
 /// A batch of devices as imported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// SHA-256 of the signed manifest.
+    /// SHA-256 of the signed manifest, or of what the operator said.
     pub digest: [u8; 32],
     /// The maker's name of the batch.
     pub batch: String,
@@ -20,8 +20,8 @@ pub struct Batch {
     pub maker: String,
     /// When the maker made it, seconds since 1970.
     pub made_at: i64,
-    /// Thumbprint of the factory key.
-    pub factory_kid: [u8; 32],
+    /// Thumbprint of the factory key; `None`: the operator's word, not a factory's.
+    pub factory_kid: Option<[u8; 32]>,
 }
 
 /// One device to register.
@@ -29,15 +29,15 @@ pub struct Batch {
 pub struct NewDevice {
     /// Its name for life.
     pub ueid: Ueid,
-    /// Thumbprint of its TEEP Agent key.
-    pub teep_kid: [u8; 32],
+    /// Thumbprint of its TEEP Agent key; `None` for a device without our TEE.
+    pub teep_kid: Option<[u8; 32]>,
     /// Thumbprint of its attestation key.
     pub attestation_kid: [u8; 32],
     /// Hardware model.
     pub model: String,
     /// Serial number.
     pub serial: String,
-    /// The endorsement, CBOR.
+    /// What its factory or the operator said of it, CBOR.
     pub endorsement: Vec<u8>,
 }
 
@@ -54,7 +54,9 @@ pub struct Device {
     pub serial: String,
     /// The maker's name of the batch it came in.
     pub batch: String,
-    /// The endorsement, CBOR.
+    /// Whether the registry has a TEEP Agent key of it: what it has our TEE by.
+    pub has_tee: bool,
+    /// What its factory or the operator said of it, CBOR.
     pub endorsement: Vec<u8>,
     /// The sealed delivery KEK, where the TAM was given one (symmetric delivery).
     pub sealed_kek: Option<Vec<u8>>,
@@ -158,6 +160,7 @@ type Raw = (
     String,
     Vec<u8>,
     Option<Vec<u8>>,
+    bool,
 );
 
 fn raw(r: &Row<'_>) -> engine::Result<Raw> {
@@ -169,6 +172,7 @@ fn raw(r: &Row<'_>) -> engine::Result<Raw> {
         r.get(4)?,
         r.get(5)?,
         r.get(6)?,
+        r.get(7)?,
     ))
 }
 
@@ -182,11 +186,12 @@ fn checked(r: Raw) -> Result<Device, StoreError> {
         batch: r.4,
         endorsement: r.5,
         sealed_kek: r.6,
+        has_tee: r.7,
     })
 }
 
 const SELECT: &str = "SELECT device.id, ueid, model, serial, device_batch.batch, endorsement, \
-    sealed_kek FROM device JOIN device_batch ON device_batch.id = batch_id";
+    sealed_kek, teep_kid IS NOT NULL FROM device JOIN device_batch ON device_batch.id = batch_id";
 
 /// Most rows one list call returns; more are asked for page by page.
 pub(crate) const LIST_MAX: u32 = 1_000;

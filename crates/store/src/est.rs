@@ -8,7 +8,7 @@ use tegata_authority::ca::est::{
 };
 use tegata_authority::ca::issue::{ExpectedNames, IssueDenied};
 use tegata_authority::ca::means::HeldCertificate;
-use tegata_authority::profile::Profile;
+use tegata_authority::profile::{Authentication, Profile};
 use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::{KeyAlg, PrivateKey, Rng};
 use tegata_wire::cmp::RawBody;
@@ -54,6 +54,8 @@ pub struct Enrolled {
     pub certificate: Vec<u8>,
     /// Whether the same request had been answered before.
     pub again: bool,
+    /// By what it was proved who asks, for the log: `certificate`, `secret` or `evidence`.
+    pub by: Authentication,
 }
 
 impl Issuer {
@@ -145,18 +147,40 @@ impl Issuer {
         rng: &mut dyn Rng,
         now: UnixMs,
     ) -> Result<Enrolled, EstDenial> {
-        let csr = read_request(csr)?;
-        // 1. Who asks.
-        let (request, device, held) = match asker {
-            Asker::Nobody => {
+        let (csr, token) = read_request(csr)?;
+        // 1. Who asks. An attestation that came is looked at, or the request is refused.
+        let (request, device, held) = match (asker, &token) {
+            (Asker::Secret { .. }, Some(_)) => {
+                return Err(EstDenial::TwoProofs(
+                    "an enrolment secret: send one of them",
+                ));
+            }
+            (asker, Some(token)) => {
+                let found = self.evidence_asker(token, profile, &csr, now.secs())?;
+                let (request, device) = found;
+                let held = match asker {
+                    Asker::Certificate(shown) => {
+                        let held = self.est_holder(shown)?.map(|(held, _)| held);
+                        let by = by_certificate(shown, held.as_ref(), &csr, now.secs())?;
+                        if by.ueid() != request.ueid() {
+                            let other = "the certificate of another device";
+                            return Err(EstDenial::TwoProofs(other));
+                        }
+                        held
+                    }
+                    _ => None,
+                };
+                (request, device, held)
+            }
+            (Asker::Nobody, None) => {
                 return Err(not_authenticated(operation, profile, "nothing was shown"));
             }
-            Asker::Certificate(shown) => {
+            (Asker::Certificate(shown), None) => {
                 let (held, device) = self.est_holder(shown)?.unzip();
                 let request = by_certificate(shown, held.as_ref(), &csr, now.secs())?;
                 (request, device, held)
             }
-            Asker::Secret { id, secret } => {
+            (Asker::Secret { id, secret }, None) => {
                 let found = self.secret_holder(id).map_err(environment)?;
                 let held = found.as_ref().map(|holder| HeldSecret {
                     what: &holder.what,
@@ -177,8 +201,8 @@ impl Issuer {
             return Err(IssueDenied::DeviceRevoked.into());
         }
         // 2. Whether it may have what it asks for.
-        check_operation(operation, profile, held.as_ref(), &csr)?;
-        let ueid = *request.ueid();
+        check_operation(operation, profile, request.means(), held.as_ref(), &csr)?;
+        let (ueid, by) = (*request.ueid(), request.means().authentication());
         // 3. Intent, signature, record: as over CMP. Nobody will confirm it, so it counts at once.
         // As CMP has it, for who decides on it.
         let body = RawBody::p10cr(csr.as_der()).ok();
@@ -201,6 +225,7 @@ impl Issuer {
                 serial,
                 certificate: der,
                 again,
+                by,
             }),
             Obtained::Waiting => Err(EstDenial::Waiting),
         }
@@ -244,7 +269,7 @@ fn is_valid(cert: &[u8], now: UnixSecs) -> bool {
 }
 
 /// A failure of ours as the peer may know it.
-fn environment(e: RoleError) -> EstDenial {
+pub(crate) fn environment(e: RoleError) -> EstDenial {
     match e {
         RoleError::Store(e) if e.is_retryable() => EstDenial::Unavailable(e.code()),
         e => EstDenial::Failed(e.code()),

@@ -542,7 +542,7 @@ pub(crate) fn issuing(tx: &Tx<'_>) -> Result<Vec<IssuingRow>, StoreError> {
 }
 
 /// The moment of the last record: a certificate's intent, or a generation.
-fn last_recorded(tx: &Tx<'_>) -> Result<UnixSecs, StoreError> {
+pub(crate) fn last_recorded(tx: &Tx<'_>) -> Result<UnixSecs, StoreError> {
     let made: Option<Option<i64>> =
         tx.query_opt("SELECT max(made_at) FROM ca_issuing", params![], |r| {
             r.get(0)

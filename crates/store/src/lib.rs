@@ -22,6 +22,7 @@ pub mod device;
 mod engine;
 pub mod error;
 pub mod est;
+pub mod evidence;
 pub mod generation;
 pub mod issuer;
 pub mod keys;

@@ -10,6 +10,12 @@ use crate::StoreError;
 pub(crate) fn bring_up(path: &Path, conn: &mut Connection) -> Result<(), StoreError> {
     let sql = |e| StoreError::from_sqlite(path, "migrate", e);
     let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    // A table that others refer to is replaced by its successor. What refers to what is looked at below.
+    let enforced = |on: bool| format!("PRAGMA foreign_keys = {on}");
+    let keys: bool = conn
+        .query_row("PRAGMA foreign_keys", [], |r| r.get(0))
+        .map_err(sql)?;
+    conn.execute_batch(&enforced(false)).map_err(sql)?;
     let tx = conn
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(sql)?;
@@ -35,7 +41,21 @@ pub(crate) fn bring_up(path: &Path, conn: &mut Connection) -> Result<(), StoreEr
         tx.execute("INSERT INTO migration VALUES (?1, ?2)", (version, what))
             .map_err(sql)?;
     }
-    tx.commit().map_err(sql)
+    if found < known {
+        let dangling: i64 = tx
+            .query_row("SELECT count(*) FROM pragma_foreign_key_check", [], |r| {
+                r.get(0)
+            })
+            .map_err(sql)?;
+        if dangling != 0 {
+            return Err(StoreError::Damaged {
+                path: path.to_path_buf(),
+                finding: format!("{dangling} rows refer to what is not there"),
+            });
+        }
+    }
+    tx.commit().map_err(sql)?;
+    conn.execute_batch(&enforced(keys)).map_err(sql)
 }
 
 /// What each step is for, and its statements.
@@ -119,6 +139,18 @@ pub(crate) const STEPS: &[(&str, &str)] = &[
     (
         "certificates by row number, without the bytes that were signed: a quarter of the pages",
         SHORT_ROWS,
+    ),
+    (
+        "devices without our TEE, by the operator's word, and certificates that came by evidence",
+        EVIDENCE,
+    ),
+    (
+        "what is in lists, by index: what was archived is not looked at for them",
+        LISTED,
+    ),
+    (
+        "releases from a number on in stops; the runtime that the Verifier affirmed of each device",
+        RANGES,
     ),
 ];
 
@@ -354,6 +386,52 @@ CREATE INDEX certificate_by_end ON certificate(not_after);
 CREATE INDEX certificate_by_device ON certificate(device_id, intended_at);
 ";
 
+/// A device that has no TEEP Agent has no key of it, and a batch that no factory signed has no factory's.
+/// The certificates that refer to devices stay as they are: the rows keep their numbers.
+const EVIDENCE: &str = "
+CREATE TABLE device_batch_new(
+  id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, batch TEXT NOT NULL, maker TEXT NOT NULL,
+  made_at INTEGER NOT NULL, imported_at INTEGER NOT NULL, factory_kid BLOB
+) STRICT;
+INSERT INTO device_batch_new SELECT id, digest, batch, maker, made_at, imported_at, factory_kid
+  FROM device_batch;
+DROP TABLE device_batch;
+ALTER TABLE device_batch_new RENAME TO device_batch;
+
+CREATE TABLE device_new(
+  id INTEGER PRIMARY KEY, ueid BLOB NOT NULL UNIQUE, teep_kid BLOB UNIQUE,
+  attestation_kid BLOB NOT NULL UNIQUE, batch_id INTEGER NOT NULL REFERENCES device_batch(id),
+  model TEXT NOT NULL, serial TEXT NOT NULL, endorsement BLOB NOT NULL,
+  sealed_kek BLOB
+) STRICT;
+INSERT INTO device_new SELECT id, ueid, teep_kid, attestation_kid, batch_id, model, serial, endorsement,
+  sealed_kek FROM device;
+DROP TABLE device;
+ALTER TABLE device_new RENAME TO device;
+CREATE INDEX device_by_serial ON device(serial);
+
+CREATE TABLE evidence_nonce(
+  nonce BLOB PRIMARY KEY, request BLOB NOT NULL, used_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX evidence_nonce_by_time ON evidence_nonce(used_at);
+ALTER TABLE certificate ADD COLUMN evidence BLOB;
+ALTER TABLE archive ADD COLUMN evidence BLOB;
+";
+
+/// It has all that a list needs: the serial number is in each index of that table.
+const LISTED: &str = "
+CREATE INDEX revocation_listed ON revocation(shard, change, at, reason) WHERE listed = 1;
+";
+
+/// `runtime_order` is what versions are compared by: the four numbers of `runtime_version`, big-endian.
+const RANGES: &str = "
+ALTER TABLE issuance_stop ADD COLUMN at_least INTEGER;
+ALTER TABLE attested ADD COLUMN runtime TEXT;
+ALTER TABLE attested ADD COLUMN runtime_version TEXT;
+ALTER TABLE attested ADD COLUMN runtime_order BLOB;
+CREATE INDEX attested_by_runtime ON attested(runtime) WHERE runtime IS NOT NULL;
+";
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)] // Tests.
@@ -400,5 +478,55 @@ mod tests {
             .query_row("SELECT count(*) FROM document", [], |r| r.get(0))
             .unwrap();
         assert_eq!(left, 1);
+    }
+
+    #[test]
+    fn devices_keep_their_numbers_and_what_refers_to_them() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(
+            "PRAGMA foreign_keys = ON;
+             CREATE TABLE migration(version INTEGER PRIMARY KEY, what TEXT NOT NULL) STRICT",
+        )
+        .unwrap();
+        for (version, (what, step)) in (1i64..).zip(STEPS) {
+            if *step == EVIDENCE {
+                break;
+            }
+            conn.execute_batch(step).unwrap();
+            conn.execute("INSERT INTO migration VALUES (?1, ?2)", (version, what))
+                .unwrap();
+        }
+        conn.execute_batch(
+            "INSERT INTO device_batch VALUES (3, x'03', 'b', 'm', 1, 2, x'ff');
+             INSERT INTO device VALUES (7, x'07', x'17', x'27', 3, 'M', 'S', x'37', x'47');
+             INSERT INTO revoked_device VALUES (7, 1, 1);",
+        )
+        .unwrap();
+        bring_up(Path::new("t"), &mut conn).unwrap();
+        let row: (i64, Vec<u8>, i64, Vec<u8>) = conn
+            .query_row(
+                "SELECT device.id, teep_kid, batch_id, factory_kid FROM device \
+                 JOIN device_batch ON device_batch.id = batch_id \
+                 JOIN revoked_device ON device_id = device.id WHERE serial = 'S'",
+                [],
+                |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)),
+            )
+            .unwrap();
+        assert_eq!(row, (7, vec![0x17], 3, vec![0xff]));
+        // What refers to nothing is refused again, and a device may be without a TEEP key.
+        let alone = "INSERT INTO revoked_device VALUES (8, 1, 1)";
+        assert!(conn.execute_batch(alone).is_err());
+        conn.execute_batch(
+            "INSERT INTO device VALUES (8, x'08', NULL, x'28', 3, 'M', 'T', x'38', NULL);
+             INSERT INTO device VALUES (9, x'09', NULL, x'29', 3, 'M', 'U', x'39', NULL);
+             INSERT INTO revoked_device VALUES (8, 1, 1)",
+        )
+        .unwrap();
+        // Again: nothing to do, and the same is enforced.
+        bring_up(Path::new("t"), &mut conn).unwrap();
+        assert!(
+            conn.execute_batch("DELETE FROM device WHERE id = 8")
+                .is_err()
+        );
     }
 }

@@ -316,6 +316,19 @@ pub fn of_issued(tx: &Tx<'_>, serial: &[u8], issuer: &str) -> Result<Option<Stan
     Ok(archived.map(|row| row.standing))
 }
 
+/// The newest certificates, newest first: serial number, and the issuing CA's name.
+pub(crate) fn newest_issued(
+    tx: &Tx<'_>,
+    limit: usize,
+) -> Result<Vec<(Vec<u8>, String)>, StoreError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    tx.query_all(
+        "SELECT serial, issuer FROM certificate WHERE der IS NOT NULL ORDER BY serial DESC LIMIT ?1",
+        params![limit],
+        |r| Ok((r.get(0)?, r.get(1)?)),
+    )
+}
+
 /// Number of the last change in these shards, first and last; 0 if there was none.
 ///
 /// It costs two looks into an index for each shard, however many changes there are.
@@ -342,8 +355,20 @@ pub fn last_change_anywhere(tx: &Tx<'_>) -> Result<u64, StoreError> {
     Ok(unsigned(last.flatten().unwrap_or(0)))
 }
 
-/// Changes after a number in these shards, first and last, in their order, at most `limit`; without
-/// those of archived certificates.
+/// How many certificates of these shards, first and last, are in lists, counted up to `limit`.
+pub fn listed(tx: &Tx<'_>, (first, last): (u64, u64), limit: usize) -> Result<usize, StoreError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let counted: Option<i64> = tx.query_opt(
+        "SELECT count(*) FROM (SELECT 1 FROM revocation INDEXED BY revocation_listed \
+         WHERE shard BETWEEN ?1 AND ?2 AND listed = 1 LIMIT ?3) AS counted",
+        params![signed(first), signed(last), limit],
+        |r| r.get(0),
+    )?;
+    Ok(usize::try_from(counted.unwrap_or(0)).unwrap_or(usize::MAX))
+}
+
+/// Changes after a number in these shards, first and last, shard by shard in their order, at most
+/// `limit`; without those of archived certificates.
 pub fn changes(
     tx: &Tx<'_>,
     (first, last): (u64, u64),
@@ -351,18 +376,19 @@ pub fn changes(
     limit: usize,
 ) -> Result<Vec<Change>, StoreError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    // What is no longer listed is not in the index either: it would be passed over again and again.
     match first {
         shard if shard == last => tx.query_all(
-            "SELECT serial, change, at, reason FROM revocation WHERE shard = ?1 AND change > ?2 \
-             AND listed = 1 ORDER BY change LIMIT ?3",
+            "SELECT serial, change, at, reason FROM revocation INDEXED BY revocation_listed \
+             WHERE shard = ?1 AND change > ?2 AND listed = 1 ORDER BY change LIMIT ?3",
             params![signed(shard), signed(after), limit],
             change_row,
         ),
-        // In the order of changes, whatever the shard: the index of shards would have to be sorted.
         _ => tx.query_all(
-            "SELECT serial, change, at, reason FROM revocation WHERE change > ?1 \
-             AND +shard BETWEEN ?2 AND ?3 AND listed = 1 ORDER BY change LIMIT ?4",
-            params![signed(after), signed(first), signed(last), limit],
+            "SELECT serial, change, at, reason FROM revocation INDEXED BY revocation_listed \
+             WHERE shard BETWEEN ?1 AND ?2 AND change > ?3 AND listed = 1 \
+             ORDER BY shard, change LIMIT ?4",
+            params![signed(first), signed(last), signed(after), limit],
             change_row,
         ),
     }

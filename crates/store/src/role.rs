@@ -7,6 +7,7 @@ use tegata_authority::ca::CaCertError;
 use tegata_authority::ca::delivery::DeliveryDenied;
 use tegata_authority::ca::release::ReleaseError;
 use tegata_authority::factory::{EndorsedDevice, FactoryError, verify_manifest};
+use tegata_authority::registry::{KnownDevice, PsaDevice, RegistryError};
 use tegata_crypto::seal::{self, SealingKey};
 use tegata_crypto::{CryptoError, KeyAlg, PrivateKey, Provider, PublicKey, Rng, Secret, Signer};
 use tegata_wire::ids::Ueid;
@@ -121,9 +122,12 @@ pub enum RoleError {
     /// A factory manifest.
     #[error(transparent)]
     Factory(#[from] FactoryError),
+    /// A device that cannot be registered.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// A device or key that is registered already, with other data.
     #[error(
-        "device {0} is registered already, or one of its keys is: the batch is refused as a whole"
+        "device {0} is registered already, or one of its keys is: nothing of what was given is registered"
     )]
     DeviceTaken(Ueid),
     /// A release cannot be cut.
@@ -180,6 +184,7 @@ impl RoleError {
             Self::RootEnded { .. } => "root-ended",
             Self::LeavesBehind { .. } => "leaves-behind",
             Self::Factory(_) => "factory-manifest",
+            Self::Registry(_) => "device-refused",
             Self::DeviceTaken(_) => "device-taken",
             Self::Release(_) => "release",
             Self::ReleaseTaken => "release-taken",
@@ -215,8 +220,8 @@ pub struct Imported {
 pub struct Registered {
     /// Its row.
     pub row: device::Device,
-    /// Its endorsement.
-    pub endorsed: EndorsedDevice,
+    /// What its factory or the operator said of it.
+    pub endorsed: KnownDevice,
 }
 
 impl Role {
@@ -383,7 +388,7 @@ impl Role {
             batch: endorsed.batch.clone(),
             maker: endorsed.maker.clone(),
             made_at: secs(UnixSecs(endorsed.made_at_secs)),
-            factory_kid: endorsed.factory_kid,
+            factory_kid: Some(endorsed.factory_kid),
         };
         let again = self.store.run_tx("import devices", |tx| {
             let Some(batch_id) = device::insert_batch(tx, &batch, secs(now))? else {
@@ -401,6 +406,39 @@ impl Role {
             maker: batch.maker,
             devices: rows.len(),
             again,
+        })
+    }
+
+    /// Registers a device with a PSA Root of Trust, by the operator's word; the same word again changes
+    /// nothing. Returns whether it was said before.
+    ///
+    /// # Errors
+    /// `DeviceTaken` if the instance or the key is registered with anything else; the store's failure.
+    pub fn add_psa_device(&self, device: &PsaDevice, now: UnixSecs) -> Result<bool, RoleError> {
+        let record = device.to_record()?;
+        let batch = device::Batch {
+            digest: self.provider.sha256(&record),
+            batch: device.batch().to_owned(),
+            maker: OPERATOR.to_owned(),
+            made_at: secs(now),
+            factory_kid: None,
+        };
+        let row = device::NewDevice {
+            ueid: *device.ueid(),
+            teep_kid: None,
+            attestation_kid: device.iak().thumbprint(),
+            model: device.model().to_owned(),
+            serial: device.serial().to_owned(),
+            endorsement: record,
+        };
+        self.store.run_tx("add device", |tx| {
+            let Some(batch_id) = device::insert_batch(tx, &batch, secs(now))? else {
+                return Ok(true);
+            };
+            match device::insert(tx, batch_id, &row)? {
+                true => Ok(false),
+                false => Err(RoleError::DeviceTaken(row.ueid)),
+            }
         })
     }
 
@@ -426,7 +464,7 @@ impl Role {
 fn new_row(d: &EndorsedDevice) -> Result<device::NewDevice, RoleError> {
     Ok(device::NewDevice {
         ueid: *d.ueid(),
-        teep_kid: d.teep_key().thumbprint(),
+        teep_kid: Some(d.teep_key().thumbprint()),
         attestation_kid: d.attestation_key().thumbprint(),
         model: d.model(),
         serial: d.hardware().serial.clone(),
@@ -437,7 +475,7 @@ fn new_row(d: &EndorsedDevice) -> Result<device::NewDevice, RoleError> {
 /// A row with its endorsement read.
 pub(crate) fn registered(row: Option<device::Device>) -> Result<Option<Registered>, RoleError> {
     row.map(|row| {
-        let endorsed = EndorsedDevice::from_own_record(&row.endorsement)
+        let endorsed = KnownDevice::from_own_record(&row.endorsement, row.has_tee)
             .map_err(|_| StoreError::Unreadable { record: "device" })?;
         Ok(Registered { row, endorsed })
     })
@@ -448,6 +486,9 @@ pub(crate) fn registered(row: Option<device::Device>) -> Result<Option<Registere
 pub(crate) fn device_in(tx: &Tx<'_>, ueid: &Ueid) -> Result<Option<Registered>, RoleError> {
     registered(device::find(tx, ueid)?)
 }
+
+/// The maker of a batch that no factory signed for.
+const OPERATOR: &str = "operator";
 
 /// Seconds as the store keeps them.
 pub(crate) fn secs(t: UnixSecs) -> i64 {

@@ -11,12 +11,13 @@ use tegata_authority::ca::CaCertError;
 use tegata_authority::ca::authority_cert::Issuer;
 use tegata_authority::ca::revocation::Standing;
 use tegata_authority::ca::status::crl::{Change, ListDraft, list_number, sign_list};
+use tegata_crypto::Signer;
 use tegata_wire::x509::{CertView, RevocationReason};
 
 use crate::engine::params;
 use crate::generation::{self, IssuingRow, ROOT_KEY, Root};
 use crate::role::{Role, RoleError};
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, Tx};
 
 /// A root's list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,32 +58,32 @@ pub struct Renewed {
 /// # Errors
 /// `NoKey` if there is no CA, `Sealed` under a wrong sealing key, the store's failure.
 pub fn renew(role: &Role, life_secs: u64, now: UnixSecs) -> Result<Vec<Renewed>, RoleError> {
-    let (roots, issuing) = role.store.read("root list", |tx| {
-        Ok::<_, RoleError>((generation::roots(tx)?, generation::issuing(tx)?))
-    })?;
+    let roots = role.store.read("root list", generation::roots)?;
     if roots.is_empty() {
         return Err(RoleError::NoKey(ROOT_KEY));
     }
     let live = roots.iter().rev();
     let live = live.filter(|root| now.0 <= root.ca.not_after_secs);
-    let lists = live.map(|root| {
-        let revoked = revoked(root, &roots, &issuing)?;
-        let list = sign(role, root, &revoked, life_secs, now)?;
-        Ok((root.number, Renewed { list, revoked }))
-    });
-    let lists = lists.collect::<Result<Vec<_>, RoleError>>()?;
+    let signers = live.map(|root| Ok((root, generation::root_signer(role, root)?)));
+    let signers = signers.collect::<Result<Vec<_>, RoleError>>()?;
+    // Signed where it is stored: two commands at once must not put the older state over the newer.
     role.store.run_tx("root list", |tx| {
-        for (number, Renewed { list, .. }) in &lists {
+        let (roots, issuing) = (generation::roots(tx)?, generation::issuing(tx)?);
+        let renewed = signers.iter().map(|(root, signer)| {
+            // Its number never goes back, whatever the clocks say.
+            let made = stored(tx, root)?.map_or(now, |before| before.made.max(now));
+            let revoked = revoked(root, &roots, &issuing)?;
+            let list = sign(role, root, signer.as_ref(), &revoked, life_secs, made)?;
             let (made, end) = (list.made.0, list.next_update.0);
-            let stored = [&made.to_be_bytes()[..], &end.to_be_bytes(), &list.der].concat();
+            let row = [&made.to_be_bytes()[..], &end.to_be_bytes(), &list.der].concat();
             tx.execute(
                 "UPDATE ca_root SET list = ?2 WHERE number = ?1",
-                params![number, stored],
+                params![root.number, row],
             )?;
-        }
-        Ok::<_, StoreError>(())
-    })?;
-    Ok(lists.into_iter().map(|(_, renewed)| renewed).collect())
+            Ok(Renewed { list, revoked })
+        });
+        renewed.collect()
+    })
 }
 
 /// What a root signed and is not to be trusted any more: issuing CAs, and links whose subject is a root
@@ -118,6 +119,7 @@ fn revoked(root: &Root, roots: &[Root], issuing: &[IssuingRow]) -> Result<Vec<Re
 fn sign(
     role: &Role,
     root: &Root,
+    signer: &dyn Signer,
     revoked: &[Revoked],
     life_secs: u64,
     now: UnixSecs,
@@ -142,10 +144,9 @@ fn sign(
         this_update: now,
         next_update: UnixSecs(end),
     };
-    let signer = generation::root_signer(role, root)?;
     Ok(RootList {
         root_id: root.id.clone(),
-        der: sign_list(role.provider.as_ref(), &root.ca, signer.as_ref(), &list)?,
+        der: sign_list(role.provider.as_ref(), &root.ca, signer, &list)?,
         made: now,
         next_update: UnixSecs(end),
     })
@@ -156,19 +157,22 @@ fn sign(
 /// # Errors
 /// The store's failure.
 pub fn last(store: &Store, root_id: &str) -> Result<Option<RootList>, RoleError> {
-    let list = store.read("root list", |tx| {
+    store.read("root list", |tx| {
         let roots = generation::roots(tx)?;
-        let Some(root) = roots.iter().find(|root| root.id == root_id) else {
-            return Ok(None);
-        };
-        let stored: Option<Option<Vec<u8>>> = tx.query_opt(
-            "SELECT list FROM ca_root WHERE number = ?1",
-            params![root.number],
-            |r| r.get(0),
-        )?;
-        Ok::<_, RoleError>(stored.flatten())
-    })?;
-    let Some(list) = list else {
+        match roots.iter().find(|root| root.id == root_id) {
+            Some(root) => stored(tx, root),
+            None => Ok(None),
+        }
+    })
+}
+
+fn stored(tx: &Tx<'_>, root: &Root) -> Result<Option<RootList>, RoleError> {
+    let list: Option<Option<Vec<u8>>> = tx.query_opt(
+        "SELECT list FROM ca_root WHERE number = ?1",
+        params![root.number],
+        |r| r.get(0),
+    )?;
+    let Some(list) = list.flatten() else {
         return Ok(None);
     };
     let made = list.split_first_chunk::<8>();
@@ -177,7 +181,7 @@ pub fn last(store: &Store, root_id: &str) -> Result<Option<RootList>, RoleError>
         record: "root list",
     })?;
     Ok(Some(RootList {
-        root_id: root_id.to_owned(),
+        root_id: root.id.clone(),
         der: der.to_vec(),
         made: UnixSecs(u64::from_be_bytes(*made)),
         next_update: UnixSecs(u64::from_be_bytes(*end)),

@@ -405,7 +405,8 @@ impl TamServer {
         let device = self.role.store.read("device by key", |tx| {
             registered(device::find_by_teep_kid(tx, &kid)?)
         })?;
-        let from = verify_message(provider, body, device.as_ref().map(|d| &d.endorsed))?;
+        let endorsed = device.as_ref().and_then(|d| d.endorsed.tee());
+        let from = verify_message(provider, body, endorsed)?;
         let device = device.ok_or(TeepDenied::NotAuthenticated)?;
         match from.message() {
             Message::QueryResponse(response) => {
@@ -473,7 +474,9 @@ impl TamServer {
             present: present_tas(response),
             unneeded: unneeded_tas(response),
         };
-        let (known, step) = self.plan(&appraised, &device.endorsed, &wishes)?;
+        let endorsed = device.endorsed.tee();
+        let endorsed = endorsed.ok_or(TeepDenied::NotAuthenticated)?;
+        let (known, step) = self.plan(&appraised, endorsed, &wishes)?;
         self.record_installed(&appraised, device, &known, now)?;
         match step {
             None => {
@@ -710,10 +713,16 @@ impl TamServer {
         let sent = self.sent_to(token.as_bytes(), device)?;
         let reports = reports(success.suit_reports.as_deref());
         let at = secs(now.secs());
-        let detail = success.msg.as_deref();
+        let detail = success.msg.as_deref().map(plain);
         self.role.store.run_tx("update succeeded", |tx| {
-            let first =
-                teep::end_update(tx, &sent.token, "success", detail, reports.as_deref(), at)?;
+            let first = teep::end_update(
+                tx,
+                &sent.token,
+                "success",
+                detail.as_deref(),
+                reports.as_deref(),
+                at,
+            )?;
             if first {
                 let (digest, sequence) = sent.release.unzip();
                 let id = device.row.id;
@@ -740,7 +749,7 @@ impl TamServer {
         let ueid = *device.endorsed.ueid();
         let code = error.err_code.number();
         let text = error.err_msg.as_deref().unwrap_or_default();
-        let detail: String = text.chars().filter(|c| !c.is_control()).take(128).collect();
+        let detail = plain(text);
         // An error about a QueryRequest has no token: there is nothing to end.
         if let Some(token) = &error.token {
             let sent = self.sent_to(token.as_bytes(), device)?;
@@ -816,3 +825,8 @@ const EXCHANGE_KEY: &str = "tam exchange key";
 const CHALLENGE_KEY: &str = "tam challenge key";
 /// Sealing purpose of devices' delivery keys.
 const DEVICE_KEK: &str = "tam device delivery key";
+
+/// What a device says in words, fit for logs, terminals and every engine.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(128).collect()
+}

@@ -156,7 +156,7 @@ impl VerifierServer {
             })?,
         };
         let references = self.reference_values()?;
-        let endorsed = device.as_ref().map(|d| &d.endorsed);
+        let endorsed = device.as_ref().and_then(|d| d.endorsed.tee());
         let appraised = appraise(provider, &request, endorsed, &references, &self.policy, now)?;
         let (verdict, ueid) = (appraised.verdict().clone(), appraised.ueid().copied());
         let ear = sign_result(appraised, &self.policy, self.signer.as_ref(), now)?;

@@ -197,7 +197,9 @@ fn what_serves_needs_no_evidence_and_stale_evidence_does_not_do() {
 
 #[test]
 fn beyond_the_grace_no_evidence_does() {
-    let (mut world, mut devices) = ready(2);
+    let (mut world, mut devices) = ready(3);
+    // A CA that did nothing for longer than a year would doubt its clock.
+    enrol(&mut world, &devices[2], at(LASTS, 0)).unwrap();
     for (n, days, expected) in [(0, GRACE - 1, Ok(())), (1, GRACE + 1, Err("grace-over"))] {
         let now = at(LASTS + days, 0);
         visit(&mut world, &mut devices[n], now, false);

@@ -341,7 +341,7 @@ fn a_backend_that_is_killed_at_any_commit_loses_nothing() {
         });
         let ca = node(&as_application(&path, "victim"), faults.clone());
         let answer = ca.cmp("device", request, &mut Seeded(at as u64), NOW);
-        // One commit, before and after.
+        // Before and after the commit.
         assert_eq!(faults.reached.load(Ordering::SeqCst) > at, at < 2);
         match answer.outcome {
             CmpOutcome::Issued { certificate, .. } => {
@@ -416,6 +416,23 @@ fn backends_that_are_killed_under_load_lose_nothing() {
     println!("{kills} backends killed under {} requests", requests.len());
     let other = node(&path, Arc::new(NoFaults));
     nothing_is_lost(&other, &requests, &answered.into_inner().unwrap());
+}
+
+#[test]
+fn a_database_that_takes_no_writes_is_not_believed() {
+    if database().is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ca.db");
+    drop(open_store(&path).unwrap());
+    // As a standby is.
+    let standby = format!(
+        "{}&options=-c%20default_transaction_read_only%3Don",
+        place(&path).display()
+    );
+    let said = Store::open(std::path::Path::new(&standby)).map(drop);
+    assert_eq!(said.unwrap_err().code(), "store-unreachable");
 }
 
 #[test]

@@ -352,6 +352,48 @@ fn what_the_responder_cannot_answer_it_says_so() {
 }
 
 #[test]
+fn what_is_signed_ahead_is_what_clients_ask_for() {
+    let (mut world, devices) = ready(1);
+    let serials: Vec<_> = (0..3).map(|n| enrol(&mut world, &devices[0], n)).collect();
+    let server = status(&world);
+    assert_eq!(server.sign_ahead(&mut Seeded(5), at(0)).unwrap(), 3);
+    for serial in &serials {
+        let made = |sha1, secs| {
+            let asked = request(&cert_id(&world.ca, serial, sha1));
+            server.ocsp(&asked, &mut Seeded(5), at(secs)).published.made
+        };
+        assert_eq!(made(true, 9), at(0));
+        // Named otherwise it is signed when it is asked for.
+        assert_eq!((made(false, 9), made(false, 10)), (at(9), at(9)));
+    }
+}
+
+#[test]
+fn a_name_with_made_up_parameters_is_answered_and_not_kept() {
+    let (mut world, devices) = ready(1);
+    let serial = enrol(&mut world, &devices[0], 1);
+    let server = status(&world);
+    let plain = cert_id(&world.ca, &serial, true);
+    // hashAlgorithm: SHA-1, and NULL for parameters; in its place nothing, and an OCTET STRING.
+    let (null, rest) = plain[2..].split_at(11);
+    assert_eq!(hex::encode(null), "300906052b0e03021a0500");
+    let with = |alg: &str| tlv(0x30, &[&hex::decode(alg).unwrap(), rest].concat());
+    for (id, kept) in [
+        (plain.clone(), true),
+        (with("300706052b0e03021a"), true),
+        (with("300b06052b0e03021a04020102"), false),
+    ] {
+        let made = |secs| {
+            let answer = server.ocsp(&request(&id), &mut Seeded(5), at(secs));
+            assert_eq!(answer.reason, "ok");
+            answer.published.made
+        };
+        assert_eq!(made(1), at(1));
+        assert_eq!(made(2), if kept { at(1) } else { at(2) });
+    }
+}
+
+#[test]
 fn a_responder_that_cannot_look_says_when_to_ask_again() {
     if !on_files("the lock of a file") {
         return;

@@ -11,17 +11,17 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::kur::send;
+use common::kur::{Asked, granted, send};
 use common::ocsp::tlv;
 use common::ready::{day, new_key, ready};
 use common::rolled::{generations, issuer_of, next, renewed, roll, roll_next, taken, told, verify};
 use common::*;
-use tegata_authority::ca::cmp::MacPolicy;
+use tegata_authority::ca::cmp::{CmpDenial, MacPolicy};
 use tegata_authority::tam::availability::Availability;
 use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::KeyAlg;
 use tegata_store::generation::{EndsSoon, Kind, Links, Next, Sure};
-use tegata_store::issuer::{Issuer, NewRelease};
+use tegata_store::issuer::{CmpOutcome, Issuer, NewRelease};
 use tegata_store::role::RoleError;
 use tegata_store::status::StatusServer;
 use tegata_store::{Faults, NoFaults, StoreError, When, root_list};
@@ -96,6 +96,55 @@ fn a_ca_whose_root_has_ended_goes_on_under_a_new_one() {
         let asked = fresh.p10cr(&fresh.csr(&key), 1);
         let answer = send(&world.ca, &mut world.rng, &asked, now);
         taken(&answer.body, &roots, now.secs()).unwrap();
+    }
+}
+
+/// By a clock that is ahead by more than a year nothing is issued, neither to a certificate nor to a TA, and
+/// nothing is lost: the same requests are answered once it is right, or an operator has looked at it.
+#[test]
+fn a_clock_that_is_far_ahead_issues_nothing() {
+    for is_right in [false, true] {
+        let (mut world, devices, current) = ready(1);
+        let (key, other) = (new_key(&mut world), new_key(&mut world));
+        let kur = Asked::kur(&devices[0], &current[0], &key).body();
+        let kur = current[0].sign(&kur, 2, None);
+        let p10cr = devices[0].p10cr(&devices[0].csr(&other), 3);
+        let ahead = day(401);
+        let said = |world: &mut World, message: &[u8], now| {
+            let answer = send(&world.ca, &mut world.rng, message, now);
+            (granted(&answer.body, &world.ca), answer.outcome)
+        };
+        for message in [&kur, &p10cr] {
+            let (granted, outcome) = said(&mut world, message, ahead);
+            assert_eq!(granted.unwrap_err(), "Error SYSTEM_UNAVAIL");
+            let CmpOutcome::Denied(denied) = outcome else {
+                panic!("{outcome:?}")
+            };
+            assert!(denied.to_string().contains("clock"), "{denied}");
+        }
+        let doubt = world.ca.clock_doubt(ahead.secs()).unwrap().unwrap();
+        assert_eq!((doubt.now, doubt.at), (ahead.secs(), NOW.secs()));
+        assert_eq!(world.ca.clock_doubt(day(400).secs()).unwrap(), None);
+        if is_right {
+            // Only who says so.
+            let refused = roll(&world, 2, Kind::Issuing, ahead.secs()).unwrap_err();
+            assert!(matches!(refused, RoleError::Clock(_)), "{refused}");
+            roll_next(&world, sure(2, Kind::Issuing), ahead.secs()).unwrap();
+            // It is looked at again: the certificate ended 36 days ago.
+            for message in [&kur, &p10cr] {
+                let outcome = send(&world.ca, &mut world.rng, message, ahead).outcome;
+                let issue = matches!(outcome, CmpOutcome::Denied(CmpDenial::Issue(_)));
+                assert!(issue, "{outcome:?}");
+            }
+            assert_eq!(world.ca.clock_doubt(ahead.secs()).unwrap(), None);
+        } else {
+            for message in [&kur, &p10cr] {
+                said(&mut world, message, day(1)).0.unwrap();
+            }
+            // What was issued is a record.
+            let again = said(&mut world, &kur, day(400)).0;
+            assert!(again.is_ok(), "what was answered is answered");
+        }
     }
 }
 

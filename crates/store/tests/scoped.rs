@@ -13,12 +13,13 @@ use std::process::{Command, Stdio};
 
 use common::fleet::{Fill, fill, install};
 use common::*;
-use tegata_authority::UnixSecs;
 use tegata_authority::ca::revocation::{FinalReason, Word};
 use tegata_authority::tam::availability::Availability;
+use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::{KeyAlg, PrivateKey};
+use tegata_store::attested::DottedVersion;
 use tegata_store::revocation::scoped::{
-    Predicate, ReleasesOf, ScopedError, plan_for_all, say_to_all,
+    Predicate, ReleasesOf, RuntimesOf, ScopedError, plan_for_all, say_to_all,
 };
 use tegata_store::revocation::stop::{self, NoStop};
 use tegata_store::revocation::{Target, say};
@@ -43,9 +44,13 @@ fn ready(count: usize) -> (World, Vec<Device>, ReleaseDigest) {
 
 /// A certificate for a new key, or words; its serial number.
 fn ask(world: &mut World, device: &Device, n: u8) -> Result<Vec<u8>, String> {
+    ask_at(world, device, n, NOW)
+}
+
+fn ask_at(world: &mut World, device: &Device, n: u8, now: UnixMs) -> Result<Vec<u8>, String> {
     let key = PrivateKey::generate(KeyAlg::P256, &mut world.rng).unwrap();
     let request = device.p10cr(&device.csr(&key), n);
-    let answer = world.ca.cmp("device", &request, &mut world.rng, NOW);
+    let answer = world.ca.cmp("device", &request, &mut world.rng, now);
     let der = certificate_of(&answer.body, &world.ca)?;
     Ok(CertView::from_der(&der).unwrap().serial.to_vec())
 }
@@ -94,6 +99,14 @@ fn a_predicate_is_all_that_is_named_at_once() {
     let ta = |below| {
         Some(ReleasesOf {
             ta: "enrol".to_owned(),
+            from: None,
+            below,
+        })
+    };
+    let ta_from = |from, below| {
+        Some(ReleasesOf {
+            ta: "enrol".to_owned(),
+            from: Some(from),
             below,
         })
     };
@@ -123,6 +136,34 @@ fn a_predicate_is_all_that_is_named_at_once() {
         (
             Predicate {
                 releases: ta(Some(1)),
+                ..none()
+            },
+            0,
+        ),
+        (
+            Predicate {
+                releases: ta_from(1, None),
+                ..none()
+            },
+            801,
+        ),
+        (
+            Predicate {
+                releases: ta_from(2, None),
+                ..none()
+            },
+            0,
+        ),
+        (
+            Predicate {
+                releases: ta_from(1, Some(2)),
+                ..none()
+            },
+            801,
+        ),
+        (
+            Predicate {
+                releases: ta_from(1, Some(1)),
                 ..none()
             },
             0,
@@ -236,6 +277,7 @@ fn a_predicate_is_all_that_is_named_at_once() {
     let unknown = Predicate {
         releases: Some(ReleasesOf {
             ta: "enrolled".to_owned(),
+            from: None,
             below: None,
         }),
         ..none()
@@ -289,6 +331,57 @@ fn words_reach_what_they_can_change_and_pass_over_the_rest() {
 }
 
 #[test]
+fn a_recall_by_runtime_reaches_who_the_verifier_last_saw_with_an_old_one() {
+    let mut world = World::new();
+    let mut devices = world.batch("B1", 3);
+    let cut = world.release(MODULE, false, Availability::Everybody);
+    for (device, version) in devices.iter_mut().zip(["1.3.9", "1.4.0-rc1", "1.10.0"]) {
+        device.swversion = version.to_owned();
+    }
+    install(&mut world, &mut devices, cut.ta);
+    let mut serials = Vec::new();
+    for (device, n) in devices.iter().zip(0..) {
+        serials.push(ask(&mut world, device, n).unwrap());
+    }
+    let store = open_store(world.dir.path().join("ca.db")).unwrap();
+    let of = |name: &str, below: Option<&str>| Predicate {
+        runtimes: Some(RuntimesOf {
+            name: name.to_owned(),
+            below: below.map(|text| DottedVersion::parse(text).unwrap()),
+        }),
+        ..Predicate::default()
+    };
+    for (below, expected) in [
+        (None, 3),
+        (Some("1.3"), 0),
+        (Some("1.3.9"), 0),
+        (Some("1.4"), 1),
+        (Some("1.9"), 2),
+        (Some("2"), 3),
+    ] {
+        let found = matched(&store, &of("tegata-teed", below));
+        assert_eq!(found, expected, "{below:?}");
+    }
+    // Another name is a mistake, as a release that is not there.
+    let none = plan_for_all(&store, &of("tegata-tee", None), COMPROMISED, SECS, |_| ());
+    assert!(matches!(none, Err(ScopedError::NoRuntime)));
+    let said = say_to_all(
+        &store,
+        &of("tegata-teed", Some("1.4")),
+        COMPROMISED,
+        SECS,
+        |_| (),
+    );
+    assert_eq!(said.unwrap().changed, 1);
+    let good = |serial| {
+        let row = store.read("t", |tx| certificate::find(tx, serial)).unwrap();
+        row.unwrap().standing.is_good()
+    };
+    let stand: Vec<bool> = serials.iter().map(|serial| good(serial)).collect();
+    assert_eq!(stand, [false, true, true]);
+}
+
+#[test]
 fn a_stop_holds_back_what_it_names_and_nothing_else() {
     let (mut world, devices, release) = ready(2);
     let store = open_store(world.dir.path().join("ca.db")).unwrap();
@@ -302,13 +395,15 @@ fn a_stop_holds_back_what_it_names_and_nothing_else() {
         profile: Some("device".to_owned()),
         ..none()
     };
-    let of = |below| Predicate {
+    let range = |from, below| Predicate {
         releases: Some(ReleasesOf {
             ta: "enrol".to_owned(),
+            from,
             below,
         }),
         ..none()
     };
+    let of = |below| range(None, below);
     let mut n = 10;
     for (what, first, second) in [
         (batch("B1"), false, false),
@@ -332,6 +427,10 @@ fn a_stop_holds_back_what_it_names_and_nothing_else() {
         (of(None), false, false),
         (of(Some(2)), false, false),
         (of(Some(1)), true, true),
+        (range(Some(1), None), false, false),
+        (range(Some(1), Some(2)), false, false),
+        (range(Some(2), None), true, true),
+        (range(Some(2), Some(9)), true, true),
         (
             Predicate {
                 model: Some("gateway".to_owned()),
@@ -380,6 +479,13 @@ fn a_stop_holds_back_what_it_names_and_nothing_else() {
             devices: Some(both),
             ..none()
         },
+        Predicate {
+            runtimes: Some(RuntimesOf {
+                name: "tegata-teed".to_owned(),
+                below: None,
+            }),
+            ..batch("B1")
+        },
     ] {
         assert!(matches!(
             stop::stop(&store, &wrong, SECS),
@@ -416,6 +522,7 @@ fn what_is_issued_meanwhile_is_revoked_or_refused() {
         loop {
             issued.push(ask(&mut world, &devices[0], n).unwrap());
             n += 1;
+            std::thread::sleep(std::time::Duration::from_millis(20));
             if done.load(std::sync::atomic::Ordering::SeqCst) && issued.len() > 2 {
                 break;
             }
@@ -433,6 +540,56 @@ fn what_is_issued_meanwhile_is_revoked_or_refused() {
         ask(&mut world, &devices[0], 200).unwrap_err(),
         "NOT_AUTHORIZED"
     );
+}
+
+#[test]
+fn what_is_issued_while_a_run_writes_is_reached_by_the_same_run() {
+    let (mut world, devices, _release, store) = filled();
+    let device = &devices[0];
+    let one = Predicate {
+        profile: Some("device".to_owned()),
+        ..Predicate::default()
+    };
+    let same_by_device = Predicate {
+        devices: Some([device.identity.ueid].into()),
+        ..Predicate::default()
+    };
+    let mut n = 20;
+    for (predicate, before, all) in [(one, 401, 401), (same_by_device, 0, 4)] {
+        let mut issued = Vec::new();
+        // Everything that was there is read and written by now. One is issued now, and one whose request
+        // waited for four minutes, so that it lies behind; one more when those two are written.
+        let done = say_to_all(&store, &predicate, COMPROMISED, SECS, |at| {
+            let ages = match (issued.len(), at.changed) {
+                (0, _) => vec![0, 240],
+                (2, changed) if changed == before + 2 => vec![0],
+                _ => vec![],
+            };
+            for age in ages {
+                n += 1;
+                let at = UnixMs(NOW.0 - age * 1_000);
+                issued.push(ask_at(&mut world, device, n, at).unwrap());
+            }
+        });
+        let done = done.unwrap();
+        assert_eq!((done.matched, done.changed), (all + 3, before + 3));
+        assert_eq!(issued.len(), 3);
+        for serial in &issued {
+            let row = store.read("t", |tx| certificate::find(tx, serial)).unwrap();
+            assert!(!row.unwrap().standing.is_good());
+        }
+    }
+    // Who issues without a pause does not keep a run from its end.
+    let all = Predicate {
+        profile: Some("device".to_owned()),
+        ..Predicate::default()
+    };
+    let mut issued = 0;
+    let done = say_to_all(&store, &all, COMPROMISED, SECS, |_| {
+        issued += 1;
+        ask(&mut world, device, 50 + issued).unwrap();
+    });
+    assert!((16..=100).contains(&done.unwrap().changed), "{issued}");
 }
 
 #[test]

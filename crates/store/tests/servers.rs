@@ -74,12 +74,23 @@ impl Server {
     }
 }
 
-/// One request to one server; nothing if it does not answer, or not with a certificate.
+/// One request to one server; nothing if it does not answer, or says that it cannot now. What else it
+/// says is an error.
 fn once(agent: &ureq::Agent, url: &str, request: &[u8], ca: &Issuer) -> Option<Vec<u8>> {
     let url = format!("{url}/.well-known/cmp/p/device");
     let sent = agent.post(&url).content_type("application/pkixcmp");
-    let body = sent.send(request).ok()?.body_mut().read_to_vec().ok()?;
-    certificate_of(&body, ca).ok()
+    let mut answer = match sent.send(request) {
+        Ok(answer) => answer,
+        Err(ureq::Error::StatusCode(503)) => return None,
+        Err(ureq::Error::StatusCode(status)) => panic!("{url} says {status}"),
+        Err(_no_answer) => return None,
+    };
+    let body = answer.body_mut().read_to_vec().ok()?;
+    match certificate_of(&body, ca) {
+        Ok(certificate) => Some(certificate),
+        Err(said) if said == "SYSTEM_UNAVAIL" => None,
+        Err(said) => panic!("{url} says {said}"),
+    }
 }
 
 #[test]

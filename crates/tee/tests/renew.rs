@@ -282,8 +282,8 @@ fn what_the_ca_refuses_to_the_certificate_the_release_asks_for() {
 }
 
 #[test]
-fn once_the_certificate_has_ended_the_release_asks() {
-    // Not by the REE's clock alone: by the CA's the certificate lives, and is to be replaced.
+fn whether_the_certificate_has_ended_the_ca_says() {
+    // By the REE's clock alone it has not: it is to be replaced.
     let (ca, device) = enrolled(KeyKind::P256, ConfirmMode::Explicit);
     let session = device.open(&ALICE).unwrap();
     device.platform.set_ree_ms((NOW + 2 * YEAR) * 1000);
@@ -291,7 +291,7 @@ fn once_the_certificate_has_ended_the_release_asks() {
     assert_eq!(kind(&request), BodyKind::Kur);
     complete(&ca, &session, b"web", &request);
 
-    // By the CA's: the TA learns it from a refusal.
+    // Nor by what the CA once signed.
     let (ca, device) = enrolled(KeyKind::P256, ConfirmMode::Explicit);
     device.platform.set_ree_ms(0);
     let session = device.open(&ALICE).unwrap();
@@ -301,12 +301,70 @@ fn once_the_certificate_has_ended_the_release_asks() {
     let refusal = ca.answer(&request, &[Tamper::ErrorMessage]).unwrap();
     let refused = session.call(FINISH, &[b"web", &refusal]);
     assert_eq!(refused, Err(TEE_ERROR_ACCESS_DENIED));
-    // Anybody on the way can provoke an error; only the owner gives the request up.
+    // Anybody on the way can provoke an error; only the owner gives the request up. Then the release
+    // asks, for the same key.
     assert_eq!(session.call(BEGIN, &[b"web"]).unwrap(), request);
+    session.call_format(DELETE, b"web", 1).unwrap();
+    let anew = session.call(BEGIN, &[b"web"]).unwrap();
+    assert_eq!(kind(&anew), BodyKind::P10cr);
+    assert_eq!(ca.requested_key(&anew), ca.requested_key(&request));
+    // That given up, too, the certificate asks again.
+    session.call_format(DELETE, b"web", 1).unwrap();
+    let again = session.call(BEGIN, &[b"web"]).unwrap();
+    assert_eq!(kind(&again), BodyKind::Kur);
+    assert_ne!(ca.requested_key(&again), ca.requested_key(&request));
     session.call_format(DELETE, b"web", 1).unwrap();
     let request = session.call(BEGIN, &[b"web"]).unwrap();
     assert_eq!(kind(&request), BodyKind::P10cr);
     complete(&ca, &session, b"web", &request);
+    // What has not ended is given up without a trace.
+    let first = session.call(BEGIN, &[b"web"]).unwrap();
+    session.call_format(DELETE, b"web", 1).unwrap();
+    let none = session.call_format(DELETE, b"web", 1);
+    assert_eq!(none, Err(TEE_ERROR_ITEM_NOT_FOUND));
+    let request = session.call(BEGIN, &[b"web"]).unwrap();
+    assert_eq!(
+        (kind(&first), kind(&request)),
+        (BodyKind::Kur, BodyKind::Kur)
+    );
+}
+
+/// For an hour the CA's clock is ahead by more than a certificate lasts. The TA never forgets that time;
+/// still each certificate asks for the one that takes its place, so that one at a time lives.
+#[test]
+fn a_ca_whose_clock_was_ahead_once_leaves_one_certificate() {
+    let ahead = NOW + 400 * DAY;
+    for lie in [Tamper::ErrorMessage, Tamper::Unavailable, Tamper::Rejected] {
+        let (ca, device) = enrolled(KeyKind::P256, ConfirmMode::Explicit);
+        device.platform.set_ree_ms(0);
+        let session = device.open(&ALICE).unwrap();
+        let request = session.call(BEGIN, &[b"web"]).unwrap();
+        ca.now.set(ahead);
+        let told = ca.answer(&request, &[lie]).unwrap();
+        let told = session.call(FINISH, &[b"web", &told]);
+        assert_eq!(told, Err(TEE_ERROR_ACCESS_DENIED), "{lie:?}");
+        assert_eq!(number(&session, TIME), ahead);
+        if lie == Tamper::Rejected {
+            // By the CA's clock it had ended; what the release asked for then had no success either.
+            let anew = session.call(BEGIN, &[b"web"]).unwrap();
+            assert_eq!(kind(&anew), BodyKind::P10cr);
+            let refusal = ca.answer(&anew, &[lie]).unwrap();
+            let refused = session.call(FINISH, &[b"web", &refusal]);
+            assert_eq!(refused, Err(TEE_ERROR_ACCESS_DENIED));
+            session.call_format(DELETE, b"web", 1).unwrap();
+        }
+        for days in 1..4 {
+            ca.now.set(NOW + days * DAY);
+            assert!(due(&session), "by what the CA signed it ended long ago");
+            let old = leaf(&session, b"web");
+            let request = session.call(BEGIN, &[b"web"]).unwrap();
+            assert_eq!(kind(&request), BodyKind::Kur, "{lie:?}");
+            let message = UnverifiedPkiMessage::from_der(&request).unwrap();
+            assert_eq!(message.extra_certs()[0].as_bytes(), old);
+            complete(&ca, &session, b"web", &request);
+        }
+        assert_eq!(number(&session, TIME), ahead);
+    }
 }
 
 #[test]

@@ -2,12 +2,18 @@
 //!
 //! Everything shown is decoded from the certificate's bytes; nothing comes from a database.
 
+use std::path::Path;
+
 use der::pem::LineEnding;
 use tegata_crypto::{KeyAlg, PublicKey};
 use tegata_wire::x509::{CertView, SanEntry, SignatureAlg, X509Error, oid};
 
 use crate::cli::show;
 use crate::fault::{Fault, Outcome};
+use crate::files;
+
+/// Longest PEM file with certificates, bytes.
+const PEM_LEN_BYTES_MAX: u64 = 256 * 1024;
 
 /// Names of purposes; others are shown as object identifiers.
 const PURPOSES: [(&str, &str); 5] = [
@@ -190,4 +196,36 @@ pub fn san_text(name: &SanEntry) -> String {
         SanEntry::Other { type_id, value } => format!("{type_id} ({} bytes)", value.len()),
         _ => "a name of another kind".to_owned(),
     }
+}
+
+/// The certificates (DER) of a PEM file, in order.
+///
+/// # Errors
+/// The file is missing or not PEM.
+pub fn read_pem(path: &Path) -> Outcome<Vec<Vec<u8>>> {
+    let bytes = files::read(path, PEM_LEN_BYTES_MAX)?;
+    from_pem(&String::from_utf8_lossy(&bytes))
+}
+
+/// The certificates (DER) of a text, in order.
+///
+/// # Errors
+/// One of them is not PEM.
+pub fn from_pem(pem: &str) -> Outcome<Vec<Vec<u8>>> {
+    let end = "-----END CERTIFICATE-----";
+    pem.split_inclusive(end)
+        .map(str::trim)
+        .filter(|block| block.ends_with(end))
+        .map(|block| {
+            der::pem::decode_vec(block.as_bytes())
+                .map(|(_, der)| der)
+                .map_err(|e| {
+                    Fault::failed(
+                        "bad-pem",
+                        format!("a certificate is not PEM: {e}"),
+                        "Take the file as it was written.",
+                    )
+                })
+        })
+        .collect()
 }

@@ -1,4 +1,5 @@
-//! The end of a CA, said before it comes: in the log each day, by `/healthz`, by `tegata ca generations`.
+//! The end of a CA, said before it comes: in the log each day, by `/healthz`, by `tegata ca generations`. And a
+//! clock that nothing is issued by.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,12 @@ pub fn sentence(soon: &EndsSoon, now: UnixSecs) -> String {
 #[must_use]
 pub fn of(issuer: &Issuer) -> Option<String> {
     let now = UnixSecs(now_secs());
+    if let Ok(Some(doubt)) = issuer.clock_doubt(now) {
+        return Some(format!(
+            "nothing is issued: {doubt}. Set the clock; if it is right, make the next issuing CA with \
+             `tegata ca rollover --issuing --clock-is-right` (docs/ops/rollover.md)"
+        ));
+    }
     let soon = issuer.ends_soon(now).ok().flatten()?;
     Some(sentence(&soon, now))
 }

@@ -89,6 +89,7 @@ fn run(command: Command) -> Outcome<ExitCode> {
         Command::Device(Device::List(common)) => commands::device::list(&common)?,
         Command::Device(Device::Show(args)) => commands::device::show_one(&args)?,
         Command::Device(Device::Forget(args)) => commands::device::forget(&args)?,
+        Command::Device(Device::Add(args)) => commands::device_add::run(&args)?,
         Command::Ca(command) => commands::ca::run(&command)?,
         Command::Verify(args) => return commands::verify::run(&args),
         #[cfg(feature = "demo")]

@@ -9,7 +9,7 @@
 
 mod common;
 
-use common::{Server, fail, succeed, talk};
+use common::{Server, fail, succeed, talk, tegata, text};
 use serde_json::Value;
 
 /// What a demo left: its directory, its configuration, the UEID of its one device.
@@ -157,6 +157,33 @@ fn a_predicate_is_counted_agreed_to_and_done() {
     assert!(model.contains("not a time"), "{model}");
     left.refused(&["revoke", "--dry-run"], 2);
     left.refused(&["revoke", "--release-below", "3", "--yes"], 2);
+    left.refused(&["revoke", "--release-from", "3", "--yes"], 2);
+    let range = ["revoke", "--ta", "enrol", "--release-from", "2"];
+    let said = left.refused(
+        &[&range[..], &["--release-below", "2", "--yes"]].concat(),
+        2,
+    );
+    assert!(said.contains("no sequence number"), "{said}");
+    assert_eq!(
+        left.ca(&[&range[..], &["--dry-run"]].concat())["matched"],
+        0
+    );
+    // By the runtime that the Verifier saw: the real TEE's.
+    let runtime = |below: &'static str| {
+        let mut args = vec!["revoke", "--runtime", "tegata-tee", "--dry-run"];
+        args.extend(["--runtime-below", below]);
+        args
+    };
+    assert_eq!(left.ca(&runtime("0.0.1"))["matched"], 0);
+    assert_eq!(left.ca(&runtime("1000"))["matched"], 1);
+    assert!(left.refused(&runtime("new"), 2).contains("not a version"));
+    left.refused(&["revoke", "--runtime-below", "2", "--yes"], 2);
+    left.refused(
+        &[&runtime("2")[..3], &["--stop-issuing", "--yes"]].concat(),
+        2,
+    );
+    let said = left.refused(&["revoke", "--runtime", "none", "--yes"], 1);
+    assert!(said.contains("never affirmed"), "{said}");
     left.refused(&with(&["--stop-issuing", "--yes"]), 2);
     let said = left.refused(&["revoke", "--device", &left.ueid, "--stop-issuing"], 2);
     assert!(said.contains("anyway"), "{said}");
@@ -170,6 +197,8 @@ fn a_predicate_is_counted_agreed_to_and_done() {
         "revoke",
         "--ta",
         "enrol",
+        "--release-from",
+        "1",
         "--release-below",
         "2",
         "--hold",
@@ -178,7 +207,7 @@ fn a_predicate_is_counted_agreed_to_and_done() {
     let done = left.ca(&[&ta[..], &["--at-most", "1"]].concat());
     assert_eq!((&done["changed"], &done["stop"]), (&1.into(), &1.into()));
     assert_eq!(left.ca(&["list"])[0]["state"], "held");
-    assert_eq!(left.ca(&["stops"])[0]["what"], "TA enrol below 2");
+    assert_eq!(left.ca(&["stops"])[0]["what"], "TA enrol from 1 below 2");
     assert_eq!(
         left.ca(&[&ta[..], &["--yes"]].concat())["changed"],
         0,
@@ -212,4 +241,49 @@ fn a_predicate_is_counted_agreed_to_and_done() {
     std::fs::write(file, "0107070707070707070707070707070707\n").unwrap();
     let said = left.refused(&["revoke", "--devices", file, "--yes"], 1);
     assert!(said.contains("there is no device"), "{said}");
+}
+
+#[test]
+fn without_a_terminal_a_long_run_says_how_far_it_came() {
+    let left = demo();
+    let run = |args: &[&str]| {
+        let all = [&["ca"], args, &["--config", &left.config]].concat();
+        let output = tegata(&all);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stderr)
+    };
+    let said = run(&[
+        "revoke",
+        "--ta",
+        "enrol",
+        "--hold",
+        "--yes",
+        "--progress-secs",
+        "0",
+        "--json",
+    ]);
+    let lines: Vec<Value> = said
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let of = |step: &str| lines.iter().rfind(|line| line["step"] == step);
+    let counted = of("count").unwrap();
+    assert_eq!(counted["would_change"], 1, "{said}");
+    assert_eq!(
+        (&counted["looked_at"], &counted["of"]),
+        (&1.into(), &Value::Null)
+    );
+    let changed = of("change").unwrap();
+    assert_eq!(changed["changed"], 1, "{said}");
+    assert_eq!(
+        (&changed["looked_at"], &changed["of"]),
+        (&1.into(), &1.into())
+    );
+    assert!(lines.iter().all(|line| line["event"] == "progress"));
+
+    let said = run(&["unhold", "--ta", "enrol", "--yes", "--progress-secs", "0"]);
+    assert!(said.contains("1, 1 would change\n"), "{said}");
+    assert!(said.ends_with("1 of 1, 1 changed\n"), "{said}");
+    // Ten seconds are not over.
+    assert_eq!(run(&["revoke", "--ta", "enrol", "--yes"]), "");
 }

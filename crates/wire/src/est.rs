@@ -180,7 +180,11 @@ impl BasicCredentials {
             return None;
         }
         let bytes = Zeroizing::new(Base64::decode_vec(token.trim()).ok()?);
-        let (user, password) = core::str::from_utf8(&bytes).ok()?.split_once(':')?;
+        let text = core::str::from_utf8(&bytes).ok()?;
+        if text.contains(char::is_control) {
+            return None;
+        }
+        let (user, password) = text.split_once(':')?;
         Some(Self {
             user: user.into(),
             password: Zeroizing::new(password.into()),

@@ -16,12 +16,14 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 use tegata_wire::{
     cmp::{
-        BodyKind, CERT_REQ_ID, CertId, CmpError, HashAlg, KeyUpdate, MAX_EXTRA_CERTS,
+        BodyKind, CERT_REQ_ID, CertId, CertTemplate, CmpError, HashAlg, KeyUpdate, MAX_EXTRA_CERTS,
         MAX_MESSAGE_BYTES, MessageToProtect, P10CR_CERT_REQ_ID, PbmParameter, Pbmac1Parameter,
-        PkiBody, PkiFailureInfo, PkiHeader, PkiStatus, ProtectionAlg, RawBody,
-        UnverifiedPkiMessage, null_dn,
+        PkiBody, PkiFailureInfo, PkiHeader, PkiStatus, ProtectionAlg, RawBody, RegInfo,
+        UnverifiedPkiMessage, cert_req_template, null_dn, oid,
     },
-    x509::{AllegedCsr, CertView, DistinguishedName, RawDer, SanEntry, SignatureAlg},
+    x509::{
+        AllegedCsr, CertView, DistinguishedName, Extension, List, RawDer, SanEntry, SignatureAlg,
+    },
 };
 
 const VECTORS: [&str; 5] = [
@@ -633,5 +635,61 @@ proptest! {
             if one.bits() & bits != 0 { set = set | one; }
         }
         prop_assert_eq!(PkiFailureInfo::from_der(&set.to_der().unwrap()).unwrap(), set);
+    }
+}
+
+/// Spec: RFC 9483 appendix A.
+#[test]
+fn the_rfcs_template_of_a_request_is_read_and_written() {
+    let der = annotated("cmp/cert-req-template.hex");
+    let parts: List<RawDer, 2> = List::from_der(&der).unwrap();
+    let [template, keys] = <[RawDer; 2]>::try_from(parts.into_vec()).unwrap();
+    let template: CertTemplate = template.decode_as().unwrap();
+    // Empty is what the client fills in, absent is what it leaves out.
+    assert!(template.issuer.as_ref().unwrap().is_empty());
+    let subject = template.subject.as_ref().unwrap().to_der().unwrap();
+    let subject = DistinguishedName::from_der(&subject).unwrap();
+    assert_eq!(subject.to_display(), "CN=, OU=myDept, OU=myGroup");
+    assert_eq!(template.public_key, None);
+    let extensions = template.extensions.as_ref().unwrap();
+    let extensions: Vec<_> = extensions
+        .iter()
+        .map(|e| {
+            (
+                e.extn_id.to_string(),
+                e.critical,
+                e.extn_value.as_bytes().len(),
+            )
+        })
+        .collect();
+    let of = |oid: &str, critical, len| (oid.to_owned(), critical, len);
+    assert_eq!(
+        extensions,
+        [
+            of("2.5.29.17", false, 22),
+            of("2.5.29.15", true, 4),
+            of("2.5.29.37", false, 2),
+        ]
+    );
+    let keys: List<RegInfo, 4> = keys.decode_as().unwrap();
+    let controls: Vec<_> = keys.iter().map(|control| control.oid).collect();
+    assert_eq!(controls[0], oid::REG_CTRL_ALG_ID);
+    assert_eq!(controls[1].to_string(), "1.3.6.1.5.5.7.5.1.12");
+    // And it is written as it was read.
+    let parts = [template.to_der().unwrap(), keys.to_der().unwrap()].concat();
+    assert_eq!(der[3..], parts);
+    // What we write ourselves has the same form: subject, extensions, one algId for a kind of key.
+    let usage = template.extensions.unwrap().into_vec().remove(1);
+    let usage = Extension {
+        oid: usage.extn_id,
+        critical: usage.critical,
+        value: usage.extn_value.as_bytes().to_vec(),
+    };
+    let p256 = keys.into_vec().remove(0);
+    let ours = cert_req_template(&subject, &[usage], &[p256.value.as_bytes().to_vec()]).unwrap();
+    let ours = ours.as_bytes();
+    let [subject_of, usage_of, key_of] = [&der[9..59], &der[92..108], &der[121..155]];
+    for part in [subject_of, usage_of, key_of] {
+        assert!(ours.windows(part.len()).any(|window| window == part));
     }
 }

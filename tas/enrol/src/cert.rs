@@ -10,7 +10,7 @@ use tegata_ta_sdk::{Error, Result};
 use tegata_wire::enrolment::{CertificateOrder, Identity};
 use tegata_wire::x509::{CertView, encode_san, oid};
 
-use crate::chain::{self, critical_known};
+use crate::chain::{self, critical_known, is_serial};
 
 /// How far notBefore may lie after the CA's own message time, in seconds.
 const SKEW_SECS: u64 = 300;
@@ -33,8 +33,8 @@ pub fn check(
 ) -> Result<()> {
     let malformed = |_| Error(TEE_ERROR_BAD_FORMAT);
     let unusable = |_| Error(TEE_ERROR_BAD_STATE);
-    if cert.version != 3 || !critical_known(cert) {
-        return wrong("certificate refused: version or critical extension");
+    if cert.version != 3 || !critical_known(cert) || !is_serial(cert) {
+        return wrong("certificate refused: version, serial number or critical extension");
     }
     if cert.spki_der != own_spki_der {
         return wrong("certificate refused: not our key");

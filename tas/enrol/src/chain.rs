@@ -1,8 +1,9 @@
 //! Certificates against the procedure's trust anchors.
 //!
 //! Spec: RFC 5280 section 6, for the chains an enrolment CA makes: names, signatures, validity at
-//! a signed time, basicConstraints, keyUsage; an unknown critical extension refuses. Work over a
-//! peer's certificates has a budget.
+//! a signed time, basicConstraints, keyUsage; an unknown critical extension refuses, and so do name
+//! constraints in any case, since they would not be enforced. As the servers' own check
+//! (crates/crypto/src/chain.rs). Work over a peer's certificates has a budget.
 
 use alloc::vec::Vec;
 
@@ -20,7 +21,8 @@ const CHECKS_MAX: usize = 16;
 /// What a certificate must be able to do in its place.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Issues the certificate below it; so many CA certificates stand between it and the leaf.
+    /// Issues the certificate below it; so many CA certificates that are not self-issued stand between it
+    /// and the leaf. Spec: RFC 5280 section 4.2.1.9.
     Issuer(usize),
     /// Signs CMP messages.
     Signer,
@@ -39,6 +41,8 @@ fn check_ca(cert: &CertView<'_>, role: Role, now_secs: u64) -> Result<()> {
     else {
         return distrust();
     };
+    let named = cert.subject_der != EMPTY_NAME;
+    let constrained = cert.extension(&oid::NAME_CONSTRAINTS).is_some();
     let usages = cert.key_usage().map_err(bad)?.unwrap_or(usage::ALL);
     let able = match role {
         Role::Issuer(below) => {
@@ -50,11 +54,23 @@ fn check_ca(cert: &CertView<'_>, role: Role, now_secs: u64) -> Result<()> {
         // An issuing CA answers with its own key.
         Role::Signer => usages & (usage::DIGITAL_SIGNATURE | usage::KEY_CERT_SIGN) != 0,
     };
-    if able && critical_known(cert) {
+    if able && named && !constrained && critical_known(cert) {
         Ok(())
     } else {
         distrust()
     }
+}
+
+/// True if the serial number is positive. Not asked of anchors: some old roots have 0.
+///
+/// Spec: RFC 5280 section 4.1.2.2.
+pub fn is_serial(cert: &CertView<'_>) -> bool {
+    !matches!(cert.serial, [] | [0] | [0x80..=0xff, ..])
+}
+
+/// How many CA certificates of a path count for pathLenConstraint.
+fn counted(path: &[CertView<'_>]) -> usize {
+    path.iter().filter(|ca| !ca.is_self_issued()).count()
 }
 
 /// True if every critical extension is one that is looked at.
@@ -87,15 +103,17 @@ pub fn to_anchors<'a>(
         return distrust();
     };
     'older: while path.len() < DEPTH_MAX {
-        let role = Role::Issuer(path.len());
+        let role = Role::Issuer(counted(&path));
         // newWithOld: the root's own name and key, under one that is older. Spec: RFC 9810 section 4.4.
         let links = pool
             .iter()
             .filter(|link| link.subject_der == root.subject_der && link.spki_der == root.spki_der);
-        for link in links.filter(|link| check_ca(link, role, now_secs).is_ok()) {
+        let links = links.filter(|link| is_serial(link) && check_ca(link, role, now_secs).is_ok());
+        for link in links {
             for older in anchors {
                 let before = older.not_before_secs < root.not_before_secs;
-                let role = Role::Issuer(path.len().saturating_add(1));
+                // A link is of another name than what issued it.
+                let role = Role::Issuer(counted(&path).saturating_add(1));
                 if before && issued(older, link, role, now_secs, &mut budget).unwrap_or(false) {
                     path.push(link.clone());
                     root = older;
@@ -116,8 +134,9 @@ fn climb<'a, 'b>(
     budget: &mut usize,
     path: &mut Vec<CertView<'a>>,
 ) -> Result<Option<&'b CertView<'b>>> {
+    let role = Role::Issuer(counted(path));
     for anchor in anchors {
-        if issued(anchor, cert, Role::Issuer(path.len()), now_secs, budget)? {
+        if issued(anchor, cert, role, now_secs, budget)? {
             return Ok(Some(anchor));
         }
     }
@@ -126,7 +145,7 @@ fn climb<'a, 'b>(
     }
     for ca in pool {
         let again = ca.der == cert.der || path.iter().any(|seen| seen.der == ca.der);
-        if again || !issued(ca, cert, Role::Issuer(path.len()), now_secs, budget)? {
+        if again || !is_serial(ca) || !issued(ca, cert, role, now_secs, budget)? {
             continue;
         }
         path.push(ca.clone());
@@ -173,5 +192,15 @@ pub fn check_signer(
     if anchors.iter().any(|anchor| anchor.der == signer.der) {
         return Ok(());
     }
-    to_anchors(signer, pool, anchors, now_secs).map(drop)
+    if !is_serial(signer) {
+        return distrust();
+    }
+    let mut budget = CHECKS_MAX;
+    match climb(signer, pool, anchors, now_secs, &mut budget, &mut Vec::new())? {
+        Some(_) => Ok(()),
+        None => distrust(),
+    }
 }
+
+/// DER of a name without any attribute.
+const EMPTY_NAME: &[u8] = &[0x30, 0x00];

@@ -3,7 +3,8 @@
 //! A device without a clock knows the time from its CA's messages, and counts on from there by the
 //! TEE's own clock while it runs. What is kept is a lower bound: it never goes back, whatever the
 //! REE or a later message says. Nothing is believed for being recent by it; it says when a
-//! certificate is to be renewed, and by what.
+//! certificate is to be renewed. By what, the CA says: a clock of its own that was ahead once is here
+//! for ever.
 //!
 //! Kept in one object, written when the CA is an hour ahead of it, after each six hours of running
 //! (some 15,000 writes in ten years), and once after a start.

@@ -101,8 +101,8 @@ fn is_current(
 /// Returns the request and the path of the CMP resource that it goes to. A label is of one profile:
 /// without `profile` it is the one it has, or the release's first. The new key is made beside the
 /// installed one, which serves until the new one is confirmed. Where there is a certificate whose
-/// key can sign, that key asks (kur); else, and once the CA has refused that or has signed a time after
-/// its end, the release does (p10cr).
+/// key can sign, that key asks (kur), whatever any clock says; else, and once the CA has refused
+/// that, the release does (p10cr).
 ///
 /// # Errors
 /// `TEE_ERROR_ITEM_NOT_FOUND` if the release has no such profile, `TEE_ERROR_ACCESS_CONFLICT` if
@@ -150,9 +150,10 @@ pub fn begin(name: &Name, profile: Option<&str>, budget: &mut Budget) -> Result<
         cose_alg: order.key_kind.cose_alg(),
         ..Record::default()
     };
-    // Whether the certificate has ended is for the CA to say: by the REE's clock alone, one that nothing
-    // replaces would live on.
-    match holder.filter(|holder| holder.ends > clock::signed_secs()) {
+    // Whether the certificate has ended is for the CA to say, and now: what a kur replaces is superseded,
+    // what a p10cr is asked for beside lives on. By the REE's clock, or by what a CA whose clock was ahead
+    // once signed, there would be another one each time.
+    match holder {
         Some(holder) => ask_as_holder(&mut record, &holder, &orders, order, &key)?,
         None => ask_as_release(&mut record, &orders, order, &key)?,
     }
@@ -460,6 +461,27 @@ fn refused(name: &Name, key: &Object, record: Record, orders: &Orders) -> Result
     };
     ask_as_release(&mut anew, orders, order, key)?;
     anew.store(name, Slot::Pending, key)
+}
+
+/// The owner gives up what is under way; `false` if nothing is.
+///
+/// A kur of a certificate that has ended, by what the CA signed, makes room for what the release asks
+/// for: a CA that knows nothing of the certificate any more answers with errors alone, which are no
+/// refusal.
+///
+/// # Errors
+/// Storage not available.
+pub fn give_up(name: &Name) -> Result<bool> {
+    if let Ok((key, record)) = Record::load(name, Slot::Pending)
+        && let Some(holder) = Holder::of(name)?
+        && holder.key_id == record.sender_kid
+        && holder.ends <= clock::signed_secs()
+        && let Ok(orders) = Orders::load()
+        && refused(name, &key, record, &orders).is_ok()
+    {
+        return Ok(true);
+    }
+    Record::delete(name, Slot::Pending)
 }
 
 /// The CA's pkiConf: installs the certificate.

@@ -188,12 +188,15 @@ fn number(params: &Parameters) -> Result<u32> {
 }
 
 fn delete(name: &Name, what: u32) -> Result<()> {
-    if what > DELETE_NEXT {
-        return Err(Error(TEE_ERROR_BAD_PARAMETERS));
-    }
-    let installed = what == DELETE_ALL && Record::delete(name, Slot::Installed)?;
-    let pending = Record::delete(name, Slot::Pending)?;
-    if installed || pending {
+    let found = match what {
+        DELETE_NEXT => enrol::give_up(name)?,
+        DELETE_ALL => {
+            let installed = Record::delete(name, Slot::Installed)?;
+            Record::delete(name, Slot::Pending)? || installed
+        }
+        _ => return Err(Error(TEE_ERROR_BAD_PARAMETERS)),
+    };
+    if found {
         Ok(())
     } else {
         Err(Error(TEE_ERROR_ITEM_NOT_FOUND))

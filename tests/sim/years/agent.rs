@@ -10,7 +10,9 @@ use tegata_tee::gp::params::Param;
 use tegata_tee::teep::{Payloads, TeepOutcome};
 use tegata_tee::testing::Crash;
 use tegata_wire::cbor::{self, Value};
-use tegata_wire::cmp::{BodyKind, PkiBody, UnverifiedPkiMessage};
+use tegata_wire::cmp::{
+    BodyKind, PkiBody, PkiFailureInfo, PkiStatus, PkiStatusInfo, UnverifiedPkiMessage,
+};
 use tegata_wire::enrolment::CHECK_IN_FIRST;
 use tegata_wire::x509::{CertView, RawDer};
 
@@ -25,7 +27,7 @@ use crate::servers::{self, Lines};
 use crate::world::CMP_PROFILE;
 
 /// The one slot of each device.
-const SLOT: Slot = (App::Main, LABELS[0]);
+pub const SLOT: Slot = (App::Main, LABELS[0]);
 
 /// What the TA says of the slot.
 struct Status {
@@ -40,7 +42,12 @@ struct Status {
 /// What came of an enrolment.
 enum Came {
     Installed,
-    Refused { said: String, by_certificate: bool },
+    Refused {
+        said: String,
+        by_certificate: bool,
+        /// It has not decided, or cannot answer now.
+        later: bool,
+    },
     Failed(String),
 }
 
@@ -300,9 +307,9 @@ impl Fleet {
         if visited {
             log.push(self.check_in(d, false));
         }
-        let mut refusals = 0;
+        let (mut refusals, mut in_its_place) = (0, false);
         loop {
-            let (said, by_certificate) = match self.enrol(d) {
+            let (said, by_certificate, later) = match self.enrol(d) {
                 Came::Installed => {
                     log.push("installed".into());
                     return log;
@@ -314,18 +321,21 @@ impl Fleet {
                 Came::Refused {
                     said,
                     by_certificate,
-                } => (said, by_certificate),
+                    later,
+                } => (said, by_certificate, later),
             };
             log.push(format!("the CA: {said} (kur: {by_certificate})"));
             refusals += 1;
             let needs_evidence = said == CHECK_IN_FIRST;
             if by_certificate && refusals == 1 {
                 // The TA asks as the release from now on, if the CA refused for good.
-            } else if by_certificate && refusals == 2 && self.has_ended(d) {
-                let next = Some(Param::ValueInput { a: 1, b: 0 });
-                let ta = self.ta;
-                let _ = self.devices[d].call(&ta, SLOT.0, command::DELETE, SLOT.1, next);
+                in_its_place = true;
+            } else if by_certificate && refusals == 2 && !later && self.has_ended(d) {
+                self.give_up(d);
             } else if by_certificate || visited || !needs_evidence {
+                if !by_certificate && in_its_place && !later {
+                    self.give_up(d);
+                }
                 return log;
             }
             if !visited && (needs_evidence || self.has_ended(d)) {
@@ -333,6 +343,22 @@ impl Fleet {
                 log.push(self.check_in(d, false));
             }
         }
+    }
+
+    /// The agent asks for the next certificate, and visits the TAM for nothing else.
+    pub fn renew_now(&mut self, d: usize) -> Vec<String> {
+        assert!(self.devices[d].boot());
+        let status = self.status(d).unwrap().expect("a certificate");
+        let log = self.renew(d, &status);
+        self.see(d);
+        log
+    }
+
+    /// The next certificate is given up, if one is under way.
+    pub fn give_up(&mut self, d: usize) {
+        let next = Some(Param::ValueInput { a: 1, b: 0 });
+        let ta = self.ta;
+        let _ = self.devices[d].call(&ta, SLOT.0, command::DELETE, SLOT.1, next);
     }
 
     /// As `tegata_agent::enrol::enrol`.
@@ -352,9 +378,12 @@ impl Fleet {
         let conf = match self.devices[d].call(&ta, SLOT.0, finish, SLOT.1, bytes_in(&answer)) {
             Ok(conf) => conf,
             Err(Failed::Code(TEE_ERROR_ACCESS_DENIED)) => {
+                let status = status_of(&answer);
+                let text = status.as_ref().and_then(|status| status.text());
                 return Came::Refused {
-                    said: words_of(&answer),
+                    said: text.unwrap_or_default().to_owned(),
                     by_certificate: kind == BodyKind::Kur,
+                    later: status.is_some_and(|status| is_for_now(&status)),
                 };
             }
             Err(failed) => return Came::Failed(self.died(d, failed)),
@@ -498,6 +527,7 @@ impl Fleet {
                     self.ledger.defied.push(told);
                 }
                 self.ledger.issued(d, digest, certificate);
+                self.check_overlap(d);
             }
             CmpOutcome::Confirmed { ueid, .. } => {
                 let d = self.by_ueid[ueid];
@@ -519,9 +549,9 @@ impl Fleet {
         self.ca.get_mut().clock.now().0.saturating_sub(ms) < 1_000
     }
 
-    /// Certificates of a slot that the device confirmed and that live on: all but one end within
-    /// the renewal window. A hold that was lifted gives a certificate back whatever came since: that
-    /// is the operator's word.
+    /// Certificates of a slot that live on. Of those that the device confirmed all but one end within the
+    /// renewal window; of those that were answered and never confirmed there are some at most. A hold that
+    /// was lifted gives a certificate back whatever came since: that is the operator's word.
     pub fn check_overlap(&mut self, d: usize) {
         let now = self.now_secs();
         let slack = self.ledger.ca_error_ms / 1000 + 600;
@@ -529,12 +559,21 @@ impl Fleet {
         let live = self.rows(d).into_iter().filter(|row| {
             let standing = row.standing;
             let good = standing.is_good() && standing.to_entry().is_none();
-            good && row.confirmed_at.is_some() && row.intent.not_after > soon as i64
+            good && row.rejected_at.is_none() && row.intent.not_after > soon as i64
         });
-        let serials: Vec<String> = live.map(|row| hex::encode(row.intent.serial)).collect();
-        if serials.len() > 1 {
-            let told = format!("device {d}: {} live on", serials.join(" and "));
-            self.ledger.overlaps.push(told);
+        let (confirmed, others): (Vec<_>, Vec<_>) =
+            live.partition(|row| row.confirmed_at.is_some());
+        let most = self.tally.unconfirmed_max.max(others.len());
+        self.tally.unconfirmed_max = most;
+        for (rows, most) in [(confirmed, 1), (others, UNCONFIRMED_MAX)] {
+            if rows.len() > most {
+                let serials: Vec<String> = rows
+                    .iter()
+                    .map(|row| hex::encode(&row.intent.serial))
+                    .collect();
+                let told = format!("device {d}: {} live on", serials.join(" and "));
+                self.ledger.overlaps.push(told);
+            }
         }
     }
 
@@ -620,20 +659,30 @@ impl Fleet {
     }
 }
 
-/// Why the CA refuses, in its words.
-fn words_of(answer: &[u8]) -> String {
+/// What the CA says that refuses.
+pub fn status_of(answer: &[u8]) -> Option<PkiStatusInfo> {
     let message = UnverifiedPkiMessage::from_der(answer).unwrap();
-    let status = match message.body().decode() {
+    match message.body().decode() {
         Ok(PkiBody::Error(content)) => Some(content.status),
         Ok(PkiBody::Cp(rep) | PkiBody::Kup(rep)) => rep.response.first().map(|r| r.status.clone()),
         _ => None,
-    };
-    let text = status.as_ref().and_then(|status| status.text());
-    text.unwrap_or_default().to_owned()
+    }
+}
+
+/// Whether it says nothing for good.
+fn is_for_now(status: &PkiStatusInfo) -> bool {
+    let passing = PkiFailureInfo::SYSTEM_UNAVAIL.bits() | PkiFailureInfo::SYSTEM_FAILURE.bits();
+    let failed = status
+        .fail_info
+        .is_some_and(|info| info.bits() & passing != 0);
+    failed || status.status != PkiStatus::Rejection
 }
 
 /// Tries without trouble after which a device must be served.
 const CLEAR_TRIES: u32 = 4;
+/// Certificates of a slot that live on, of those that were answered and never confirmed: the one under
+/// way, and what an update of the TA, or its owner, gave up after the CA had answered it.
+const UNCONFIRMED_MAX: usize = 3;
 /// How often the agent sends a message.
 const ATTEMPTS: u32 = 3;
 const TEEP_MESSAGES_MAX: u32 = 6;

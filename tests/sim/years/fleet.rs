@@ -92,6 +92,8 @@ pub struct Tally {
     pub longest_off_days: i64,
     pub device_clocks: u64,
     pub server_clocks: u64,
+    /// Most certificates of a slot that lived on and were never confirmed.
+    pub unconfirmed_max: usize,
 }
 
 impl Tally {

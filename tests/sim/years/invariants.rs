@@ -68,7 +68,9 @@ pub fn invariant_what_is_shown_leads_to_every_root(fleet: &Fleet) -> Result<(), 
     first(&fleet.ledger.distrusted)
 }
 
-/// Of the certificates that a device confirmed, all but the newest end within the renewal window.
+/// Of the certificates that a device confirmed, all but the newest end within the renewal window; of
+/// those that the CA answered and the device never confirmed, three at most live for longer than that
+/// (docs/divergences/cmp.md).
 pub fn invariant_slots_overlap_by_the_window_at_most(fleet: &Fleet) -> Result<(), String> {
     first(&fleet.ledger.overlaps)
 }

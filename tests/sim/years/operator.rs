@@ -182,6 +182,7 @@ impl Fleet {
         let what = Predicate {
             releases: Some(ReleasesOf {
                 ta: "enrol".into(),
+                from: None,
                 below: Some(self.newest.0),
             }),
             batch: Some(self.any_batch()),

@@ -144,6 +144,22 @@ const BROKEN: [(&str, Break); 8] = [
     }),
 ];
 
+/// What was never confirmed counts too.
+#[test]
+fn requests_that_are_given_up_after_their_answer_are_counted() {
+    with_stack(|| {
+        let mut fleet = good_fleet(1);
+        fleet.broken = Some(Broken::NoConfirmations);
+        for given_up in 1..=4 {
+            renew(&mut fleet, 0);
+            fleet.give_up(0);
+            assert_eq!(fleet.tally.unconfirmed_max, given_up);
+            let held = invariants::invariant_slots_overlap_by_the_window_at_most(&fleet);
+            assert_eq!(held.is_ok(), given_up < 4, "{held:?}");
+        }
+    });
+}
+
 #[test]
 fn every_invariant_of_the_years_can_fail() {
     let broken: BTreeSet<&str> = BROKEN.iter().map(|(name, _)| *name).collect();

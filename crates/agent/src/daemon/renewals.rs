@@ -19,6 +19,8 @@ use crate::teep::Purpose;
 struct Plan {
     backoff: Backoff,
     not_before: Instant,
+    /// How long it was left alone after the last success.
+    rested: Option<Duration>,
 }
 
 /// Looks at all labels now and then, for ever.
@@ -107,10 +109,12 @@ fn look(
     match outcome {
         Ok(Renewed::Done(_)) => {
             tracing::info!(%ta, label, "certificate renewed");
-            // One that is due again at once comes of a clock that is wrong: not again and again.
+            let rested = plans.get(&name).and_then(|plan| plan.rested);
+            let rest = rest_after(rested);
             let plan = Plan {
                 backoff: backoff(daemon),
-                not_before: Instant::now() + AFTER_SUCCESS,
+                not_before: Instant::now() + rest,
+                rested: Some(rest),
             };
             plans.insert(name, plan);
         }
@@ -120,6 +124,7 @@ fn look(
             let plan = plans.entry(name).or_insert_with(|| Plan {
                 backoff: backoff(daemon),
                 not_before: Instant::now(),
+                rested: None,
             });
             let pause = plan.backoff.next_pause();
             plan.not_before = Instant::now() + pause;
@@ -127,6 +132,14 @@ fn look(
             tracing::warn!(%ta, label, %error, pause_secs, "certificate not renewed");
         }
     }
+}
+
+/// How long a label is left alone that was renewed, and how long it was the time before if it was due
+/// again at once: that comes of a clock that is, or once was, wrong.
+fn rest_after(rested: Option<Duration>) -> Duration {
+    rested.map_or(AFTER_SUCCESS, |rested| {
+        rested.saturating_mul(2).min(AFTER_SUCCESS_MAX)
+    })
 }
 
 fn backoff(daemon: &Daemon) -> Backoff {
@@ -140,9 +153,33 @@ fn backoff(daemon: &Daemon) -> Backoff {
 
 /// A label that was renewed is left alone for a day.
 const AFTER_SUCCESS: Duration = Duration::from_secs(86_400);
+/// And for a month at most: a CA whose clock was ahead by years made a TA's time wrong for as long.
+const AFTER_SUCCESS_MAX: Duration = Duration::from_secs(30 * 86_400);
 /// Longest pause after failures at least: a renewal has days, and a fleet would knock together.
 const RENEW_RETRY_MAX_SECS: u64 = 3_600;
 /// Longest pause before the first look.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
 /// Shortest pause between two looks.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_due_again_at_once_is_left_alone_for_longer_and_longer() {
+        let days = |days: u64| Duration::from_secs(days * 86_400);
+        let mut rests = vec![rest_after(None)];
+        for _ in 0..7 {
+            rests.push(rest_after(rests.last().copied()));
+        }
+        assert_eq!(rests, [1, 2, 4, 8, 16, 30, 30, 30].map(days));
+        // A year of a wrong clock costs some sixteen renewals.
+        let times = (0..).scan((days(0), None), |(at, rested), _| {
+            *rested = Some(rest_after(*rested));
+            *at += rested.unwrap_or_default();
+            Some(*at)
+        });
+        assert!(times.take_while(|at| *at < days(365)).count() <= 16);
+    }
+}

@@ -68,6 +68,16 @@ pub fn hand_on(signer: &dyn Signer, ear: &[u8]) -> Result<Vec<u8>, CoseError> {
 pub struct Attested {
     ueid: Ueid,
     at: UnixSecs,
+    runtime: Option<Runtime>,
+}
+
+/// The TEE's software around the TAs, as the Verifier found it named in the evidence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runtime {
+    /// swname.
+    pub name: String,
+    /// swversion, without its scheme.
+    pub version: String,
 }
 
 impl Attested {
@@ -81,6 +91,12 @@ impl Attested {
     #[must_use]
     pub fn at(&self) -> UnixSecs {
         self.at
+    }
+
+    /// Its runtime, if the Verifier says which.
+    #[must_use]
+    pub fn runtime(&self) -> Option<&Runtime> {
+        self.runtime.as_ref()
     }
 }
 
@@ -103,9 +119,14 @@ pub fn check(
     let claims = affirmed(&ear).map_err(not)?;
     let ueid = claims.ueid.ok_or(not(NotAppraised::OtherDevice))?;
     let at = u64::try_from(ear.iat).map_err(|_| not(NotAppraised::Expired))?;
+    let runtime = claims.swname.as_ref().zip(claims.swversion.as_ref());
     Ok(Attested {
         ueid,
         at: UnixSecs(at),
+        runtime: runtime.map(|(name, version)| Runtime {
+            name: name.clone(),
+            version: version.version.clone(),
+        }),
     })
 }
 

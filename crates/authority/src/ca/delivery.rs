@@ -78,6 +78,9 @@ pub enum DeliveryDenied {
     /// No such device.
     #[error("there is no such device")]
     UnknownDevice,
+    /// The device has no TEE of ours, and so no key that could be encrypted to.
+    #[error("the device has no TEE of ours: it has a PSA Root of Trust, and takes no deliveries")]
+    NoTee,
     /// A release of the paper profile: the TAM delivers it itself.
     #[error("the release is of the paper profile, which the TAM delivers itself")]
     Paper,
@@ -105,6 +108,7 @@ impl DeliveryDenied {
             Self::Stale { .. } => "stale",
             Self::UnknownRelease => "unknown-release",
             Self::UnknownDevice => "unknown-device",
+            Self::NoTee => "no-tee",
             Self::Paper => "paper-profile",
             Self::NotAvailable => "not-available",
             Self::Release(_) | Self::Suit(_) | Self::Crypto(_) => "failed",

@@ -2,13 +2,13 @@
 //!
 //! Spec: RFC 7030 sections 3.3.1 and 4, RFC 9525, RFC 9908.
 
-use const_oid::ObjectIdentifier;
 use tegata_crypto::{KeyAlg, PublicKey, Rng, Secret, Signer, ct_eq};
 use tegata_wire::est::CsrAttrs;
 use tegata_wire::ids::Ueid;
+use tegata_wire::rats::RatsError;
 use tegata_wire::x509::{
-    AllegedCsr, AttestationBundle, AttributeSpec, CertBuilder, CertView, ExtensionSet, KeyUsages,
-    NameBuilder, SanEntry, Validity, X509Error, assemble_certificate, encode_san, oid, usage,
+    AllegedCsr, AttributeSpec, CertBuilder, CertView, ExtensionSet, KeyUsages, NameBuilder,
+    SanEntry, Validity, X509Error, assemble_certificate, encode_san, oid, usage,
 };
 
 use super::authority_cert::{Issuer, backdated, random_serial};
@@ -19,6 +19,12 @@ use super::revocation::{FinalReason, Standing};
 use super::{CaCertError, signature_alg};
 use crate::UnixSecs;
 use crate::profile::{Authentication, Profile, Profiles};
+use crate::tam::challenge::ChallengeDenied;
+use crate::verifier::psa::PsaDenied;
+
+mod evidence;
+
+pub use evidence::{AllegedToken, Appraising, by_evidence, read_request};
 
 /// What a client asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +57,8 @@ pub enum EstDenial {
         cause: &'static str,
         /// Whether a secret would do.
         secret: bool,
+        /// Whether evidence in the request would do.
+        evidence: bool,
     },
     /// The certificate shown in the handshake does not count.
     #[error("the client's certificate {0}")]
@@ -62,8 +70,26 @@ pub enum EstDenial {
     #[error("the request has the key of the certificate that is to be renewed")]
     SameKey,
     /// The request brings attestations of kinds that nobody here can appraise.
-    #[error("attestations of the types {}", list(.0))]
-    Attestation(Vec<ObjectIdentifier>),
+    #[error("attestations of the types {}", .0.join(", "))]
+    Attestation(Vec<String>),
+    /// The request brings several attestations.
+    #[error("{0} attestations in one request")]
+    Attestations(usize),
+    /// What says to be a wrapped message is none.
+    #[error("malformed attestation: {0}")]
+    Wrapper(RatsError),
+    /// The request brings evidence, and the profile takes none.
+    #[error("the profile {0} takes no evidence")]
+    EvidenceNotTaken(String),
+    /// The request brings evidence, and something else that says who asks.
+    #[error("evidence, and {0}")]
+    TwoProofs(&'static str),
+    /// The evidence is not good.
+    #[error("evidence: {0}")]
+    Evidence(#[from] PsaDenied),
+    /// The evidence was made for a nonce that is not this CA's.
+    #[error("evidence: {0}")]
+    Nonce(ChallengeDenied),
     /// The request is understood, and refused.
     #[error("{0}")]
     Issue(#[from] IssueDenied),
@@ -90,6 +116,12 @@ impl EstDenial {
             Self::OtherProfile(_) => "other-profile",
             Self::SameKey => "same-key",
             Self::Attestation(_) => "attestation",
+            Self::Attestations(_) => "attestations",
+            Self::Wrapper(_) => "attestation-malformed",
+            Self::EvidenceNotTaken(_) => "evidence-not-taken",
+            Self::TwoProofs(_) => "two-proofs",
+            Self::Evidence(denied) => denied.code(),
+            Self::Nonce(_) => "nonce-foreign",
             Self::Issue(denied) => denied.code(),
             Self::Waiting => "waiting",
             Self::Unavailable(code) | Self::Failed(code) => code,
@@ -109,7 +141,11 @@ impl EstDenial {
                  id as the user name, its text as the password."
                     .into()
             }
-            Self::NotAuthenticated { secret: false, .. } => {
+            Self::NotAuthenticated { evidence: true, .. } => {
+                "Show a certificate of this CA in the TLS handshake, or put evidence into the request."
+                    .into()
+            }
+            Self::NotAuthenticated { .. } => {
                 "Show a certificate of this CA in the TLS handshake.".into()
             }
             Self::Certificate(what) => format!("The certificate of the TLS handshake {what}."),
@@ -119,8 +155,23 @@ impl EstDenial {
             Self::SameKey => "A new certificate needs a new key in this profile.".into(),
             Self::Attestation(kinds) => format!(
                 "This CA cannot appraise attestations of these types: {}.",
-                list(kinds)
+                kinds.join(", ")
             ),
+            Self::Attestations(count) => {
+                format!("The request has {count} attestations; send one.")
+            }
+            Self::Wrapper(_) => "The attestation is no CMW record in CBOR.".into(),
+            Self::EvidenceNotTaken(name) => {
+                format!("The profile {name} takes no evidence; leave the attestation out.")
+            }
+            Self::TwoProofs(other) => {
+                format!("The request has an attestation and comes with {other}.")
+            }
+            Self::Evidence(denied) => denied.peer_text().into(),
+            Self::Nonce(_) => {
+                "The nonce of the attestation is not one of this CA; get one with the operation nonce."
+                    .into()
+            }
             Self::Issue(denied) => format!("Refused: {}.", denied.peer_text()),
             Self::Waiting => "An operator of the CA has to approve this; ask again later.".into(),
             Self::Unavailable(_) => "The CA has no room for this now; ask again later.".into(),
@@ -151,22 +202,6 @@ pub fn profile_of<'a>(
             .collect::<Vec<_>>()
             .join(", "),
     })
-}
-
-/// Reads a request, as far as its form goes.
-///
-/// # Errors
-/// `Malformed`; `Attestation` if it brings any: what nobody appraises must not look as if it counted.
-pub fn read_request(der: &[u8]) -> Result<AllegedCsr, EstDenial> {
-    let csr = AllegedCsr::from_der(der).map_err(EstDenial::Malformed)?;
-    match AttestationBundle::of_request(&csr).map_err(EstDenial::Malformed)? {
-        None => Ok(csr),
-        Some(bundle) => {
-            let mut kinds: Vec<_> = bundle.statements.iter().map(|s| s.kind).collect();
-            kinds.dedup();
-            Err(EstDenial::Attestation(kinds))
-        }
-    }
 }
 
 /// The device that has shown this certificate in the TLS handshake, and so proved to have its key.
@@ -260,8 +295,8 @@ pub fn by_secret(
     Ok(Authenticated::proven(held.ueid, means, body))
 }
 
-/// Checks what is of EST alone: a renewal is by a certificate of the profile, and a certificate makes
-/// another one for a new key, unless the profile lets keys stay.
+/// Checks what is of EST alone: a renewal is by a certificate of the profile or by evidence, and a
+/// certificate makes another one for a new key, unless the profile lets keys stay.
 ///
 /// That the names stay is seen to elsewhere: they are always those of the device and the profile.
 ///
@@ -272,16 +307,19 @@ pub fn by_secret(
 pub fn check_operation(
     operation: Operation,
     profile: &Profile,
+    means: &Means,
     held: Option<&HeldCertificate>,
     csr: &AllegedCsr,
 ) -> Result<(), EstDenial> {
     let Some(held) = held else {
-        return match operation {
-            Operation::Enroll => Ok(()),
-            Operation::Reenroll => Err(EstDenial::NotAuthenticated {
-                cause: "a renewal without a certificate",
-                secret: false,
-            }),
+        return match (operation, means) {
+            // Evidence says anew who it is.
+            (Operation::Enroll, _) | (_, Means::Evidence(_)) => Ok(()),
+            (Operation::Reenroll, _) => Err(not_authenticated(
+                operation,
+                profile,
+                "a renewal without a certificate",
+            )),
         };
     };
     if operation == Operation::Reenroll && held.profile != profile.name {
@@ -309,12 +347,8 @@ pub fn not_authenticated(
         cause,
         // A secret renews nothing.
         secret: operation == Operation::Enroll && profile.allows(Authentication::Secret),
+        evidence: profile.allows(Authentication::Evidence),
     }
-}
-
-fn list(kinds: &[ObjectIdentifier]) -> String {
-    let kinds: Vec<String> = kinds.iter().map(ToString::to_string).collect();
-    kinds.join(", ")
 }
 
 /// What a request of the profile should have: the key that it prefers, and the extensions that it

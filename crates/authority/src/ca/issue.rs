@@ -21,7 +21,7 @@ use super::signature_alg;
 use super::status::StatusUrls;
 use tegata_wire::enrolment::{CertificateOrder, EnrolmentError, Identity};
 
-use crate::profile::{Authentication, KeyUsage, Profile, Validity, is_forbidden};
+use crate::profile::{KeyUsage, Profile, Validity, is_forbidden};
 use crate::{UnixMs, UnixSecs};
 
 /// The names a device's certificate must have: from the registry, never from the request.
@@ -88,6 +88,12 @@ pub enum IssueDenied {
     /// The enrolment secret is used up, or its time is over, or it is for another profile.
     #[error("the enrolment secret {0} gives no more certificates of this profile")]
     SecretSpent(String),
+    /// The nonce of the evidence was used with another request.
+    #[error("the nonce of the evidence was used with another request")]
+    NonceUsed,
+    /// The nonce of the evidence is too old for a request that is new.
+    #[error("the time of the evidence's nonce is over")]
+    NonceOld,
     /// The operator has not said yes.
     #[error("the request awaits the operator")]
     NotApproved,
@@ -166,6 +172,8 @@ impl IssueDenied {
             Self::DailyLimit(_) => "too many certificates within a day; try again tomorrow",
             Self::OldCertificate(_) => "oldCertId does not name the certificate to be updated",
             Self::SecretSpent(_) => "the enrolment secret gives no more certificates",
+            Self::NonceUsed => "the nonce of the attestation was used with another request",
+            Self::NonceOld => "the nonce of the attestation is too old; get a new one",
             Self::NotApproved => "the CA's operator has to approve this request",
             Self::Rejected => "the operator rejected the request",
             Self::TooManyWaiting(_) => "too many requests of this device await the operator",
@@ -199,6 +207,8 @@ impl IssueDenied {
             Self::DailyLimit(_) => "daily-limit",
             Self::OldCertificate(_) => "old-certificate",
             Self::SecretSpent(_) => "secret-spent",
+            Self::NonceUsed => "nonce-used",
+            Self::NonceOld => "nonce-old",
             Self::NotApproved => "not-approved",
             Self::Rejected => "rejected",
             Self::TooManyWaiting(_) => "too-many-waiting",
@@ -309,7 +319,7 @@ pub fn authorize(
     if identity.ueid != ueid {
         return Err(IssueDenied::AltNames);
     }
-    if !profile.allows(authentication_of(&means)) {
+    if !profile.allows(means.authentication()) {
         return Err(IssueDenied::Means(profile.name.clone()));
     }
     if let Means::Secret(secret) = &means
@@ -321,7 +331,16 @@ pub fn authorize(
         return Err(IssueDenied::ProfileChanged(profile.name.clone()));
     }
     let names = ExpectedNames::of(against.order, identity)?;
-    let asked = Asked::read(provider, &body, against.issuers)?;
+    let makers = match &means {
+        Means::Maker(shown) => std::slice::from_ref(&shown.issuer),
+        _ => &[],
+    };
+    let asked = Asked::read(
+        provider,
+        &body,
+        &[against.issuers, makers],
+        means.evidence().is_some(),
+    )?;
     let alg = asked.public_key.alg();
     if !profile.key_algs.contains(&alg) {
         return Err(IssueDenied::KeyAlg {
@@ -355,16 +374,6 @@ fn shorter(profile: Validity, ordered_secs: Option<u64>) -> Validity {
         (Validity::Secs(secs), Some(ordered)) => Validity::Secs(secs.min(ordered)),
         (Validity::Indefinite, Some(ordered)) => Validity::Secs(ordered),
         (profile, None) => profile,
-    }
-}
-
-/// What a profile calls the means.
-fn authentication_of(means: &Means) -> Authentication {
-    match means {
-        Means::Ta(_) => Authentication::Ta,
-        Means::Certificate(holder) if holder.ta.is_some() => Authentication::Ta,
-        Means::Certificate(_) => Authentication::Certificate,
-        Means::Secret(_) => Authentication::Secret,
     }
 }
 

@@ -4,7 +4,9 @@ use tegata_wire::ids::{ReleaseDigest, Ueid};
 use tegata_wire::x509::{CertView, X509Error};
 
 use super::cmp::{CmpDenial, RequestBody, decode_body};
+use super::maker::MakerCertificate;
 use super::revocation::Standing;
+use crate::profile::Authentication;
 
 /// What proved who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +18,21 @@ pub enum Means {
     Certificate(Holder),
     /// An enrolment secret.
     Secret(SecretUse),
+    /// Evidence in the request, appraised and good.
+    Evidence(EvidenceUse),
+    /// The key of a certificate of the device's maker.
+    Maker(MakerCertificate),
+}
+
+/// Evidence that was appraised with the request that it came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvidenceUse {
+    /// The server's nonce that it was made for: good for one request.
+    pub nonce: [u8; 32],
+    /// Whether the nonce's time is over: then it may repeat what was asked before, and ask for nothing new.
+    pub stale: bool,
+    /// SHA-256 of the evidence.
+    pub digest: [u8; 32],
 }
 
 /// An enrolment secret that was shown: it is for one device, and for one profile.
@@ -51,6 +68,21 @@ impl Means {
             Self::Ta(_) => "ta".into(),
             Self::Certificate(holder) => format!("certificate {}", hex::encode(&holder.serial)),
             Self::Secret(secret) => format!("secret {}", secret.id),
+            Self::Evidence(_) => "evidence".into(),
+            Self::Maker(shown) => format!("maker {}", hex::encode(shown.fingerprint)),
+        }
+    }
+
+    /// What a profile calls it.
+    #[must_use]
+    pub fn authentication(&self) -> Authentication {
+        match self {
+            Self::Ta(_) => Authentication::Ta,
+            Self::Certificate(holder) if holder.ta.is_some() => Authentication::Ta,
+            Self::Certificate(_) => Authentication::Certificate,
+            Self::Secret(_) => Authentication::Secret,
+            Self::Evidence(_) => Authentication::Evidence,
+            Self::Maker(_) => Authentication::Maker,
         }
     }
 
@@ -60,7 +92,16 @@ impl Means {
         match self {
             Self::Ta(release) => Some(release),
             Self::Certificate(holder) => holder.ta.as_ref(),
-            Self::Secret(_) => None,
+            Self::Secret(_) | Self::Evidence(_) | Self::Maker(_) => None,
+        }
+    }
+
+    /// SHA-256 of the evidence, if that proved who asks.
+    #[must_use]
+    pub fn evidence(&self) -> Option<&[u8; 32]> {
+        match self {
+            Self::Evidence(evidence) => Some(&evidence.digest),
+            Self::Ta(_) | Self::Certificate(_) | Self::Secret(_) | Self::Maker(_) => None,
         }
     }
 

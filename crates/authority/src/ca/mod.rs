@@ -12,6 +12,7 @@ pub mod cmp;
 pub mod delivery;
 pub mod est;
 pub mod issue;
+pub mod maker;
 pub mod means;
 pub mod release;
 pub mod revocation;

@@ -255,11 +255,21 @@ pub enum Authentication {
     Secret,
     /// The key of a certificate of this CA that the device has.
     Certificate,
+    /// The key of a certificate that the device has from its maker.
+    Maker,
+    /// Evidence in the request, of a Root of Trust that the operator registered.
+    Evidence,
 }
 
 impl Authentication {
     /// Every one, for tables.
-    pub const ALL: [Self; 3] = [Self::Ta, Self::Secret, Self::Certificate];
+    pub const ALL: [Self; 5] = [
+        Self::Ta,
+        Self::Secret,
+        Self::Certificate,
+        Self::Maker,
+        Self::Evidence,
+    ];
 
     /// The name that profile files use.
     #[must_use]
@@ -268,6 +278,8 @@ impl Authentication {
             Self::Ta => "ta",
             Self::Secret => "secret",
             Self::Certificate => "certificate",
+            Self::Maker => "maker",
+            Self::Evidence => "evidence",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Challenges that need no memory until they are used.
 //!
-//! A challenge is time ‖ random ‖ MAC under a key of the TAM: asking for one changes no state, so
+//! A challenge is time ‖ random ‖ MAC under a key of the server, the TAM or the CA: asking for one changes no state, so
 //! nobody can fill the store by asking. That it is used once is recorded when it is used, by a
 //! device that has authenticated itself.
 
@@ -13,7 +13,7 @@ pub const CHALLENGE_LEN_BYTES: usize = 32;
 /// How long a challenge may be used, in seconds: a device on a slow line needs a minute.
 pub const CHALLENGE_SECS: u64 = 600;
 
-/// The TAM's key for its challenges.
+/// The server's key for its challenges.
 #[derive(Debug)]
 pub struct ChallengeKey(Secret<[u8; 32]>);
 
@@ -21,8 +21,8 @@ pub struct ChallengeKey(Secret<[u8; 32]>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChallengeDenied {
-    /// Not made by this TAM.
-    #[error("the challenge is not one of this TAM")]
+    /// Not made by this server.
+    #[error("the challenge is not one of this server")]
     Foreign,
     /// Too old, or of the future.
     #[error("the challenge has expired")]
@@ -95,5 +95,5 @@ impl ChallengeKey {
 /// Time in milliseconds, then 10 random bytes.
 const HEAD_LEN_BYTES: usize = 16;
 const TIME_LEN_BYTES: usize = 6;
-/// Several TAM servers may share the key; their clocks differ.
+/// Several servers may share the key; their clocks differ.
 const CLOCK_SLACK_SECS: u64 = 30;

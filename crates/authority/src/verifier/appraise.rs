@@ -404,12 +404,15 @@ pub fn sign_result(
     appraisal.trust_vector = verdict.vector;
     appraisal.policy_ids = vec![policy.id.clone()];
     appraisal.eat_nonce = Some(nonce.clone());
-    // The claims a TAM decides by. Spec: draft-ietf-teep-protocol section 4.3.1.
+    // The claims a TAM decides by, and the runtime, by which the CA finds devices. Spec:
+    // draft-ietf-teep-protocol section 4.3.1.
     appraisal.teep_claims = claims.map(|c| EatClaims {
         ueid: c.ueid,
         oemid: c.oemid,
         hwmodel: c.hwmodel,
         hwversion: c.hwversion,
+        swname: c.swname,
+        swversion: c.swversion,
         manifests: c.manifests,
         ..EatClaims::default()
     });

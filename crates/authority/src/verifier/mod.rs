@@ -12,6 +12,7 @@
 
 mod appraise;
 mod policy;
+pub mod psa;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -20,5 +21,5 @@ pub use appraise::{
     AppraisalDenied, Appraised, EVIDENCE_SUBMODULE, ReferenceValue, Verdict, appraise,
     evidence_kid, reasons_of, sign_result,
 };
-pub use policy::{AppraisalPolicy, EXAMPLE, SecurityLevel};
+pub use policy::{AppraisalPolicy, EXAMPLE, PsaPolicy, SecurityLevel};
 pub use request::AppraisalRequest;

@@ -1,7 +1,9 @@
-//! The appraisal policy, from a readable file.
+//! The appraisal policy, from a readable file: `[policy]` for evidence of our TEE, which the Verifier reads,
+//! and `[psa]` for PSA attestation tokens, which the CA reads. A file may have both.
 
 use serde::Deserialize;
 use tegata_wire::rats::eat::DebugStatus;
+use tegata_wire::rats::psa::{Lifecycle, SoftwareComponent};
 use toml::Spanned;
 
 use crate::config::{ConfigError, Mistakes, choose_from, from_toml, parse_span_secs};
@@ -59,10 +61,232 @@ pub struct AppraisalPolicy {
     pub result_secs: u64,
 }
 
+/// What the CA asks of a PSA attestation token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PsaPolicy {
+    /// Its name, in the log.
+    pub id: String,
+    /// States of life that are accepted: [`Lifecycle::Secured`], and what the policy says besides.
+    pub lifecycles: Vec<Lifecycle>,
+    /// Whose tokens are accepted.
+    pub callers: Callers,
+    /// The software that is accepted; never empty.
+    pub software: Vec<PsaReference>,
+}
+
+/// Who may have asked the Root of Trust for a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Callers {
+    /// A secure partition alone: a positive client id.
+    Secure,
+    /// The normal world alone: a negative one.
+    NonSecure,
+    /// Both.
+    Any,
+}
+
+impl Callers {
+    const NAMES: [(&'static str, Self); 3] = [
+        ("secure", Self::Secure),
+        ("non-secure", Self::NonSecure),
+        ("any", Self::Any),
+    ];
+
+    /// Whether a client id is of such a caller. 0 is of nobody.
+    #[must_use]
+    pub fn accept(self, client_id: i32) -> bool {
+        match self {
+            Self::Secure => client_id > 0,
+            Self::NonSecure => client_id < 0,
+            Self::Any => client_id != 0,
+        }
+    }
+}
+
+/// The reference value of a software component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PsaReference {
+    /// Hash of the code.
+    pub measurement: Vec<u8>,
+    /// Hash of the key that signed it.
+    pub signer: Vec<u8>,
+    /// The type it must have; `None`: that is not looked at.
+    pub kind: Option<String>,
+    /// The version it must have; `None`: that is not looked at.
+    pub version: Option<String>,
+    /// The implementation that it is for; `None`: all.
+    pub implementation_id: Option<[u8; 32]>,
+}
+
+impl PsaPolicy {
+    /// Reads the part `[psa]` of a policy file.
+    ///
+    /// # Errors
+    /// Every mistake in it, each with line, column and what to write.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let file = from_toml::<File>(text)?;
+        let mut m = Mistakes::new(text);
+        let Some(raw) = file.psa else {
+            let what = "there is no section [psa]: nothing says which PSA tokens are good";
+            m.add(
+                0..0,
+                what,
+                "Add one; docs/spec/appraisal.md has an example.",
+            );
+            return m.finish(None);
+        };
+        check_id(&mut m, &raw.id);
+        let lifecycles = raw.lifecycles.map_or_else(
+            || vec![Lifecycle::Secured],
+            |words| lifecycles(&mut m, &words),
+        );
+        let callers = raw.callers.map_or(Some(Callers::Any), |word| {
+            let found = Callers::NAMES
+                .iter()
+                .find(|(name, _)| name == word.get_ref());
+            if found.is_none() {
+                m.add(
+                    word.span(),
+                    format!("there are no callers \"{}\"", word.get_ref()),
+                    choose_from(word.get_ref(), &Callers::NAMES.map(|(name, _)| name)),
+                );
+            }
+            found.map(|(_, callers)| *callers)
+        });
+        if raw.software.get_ref().is_empty() {
+            m.add(
+                raw.software.span(),
+                "no software is accepted: every device would be refused",
+                "Add [[psa.software]] with measurement and signer.",
+            );
+        }
+        let software = raw
+            .software
+            .into_inner()
+            .into_iter()
+            .filter_map(|one| one.checked(&mut m))
+            .collect();
+        let policy = callers.map(|callers| Self {
+            id: raw.id.into_inner(),
+            lifecycles,
+            callers,
+            software,
+        });
+        m.finish(policy)
+    }
+
+    /// Whether a component of that implementation is one of the reference values.
+    #[must_use]
+    pub fn knows(&self, found: &SoftwareComponent, implementation_id: &[u8; 32]) -> bool {
+        self.software.iter().any(|one| {
+            let fits =
+                |wanted: &Option<String>, got: &Option<String>| wanted.is_none() || wanted == got;
+            one.measurement == found.measurement
+                && one.signer == found.signer
+                && fits(&one.kind, &found.kind)
+                && fits(&one.version, &found.version)
+                && one
+                    .implementation_id
+                    .is_none_or(|only| only == *implementation_id)
+        })
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    policy: Raw,
+    policy: Option<Raw>,
+    psa: Option<RawPsa>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPsa {
+    id: Spanned<String>,
+    lifecycles: Option<Spanned<Vec<Spanned<String>>>>,
+    callers: Option<Spanned<String>>,
+    software: Spanned<Vec<RawSoftware>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSoftware {
+    measurement: Spanned<String>,
+    signer: Spanned<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    version: Option<String>,
+    implementation_id: Option<Spanned<String>>,
+}
+
+impl RawSoftware {
+    fn checked(self, m: &mut Mistakes<'_>) -> Option<PsaReference> {
+        let hashes = [32, 48, 64];
+        let measurement = hex_of(m, &self.measurement, &hashes);
+        let signer = hex_of(m, &self.signer, &hashes);
+        let only = self.implementation_id.map(|id| hex_of(m, &id, &[32]));
+        let implementation_id = match only {
+            None => None,
+            Some(bytes) => Some(bytes?.try_into().ok()?),
+        };
+        Some(PsaReference {
+            measurement: measurement?,
+            signer: signer?,
+            kind: self.kind,
+            version: self.version,
+            implementation_id,
+        })
+    }
+}
+
+/// Bytes in hexadecimal, of one of these lengths.
+fn hex_of(m: &mut Mistakes<'_>, word: &Spanned<String>, lengths: &[usize]) -> Option<Vec<u8>> {
+    let bytes = hex::decode(word.get_ref()).ok();
+    let bytes = bytes.filter(|bytes| lengths.contains(&bytes.len()));
+    if bytes.is_none() {
+        let digits: Vec<String> = lengths.iter().map(|len| (2 * len).to_string()).collect();
+        m.add(
+            word.span(),
+            format!("this is not {} hexadecimal digits", digits.join(", ")),
+            "Take it from the tool that signs the image, or from a token of a good device.",
+        );
+    }
+    bytes
+}
+
+fn lifecycles(m: &mut Mistakes<'_>, words: &Spanned<Vec<Spanned<String>>>) -> Vec<Lifecycle> {
+    // Of the other states RFC 9783 says that a token is not to be trusted.
+    let possible = [Lifecycle::Secured, Lifecycle::NonPsaRotDebug];
+    let mut out = Vec::new();
+    for word in words.get_ref() {
+        match possible.iter().find(|state| state.name() == word.get_ref()) {
+            Some(state) => out.push(*state),
+            None => m.add(
+                word.span(),
+                format!("no token is accepted of the state \"{}\"", word.get_ref()),
+                choose_from(word.get_ref(), &possible.map(Lifecycle::name)),
+            ),
+        }
+    }
+    if words.get_ref().is_empty() {
+        let what = "no state of life is accepted: every device would be refused";
+        m.add(
+            words.span(),
+            what,
+            "Write [\"secured\"], or remove the line, which is the same.",
+        );
+    }
+    out
+}
+
+fn check_id(m: &mut Mistakes<'_>, id: &Spanned<String>) {
+    if id.get_ref().is_empty() || id.get_ref().len() > 128 {
+        m.add(
+            id.span(),
+            "id is empty or longer than 128 bytes",
+            "Write a short name.",
+        );
+    }
 }
 
 #[derive(Deserialize)]
@@ -89,20 +313,23 @@ struct RawRuntime {
 }
 
 impl AppraisalPolicy {
-    /// Reads a policy file.
+    /// Reads the part `[policy]` of a policy file.
     ///
     /// # Errors
     /// Every mistake in it, each with line, column and what to write.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let raw = from_toml::<File>(text)?.policy;
         let mut m = Mistakes::new(text);
-        if raw.id.get_ref().is_empty() || raw.id.get_ref().len() > 128 {
+        let Some(raw) = raw else {
+            let what = "there is no section [policy]: nothing says which evidence is good";
             m.add(
-                raw.id.span(),
-                "id is empty or longer than 128 bytes",
-                "Write a short name.",
+                0..0,
+                what,
+                "Add one; docs/spec/appraisal.md says what is in it.",
             );
-        }
+            return m.finish(None);
+        };
+        check_id(&mut m, &raw.id);
         let level = SecurityLevel::from_name(raw.min_security_level.get_ref());
         if level.is_none() {
             let word = raw.min_security_level.get_ref();

@@ -297,6 +297,14 @@ pub fn unverified_headers(bytes: &[u8]) -> Result<UnverifiedHeaders, CoseError> 
     })
 }
 
+/// The payload of a COSE_Sign1 without any check of its signature: to look up its key, for nothing else.
+///
+/// # Errors
+/// [`CoseError`] if it would be refused for its form; `Detached` if the payload is elsewhere.
+pub fn unverified_payload(bytes: &[u8]) -> Result<Vec<u8>, CoseError> {
+    Parsed::new(bytes, &[TAG_CWT, TAG_SIGN1])?.payload(None)
+}
+
 /// Verifies a COSE_Mac0 with HMAC 256/256 and returns its payload.
 ///
 /// # Errors

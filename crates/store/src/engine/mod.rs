@@ -11,6 +11,7 @@ mod value;
 
 use std::cell::Cell;
 use std::path::Path;
+use std::time::Duration;
 
 pub(crate) use postgres::Postgres;
 pub use postgres::is_address;
@@ -29,6 +30,12 @@ pub enum EngineError {
     /// PostgreSQL's, or of the connection to it.
     #[error(transparent)]
     Postgres(#[from] tokio_postgres::Error),
+    /// What is left of PostgreSQL's where it is shown: its details quote rows.
+    #[error("{0}")]
+    Said(String),
+    /// The server takes a statement, and says nothing.
+    #[error("no answer within {} s", .0.as_secs())]
+    Silent(Duration),
     /// A column has a value of another kind than the program reads, or out of its range.
     #[error("column {0} of the row has a value of another kind, or out of range")]
     Column(usize),
@@ -71,10 +78,8 @@ impl Tx<'_> {
                 failed.set(e.sqlite_error().copied());
                 StoreError::from_sqlite(path, self.step, e)
             }
-            (On::Postgres { running, address }, EngineError::Postgres(e)) => {
-                address.noted(running, self.step, e)
-            }
-            (_, source) => StoreError::Engine {
+            (On::Postgres { running, address }, e) => address.noted(running, self.step, e),
+            (On::Sqlite { .. }, source) => StoreError::Engine {
                 step: self.step,
                 source,
             },
@@ -96,7 +101,9 @@ impl Tx<'_> {
         params: &[Value<'_>],
     ) -> std::result::Result<usize, StoreError> {
         let done = match &self.on {
-            On::Sqlite { conn, .. } => sqlite::execute(conn, sql, params),
+            On::Sqlite { conn, failed, .. } => {
+                sqlite::still_open(conn, failed).and_then(|()| sqlite::execute(conn, sql, params))
+            }
             On::Postgres { running, .. } => running.execute(sql, params),
         };
         done.map_err(|e| self.err(e))

@@ -1,6 +1,7 @@
 //! Connections that callers share: as many as are used at once, up to a limit.
 
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Connections that nobody uses now, and how many there may be.
 pub(super) struct Pool<C> {
@@ -38,6 +39,17 @@ impl<C> Pool<C> {
 
     /// Waits for a place, and for the connection in it if there is one.
     pub(super) fn take(&self) -> (Place<'_, C>, Option<C>) {
+        loop {
+            // So long that it ends at the first look.
+            if let Some(taken) = self.take_within(Duration::from_secs(3_600)) {
+                return taken;
+            }
+        }
+    }
+
+    /// As [`Pool::take`]; `None` where none became free in that time.
+    pub(super) fn take_within(&self, wait: Duration) -> Option<(Place<'_, C>, Option<C>)> {
+        let until = Instant::now() + wait;
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let found = match free.idle.pop() {
@@ -50,10 +62,11 @@ impl<C> Pool<C> {
                     number,
                     back: None,
                 };
-                return (place, connection);
+                return Some((place, connection));
             }
-            let waited = self.freed.wait(free);
-            free = waited.unwrap_or_else(PoisonError::into_inner);
+            let left = until.checked_duration_since(Instant::now())?;
+            let waited = self.freed.wait_timeout(free, left);
+            free = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -95,6 +108,7 @@ mod tests {
         let (again, found) = pool.take();
         assert_eq!((again.number, found), (0, Some("a")));
         // Both are in use: who comes now waits until one is broken.
+        assert!(pool.take_within(Duration::from_millis(5)).is_none());
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| {
                 let (place, found) = pool.take();

@@ -72,6 +72,18 @@ pub struct ClockDoubt {
     pub at: UnixSecs,
 }
 
+impl ClockDoubt {
+    /// Of a clock that is far beyond the last record.
+    pub(crate) fn of_silence(now: UnixSecs, recorded: UnixSecs) -> Option<Self> {
+        let late = recorded.0.saturating_add(SILENCE_SECS_MAX);
+        (late < now.0).then_some(Self {
+            now,
+            what: "the last record was made at",
+            at: recorded,
+        })
+    }
+}
+
 /// What a generation is stored as.
 pub(super) struct Draft {
     pub(super) made: Made,
@@ -180,16 +192,16 @@ fn check(role: &Role, present: &Generations, next: Next, now: UnixSecs) -> Resul
         let recorded = role.store.read("last record", super::last_recorded)?;
         let begun = present.newest().ca.not_before_secs;
         let begun = UnixSecs(begun.max(root.ca.not_before_secs));
-        let late = UnixSecs(recorded.0.saturating_add(SILENCE_SECS_MAX));
         let latest = UnixSecs(now.0.saturating_add(BACKDATE_SECS));
         let doubts = [
             (latest < begun, "the newest CA certificate begins at", begun),
             (latest < recorded, "the last record was made at", recorded),
             (root_end < now, "the newest root ended at", root_end),
-            (late < now, "the last record was made at", recorded),
         ];
-        if let Some((_, what, at)) = doubts.into_iter().find(|(doubt, ..)| *doubt) {
-            return Err(RoleError::Clock(ClockDoubt { now, what, at }));
+        let doubt = doubts.into_iter().find(|(doubt, ..)| *doubt);
+        let doubt = doubt.map(|(_, what, at)| ClockDoubt { now, what, at });
+        if let Some(doubt) = doubt.or_else(|| ClockDoubt::of_silence(now, recorded)) {
+            return Err(RoleError::Clock(doubt));
         }
     }
     // A leak leaves them behind anyway.

@@ -12,6 +12,7 @@ use tegata_authority::ca::cmp::{
 use tegata_authority::ca::issue::IssueDenied;
 use tegata_authority::ca::means::Means;
 use tegata_authority::ca::revocation::FinalReason;
+use tegata_authority::profile::Authentication;
 use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::Rng;
 use tegata_wire::cmp::{BodyKind, CertId, CrlStatus, InfoTypeAndValue, NONCE_BYTES, PkiHeader};
@@ -406,6 +407,7 @@ impl Issuer {
             Ok(list) => Ok(Some(list)),
             Err(NoList::Unknown) => Ok(None),
             Err(NoList::TooMany) => Err(CmpDenial::Info("a question whose answer is too long")),
+            Err(NoList::Busy) => Err(CmpDenial::Unavailable("list-being-made")),
             Err(NoList::Role(e)) => Err(environment(e)),
         };
         let told = match InfoAsked::read(items)? {
@@ -479,6 +481,13 @@ impl Issuer {
             // A key update is for the profile of the certificate that it updates.
             (Means::Certificate(holder), _) => holder.profile == profile,
             (Means::Secret(secret), _) => secret.profile == profile,
+            (Means::Maker(_), _) => {
+                let mut all = self
+                    .profiles
+                    .iter()
+                    .filter(|p| p.allows(Authentication::Maker));
+                all.next().is_some_and(|one| one.name == profile) && all.next().is_none()
+            }
             (_, RequestBody::Crmf(asked)) if asked.kind == BodyKind::Kur => true,
             _ => release.is_some_and(|procedure| procedure.certificates.len() == 1),
         };

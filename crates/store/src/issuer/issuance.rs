@@ -25,7 +25,7 @@ use crate::certificate::{self, Certificate, CmpTransaction, Intent};
 use crate::device::DeviceId;
 use crate::generation::{Generation, Generations};
 use crate::role::{Registered, RoleError, secs};
-use crate::{StoreError, Tx, attested, revocation, secret};
+use crate::{StoreError, Tx, attested, evidence, revocation, secret};
 
 /// What an authenticated request came to.
 pub(crate) enum Obtained {
@@ -129,7 +129,7 @@ enum Fixed {
         again: bool,
     },
     /// It is to be signed.
-    Intent(Certificate),
+    Intent(Box<Certificate>),
 }
 
 impl Issuer {
@@ -140,6 +140,7 @@ impl Issuer {
         rng: &mut dyn Rng,
         now: UnixMs,
     ) -> Result<Obtained, CmpDenial> {
+        self.check_clock(now.secs())?;
         let Wanted { order, device, .. } = wanted;
         let profile = self
             .profiles
@@ -192,7 +193,7 @@ impl Issuer {
                 });
             }
             // A crash from here on leaves the intent: the same request comes here again and finds it.
-            Fixed::Intent(row) => row,
+            Fixed::Intent(row) => *row,
         };
         // 2. Sign the fixed bytes, by the issuing CA that they were fixed for, whichever is the newest
         //    by now. A crash here leaves the intent as it was; a signature that was made and lost was
@@ -282,6 +283,9 @@ impl Issuer {
         }
         let kept = store.run_tx("await approval", |tx| {
             may_wait(tx, asking.device, means, now)?;
+            if let Means::Evidence(used) = means {
+                evidence::spend(tx, used, &asking.digest, now)?.map_err(NotIntended::Denied)?;
+            }
             Ok::<_, NotIntended>(approval::wait(tx, asking)?)
         });
         if kept.map_err(NotIntended::denial)? {
@@ -425,6 +429,13 @@ impl Issuer {
                 return Err(NotIntended::Denied(IssueDenied::NotApproved));
             }
         }
+        if let Means::Evidence(used) = token.means() {
+            // What waited for an operator was fresh when it came; all else must be now.
+            if used.stale && !token.profile().approval {
+                return Err(NotIntended::Denied(IssueDenied::NonceOld));
+            }
+            evidence::spend(tx, used, digest, now.secs())?.map_err(NotIntended::Denied)?;
+        }
         if let Means::Secret(used) = token.means()
             && !secret::spend(tx, &used.id, now.secs())?
         {
@@ -452,11 +463,13 @@ impl Issuer {
             shard,
             status_base: self.status.base_url.clone(),
             replaces: token.replaces().map(<[u8]>::to_vec),
+            evidence: token.means().evidence().copied(),
         };
         let at = secs(now.secs());
         if !in_process {
             intent.tbs = draft.tbs;
-            return Ok(Fixed::Intent(certificate::intend(tx, &intent, at)?));
+            let row = certificate::intend(tx, &intent, at)?;
+            return Ok(Fixed::Intent(Box::new(row)));
         }
         let der = self
             .signed(token, by, urls.as_ref(), draft, now.secs())
@@ -490,7 +503,7 @@ fn found(
 ) -> Result<Fixed, NotIntended> {
     let mut row = usable(row, &allowed.token).map_err(NotIntended::Denied)?;
     let Some(der) = row.der.take() else {
-        return Ok(Fixed::Intent(row));
+        return Ok(Fixed::Intent(Box::new(row)));
     };
     allowed.answered(tx, &row.intent.serial, now)?;
     Ok(Fixed::Certificate {

@@ -6,6 +6,7 @@
 //! request finds and finishes. The newest generation issues; an intent is finished by the one that it was
 //! fixed for.
 
+mod clock;
 mod cmp;
 mod history;
 mod issuance;
@@ -18,10 +19,12 @@ use std::sync::{Arc, Mutex, RwLock};
 use tegata_authority::UnixSecs;
 use tegata_authority::ca::authority_cert::{self, CaDraft};
 use tegata_authority::ca::cmp::MacPolicy;
+use tegata_authority::ca::maker::Maker;
 use tegata_authority::profile::Profiles;
 use tegata_crypto::{KeyAlg, PublicKey, Rng, Signer};
 
 use crate::StoreError;
+use crate::evidence::Evidence;
 use crate::generation::{self, EndsSoon, Generations, ISSUING_KEY, ROOT_KEY};
 use crate::keys;
 use crate::role::{Role, RoleError, secs};
@@ -51,13 +54,16 @@ pub struct Issuer {
     pub(crate) role: Role,
     profiles: Profiles,
     mac_policy: MacPolicy,
+    makers: Vec<Maker>,
     pub(crate) status: StatusSettings,
+    pub(crate) evidence: Option<Evidence>,
     // As the store had them when somebody looked last.
     known: RwLock<Arc<Generations>>,
     opened_with: Arc<Generations>,
     release_key: Box<dyn Signer>,
     // Releases never change; their secrets are unsealed once.
     opened: Mutex<HashMap<[u8; 16], Arc<OpenRelease>>>,
+    last_record: clock::LastRecord,
 }
 
 impl Issuer {
@@ -111,12 +117,21 @@ impl Issuer {
             role,
             profiles,
             mac_policy,
+            makers: Vec::new(),
             status: StatusSettings::default(),
+            evidence: None,
             known: RwLock::new(Arc::clone(&present)),
             opened_with: present,
             release_key,
             opened: Mutex::new(HashMap::new()),
+            last_record: clock::LastRecord::default(),
         })
+    }
+
+    /// The same CA, which takes the word of these makers where a profile says so.
+    #[must_use]
+    pub fn with_makers(self, makers: Vec<Maker>) -> Self {
+        Self { makers, ..self }
     }
 
     /// The same CA, with this for the status of its certificates.

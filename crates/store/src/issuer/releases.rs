@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tegata_authority::UnixSecs;
 use tegata_authority::ca::cmp::TaKey;
-use tegata_authority::ca::delivery::{ReleaseView, deliver, verify_request};
+use tegata_authority::ca::delivery::{DeliveryDenied, ReleaseView, deliver, verify_request};
 use tegata_authority::ca::release::{
     ReleaseDraft, ReleaseRecord, ReleaseSecrets, cut, procedure_of,
 };
@@ -178,7 +178,10 @@ impl Issuer {
                 secrets: &r.secrets,
                 availability,
             });
-        let endorsed = device.as_ref().map(|d| &d.endorsed);
+        let endorsed = device.as_ref().and_then(|d| d.endorsed.tee());
+        if device.is_some() && endorsed.is_none() {
+            return Err(DeliveryDenied::NoTee.into());
+        }
         let delivery = deliver(
             provider,
             rng,

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use tegata_authority::ca::cmp::{AllegedRequest, Authenticated, Claim, Credential};
+use tegata_authority::ca::maker;
 use tegata_authority::ca::means::{HeldCertificate, SecretUse};
 use tegata_authority::profile::Authentication;
 use tegata_crypto::Secret;
+use tegata_crypto::chain::TrustAnchor;
 use tegata_wire::enrolment::SenderKid;
 
 use super::Issuer;
@@ -20,7 +22,7 @@ pub(super) enum Alleged {
     /// costs no look into the registry.
     Ta(Arc<OpenRelease>),
     /// Somebody whose key is found by who it is.
-    Known(Requester),
+    Known(Box<Requester>),
 }
 
 /// What the store has of the one whom a request is from.
@@ -38,6 +40,11 @@ pub(super) enum Requester {
     },
     /// An enrolment secret and its device.
     Secret(SecretHolder),
+    /// A device that a maker's certificate names, and who may speak for it.
+    Maker {
+        device: Registered,
+        anchors: Vec<TrustAnchor>,
+    },
 }
 
 /// An enrolment secret, its text, and its device.
@@ -69,12 +76,18 @@ impl Requester {
                 ueid: holder.device.row.ueid,
                 text: &holder.text,
             },
+            Self::Maker { device, anchors } => Credential::Maker {
+                ueid: device.row.ueid,
+                anchors,
+            },
         }
     }
 
     pub(super) fn device(&self) -> &Registered {
         match self {
-            Self::Ta { device, .. } | Self::Certificate { device, .. } => device,
+            Self::Ta { device, .. }
+            | Self::Certificate { device, .. }
+            | Self::Maker { device, .. } => device,
             Self::Secret(holder) => &holder.device,
         }
     }
@@ -84,7 +97,7 @@ impl Requester {
         match self {
             Self::Ta { release, .. } => Some(release),
             Self::Certificate { token, .. } => token.as_deref(),
-            Self::Secret(_) => None,
+            Self::Secret(_) | Self::Maker { .. } => None,
         }
     }
 }
@@ -95,7 +108,7 @@ impl Issuer {
         if let Claim::Ta(kid) = request.claim() {
             return Ok(self.release_of(kid)?.map(Alleged::Ta));
         }
-        Ok(self.known(request)?.map(Alleged::Known))
+        Ok(self.known(request)?.map(Box::new).map(Alleged::Known))
     }
 
     /// Who that is, its request being authenticated; `None` if the registry has no such device. Who has a
@@ -106,11 +119,13 @@ impl Issuer {
         request: &Authenticated,
     ) -> Result<Option<Requester>, RoleError> {
         let release = match alleged {
-            Alleged::Known(requester) => return Ok(Some(requester)),
+            Alleged::Known(requester) => return Ok(Some(*requester)),
             Alleged::Ta(release) => release,
         };
         let store = &self.role.store;
         let device = store.read("look up", |tx| device_in(tx, request.ueid()))?;
+        // What has no TEE has no TA: its key could only be somebody else's.
+        let device = device.filter(|device| device.endorsed.tee().is_some());
         Ok(device.map(|device| Requester::Ta { release, device }))
     }
 
@@ -120,7 +135,7 @@ impl Issuer {
             Claim::Certificate { serial } => {
                 let held = self.role.store.read("look up", |tx| held(tx, serial))?;
                 let Some((held, device)) = held else {
-                    return Ok(None);
+                    return self.named_by_maker(alleged);
                 };
                 let token = match alleged.token() {
                     Some(token) => self.release_of(&token.kid)?,
@@ -144,6 +159,29 @@ impl Issuer {
             }
             _ => Ok(None),
         }
+    }
+
+    /// The one registered device that a certificate of somebody else's CA names, if a maker may speak for it.
+    fn named_by_maker(&self, alleged: &AllegedRequest) -> Result<Option<Requester>, RoleError> {
+        let takes_any = self
+            .profiles
+            .iter()
+            .any(|p| p.allows(Authentication::Maker));
+        let shown = alleged.shown_certificate().filter(|_| takes_any);
+        let Some(serial) = shown.and_then(maker::named_serial) else {
+            return Ok(None);
+        };
+        let device = self.role.store.read("look up", |tx| {
+            let mut found = device::find_by_serial(tx, &serial)?;
+            let one = found.pop().filter(|_| found.is_empty());
+            registered(one)
+        })?;
+        Ok(device.and_then(|device| {
+            let anchors: Vec<_> = maker::anchors_for(&self.makers, &device.row.model)
+                .cloned()
+                .collect();
+            (!anchors.is_empty()).then_some(Requester::Maker { device, anchors })
+        }))
     }
 
     /// The enrolment secret of that id, its text, and its device.

@@ -5,8 +5,11 @@
 //! that issuance goes on between. It keeps no state of its own: a word said again changes nothing, so
 //! the same call after a crash passes over what was done and does the rest.
 //!
-//! Serial numbers begin with the time, so a certificate that is issued during a run lies ahead of it
-//! and is reached. What is issued after a run is not its matter: see [`super::stop`].
+//! Serial numbers begin with the time, so what is issued during a run lies at its end. There it looks
+//! again after its last write, from [`BEHIND`] before, until a look finds nothing: a serial number is made
+//! before its certificate is durable, and by the clock of whichever process made it. What is issued after
+//! that is not its matter, and where issuance never pauses it looks [`LOOKS_MAX`] times: see
+//! [`super::stop`].
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -16,17 +19,30 @@ use tegata_authority::ca::revocation::{Word, decide};
 use tegata_wire::ids::{ReleaseDigest, Ueid};
 
 use super::{Changed, Known, next_changes, put_at, reach, standing};
+use crate::attested::DottedVersion;
 use crate::engine::{self, Row, params};
 use crate::role::secs;
 use crate::{Store, StoreError, Tx, device};
 
-/// Releases of a TA by name, from the first up to a sequence number.
+/// Releases of a TA by name, in a range of sequence numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReleasesOf {
     /// Name of the TA.
     pub ta: String,
-    /// Sequence number that is no longer meant; every release when absent.
+    /// The first sequence number that is meant; from the first release on when absent.
+    pub from: Option<u64>,
+    /// The first one that is no longer meant; up to the newest when absent.
     pub below: Option<u64>,
+}
+
+/// Runtimes by name, up to a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimesOf {
+    /// The name in their evidence.
+    pub name: String,
+    /// The first version that is no longer meant; every version when absent. One that has no numbers is
+    /// below none.
+    pub below: Option<DottedVersion>,
 }
 
 /// Which certificates: those that have not ended and that everything named here is true of. A hold is
@@ -37,6 +53,8 @@ pub struct Predicate {
     pub release: Option<ReleaseDigest>,
     /// Issued to one of these releases: a range of TA measurements.
     pub releases: Option<ReleasesOf>,
+    /// Of devices that had such a runtime when the Verifier last affirmed them.
+    pub runtimes: Option<RuntimesOf>,
     /// Of devices of this model.
     pub model: Option<String>,
     /// Of devices of this factory batch.
@@ -106,6 +124,9 @@ pub enum ScopedError {
     /// A release that is named is not known.
     #[error("the CA has no such release")]
     NoRelease,
+    /// No device was affirmed with a runtime of that name.
+    #[error("the Verifier never affirmed a device with such a runtime")]
+    NoRuntime,
 }
 
 /// Says the word of every certificate of the predicate; `told` hears how far it came.
@@ -122,24 +143,58 @@ pub fn say_to_all(
     mut told: impl FnMut(Progress),
 ) -> Result<Progress, ScopedError> {
     check(store, predicate)?;
+    let begun = Instant::now();
     let mut progress = Progress::default();
     let mut walk = Walk::of(predicate);
-    while let Some(mut rows) = walk.next(store, predicate, reach(word, now))? {
-        progress.matched = progress.matched.saturating_add(count(rows.len()));
-        // What needs no change needs no transaction: a command that is repeated is soon there.
-        rows.retain(|row| matches!(decide(row.known.standing, word, now), Ok(Some(_))));
-        for part in rows.chunks(WRITTEN_MAX) {
-            let begun = Instant::now();
-            let changed =
-                store.run_tx("revoke by predicate", |tx| say_part(tx, part, word, now))?;
-            progress.changed = progress.changed.saturating_add(changed);
+    for look in 0..=LOOKS_MAX {
+        // Whatever is durable after this and was not when the walk came by has a serial number from here on.
+        let newest = newest_from(now, begun.elapsed());
+        let mut found = false;
+        while let Some(mut rows) = walk.next(store, predicate, reach(word, now))? {
+            let matched = rows.len();
+            // What needs no change needs no transaction: a command that is repeated is soon there.
+            rows.retain(|row| matches!(decide(row.known.standing, word, now), Ok(Some(_))));
+            // What the first look has counted is not counted again.
+            let new = if look == 0 { matched } else { rows.len() };
+            progress.matched = progress.matched.saturating_add(count(new));
+            found |= !rows.is_empty();
+            say_some(store, &rows, (word, now), &mut progress, &mut told)?;
             told(progress);
-            // Whoever else writes looks from time to time whether it may: half of the time it may.
-            std::thread::sleep(begun.elapsed().clamp(GAP_LEAST, GAP_MOST));
         }
-        told(progress);
+        if look > 0 && !found {
+            break;
+        }
+        walk = Walk::Serials(newest);
     }
     Ok(progress)
+}
+
+/// Says the word of some certificates, in several transactions.
+fn say_some(
+    store: &Store,
+    rows: &[Found],
+    (word, now): (Word, UnixSecs),
+    progress: &mut Progress,
+    told: &mut impl FnMut(Progress),
+) -> Result<(), StoreError> {
+    for part in rows.chunks(WRITTEN_MAX) {
+        let begun = Instant::now();
+        let changed = store.run_tx("revoke by predicate", |tx| say_part(tx, part, word, now))?;
+        progress.changed = progress.changed.saturating_add(changed);
+        told(*progress);
+        // Whoever else writes looks from time to time whether it may: half of the time it may.
+        std::thread::sleep(begun.elapsed().clamp(GAP_LEAST, GAP_MOST));
+    }
+    Ok(())
+}
+
+/// Below the serial numbers of what becomes durable from now on; the run began at `begun`.
+fn newest_from(begun: UnixSecs, elapsed: Duration) -> Vec<u8> {
+    let at = Duration::from_secs(begun.0)
+        .saturating_add(elapsed)
+        .saturating_sub(BEHIND);
+    let at_ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
+    at_ms.to_be_bytes().into_iter().skip(2).collect()
 }
 
 /// What [`say_to_all`] would do now.
@@ -201,6 +256,14 @@ fn check(store: &Store, predicate: &Predicate) -> Result<(), ScopedError> {
         )?;
         if known.is_none() {
             return Err(ScopedError::NoRelease);
+        }
+        if let Some(of) = &predicate.runtimes {
+            let known: Option<i64> = tx.query_opt(
+                "SELECT 1 FROM attested WHERE runtime = ?1 LIMIT 1",
+                params![&of.name],
+                |r| r.get(0),
+            )?;
+            known.ok_or(ScopedError::NoRuntime)?;
         }
         for ueid in predicate.devices.iter().flatten() {
             if device::find(tx, ueid)?.is_none() {
@@ -276,7 +339,13 @@ impl Walk {
                         |r| r.get(0),
                     )?;
                     let to = last.as_deref().unwrap_or(ABOVE_ALL);
-                    let rows = find(tx, BY_SERIAL, (after, to), predicate, now)?;
+                    let mut rows = find(tx, BY_SERIAL, (after, to), predicate, now)?;
+                    if let Some(devices) = &predicate.devices {
+                        let named = |row: &Found| {
+                            Ueid::from_slice(&row.ueid).is_ok_and(|ueid| devices.contains(&ueid))
+                        };
+                        rows.retain(named);
+                    }
                     Ok::<_, StoreError>((rows, last))
                 })?;
                 *self = last.map_or(Self::Ended, Self::Serials);
@@ -311,6 +380,9 @@ fn find(
 ) -> Result<Vec<Found>, StoreError> {
     let of = predicate.releases.as_ref();
     let below = of.map(|of| of.below.map_or(i64::MAX, super::signed));
+    let at_least = of.map(|of| of.from.map_or(0, super::signed));
+    let runtimes = predicate.runtimes.as_ref();
+    let runtime_below = runtimes.and_then(|of| of.below.as_ref());
     let sql = format!("{COLUMNS} {from} {CONDITION}");
     tx.query_all(
         &sql,
@@ -326,6 +398,9 @@ fn find(
             predicate.profile,
             predicate.issued_before.map(secs),
             predicate.issued_after.map(secs),
+            at_least,
+            runtimes.map(|of| of.name.as_str()),
+            runtime_below.map(DottedVersion::order),
         ],
         found_row,
     )
@@ -362,7 +437,10 @@ const BY_DEVICE: &str = "FROM device AS d CROSS JOIN certificate AS c CROSS JOIN
     AND c.device_id = d.id AND b.id = d.batch_id";
 
 const CONDITION: &str = "AND c.not_after >= ?3 AND (?4 IS NULL OR c.release = ?4) \
-    AND (?5 IS NULL OR c.release IN (SELECT digest FROM release WHERE name = ?5 AND sequence < ?6)) \
+    AND (?5 IS NULL OR c.release IN (SELECT digest FROM release WHERE name = ?5 AND sequence < ?6 \
+      AND sequence >= ?12)) \
+    AND (?13 IS NULL OR EXISTS (SELECT 1 FROM attested AS w WHERE w.device_id = d.id \
+      AND w.runtime = ?13 AND (?14 IS NULL OR w.runtime_order < ?14))) \
     AND (?7 IS NULL OR d.model = ?7) AND (?8 IS NULL OR b.batch = ?8) \
     AND (?9 IS NULL OR c.profile = ?9) AND (?10 IS NULL OR c.intended_at < ?10) \
     AND (?11 IS NULL OR c.intended_at >= ?11) ORDER BY c.serial";
@@ -373,6 +451,11 @@ const READ_MAX: i64 = 20_000;
 const DEVICES_MAX: usize = 500;
 /// Certificates that are written in one transaction: some hundredths of a second.
 const WRITTEN_MAX: usize = 500;
+/// How far the serial number of a certificate may lie behind the moment at which it is durable: clocks
+/// of several processes, and a request that waited.
+const BEHIND: Duration = Duration::from_secs(300);
+/// Looks at what is newest, at most: somebody may issue without a pause.
+const LOOKS_MAX: usize = 16;
 /// Least and longest time between two transactions.
 const GAP_LEAST: Duration = Duration::from_millis(5);
 const GAP_MOST: Duration = Duration::from_millis(500);

@@ -36,7 +36,7 @@ pub enum NoStop {
     /// one device or all of its kind, since each request is held against every stop.
     #[error(
         "issuance can be stopped by release, TA, model, batch, profile and one device, not by \
-         the time of issuance or for several devices"
+         the time of issuance, by runtime or for several devices"
     )]
     NotOfKind,
     /// A device that is named is not registered.
@@ -61,7 +61,9 @@ pub fn stop(store: &Store, what: &Predicate, now: UnixSecs) -> Result<Stop, NoSt
         Some((Some(ueid), None)) => Some(ueid),
         Some(_) => return Err(NoStop::NotOfKind),
     };
-    if what.issued_before.is_some() || what.issued_after.is_some() || what.is_empty() {
+    // A runtime is what a device had when it was last seen: the Verifier's policy refuses it.
+    let of_then = what.issued_before.is_some() || what.issued_after.is_some();
+    if of_then || what.runtimes.is_some() || what.is_empty() {
         return Err(NoStop::NotOfKind);
     }
     store.run_tx("stop issuance", |tx| {
@@ -81,8 +83,8 @@ pub fn stop(store: &Store, what: &Predicate, now: UnixSecs) -> Result<Stop, NoSt
         };
         let of = what.releases.as_ref();
         let id = tx.query_opt(
-            "INSERT INTO issuance_stop(release, ta, below, model, batch, profile, device_id, at) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) RETURNING id",
+            "INSERT INTO issuance_stop(release, ta, below, model, batch, profile, device_id, at, \
+             at_least) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) RETURNING id",
             params![
                 what.release.map(|digest| digest.0),
                 of.map(|of| of.ta.as_str()),
@@ -91,7 +93,8 @@ pub fn stop(store: &Store, what: &Predicate, now: UnixSecs) -> Result<Stop, NoSt
                 what.batch,
                 what.profile,
                 device,
-                secs(now)
+                secs(now),
+                of.and_then(|of| of.from).map(signed)
             ],
             |r| r.get(0),
         )?;
@@ -126,9 +129,10 @@ pub fn stops(tx: &Tx<'_>) -> Result<Vec<Stop>, StoreError> {
         Option<String>,
         Option<String>,
         Option<Vec<u8>>,
+        Option<i64>,
     );
     let rows: Vec<Raw> = tx.query_all(
-        "SELECT s.id, s.at, s.release, s.ta, s.below, s.model, s.batch, s.profile, d.ueid \
+        "SELECT s.id, s.at, s.release, s.ta, s.below, s.model, s.batch, s.profile, d.ueid, s.at_least \
          FROM issuance_stop AS s LEFT JOIN device AS d ON d.id = s.device_id ORDER BY s.id",
         params![],
         |r| {
@@ -142,19 +146,20 @@ pub fn stops(tx: &Tx<'_>) -> Result<Vec<Stop>, StoreError> {
                 r.get(6)?,
                 r.get(7)?,
                 r.get(8)?,
+                r.get(9)?,
             ))
         },
     )?;
     let read = |r: Raw| {
         let ueid = r.8.map(|ueid| Ueid::from_slice(&ueid)).transpose();
         let ueid = ueid.map_err(|_| StoreError::Unreadable { record: "stop" })?;
-        let below = r.4.map(unsigned);
+        let (from, below) = (r.9.map(unsigned), r.4.map(unsigned));
         Ok(Stop {
             id: r.0,
             at: UnixSecs(unsigned(r.1)),
             what: Predicate {
                 release: r.2.map(ReleaseDigest),
-                releases: r.3.map(|ta| ReleasesOf { ta, below }),
+                releases: r.3.map(|ta| ReleasesOf { ta, from, below }),
                 model: r.5,
                 batch: r.6,
                 profile: r.7,
@@ -176,7 +181,8 @@ pub(crate) fn covering(
     tx.query_opt(
         "SELECT s.id FROM issuance_stop AS s WHERE (s.release IS NULL OR s.release = ?1) \
          AND (s.ta IS NULL OR EXISTS (SELECT 1 FROM release AS t WHERE t.digest = ?1 \
-           AND t.name = s.ta AND (s.below IS NULL OR t.sequence < s.below))) \
+           AND t.name = s.ta AND (s.below IS NULL OR t.sequence < s.below) \
+           AND (s.at_least IS NULL OR t.sequence >= s.at_least))) \
          AND (s.device_id IS NULL OR s.device_id = ?2) \
          AND (s.profile IS NULL OR s.profile = ?3) \
          AND (s.model IS NULL OR s.model = (SELECT model FROM device WHERE id = ?2)) \

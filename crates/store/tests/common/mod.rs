@@ -258,6 +258,7 @@ pub struct Device {
     pub installed: Option<Installed>,
     /// What the evidence says of the runtime.
     pub swname: String,
+    pub swversion: String,
     pub security_level: String,
 }
 
@@ -274,6 +275,7 @@ impl Device {
             identity: secret.identity,
             installed: None,
             swname: "tegata-teed".into(),
+            swversion: "0.1.0".into(),
             security_level: "software".into(),
         }
     }
@@ -336,7 +338,7 @@ impl Device {
             eat_profile: Some(Profile::Uri("tag:tegata.dev,2026:evidence#1".into())),
             swname: Some(self.swname.clone()),
             swversion: Some(Version {
-                version: "0.1.0".into(),
+                version: self.swversion.clone(),
                 scheme: None,
             }),
             tegata: TegataClaims {

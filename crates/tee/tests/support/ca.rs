@@ -140,8 +140,10 @@ pub struct Ca {
     confirm: ConfirmMode,
     root: PrivateKey,
     root_der: Vec<u8>,
-    /// Roots before it, the newest first, and for each the root after it under that one's key.
-    older: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Roots before it, the newest first.
+    older: Vec<Older>,
+    /// Who issues certificates in the place of the CA that answers.
+    leaves_by: Option<(PrivateKey, DistinguishedName)>,
     issuing: PrivateKey,
     issuing_der: Vec<u8>,
     issuing_name: DistinguishedName,
@@ -153,6 +155,14 @@ pub struct Ca {
     known: RefCell<Vec<(Vec<u8>, Ueid)>>,
     /// The CA's clock, seconds since 1970.
     pub now: Cell<u64>,
+}
+
+/// A root of before.
+struct Older {
+    root_der: Vec<u8>,
+    key: PrivateKey,
+    /// The root after it under its key.
+    link: Vec<u8>,
 }
 
 /// What a request asks for, whichever way it asks.
@@ -250,6 +260,7 @@ impl Ca {
             root,
             root_der,
             older: Vec::new(),
+            leaves_by: None,
             issuing,
             issuing_der,
             issuing_name,
@@ -274,7 +285,12 @@ impl Ca {
             let root_name = name(&format!("Test Root G{number}"));
             let root_der = ca_certificate((&root, &root_name), (&root, &root_name), None);
             let link = ca_certificate((&self.root, &old_name), (&root, &root_name), None);
-            older.insert(0, (self.root_der, link));
+            let before = Older {
+                root_der: self.root_der,
+                key: self.root,
+                link,
+            };
+            older.insert(0, before);
             (root, root_name, root_der)
         } else {
             (self.root, old_name, self.root_der)
@@ -303,7 +319,29 @@ impl Ca {
 
     /// The certificates that lead from the newest root to the oldest.
     pub fn links(&self) -> Vec<Vec<u8>> {
-        self.older.iter().map(|(_, link)| link.clone()).collect()
+        self.older.iter().map(|older| older.link.clone()).collect()
+    }
+
+    pub fn root_key(&self) -> &PrivateKey {
+        &self.root
+    }
+
+    /// The key of the root before, which vouches for this one.
+    pub fn older_key(&self) -> &PrivateKey {
+        &self.older[0].key
+    }
+
+    /// Another key of the kind that this CA has.
+    pub fn another_key(&self) -> PrivateKey {
+        PrivateKey::generate(alg_of(self.kind), &mut *self.rng.borrow_mut()).unwrap()
+    }
+
+    /// The same CA, which answers as before, and whose certificates another one issues.
+    pub fn with_leaves_by(self, key: PrivateKey, common: &str) -> Self {
+        Self {
+            leaves_by: Some((key, name(common))),
+            ..self
+        }
     }
 
     pub fn csr_auth_key(&self, ueid: &Ueid) -> [u8; 32] {
@@ -337,7 +375,7 @@ impl Ca {
             protocol_profile: ProtocolProfile::Default,
             certificates,
             trust_anchors: {
-                let older = self.older.iter().map(|(root, _)| root.clone());
+                let older = self.older.iter().map(|older| older.root_der.clone());
                 [self.root_der.clone()].into_iter().chain(older).collect()
             },
         }
@@ -613,20 +651,12 @@ impl Ca {
             not_after_secs: Some(end),
         };
         let serial = RustCrypto.sha256(&spki)[0];
-        let signer = if lie(Tamper::ForeignRoot) {
-            &other
-        } else {
-            &self.issuing
+        let (signer, by) = match &self.leaves_by {
+            _ if lie(Tamper::ForeignRoot) => (&other, &self.issuing_name),
+            Some((key, name)) => (key, name),
+            None => (&self.issuing, &self.issuing_name),
         };
-        let mut der = certify(
-            signer,
-            &self.issuing_name,
-            &subject,
-            spki,
-            validity,
-            set,
-            serial,
-        );
+        let mut der = certify(signer, by, &subject, spki, validity, set, serial);
         if lie(Tamper::AltersCertificate) {
             // A bit of the certificate's own signature.
             *der.last_mut().unwrap() ^= 1;
@@ -658,9 +688,9 @@ impl Ca {
             header = header.with_implicit_confirm().unwrap();
         }
         let mut extra = vec![RawDer::from_bytes(&self.issuing_der).unwrap()];
-        for (_, link) in &self.older {
+        for older in &self.older {
             if !lie(Tamper::NoLink) {
-                extra.push(RawDer::from_bytes(link).unwrap());
+                extra.push(RawDer::from_bytes(&older.link).unwrap());
             }
         }
         if lie(Tamper::NoIssuer) {

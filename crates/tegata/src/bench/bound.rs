@@ -108,6 +108,7 @@ fn intent(device: device::DeviceId) -> Outcome<Intent> {
         not_after: i64::MAX,
         shard: 0,
         status_base: None,
+        evidence: None,
         replaces: None,
     })
 }

@@ -504,6 +504,16 @@ is there; a new label gives a new key and a new certificate.")]
     Show(ShowOne),
     /// Import a factory manifest (the same as `tegata factory import`)
     Import(Import),
+    /// Register a device with a PSA Root of Trust at the CA, by your own word
+    #[command(after_long_help = "\
+Examples:
+    tegata device add --psa-iak iak.pem --implementation-id 50dd… --model gateway --serial S0001
+    tegata device add --psa-iak iak.pem --implementation-id 50dd… --instance-id 01fa… --model M --serial S --json
+
+From then on who has the private half of that Initial Attestation Key speaks for this model and serial
+number: take the key from the factory's records, not from the device. The device's name for life is its
+instance id. The same again changes nothing. docs/ops/est.md")]
+    Add(DeviceAdd),
     /// Have the verify role forget where and when a device was last
     #[command(after_long_help = "\
 Examples:
@@ -515,6 +525,30 @@ time or place passed before. With --numbers also when its numbers went back, as 
 storage was restored; then a statement that was sent already may pass once more while it is fresh.
 The UEID is given whole. The role may run meanwhile.")]
     Forget(DeviceForget),
+}
+
+#[derive(Debug, Args)]
+pub struct DeviceAdd {
+    #[command(flatten)]
+    pub common: Common,
+    /// Public half of its Initial Attestation Key, PEM: P-256 or P-384
+    #[arg(long, value_name = "FILE")]
+    pub psa_iak: PathBuf,
+    /// The implementation that its tokens name: 64 hexadecimal digits
+    #[arg(long, value_name = "HEX")]
+    pub implementation_id: String,
+    /// Its instance id, 66 hexadecimal digits; 01 and SHA-256 of the key's point when absent
+    #[arg(long, value_name = "HEX")]
+    pub instance_id: Option<String>,
+    /// Hardware model
+    #[arg(long, value_name = "NAME")]
+    pub model: String,
+    /// Serial number
+    #[arg(long, value_name = "SERIAL")]
+    pub serial: String,
+    /// Batch that it is counted to, for revocations by batch
+    #[arg(long, value_name = "NAME", default_value = "operator")]
+    pub batch: String,
 }
 
 #[derive(Debug, Args)]
@@ -707,6 +741,7 @@ impl Command {
             Self::Device(Device::Enrol(args)) => args.json,
             Self::Device(Device::List(common)) | Self::Ca(CaCommand::List(common)) => common.json,
             Self::Device(Device::Forget(args)) => args.common.json,
+            Self::Device(Device::Add(args)) => args.common.json,
             Self::Device(Device::Show(args)) | Self::Ca(CaCommand::Show(args)) => args.common.json,
             Self::Ca(CaCommand::Revoke(args)) => args.common.json,
             Self::Ca(CaCommand::Unhold(args)) => args.common.json,

@@ -14,8 +14,8 @@ pub struct RevokeWhat {
     #[arg(
         long,
         value_name = "HEX",
-        conflicts_with_all = ["device", "devices", "release", "ta", "release_below", "model", "batch",
-            "profile", "issued_before", "issued_after"]
+        conflicts_with_all = ["device", "devices", "release", "ta", "release_from", "release_below", "runtime",
+            "model", "batch", "profile", "issued_before", "issued_after"]
     )]
     pub serial: Option<String>,
     /// The device: its whole UEID
@@ -33,6 +33,15 @@ pub struct RevokeWhat {
     /// Only to its releases with a lower sequence number
     #[arg(long, value_name = "SEQUENCE", requires = "ta")]
     pub release_below: Option<u64>,
+    /// Only to its releases with this sequence number or a higher one
+    #[arg(long, value_name = "SEQUENCE", requires = "ta")]
+    pub release_from: Option<u64>,
+    /// Of devices that had this runtime (swname of the evidence) when the Verifier last affirmed them
+    #[arg(long, value_name = "NAME")]
+    pub runtime: Option<String>,
+    /// Only of a lower version of it, such as 1.4 or 1.4.0.2
+    #[arg(long, value_name = "VERSION", requires = "runtime")]
+    pub runtime_below: Option<String>,
     /// Of devices of this model
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
@@ -62,6 +71,9 @@ pub struct RevokeHow {
     /// For a predicate: do it, however many there are
     #[arg(long, conflicts_with = "dry_run")]
     pub yes: bool,
+    /// Where standard error is no terminal: time between two lines on how far it has come
+    #[arg(long, value_name = "N", default_value_t = crate::commands::progress::EVERY_SECS, hide = true)]
+    pub progress_secs: u64,
 }
 
 /// Why a certificate is revoked. Spec: RFC 5280 section 5.3.1
@@ -86,7 +98,7 @@ pub struct CaRevoke {
     #[command(flatten)]
     pub common: Common,
     #[command(flatten)]
-    pub what: RevokeWhat,
+    pub what: Box<RevokeWhat>,
     #[command(flatten)]
     pub how: RevokeHow,
     /// Why
@@ -100,10 +112,10 @@ pub struct CaRevoke {
     /// Until further notice, not for good
     #[arg(long)]
     pub hold: bool,
-    /// For a predicate without times: issue nothing of that kind from now on; `ca stops` lifts it
+    /// For a predicate without times and runtimes: issue nothing of that kind from now on; `ca stops` lifts it
     #[arg(
         long,
-        conflicts_with_all = ["serial", "devices", "issued_before", "issued_after"]
+        conflicts_with_all = ["serial", "devices", "issued_before", "issued_after", "runtime"]
     )]
     pub stop_issuing: bool,
 }
@@ -113,7 +125,7 @@ pub struct CaUnhold {
     #[command(flatten)]
     pub common: Common,
     #[command(flatten)]
-    pub what: RevokeWhat,
+    pub what: Box<RevokeWhat>,
     #[command(flatten)]
     pub how: RevokeHow,
 }

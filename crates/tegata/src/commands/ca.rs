@@ -44,6 +44,9 @@ pub struct Listed {
     pub not_after: u64,
     /// Number of its shard.
     pub shard: u64,
+    /// SHA-256 of the evidence that it was issued for, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<String>,
     /// Why it is revoked, as in RFC 5280.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
@@ -150,6 +153,7 @@ pub fn listed(rows: &[Certificate], names: &HashMap<i64, (String, String)>) -> V
                 at: seconds(row.intended_at),
                 not_after: seconds(row.intent.not_after),
                 shard: row.intent.shard,
+                evidence: row.intent.evidence.map(hex::encode),
                 reason: revoked.map(|(_, reason)| reason.name()),
                 revoked_at: revoked.map(|(at, _)| at.0),
             }
@@ -245,6 +249,9 @@ fn show_one(args: &ShowOne) -> Outcome<()> {
             ),
         ));
         record.push(("shard", row.shard.to_string()));
+        if let Some(digest) = &row.evidence {
+            record.push(("by evidence", format!("PSA token, SHA-256 {digest}")));
+        }
     }
     record.extend(
         fields

@@ -23,6 +23,7 @@ struct Listed {
     serial: String,
     model: String,
     batch: String,
+    root_of_trust: &'static str,
     certificates: usize,
 }
 
@@ -97,6 +98,7 @@ pub fn list(common: &Common) -> Outcome<()> {
             serial: device.serial.clone(),
             model: device.model.clone(),
             batch: device.batch.clone(),
+            root_of_trust: root_of_trust(device),
             certificates: certificates
                 .iter()
                 .filter(|row| row.intent.device == device.id && row.der.is_some())
@@ -169,7 +171,8 @@ pub fn show_one(args: &ShowOne) -> Outcome<()> {
     if args.common.json {
         return show::json(&serde_json::json!({
             "ueid": device.ueid.to_string(), "serial": device.serial, "model": device.model,
-            "batch": device.batch, "certificates": certificates, "installed": installed,
+            "batch": device.batch, "root_of_trust": root_of_trust(&device),
+            "certificates": certificates, "installed": installed,
             "updates": updates,
         }));
     }
@@ -178,6 +181,13 @@ pub fn show_one(args: &ShowOne) -> Outcome<()> {
         ("serial number", device.serial.clone()),
         ("model", device.model.clone()),
         ("batch", device.batch.clone()),
+        (
+            "root of trust",
+            match device.has_tee {
+                true => "TEE, endorsed by its factory".to_owned(),
+                false => "PSA, registered by the operator".to_owned(),
+            },
+        ),
     ];
     for row in &certificates {
         record.push((
@@ -256,6 +266,14 @@ pub fn forget(args: &DeviceForget) -> Outcome<()> {
     };
     show::lines([format!("forgot {what} of {ueid}")]);
     Ok(())
+}
+
+/// What vouches for a device.
+fn root_of_trust(device: &Device) -> &'static str {
+    match device.has_tee {
+        true => "tee",
+        false => "psa",
+    }
 }
 
 /// The beginning of a digest, for people.

@@ -18,8 +18,6 @@ use crate::files::{self, Readers};
 
 /// Time for one message through the agent.
 const CARRY_TIMEOUT: Duration = Duration::from_secs(60);
-/// Longest PEM file that is read, bytes.
-const PEM_LEN_BYTES_MAX: u64 = 256 * 1024;
 
 /// An enrolment that came to its end.
 #[derive(Debug, Clone)]
@@ -81,7 +79,7 @@ pub fn run(args: &DeviceEnrol) -> Outcome<()> {
         .clone()
         .unwrap_or_else(|| default_out(&args.device, &args.label));
     write_pem(&out, &enrolled)?;
-    let leaf = certificates(&enrolled.chain_pem)?
+    let leaf = certificate::from_pem(&enrolled.chain_pem)?
         .into_iter()
         .next()
         .unwrap_or_default();
@@ -228,32 +226,4 @@ pub fn tee_fault(doing: &str, error: &tegata_client::Error) -> Fault {
 /// The file cannot be written.
 pub fn write_pem(path: &Path, enrolled: &Enrolled) -> Outcome<()> {
     files::replace(path, enrolled.chain_pem.as_bytes(), Readers::Everyone)
-}
-
-/// The certificates (DER) of a PEM file, in order.
-///
-/// # Errors
-/// The file is missing or not PEM.
-pub fn read_pem(path: &Path) -> Outcome<Vec<Vec<u8>>> {
-    let bytes = files::read(path, PEM_LEN_BYTES_MAX)?;
-    certificates(&String::from_utf8_lossy(&bytes))
-}
-
-fn certificates(pem: &str) -> Outcome<Vec<Vec<u8>>> {
-    let end = "-----END CERTIFICATE-----";
-    pem.split_inclusive(end)
-        .map(str::trim)
-        .filter(|block| block.ends_with(end))
-        .map(|block| {
-            der::pem::decode_vec(block.as_bytes())
-                .map(|(_, der)| der)
-                .map_err(|e| {
-                    Fault::failed(
-                        "bad-pem",
-                        format!("a certificate is not PEM: {e}"),
-                        "Take the file as it was written.",
-                    )
-                })
-        })
-        .collect()
 }

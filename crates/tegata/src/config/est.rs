@@ -19,6 +19,8 @@ pub struct Est {
     pub identity: ServerIdentity,
     /// Profile of paths that name none; the only one there is when absent.
     pub profile: Option<String>,
+    /// File with the policy for PSA tokens in requests; without it no profile may take evidence.
+    pub evidence_policy: Option<PathBuf>,
 }
 
 /// Where the server's TLS certificate comes from.
@@ -44,6 +46,7 @@ pub(super) struct RawEst {
     certificate: Option<Spanned<PathBuf>>,
     key: Option<Spanned<PathBuf>>,
     profile: Option<Spanned<String>>,
+    evidence_policy: Option<PathBuf>,
 }
 
 impl RawEst {
@@ -73,6 +76,7 @@ impl RawEst {
             listen: check.address(&self.listen)?,
             identity,
             profile: self.profile.as_ref().map(|name| name.get_ref().clone()),
+            evidence_policy: self.evidence_policy.as_ref().map(|path| base.join(path)),
         })
     }
 }

@@ -116,10 +116,21 @@ pub struct Ca {
     pub devices: Option<SocketAddr>,
     /// The EST port; none when absent.
     pub est: Option<Est>,
+    /// Makers whose certificates are proof of who asks.
+    pub makers: Vec<MakerFile>,
     /// How the status of certificates is published.
     pub status: Status,
     /// How long a certificate that ended stays out of the archive, seconds.
     pub keep_secs: u64,
+}
+
+/// A maker, `[[ca.maker]]`: whose certificates may say which device asks.
+#[derive(Debug, Clone)]
+pub struct MakerFile {
+    /// File with the roots of its device certificates, PEM.
+    pub anchors: PathBuf,
+    /// Models that it may speak for.
+    pub models: Vec<String>,
 }
 
 /// The TAM role.
@@ -223,11 +234,20 @@ struct RawCa {
     profiles: Option<PathBuf>,
     devices: Option<RawDevices>,
     est: Option<RawEst>,
+    #[serde(default)]
+    maker: Vec<RawMaker>,
     status_url: Option<Spanned<String>>,
     #[serde(default)]
     status: RawStatus,
     #[serde(default)]
     retention: RawRetention,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawMaker {
+    anchors: PathBuf,
+    models: Spanned<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -315,6 +335,23 @@ pub fn load(path: &Path) -> Outcome<Config> {
 /// Checks the text of a configuration file; paths in it are taken relative to that file.
 ///
 /// # Errors
+fn makers(check: &Check<'_>, base: &Path, raw: Vec<RawMaker>) -> Outcome<Vec<MakerFile>> {
+    let one = |maker: RawMaker| {
+        if maker.models.get_ref().is_empty() {
+            return Err(check.fault(
+                maker.models.span(),
+                "this maker speaks for no device",
+                "Write the models of its devices, as `tegata device list` shows them.",
+            ));
+        }
+        Ok(MakerFile {
+            anchors: base.join(maker.anchors),
+            models: maker.models.into_inner(),
+        })
+    };
+    raw.into_iter().map(one).collect()
+}
+
 /// As [`load`].
 pub fn parse(path: &Path, text: &str) -> Outcome<Config> {
     let raw: RawConfig = tegata_authority::config::from_toml(text)
@@ -339,6 +376,7 @@ pub fn parse(path: &Path, text: &str) -> Outcome<Config> {
                     .map(|devices| check.address(&devices.listen))
                     .transpose()?,
                 est: ca.est.map(|est| est.checked(&check, &base)).transpose()?,
+                makers: makers(&check, &base, ca.maker)?,
                 // RFC 5280 section 3.3: not off the lists before one from after its end has it.
                 keep_secs: ca
                     .retention

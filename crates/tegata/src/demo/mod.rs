@@ -506,8 +506,8 @@ fn show_certificate(story: &Story, place: &Place, device: &Device) -> Outcome<()
         "Decoded from the certificate's own bytes, then checked by two implementations.",
     );
     let path = device.made.dir.join("cert.pem");
-    let chain = enrol::read_pem(&path)?;
-    let root = enrol::read_pem(&place.path("ca.pem"))?;
+    let chain = certificate::read_pem(&path)?;
+    let root = certificate::read_pem(&place.path("ca.pem"))?;
     let [leaf, issuing, ..] = chain.as_slice() else {
         return Err(Fault::failed(
             "no-chain",

@@ -7,9 +7,12 @@ use axum::Router;
 use axum::http::StatusCode;
 use tegata_authority::ca::attested;
 use tegata_authority::ca::cmp::{MacPolicy, Operation};
+use tegata_authority::ca::maker::Maker;
 use tegata_authority::profile::Profiles;
+use tegata_authority::verifier::PsaPolicy;
 use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::OsRng;
+use tegata_crypto::chain::TrustAnchor;
 use tegata_store::archive;
 use tegata_store::issuer::{CmpOutcome, CmpPath, Issuer};
 use tegata_store::role::{RoleError, Trust};
@@ -18,10 +21,10 @@ use tegata_wire::cmp::UnverifiedPkiMessage;
 use tracing::{info, warn};
 
 use super::{Reply, Work, health_with, posted, role_problem};
-use crate::certificate::serial_text;
+use crate::certificate::{read_pem, serial_text};
 use crate::cli::Role;
 use crate::commands::import::{role_fault, role_store};
-use crate::config::{self, Config, diagnostic};
+use crate::config::{self, Config, MakerFile, diagnostic};
 use crate::ends;
 use crate::fault::{Fault, Outcome};
 use crate::http::body::Accepts;
@@ -55,7 +58,45 @@ pub fn issuer(config: &Config) -> Outcome<Issuer> {
         Profiles::parse(&text).map_err(|e| diagnostic::of_mistakes(&ca.profiles, &text, &e))?;
     let role = role_store(config, Role::Ca)?;
     let issuer = Issuer::open(role, profiles, MacPolicy::default()).map_err(|e| role_fault(&e))?;
-    Ok(issuer.with_status(ca.status.settings.clone()))
+    let makers = ca.makers.iter().map(maker).collect::<Outcome<_>>()?;
+    let issuer = issuer
+        .with_makers(makers)
+        .with_status(ca.status.settings.clone());
+    let policy = ca.est.as_ref().and_then(|est| est.evidence_policy.as_ref());
+    let Some(path) = policy else {
+        return Ok(issuer);
+    };
+    let text = config::read_text(path, "read the policy for evidence")?;
+    let policy = PsaPolicy::parse(&text).map_err(|e| diagnostic::of_mistakes(path, &text, &e))?;
+    issuer
+        .with_psa_policy(policy, &mut OsRng, UnixSecs(now_secs()))
+        .map_err(|e| role_fault(&e))
+}
+
+fn maker(file: &MakerFile) -> Outcome<Maker> {
+    let certificates = read_pem(&file.anchors)?;
+    let anchors = certificates.iter().map(|der| {
+        TrustAnchor::from_cert_der(der).map_err(|e| {
+            Fault::usage(
+                "maker-anchor",
+                format!("{}: {e}", file.anchors.display()),
+                "Give the roots of the maker's device certificates: CA certificates with P-256, \
+                 P-384 or Ed25519 keys.",
+            )
+        })
+    });
+    let anchors = anchors.collect::<Outcome<Vec<_>>>()?;
+    if anchors.is_empty() {
+        return Err(Fault::usage(
+            "maker-anchor",
+            format!("{} has no certificate", file.anchors.display()),
+            "Give the roots of the maker's device certificates, in PEM.",
+        ));
+    }
+    Ok(Maker {
+        anchors,
+        models: file.models.clone(),
+    })
 }
 
 /// Routes of the CA's two ports.
@@ -105,6 +146,7 @@ pub fn open(config: &Config) -> Outcome<Ports> {
     let for_appraisal = Arc::clone(&issuer);
     let for_devices = Arc::clone(&issuer);
     let status = Arc::new(StatusServer::new(Arc::clone(&issuer)));
+    super::status::sign_ahead(Arc::clone(&status));
     let max_age = config.ca.as_ref().map_or(0, |ca| ca.status.max_age_secs);
     let lists = Arc::clone(&status);
     // A profile in the path, or none; what the path is for, or nothing of it.

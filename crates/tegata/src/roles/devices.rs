@@ -182,7 +182,7 @@ fn respond(
 }
 
 fn look_up(issuer: &Issuer, name: &str) -> Result<DeviceView, Problem> {
-    if name.is_empty() || name.len() > NAME_LEN_BYTES_MAX {
+    if name.is_empty() || name.len() > NAME_LEN_BYTES_MAX || name.contains(char::is_control) {
         return Err(unknown());
     }
     let role = issuer.role();

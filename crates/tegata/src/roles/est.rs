@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use axum::response::IntoResponse as _;
@@ -21,7 +21,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tegata_authority::ca::est::{EstDenial, Operation};
 use tegata_authority::ca::issue::IssueDenied;
-use tegata_authority::profile::Profile;
+use tegata_authority::profile::{Authentication, Profile};
 use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::OsRng;
 use tegata_store::est::{Asker, Enrolled};
@@ -30,7 +30,7 @@ use tegata_wire::est::{self, BasicCredentials, MAX_BODY_BYTES};
 use tracing::info;
 use zeroize::Zeroizing;
 
-use super::role_problem;
+use super::{freshness, role_problem};
 use crate::certificate::serial_text;
 use crate::commands::import::role_fault;
 use crate::config::{Config, Est, ServerIdentity};
@@ -46,6 +46,8 @@ use crate::stores::{now_ms, now_secs};
 const PKCS7: &str = "application/pkcs7-mime; smime-type=certs-only";
 /// Media type of a request. Spec: RFC 5967
 const PKCS10: &str = "application/pkcs10";
+/// Media type of nonces and of requests for them. Spec: draft-ietf-lamps-attestation-freshness section 5.1
+const FRESHNESS: &str = "application/est-attestation-freshness+json";
 /// Media type of attributes. Spec: RFC 7030 section 4.5.2
 const CSRATTRS: &str = "application/csrattrs";
 /// After how long a client may ask again where an operator has to decide, seconds.
@@ -67,6 +69,19 @@ pub fn open(est: &Est, config: &Config, issuer: &Arc<Issuer>) -> Outcome<(Tls, R
             "no-profile",
             format!("[ca.est] profile: {denial}"),
             "Name one of the profiles of [ca] profiles.",
+        ));
+    }
+    let takes_evidence = |profile: &&Profile| profile.allows(Authentication::Evidence);
+    if est.evidence_policy.is_none()
+        && let Some(profile) = issuer.profiles().iter().find(takes_evidence)
+    {
+        return Err(Fault::usage(
+            "no-evidence-policy",
+            format!(
+                "the profile {} takes evidence, and nothing says which is good",
+                profile.name
+            ),
+            "Name a file with a section [psa] as evidence_policy in [ca.est]: docs/ops/est.md.",
         ));
     }
     let tls = Tls::new(source(est, issuer))?;
@@ -150,16 +165,27 @@ struct Service {
     body_timeout: Duration,
 }
 
+/// What is asked of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    CaCerts,
+    CsrAttrs,
+    Nonce,
+    Certificate(Operation),
+}
+
 async fn answer(
     service: Service,
     label: Option<String>,
     operation: &str,
     request: Request,
 ) -> Response<Body> {
-    let (method, enrols) = match operation {
-        "cacerts" | "csrattrs" => (Method::GET, None),
-        "simpleenroll" => (Method::POST, Some(Operation::Enroll)),
-        "simplereenroll" => (Method::POST, Some(Operation::Reenroll)),
+    let what = match operation {
+        "cacerts" => Asked::CaCerts,
+        "csrattrs" => Asked::CsrAttrs,
+        "nonce" => Asked::Nonce,
+        "simpleenroll" => Asked::Certificate(Operation::Enroll),
+        "simplereenroll" => Asked::Certificate(Operation::Reenroll),
         // Spec: RFC 7030 section 4.4: optional. The key of a device is made in it and stays there.
         "serverkeygen" => {
             return plain(
@@ -184,23 +210,35 @@ async fn answer(
             );
         }
     };
+    let allow = match what {
+        Asked::CaCerts | Asked::CsrAttrs => "GET",
+        Asked::Certificate(_) => "POST",
+        Asked::Nonce => "GET, POST",
+    };
     // Spec: RFC 9110 section 9.3.2: HEAD is GET without the body, which the server leaves out.
-    let head = method == Method::GET && request.method() == Method::HEAD;
-    if request.method() != method && !head {
-        let allow = if method == Method::GET { "GET" } else { "POST" };
+    let method = match request.method() {
+        &Method::HEAD => &Method::GET,
+        method => method,
+    };
+    if !allow.split(", ").any(|allowed| method == allowed) {
         return as_text(Problem::method_not_allowed(allow));
     }
+    let posted = method == Method::POST;
     let client = request.extensions().get::<ClientCertificate>().cloned();
     let places = match Places::of(&request) {
         Ok(places) => places,
         Err(problem) => return as_text(problem),
     };
     let (parts, body) = request.into_parts();
-    let body = if enrols.is_some() {
+    let body = if posted {
+        let (content_type, answer_type, len_bytes_max) = match what {
+            Asked::Nonce => (FRESHNESS, FRESHNESS, freshness::LEN_BYTES_MAX),
+            _ => (PKCS10, "application/pkcs7-mime", MAX_BODY_BYTES),
+        };
         let accepts = Accepts {
-            content_type: PKCS10,
-            answer_type: "application/pkcs7-mime",
-            len_bytes_max: MAX_BODY_BYTES,
+            content_type,
+            answer_type,
+            len_bytes_max,
             timeout: service.body_timeout,
         };
         match body::read(&parts.headers, body, accepts).await {
@@ -210,13 +248,14 @@ async fn answer(
     } else {
         Default::default()
     };
-    let (csrattrs, enrolling) = (operation == "csrattrs", enrols.is_some());
     let work = move || {
         let basic = basic(&parts.headers);
         let asker = match (&basic, &client) {
             // A secret left over in a client's configuration does not hide the certificate: only
             // where a secret enrols does it come first.
-            (basic, Some(client)) if basic.is_none() || enrols != Some(Operation::Enroll) => {
+            (basic, Some(client))
+                if basic.is_none() || what != Asked::Certificate(Operation::Enroll) =>
+            {
                 Asker::Certificate(&client.0)
             }
             (Some(basic), _) => Asker::Secret {
@@ -228,20 +267,50 @@ async fn answer(
         };
         let issuer = service.issuer.as_ref();
         // The CA's certificates are the same for every profile.
-        if !enrolling && !csrattrs && label.is_none() {
+        if what == Asked::CaCerts && label.is_none() {
             return cacerts(issuer);
         }
         let profile = match issuer.est_profile(label.as_deref().or(service.profile.as_deref())) {
             Ok(profile) => profile,
             Err(denial) => return denied(&denial),
         };
-        match enrols {
-            Some(operation) => enrol(issuer, operation, profile, asker, &body),
-            None if csrattrs => attributes(issuer, profile, asker),
-            None => cacerts(issuer),
+        match what {
+            Asked::Certificate(operation) => enrol(issuer, operation, profile, asker, &body),
+            Asked::CsrAttrs => attributes(issuer, profile, asker),
+            Asked::CaCerts => cacerts(issuer),
+            Asked::Nonce => nonce(issuer, profile, posted.then_some(&body)),
         }
     };
     places.work(work).await.unwrap_or_else(as_text)
+}
+
+/// A nonce for evidence. Whoever asks gets one: it costs no memory.
+fn nonce(issuer: &Issuer, profile: &Profile, asked: Option<&Bytes>) -> Response<Body> {
+    // Spec: draft-ietf-lamps-attestation-freshness section 5.1 gives both statuses.
+    match asked.map_or(Ok(()), |body| freshness::check(body)) {
+        Ok(()) => {}
+        Err(freshness::Refused::Malformed(why)) => {
+            return plain(StatusCode::BAD_REQUEST, "bad-nonce-request", why);
+        }
+        Err(freshness::Refused::Unable(why)) => {
+            return plain(StatusCode::SERVICE_UNAVAILABLE, "no-such-nonce", why);
+        }
+    }
+    match issuer.evidence_nonce(profile, &mut OsRng, UnixMs(now_ms())) {
+        Ok(Some(fresh)) => {
+            let mut response = Response::new(Body::from(freshness::answer(&fresh)));
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(FRESHNESS));
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            response
+        }
+        Ok(None) => plain(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "evidence-not-taken",
+            &format!("The profile {} takes no evidence.", profile.name),
+        ),
+        Err(e) => as_text(role_problem(&e)),
+    }
 }
 
 /// Name and secret, where the client gave some.
@@ -286,9 +355,11 @@ fn enrol(
             serial,
             certificate,
             again,
+            by,
         }) => {
             let (serial, profile) = (serial_text(&serial), &profile.name);
-            info!(role = "ca", %ueid, serial, profile, again, by = "est", "certificate issued");
+            let proof = by.name();
+            info!(role = "ca", %ueid, serial, profile, again, by = "est", proof, "certificate issued");
             match est::certs_only(&[&certificate]) {
                 Ok(der) => ok(PKCS7, &der),
                 Err(_) => as_text(Problem::internal("bug")),
@@ -306,7 +377,8 @@ fn denied(denial: &EstDenial) -> Response<Body> {
         // A 401 says what would do; where only the handshake can show it, there is nothing to say.
         EstDenial::NotAuthenticated { secret: true, .. } => StatusCode::UNAUTHORIZED,
         EstDenial::Profile { .. } => StatusCode::NOT_FOUND,
-        EstDenial::Malformed(_) => StatusCode::BAD_REQUEST,
+        EstDenial::Malformed(_) | EstDenial::Wrapper(_) => StatusCode::BAD_REQUEST,
+        EstDenial::Evidence(denied) if denied.is_malformed() => StatusCode::BAD_REQUEST,
         EstDenial::Issue(IssueDenied::Csr(_)) => StatusCode::BAD_REQUEST,
         EstDenial::Waiting | EstDenial::Unavailable(_) => StatusCode::ACCEPTED,
         EstDenial::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -6,6 +6,7 @@
 pub mod ca;
 pub mod devices;
 pub mod est;
+mod freshness;
 pub mod status;
 pub mod tam;
 pub mod verifier;

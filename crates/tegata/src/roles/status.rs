@@ -20,7 +20,7 @@ use tegata_crypto::aws_lc::AwsLc;
 use tegata_crypto::{OsRng, Provider as _};
 use tegata_store::status::{NoList, Published, Scope, StatusServer};
 use tegata_wire::ocsp::MAX_REQUEST_BYTES;
-use tracing::info;
+use tracing::{debug, info, warn};
 
 use super::role_problem;
 use crate::config::Limits;
@@ -65,6 +65,31 @@ pub fn routes(server: Arc<StatusServer>, max_age_secs: u64, limits: &Limits) -> 
         .route("/ca/{file}", fetched(&service, ca_certificate))
         .route("/ocsp", posted(&service, accepts))
         .route("/ocsp/{*request}", fetched(&service, ocsp_get))
+}
+
+/// Signs OCSP responses ahead, now and from time to time, until the runtime ends.
+pub fn sign_ahead(server: Arc<StatusServer>) {
+    tokio::spawn(async move {
+        loop {
+            let pause = server.ahead_pause();
+            let one = Arc::clone(&server);
+            let work = move || one.sign_ahead(&mut OsRng, UnixSecs(now_secs()));
+            match tokio::task::spawn_blocking(work).await {
+                Ok(Ok(signed)) => debug!(role = "ca", signed, "OCSP responses signed ahead"),
+                // Requests sign for themselves meanwhile.
+                Ok(Err(error)) => {
+                    let reason = error.code();
+                    warn!(role = "ca", reason, cause = %error, "no responses are signed ahead");
+                }
+                Err(failed) if failed.is_panic() => {
+                    warn!(role = "ca", "signing ahead failed; it goes on later");
+                }
+                // The runtime ends.
+                Err(_) => return,
+            }
+            tokio::time::sleep(pause).await;
+        }
+    });
 }
 
 /// Answers a GET by the parts of its path.
@@ -159,6 +184,7 @@ fn list(
             "list-too-long",
             "More certificates are revoked than one list may have; fetch the lists of the shards.",
         )),
+        Err(NoList::Busy) => Err(Problem::busy("list-being-made", 1)),
         Err(NoList::Role(error)) => {
             info!(role = "ca", reason = error.code(), cause = %error, "no list");
             Err(role_problem(&error))

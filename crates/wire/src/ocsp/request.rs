@@ -7,7 +7,7 @@ use crate::x509::{Extension, List, RawDer, at_most, oid};
 use alloc::vec::Vec;
 use der::{
     Decode, Encode, Sequence,
-    asn1::{AnyRef, IntRef, OctetStringRef},
+    asn1::{Any, AnyRef, IntRef, OctetStringRef},
 };
 
 /// Longest request that is read, bytes. With one certificate it has 70 to 130.
@@ -93,6 +93,9 @@ pub struct CertId {
     pub der: RawDer,
     /// How the issuer is named.
     pub hash: IdHash,
+    /// Whether the algorithm has no parameters, or NULL: SHA-1 and SHA-256 have none, and who makes up
+    /// others makes up any number of names for one certificate.
+    pub plain: bool,
     /// Hash of the issuer's name.
     pub issuer_name_hash: Vec<u8>,
     /// Hash of the issuer's key.
@@ -102,6 +105,30 @@ pub struct CertId {
 }
 
 impl CertId {
+    /// As most clients name a certificate: hashes of its issuer's name and key with SHA-1, and its serial
+    /// number as it is in the certificate.
+    ///
+    /// # Errors
+    /// The serial number is none.
+    ///
+    /// Spec: RFC 5019 section 2.1.1, RFC 3370 section 2.1 (parameters NULL)
+    pub fn with_sha1(
+        issuer_name_hash: &[u8; 20],
+        issuer_key_hash: &[u8; 20],
+        serial: &[u8],
+    ) -> Result<Self, OcspError> {
+        let seq = CertIdSeq {
+            hash_algorithm: spki::AlgorithmIdentifierOwned {
+                oid: oid::SHA1,
+                parameters: Some(Any::null()),
+            },
+            issuer_name_hash: OctetStringRef::new(issuer_name_hash)?,
+            issuer_key_hash: OctetStringRef::new(issuer_key_hash)?,
+            serial: IntRef::new(serial)?,
+        };
+        Self::read(RawDer::from_bytes(&seq.to_der()?)?)
+    }
+
     /// Reads a CertID.
     fn read(der: RawDer) -> Result<Self, OcspError> {
         let seq: CertIdSeq<'_> = der.decode_as()?;
@@ -113,10 +140,13 @@ impl CertId {
         } else {
             IdHash::Other
         };
+        let parameters = seq.hash_algorithm.parameters.as_ref();
+        let plain = parameters.is_none_or(|any| *any == Any::null());
         let serial = seq.serial.as_bytes();
         let start = serial.iter().position(|b| *b != 0).unwrap_or(serial.len());
         Ok(Self {
             hash,
+            plain,
             issuer_name_hash: seq.issuer_name_hash.as_bytes().to_vec(),
             issuer_key_hash: seq.issuer_key_hash.as_bytes().to_vec(),
             serial: serial.get(start..).unwrap_or_default().to_vec(),

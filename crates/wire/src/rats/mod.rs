@@ -9,12 +9,14 @@
 //! Trusted: who changes this module can make a device look like another.
 //!
 //! Spec: RFC 9711, RFC 8392, RFC 8747, draft-ietf-rats-ear, draft-ietf-rats-ar4si,
-//! draft-ietf-rats-eat-measured-component, `docs/spec/evidence.md`
+//! draft-ietf-rats-eat-measured-component, RFC 9783 (PSA), RFC 9999 (CMW), `docs/spec/evidence.md`
 
 use crate::cbor::{CborError, Limits};
 
+pub mod cmw;
 pub mod ear;
 pub mod eat;
+pub mod psa;
 pub mod statement;
 
 /// For claims sets: submodules nest.

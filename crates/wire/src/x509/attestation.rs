@@ -9,6 +9,7 @@ use super::{
     AllegedCsr, MAX_CERT_BYTES, X509Error, at_most, oid,
     walk::{Element, Flaw, Walk, context, put, put_oid, put_sequence, wrap},
 };
+use crate::rats::{RatsError, cmw::CmwRecord};
 use alloc::vec::Vec;
 use der::{Tag, asn1::ObjectIdentifier};
 
@@ -26,6 +27,39 @@ pub struct AttestationStatement {
     pub kind: ObjectIdentifier,
     /// DER of the statement.
     pub statement: Vec<u8>,
+}
+
+impl AttestationStatement {
+    /// The CMW record that the statement is; `None` if it is of another kind, or a CMW in JSON.
+    ///
+    /// # Errors
+    /// If it says to be a CMW in CBOR and is none.
+    ///
+    /// Spec: RFC 9999 section 4.4 (`CMW ::= CHOICE { json UTF8String, cbor OCTET STRING }`)
+    pub fn cmw(&self) -> Result<Option<CmwRecord>, RatsError> {
+        let malformed = |_| RatsError::Claim { what: "CMW" };
+        if self.kind != oid::CMW {
+            return Ok(None);
+        }
+        let element = Element::only(&self.statement).map_err(malformed)?;
+        match element.tag {
+            Tag::OctetString => CmwRecord::decode(element.value).map(Some),
+            Tag::Utf8String => Ok(None),
+            _ => Err(malformed(Flaw)),
+        }
+    }
+
+    /// A statement that is this record.
+    ///
+    /// # Errors
+    /// If the record cannot be encoded.
+    pub fn of_cmw(record: &CmwRecord) -> Result<Self, RatsError> {
+        let statement = wrap(Tag::OctetString, &record.encode()?);
+        Ok(Self {
+            kind: oid::CMW,
+            statement: statement.map_err(|_| RatsError::Claim { what: "CMW" })?,
+        })
+    }
 }
 
 /// A certificate that came with the statements.

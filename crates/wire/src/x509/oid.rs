@@ -58,6 +58,9 @@ pub const FRESHEST_CRL: ObjectIdentifier = oid("2.5.29.46");
 /// authorityInfoAccess extension.
 pub const AUTHORITY_INFO_ACCESS: ObjectIdentifier = oid("1.3.6.1.5.5.7.1.1");
 
+/// id-pe-cmw: a Conceptual Message Wrapper. Spec: RFC 9999 section 4.4.
+pub const CMW: ObjectIdentifier = oid("1.3.6.1.5.5.7.1.35");
+
 /// id-pkix-ocsp-basic. Spec: RFC 6960 section 4.2.1.
 pub const OCSP_BASIC: ObjectIdentifier = oid("1.3.6.1.5.5.7.48.1.1");
 /// id-pkix-ocsp-nonce. Spec: RFC 9654 section 2.1.

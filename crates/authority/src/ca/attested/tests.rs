@@ -3,7 +3,7 @@
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::{CryptoError, KeyAlg, PrivateKey, Rng};
 use tegata_wire::rats::ear::{Appraisal, Ear, Tier, VerifierId};
-use tegata_wire::rats::eat::EatClaims;
+use tegata_wire::rats::eat::{EatClaims, Version};
 
 use super::*;
 use crate::profile::Profiles;
@@ -68,6 +68,11 @@ fn ear(tier: Tier, ueid: Option<Ueid>, iat: u64, exp: u64) -> Vec<u8> {
     let mut appraisal = Appraisal::new(tier);
     appraisal.teep_claims = Some(EatClaims {
         ueid,
+        swname: Some("tegata-teed".into()),
+        swversion: Some(Version {
+            version: "1.4.0".into(),
+            scheme: Some(1),
+        }),
         ..EatClaims::default()
     });
     let secs = |secs: u64| i64::try_from(secs).unwrap();
@@ -103,6 +108,12 @@ fn only_the_tams_word_for_the_verifiers_word_counts() {
             .map_err(|denied| denied.code())
     };
     let word = hand_on(&tam, &signed(&verifier, &good)).unwrap();
+    let attested = check(&RustCrypto, &word, &tams, &verifiers, NOW).unwrap();
+    let runtime = attested.runtime().unwrap();
+    assert_eq!(
+        (runtime.name.as_str(), runtime.version.as_str()),
+        ("tegata-teed", "1.4.0")
+    );
     assert_eq!(told(&word, NOW), Ok((ueid, UnixSecs(NOW.0 - 5))));
     // Again, later: the same time. After its end: nothing.
     let later = UnixSecs(NOW.0 + 200);

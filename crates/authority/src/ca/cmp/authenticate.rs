@@ -1,5 +1,6 @@
-//! Authenticating a request: its MAC, or its signature by a certificate of this CA.
+//! Authenticating a request: its MAC, or its signature by a certificate of this CA or of the device's maker.
 
+use tegata_crypto::chain::{Purpose, TrustAnchor, verify_chain};
 use tegata_crypto::cmp::{
     CmpError as ProtectionError, MacKind, MacLimits, verify_mac, verify_signature,
 };
@@ -8,11 +9,12 @@ use tegata_crypto::{CryptoError, Provider, PublicKey, Secret, ct_eq};
 use tegata_wire::cmp::{HashAlg, ProtectionAlg, UnverifiedPkiMessage};
 use tegata_wire::enrolment::{RenewalToken, SenderKid, token_input};
 use tegata_wire::ids::{ReleaseDigest, Ueid};
-use tegata_wire::x509::CertView;
+use tegata_wire::x509::{CertView, DistinguishedName};
 
 use super::denial::{CmpDenial, NotAuthenticated};
 use super::request::{AllegedRequest, Claim, RequestBody};
 use crate::UnixSecs;
+use crate::ca::maker::MakerCertificate;
 use crate::ca::means::{Authenticated, HeldCertificate, Holder, Means, SecretUse};
 use crate::ca::revocation::{FinalReason, Standing};
 
@@ -28,6 +30,13 @@ pub enum Credential<'a> {
         held: &'a HeldCertificate,
         /// The key that the request's renewal token names, if it has one and the key is known.
         token: Option<TaKey<'a>>,
+    },
+    /// For [`Claim::Certificate`] that none of ours is: the device that it names.
+    Maker {
+        /// The device.
+        ueid: Ueid,
+        /// Who may speak for it.
+        anchors: &'a [TrustAnchor],
     },
     /// For [`Claim::Secret`].
     Secret {
@@ -87,9 +96,6 @@ pub fn authenticate(
     };
     let part = message.protected_part().map_err(CmpDenial::Malformed)?;
     if let ProtectionAlg::Signature(_) = alg {
-        let Some(Credential::Certificate { held, token }) = credential else {
-            return Err(denied(NotAuthenticated::UnknownCertificate));
-        };
         let signed = Signed {
             provider,
             message: &message,
@@ -97,9 +103,17 @@ pub fn authenticate(
             part,
             protection,
         };
-        let holder = signed.by(held, token, &body, now)?;
-        let means = Means::Certificate(holder);
-        return Ok(Authenticated::proven(held.ueid, means, body));
+        let (ueid, means) = match credential {
+            Some(Credential::Certificate { held, token }) => {
+                let holder = signed.by(held, token, &body, now)?;
+                (held.ueid, Means::Certificate(holder))
+            }
+            Some(Credential::Maker { ueid, anchors }) => {
+                (ueid, Means::Maker(signed.by_maker(anchors, now)?))
+            }
+            _ => return Err(denied(NotAuthenticated::UnknownCertificate)),
+        };
+        return Ok(Authenticated::proven(ueid, means, body));
     }
     // A secret that people carry is used as their programs do; a device's key is random and long.
     let password_based = policy.accept_password_based || matches!(claim, Claim::Secret(_));
@@ -193,13 +207,7 @@ impl Signed<'_> {
         }
         let key = PublicKey::from_spki_der(view.spki_der)
             .map_err(|_| CmpDenial::Failed("a certificate of ours"))?;
-        let _signed = verify_signature(self.provider, &self.alg, &key, &self.part, self.protection)
-            .map_err(|e| match e {
-                ProtectionError::UnsupportedAlgorithm | ProtectionError::BadParameters => {
-                    CmpDenial::ProtectionAlg
-                }
-                _ => denied(NotAuthenticated::Signature),
-            })?;
+        self.check_signature(&key)?;
         self.check_sender(&view)?;
         // What another took the place of, or what has expired, may still repeat what it asked
         // before: the answer, or the confirmation of it, may have been lost.
@@ -228,6 +236,48 @@ impl Signed<'_> {
             profile: held.profile.clone(),
             ta,
             ended: ended || !valid,
+        })
+    }
+
+    /// Checks that it is signed by a certificate that a maker vouches for.
+    ///
+    /// The signature is first: the path costs as many verifications as it has certificates.
+    fn by_maker(
+        &self,
+        anchors: &[TrustAnchor],
+        now: UnixSecs,
+    ) -> Result<MakerCertificate, CmpDenial> {
+        let unknown = |_| denied(NotAuthenticated::UnknownCertificate);
+        let sent: Vec<&[u8]> = self
+            .message
+            .extra_certs()
+            .iter()
+            .map(|c| c.as_bytes())
+            .collect();
+        let (leaf, others) = sent
+            .split_first()
+            .ok_or_else(|| denied(NotAuthenticated::UnknownCertificate))?;
+        let view = CertView::from_der(leaf).map_err(unknown)?;
+        let key = PublicKey::from_spki_der(view.spki_der)
+            .map_err(|_| denied(NotAuthenticated::UnknownCertificate))?;
+        self.check_signature(&key)?;
+        self.check_sender(&view)?;
+        let end_entity = Purpose::EndEntity;
+        let chain = verify_chain(self.provider, leaf, others, anchors, end_entity, now.0)
+            .map_err(|e| denied(NotAuthenticated::MakerPath(e)))?;
+        Ok(MakerCertificate {
+            fingerprint: self.provider.sha256(chain.leaf_der()),
+            issuer: DistinguishedName::from_der(view.issuer_der).map_err(unknown)?,
+        })
+    }
+
+    fn check_signature(&self, key: &PublicKey) -> Result<(), CmpDenial> {
+        let signed = verify_signature(self.provider, &self.alg, key, &self.part, self.protection);
+        signed.map(drop).map_err(|e| match e {
+            ProtectionError::UnsupportedAlgorithm | ProtectionError::BadParameters => {
+                CmpDenial::ProtectionAlg
+            }
+            _ => denied(NotAuthenticated::Signature),
         })
     }
 

@@ -1,5 +1,6 @@
 //! Why a CMP request is refused, and the one mapping to what the peer is told.
 
+use tegata_crypto::chain::ChainError;
 use tegata_crypto::crmf::CrmfError;
 use tegata_crypto::csr::CsrError;
 use tegata_wire::cmp::{BodyKind, CmpError, PkiFailureInfo};
@@ -138,7 +139,7 @@ pub enum RevokeDenied {
 }
 
 /// Why a request is not authenticated: for the log, never for the peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotAuthenticated {
     /// No protection at all.
@@ -156,6 +157,9 @@ pub enum NotAuthenticated {
     /// The first of extraCerts is not, byte for byte, a certificate of this CA.
     #[error("the first certificate in extraCerts is not one of this CA")]
     UnknownCertificate,
+    /// No path leads from it to a maker who may speak for the device.
+    #[error("no maker vouches for the certificate that signed: {0}")]
+    MakerPath(ChainError),
     /// Its key is not for signatures.
     #[error("the certificate's key usage has no digitalSignature")]
     KeyUsage,
@@ -205,7 +209,9 @@ impl CmpDenial {
                 | NotAuthenticated::RenewalToken,
             ) => F::BAD_MESSAGE_CHECK,
             Self::NotAuthenticated(
-                NotAuthenticated::UnknownCertificate | NotAuthenticated::KeyUsage,
+                NotAuthenticated::UnknownCertificate
+                | NotAuthenticated::MakerPath(_)
+                | NotAuthenticated::KeyUsage,
             ) => F::SIGNER_NOT_TRUSTED,
             Self::SignerRevoked => F::CERT_REVOKED,
             Self::WrongProtection => F::WRONG_INTEGRITY,
@@ -318,6 +324,8 @@ fn issue_failure(denied: &IssueDenied) -> PkiFailureInfo {
         | IssueDenied::Template(_) => F::BAD_CERT_TEMPLATE,
         IssueDenied::Means(_)
         | IssueDenied::SecretSpent(_)
+        | IssueDenied::NonceUsed
+        | IssueDenied::NonceOld
         | IssueDenied::NotApproved
         | IssueDenied::Rejected => F::NOT_AUTHORIZED,
         IssueDenied::TooManyWaiting(_) => F::SYSTEM_UNAVAIL,

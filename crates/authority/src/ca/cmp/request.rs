@@ -86,6 +86,12 @@ impl AllegedRequest {
         }
     }
 
+    /// The certificate that is said to have signed it (DER).
+    #[must_use]
+    pub fn shown_certificate(&self) -> Option<&[u8]> {
+        self.message.extra_certs().first().map(|c| c.as_bytes())
+    }
+
     /// The header, for the answer.
     #[must_use]
     pub fn header(&self) -> &PkiHeader {

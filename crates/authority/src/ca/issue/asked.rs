@@ -29,22 +29,24 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    /// `appraised`: whether the attestation that a PKCS#10 request may have was looked at.
     pub(super) fn read(
         provider: &dyn Provider,
         body: &RequestBody,
-        issuers: &[DistinguishedName],
+        issuers: &[&[DistinguishedName]],
+        appraised: bool,
     ) -> Result<Self, IssueDenied> {
         match body {
-            RequestBody::P10cr(der) => Self::from_csr(provider, der),
+            RequestBody::P10cr(der) => Self::from_csr(provider, der, appraised),
             RequestBody::Crmf(asked) => Self::from_crmf(provider, asked, issuers),
             _ => Err(IssueDenied::Template("no certification request")),
         }
     }
 
-    fn from_csr(provider: &dyn Provider, der: &[u8]) -> Result<Self, IssueDenied> {
+    fn from_csr(provider: &dyn Provider, der: &[u8], appraised: bool) -> Result<Self, IssueDenied> {
         let csr = verify_csr(provider, der).map_err(IssueDenied::Csr)?;
         let request = csr.request();
-        let known = |oid| oid == oid::EXTENSION_REQUEST;
+        let known = |oid| oid == oid::EXTENSION_REQUEST || (appraised && oid == oid::ATTESTATION);
         if request.attributes.iter().any(|a| !known(a.oid)) {
             return Err(IssueDenied::Attribute);
         }
@@ -61,7 +63,7 @@ impl Asked {
     fn from_crmf(
         provider: &dyn Provider,
         asked: &AskedCertificate,
-        issuers: &[DistinguishedName],
+        issuers: &[&[DistinguishedName]],
     ) -> Result<Self, IssueDenied> {
         let proven = verify_crmf(provider, &asked.message).map_err(IssueDenied::Crmf)?;
         let CertRequest {
@@ -162,6 +164,8 @@ impl Asked {
             }
             // Whoever enrols a device by a secret has no say over what it has.
             Means::Secret(_) => Err(denied("an enrolment secret updates none")),
+            Means::Evidence(_) => Err(denied("evidence updates none")),
+            Means::Maker(_) => Err(denied("a maker's certificate updates none")),
             Means::Certificate(_) | Means::Ta(_) => Ok(Some(view.serial.to_vec())),
         }
     }
@@ -173,7 +177,7 @@ impl Asked {
 /// Spec: RFC 4211 section 5.
 fn check_template(
     template: &CertTemplate,
-    issuers: &[DistinguishedName],
+    issuers: &[&[DistinguishedName]],
 ) -> Result<(), IssueDenied> {
     let none = |there: bool, what| match there {
         true => Err(IssueDenied::Template(what)),
@@ -186,8 +190,9 @@ fn check_template(
     none(template.version.is_some_and(|v| v != V3), "another version")?;
     let named = template.issuer.as_ref().map(|name| name.to_der());
     if let Some(named) = named.transpose().map_err(malformed)? {
-        let ours = issuers.iter().any(|name| name.as_der() == named) || given(named).is_none();
-        none(!ours, "another issuer")?;
+        let mut taken = issuers.iter().copied().flatten();
+        let fits = taken.any(|name| name.as_der() == named) || given(named).is_none();
+        none(!fits, "another issuer")?;
     }
     Ok(())
 }

@@ -46,6 +46,14 @@ impl IssuerHashes {
         };
         id.issuer_name_hash == name && id.issuer_key_hash == key
     }
+
+    /// A certificate of this issuer as most requests name it: with SHA-1.
+    ///
+    /// # Errors
+    /// The serial number is none.
+    pub fn cert_id(&self, serial: &[u8]) -> Result<CertId, StatusError> {
+        Ok(CertId::with_sha1(&self.sha1.0, &self.sha1.1, serial)?)
+    }
 }
 
 /// What is told of a certificate that was issued, by its standing.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
 use super::tls::Tls;
 use crate::StoreError;
@@ -73,9 +73,7 @@ impl Address {
         if config.get_application_name().is_none() {
             config.application_name("tegata");
         }
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT_WAIT);
-        }
+        settings.bound(&mut config);
         let tls = match settings.by_tls(&config)? {
             true => Some(settings.tls(&place)?),
             false => None,
@@ -168,14 +166,49 @@ impl Settings {
         Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
     }
 
+    /// Whom the connection is with, and how long it may be silent.
+    fn bound(&self, config: &mut tokio_postgres::Config) {
+        // A standby answers too, with what was true a while ago.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        // With the greeting: what stands between, and gives each transaction another connection, cannot
+        // take it along and says so. Afterwards it would put one store's rows into another's schema.
+        let path = format!("-c search_path={}", self.schema);
+        let options = match config.get_options() {
+            Some(more) => format!("{more} {path}"),
+            None => path,
+        };
+        config.options(options);
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_WAIT);
+        }
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(SILENCE_MAX);
+        }
+        if config.get_keepalives_idle() > SILENCE_MAX {
+            config.keepalives_idle(SILENCE_MAX);
+        }
+        if config.get_keepalives_interval().is_none() {
+            config.keepalives_interval(SILENCE_MAX / 2);
+        }
+        if config.get_keepalives_retries().is_none() {
+            config.keepalives_retries(3);
+        }
+    }
+
     /// Whether TLS is to be used.
     fn by_tls(&self, config: &tokio_postgres::Config) -> Result<bool, StoreError> {
         let local = |host: &Host| match host {
             Host::Unix(_) => true,
             Host::Tcp(name) => matches!(name.as_str(), "localhost" | "127.0.0.1" | "::1"),
         };
+        // An address beside a name is where the connection goes.
+        let near = config.get_hosts().iter().all(local)
+            && config
+                .get_hostaddrs()
+                .iter()
+                .all(|address| address.is_loopback());
         match self.sslmode.as_deref() {
-            None => Ok(!config.get_hosts().iter().all(local)),
+            None => Ok(!near),
             Some("disable") => Ok(false),
             // What verifies less than this is done as this.
             Some("require" | "verify-ca" | "verify-full") => Ok(true),
@@ -224,7 +257,9 @@ const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 const CONNECTIONS: usize = 16;
 const CONNECTIONS_MAX: usize = 256;
 /// How long it may take to reach the server.
-const CONNECT_WAIT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// How long the other machine may say nothing while something is on its way to it.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Where systems keep the roots that they trust.
 const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
@@ -271,6 +306,9 @@ mod tests {
         assert!(!tls("postgres://u@127.0.0.1/d"));
         assert!(!tls("postgres://u@%2Frun%2Fpostgresql/d"));
         assert!(!tls("postgres://u@db.example/d?sslmode=disable"));
+        let roots = "sslrootcert=/nonexistent";
+        let elsewhere = format!("postgres://u@localhost/d?hostaddr=192.0.2.1&{roots}");
+        assert!(error(&elsewhere).contains("sslrootcert"));
         // Roots that are not there are no reason to do without.
         let none = error("postgres://u@db.example/d?sslrootcert=/nonexistent/roots.pem");
         assert!(

@@ -14,19 +14,21 @@ mod schema;
 mod session;
 mod tls;
 
+use std::error::Error as _;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
 
 use super::pool::{Place, Pool};
-use super::{On, Tx};
+use super::{EngineError, On, Tx};
 use crate::{Faults, NoFaults, StoreError, When};
 
 pub(crate) use address::Address;
+use address::CONNECT_WAIT;
 pub use address::is_address;
 pub(crate) use session::Running;
 use session::{Failure, Session, wait};
@@ -48,17 +50,16 @@ enum Ended {
     /// It stands, or it was not to stand.
     Done,
     /// Nothing of it stands, and it may be run again.
-    Again,
+    Again(Failure),
 }
 
 impl Postgres {
     /// Connects, makes the schema if there is none, and brings it up.
     pub(crate) fn open(address: &str) -> Result<Self, StoreError> {
         let engine = Self::to(address)?;
-        let (place, _) = engine.sessions.take();
-        let mut session = engine.connect(place.number)?;
+        let mut session = engine.connect(0)?;
         schema::bring_up(&mut session, &engine.address)?;
-        place.give_back(session);
+        engine.sessions.take().0.give_back(session);
         Ok(engine)
     }
 
@@ -121,23 +122,34 @@ impl Postgres {
         faults: &dyn Faults,
         work: &mut dyn FnMut(&Tx<'_>) -> bool,
     ) -> Result<(), StoreError> {
+        let begun = Instant::now();
+        let mut last = None;
         for tried in 0..TRIES_MAX {
             if tried > 0 {
                 std::thread::sleep(pause(tried));
             }
-            if let Ended::Done = self.attempt(how, step, faults, work)? {
-                return Ok(());
+            last = match self.attempt(how, step, faults, work, last)? {
+                Ended::Done => return Ok(()),
+                Ended::Again(why) => Some(why),
+            };
+            if begun.elapsed() > TRIES_FOR {
+                break;
             }
         }
-        Err(StoreError::Contended { step })
+        Err(match last {
+            Some(Failure::Lost) => self.address.unreachable("its connections break".to_owned()),
+            _ => StoreError::Contended { step },
+        })
     }
 
+    /// Runs it once; `last` is what came in between the last time.
     fn attempt(
         &self,
         how: &str,
         step: &'static str,
         faults: &dyn Faults,
         work: &mut dyn FnMut(&Tx<'_>) -> bool,
+        last: Option<Failure>,
     ) -> Result<Ended, StoreError> {
         let (place, session) = self.begin(how, step)?;
         let running = Running::new(session);
@@ -149,20 +161,25 @@ impl Postgres {
             step,
         });
         let (mut session, failure) = running.end();
+        // The server has undone it, whatever the work made of that.
         match failure {
             None => {}
-            Some(Failure::Lost) => return Ok(Ended::Again),
-            Some(Failure::Conflict) => {
+            Some(Failure::Lost) => return Ok(Ended::Again(Failure::Lost)),
+            // Twice in a row: nobody was faster, it is there.
+            Some(Failure::Other | Failure::Taken)
+                if failure == Some(Failure::Other) || last == failure =>
+            {
+                Self::undo(place, session);
+                return match stays {
+                    true => Err(StoreError::Undone { step }),
+                    false => Ok(Ended::Done),
+                };
+            }
+            Some(why) => {
                 session.lane = any_lane();
                 Self::undo(place, session);
-                return Ok(Ended::Again);
+                return Ok(Ended::Again(why));
             }
-            // The server has undone it, whatever the work made of that.
-            Some(Failure::Other) if stays => {
-                Self::undo(place, session);
-                return Err(StoreError::Undone { step });
-            }
-            Some(Failure::Other) => {}
         }
         if !stays {
             Self::undo(place, session);
@@ -179,10 +196,10 @@ impl Postgres {
                 Ok(Ended::Done)
             }
             Err(e) => match session.failure(&e) {
-                Failure::Conflict => {
+                why @ (Failure::Conflict | Failure::Taken) => {
                     session.lane = any_lane();
                     Self::undo(place, session);
-                    Ok(Ended::Again)
+                    Ok(Ended::Again(why))
                 }
                 Failure::Other => {
                     Self::undo(place, session);
@@ -204,7 +221,13 @@ impl Postgres {
         step: &'static str,
     ) -> Result<(Place<'_, Session>, Session), StoreError> {
         loop {
-            let (place, kept) = self.sessions.take();
+            let taken = self.sessions.take_within(PLACE_WAIT);
+            let (place, kept) = taken.ok_or_else(|| {
+                let waited = PLACE_WAIT.as_secs();
+                let busy =
+                    format!("all its connections are busy, and none was free within {waited} s");
+                self.address.unreachable(busy)
+            })?;
             let (session, is_new) = match kept {
                 Some(session) => (session, false),
                 None => (self.connect(place.number)?, true),
@@ -228,10 +251,7 @@ impl Postgres {
     }
 
     fn connect(&self, number: usize) -> Result<Session, StoreError> {
-        let unreachable = |e: String| StoreError::Unreachable {
-            path: self.address.place.clone(),
-            cause: e,
-        };
+        let unreachable = |e: String| self.address.unreachable(e);
         let runtime = self.runtime.as_ref();
         let runtime = runtime.ok_or_else(|| unreachable("it is closed".to_owned()))?;
         let (config, tls) = (self.address.config.clone(), self.address.tls.clone());
@@ -250,12 +270,18 @@ impl Postgres {
                 }
             }
         });
-        let connected = wait(connected).map_err(|e| unreachable(e.to_string()))?;
-        let client = connected.map_err(|e| self.address.failed("connect", e))?;
+        // From the look-up of its name to the server's greeting.
+        let most = self.address.config.get_connect_timeout();
+        let most = most.copied().unwrap_or(CONNECT_WAIT);
+        let Some(connected) = wait(connected, most) else {
+            return Err(self.address.failed("connect", EngineError::Silent(most)));
+        };
+        let connected = connected.map_err(|e| unreachable(e.to_string()))?;
+        let client =
+            connected.map_err(|e| self.address.failed("connect", EngineError::Postgres(e)))?;
         let lane = i64::try_from(number).unwrap_or(0).rem_euclid(LANES);
         let session = Session::new(client, lane);
-        let schema = &self.address.schema;
-        let set = session.run(&format!("SET search_path TO \"{schema}\"; {SESSION}"));
+        let set = session.run(SESSION);
         set.map_err(|e| self.address.failed("connect", e))?;
         Ok(session)
     }
@@ -272,36 +298,54 @@ impl Drop for Postgres {
 
 impl Address {
     /// Turns an error of the engine into a sentence.
-    pub(super) fn failed(&self, step: &'static str, e: tokio_postgres::Error) -> StoreError {
+    pub(super) fn failed(&self, step: &'static str, e: EngineError) -> StoreError {
         let path = self.place.clone();
         let cause = words(&e);
+        let e = match e {
+            EngineError::Postgres(e) => e,
+            EngineError::Silent(_) => return StoreError::Unreachable { path, cause },
+            source => return StoreError::Engine { step, source },
+        };
         let Some(code) = e.code() else {
-            return StoreError::Unreachable { path, cause };
+            let wire = e.is_closed() || e.source().is_some_and(|s| s.is::<std::io::Error>());
+            return match wire || step == "connect" {
+                true => StoreError::Unreachable { path, cause },
+                false => StoreError::Engine {
+                    step,
+                    source: EngineError::Said(cause),
+                },
+            };
         };
         match *code {
             SqlState::DISK_FULL => StoreError::Full { path },
             SqlState::T_R_SERIALIZATION_FAILURE
             | SqlState::T_R_DEADLOCK_DETECTED
+            | SqlState::OUT_OF_MEMORY
             | SqlState::LOCK_NOT_AVAILABLE => StoreError::Contended { step },
             SqlState::ADMIN_SHUTDOWN
             | SqlState::CRASH_SHUTDOWN
             | SqlState::CANNOT_CONNECT_NOW
             | SqlState::TOO_MANY_CONNECTIONS
+            | SqlState::READ_ONLY_SQL_TRANSACTION
             | SqlState::QUERY_CANCELED => StoreError::Unreachable { path, cause },
             SqlState::INVALID_PASSWORD
             | SqlState::INVALID_AUTHORIZATION_SPECIFICATION
             | SqlState::INVALID_CATALOG_NAME
-            | SqlState::INSUFFICIENT_PRIVILEGE
-            | SqlState::READ_ONLY_SQL_TRANSACTION => StoreError::NotAccessible { path, cause },
+            | SqlState::INSUFFICIENT_PRIVILEGE => StoreError::NotAccessible { path, cause },
             SqlState::DATA_CORRUPTED | SqlState::INDEX_CORRUPTED => StoreError::Damaged {
                 path,
                 finding: cause,
             },
             _ => StoreError::Engine {
                 step,
-                source: e.into(),
+                source: EngineError::Said(format!("{cause} ({})", code.code())),
             },
         }
+    }
+
+    fn unreachable(&self, cause: String) -> StoreError {
+        let path = self.place.clone();
+        StoreError::Unreachable { path, cause }
     }
 
     /// As [`Address::failed`], of an error while a transaction runs.
@@ -309,7 +353,7 @@ impl Address {
         &self,
         running: &Running,
         step: &'static str,
-        e: tokio_postgres::Error,
+        e: EngineError,
     ) -> StoreError {
         running.note(&e);
         self.failed(step, e)
@@ -317,14 +361,14 @@ impl Address {
 }
 
 /// The server's words, or the library's and what is behind them. Neither has values of ours in it.
-fn words(e: &tokio_postgres::Error) -> String {
-    use std::error::Error as _;
-    match e.as_db_error() {
-        Some(said) => said.message().to_owned(),
-        None => match e.source() {
-            Some(source) => format!("{e}: {source}"),
-            None => e.to_string(),
-        },
+fn words(e: &EngineError) -> String {
+    let EngineError::Postgres(e) = e else {
+        return e.to_string();
+    };
+    match (e.as_db_error(), e.source()) {
+        (Some(said), _) => said.message().to_owned(),
+        (None, Some(source)) => format!("{e}: {source}"),
+        (None, None) => e.to_string(),
     }
 }
 
@@ -346,8 +390,11 @@ fn any() -> u64 {
 
 /// Lanes that shards are filled in: some more than there are connections that deal at once.
 const LANES: i64 = 64;
-/// How often a transaction is run.
+/// How often a transaction is run, and for how long it is begun again.
 const TRIES_MAX: u32 = 24;
+const TRIES_FOR: Duration = Duration::from_secs(8);
+/// How long a caller waits for one of the connections.
+const PLACE_WAIT: Duration = Duration::from_secs(8);
 const PAUSE_FIRST: Duration = Duration::from_millis(1);
 const PAUSE_MOST: Duration = Duration::from_millis(100);
 /// What a connection begins with. Without scans of whole tables a transaction is in the way of those
@@ -356,3 +403,26 @@ const SESSION: &str = "SET enable_seqscan = off; SET lock_timeout = '5s'; \
     SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '60s'; \
     SELECT set_config('synchronous_commit', 'on', false) \
     WHERE current_setting('synchronous_commit') = 'off'";
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // Tests.
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_takes_a_connection_and_says_nothing_is_not_waited_for() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let address = format!("postgres://u@127.0.0.1:{port}/d?connect_timeout=1");
+        let said = Postgres::open(&address).map(drop).unwrap_err();
+        assert_eq!(said.code(), "store-unreachable");
+        assert!(said.to_string().contains("no answer within 1 s"), "{said}");
+    }
+
+    #[test]
+    fn what_never_answers_is_given_up() {
+        let never = std::future::pending::<()>();
+        assert_eq!(wait(never, Duration::from_millis(5)), None);
+    }
+}

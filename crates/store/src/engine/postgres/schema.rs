@@ -14,15 +14,12 @@ pub(super) fn bring_up(session: &mut Session, address: &Address) -> Result<(), S
     for _ in 0..TRIES_MAX {
         match try_to(session, address) {
             // Two processes that begin at once: the other one did it, or some of it.
-            Err(Trouble::Engine(EngineError::Postgres(e)))
-                if session.failure(&e) == Failure::Conflict || is_there_now(&e) =>
-            {
+            Err(Trouble::Engine(e)) if is_passing(session, &e) => {
                 session
                     .run("ROLLBACK")
                     .map_err(|e| address.failed(STEP, e))?;
             }
-            Err(Trouble::Engine(EngineError::Postgres(e))) => return Err(address.failed(STEP, e)),
-            Err(Trouble::Engine(source)) => return Err(StoreError::Engine { step: STEP, source }),
+            Err(Trouble::Engine(e)) => return Err(address.failed(STEP, e)),
             Err(Trouble::Said(e)) => return Err(e),
             Ok(()) => return Ok(()),
         }
@@ -33,22 +30,25 @@ pub(super) fn bring_up(session: &mut Session, address: &Address) -> Result<(), S
 /// Whether the schema has a store in it.
 pub(super) fn exists(session: &mut Session, address: &Address) -> Result<bool, StoreError> {
     let named = format!("{TABLES} AND table_name = 'migration'");
-    match session.number(&named, params![address.schema]) {
-        Ok(found) => Ok(found != 0),
-        Err(EngineError::Postgres(e)) => Err(address.failed(STEP, e)),
-        Err(source) => Err(StoreError::Engine { step: STEP, source }),
-    }
+    let found = session.number(&named, params![address.schema]);
+    Ok(found.map_err(|e| address.failed(STEP, e))? != 0)
 }
 
-/// Whether somebody made the schema or the table since we looked.
-fn is_there_now(e: &tokio_postgres::Error) -> bool {
+/// Whether somebody was in between, or made the schema or the table since we looked.
+fn is_passing(session: &Session, e: &EngineError) -> bool {
     use tokio_postgres::error::SqlState;
+    if matches!(session.failure(e), Failure::Conflict | Failure::Taken) {
+        return true;
+    }
     let there = [
         &SqlState::DUPLICATE_SCHEMA,
         &SqlState::DUPLICATE_TABLE,
         &SqlState::DUPLICATE_OBJECT,
     ];
-    e.code().is_some_and(|code| there.contains(&code))
+    match e {
+        EngineError::Postgres(e) => e.code().is_some_and(|code| there.contains(&code)),
+        _ => false,
+    }
 }
 
 enum Trouble {
@@ -89,7 +89,7 @@ fn try_to(session: &mut Session, address: &Address) -> Result<(), Trouble> {
         }));
     }
     for (version, what, step) in STEPS.iter().filter(|(version, ..)| *version > found) {
-        session.run(step)?;
+        session.run_long(step)?;
         session.execute(
             "INSERT INTO migration VALUES (?1, ?2)",
             params![version, what],
@@ -103,7 +103,27 @@ const STEP: &str = "migrate";
 const TRIES_MAX: usize = 8;
 
 /// By the number of the step in SQLite. The first is everything that there was when PostgreSQL came.
-const STEPS: &[(i64, &str, &str)] = &[(15, "the schema as it was then", FIRST)];
+const STEPS: &[(i64, &str, &str)] = &[
+    (15, "the schema as it was then", FIRST),
+    (
+        16,
+        "devices without our TEE, by the operator's word, and certificates that came by evidence",
+        EVIDENCE,
+    ),
+    (17, "what is in lists, by index", LISTED),
+    (18, "ranges of releases in stops, runtimes", RANGES),
+];
+
+const EVIDENCE: &str = "
+ALTER TABLE device_batch ALTER COLUMN factory_kid DROP NOT NULL;
+ALTER TABLE device ALTER COLUMN teep_kid DROP NOT NULL;
+CREATE TABLE evidence_nonce(
+  nonce BYTEA PRIMARY KEY, request BYTEA NOT NULL, used_at BIGINT NOT NULL
+);
+CREATE INDEX evidence_nonce_by_time ON evidence_nonce(used_at);
+ALTER TABLE certificate ADD COLUMN evidence BYTEA;
+ALTER TABLE archive ADD COLUMN evidence BYTEA;
+";
 
 /// Times are seconds since 1970 UTC unless the name says `_ms`.
 const FIRST: &str = "
@@ -249,17 +269,29 @@ CREATE TABLE ca_issuing(
 );
 ";
 
+const LISTED: &str = "
+CREATE INDEX revocation_listed ON revocation(shard, change) WHERE listed = 1;
+";
+
+const RANGES: &str = "
+ALTER TABLE issuance_stop ADD COLUMN at_least BIGINT;
+ALTER TABLE attested ADD COLUMN runtime TEXT;
+ALTER TABLE attested ADD COLUMN runtime_version TEXT;
+ALTER TABLE attested ADD COLUMN runtime_order BYTEA;
+CREATE INDEX attested_by_runtime ON attested(runtime) WHERE runtime IS NOT NULL;
+";
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)] // Tests.
 
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
 
     /// Tables with their columns, of what both engines understand of a schema's text.
     fn tables_of_postgres() -> BTreeSet<(String, BTreeSet<String>)> {
-        let mut found = BTreeSet::new();
+        let mut found = BTreeMap::new();
         for (_, _, step) in STEPS {
             for part in step.split("CREATE TABLE ").skip(1) {
                 let (name, rest) = part.split_once('(').unwrap();
@@ -280,10 +312,19 @@ mod tests {
                     let first = column.chars().next()?;
                     first.is_lowercase().then(|| column.to_owned())
                 });
-                found.insert((name.trim().to_owned(), columns.collect()));
+                found.insert(name.trim().to_owned(), columns.collect::<BTreeSet<_>>());
+            }
+            for added in step.split("ALTER TABLE ").skip(1) {
+                let mut words = added.split_whitespace();
+                let table = words.next().unwrap();
+                if let (Some("ADD"), Some("COLUMN"), Some(column)) =
+                    (words.next(), words.next(), words.next())
+                {
+                    found.get_mut(table).unwrap().insert(column.to_owned());
+                }
             }
         }
-        found
+        found.into_iter().collect()
     }
 
     #[test]

@@ -8,14 +8,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake};
 use std::thread::Thread;
+use std::time::{Duration, Instant};
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Statement};
 
 use super::super::value::Kind;
-use super::super::{Result, Row, Value};
+use super::super::{EngineError, Result, Row, Value};
 
 /// A connection.
 pub(super) struct Session {
@@ -31,7 +32,10 @@ pub(super) struct Session {
 pub(super) enum Failure {
     /// It could not stand beside another: nothing of it stays, and it may be run again.
     Conflict,
-    /// The connection is gone.
+    /// Somebody else has what is unique. If they were faster between our look and our insert, the next
+    /// look sees it.
+    Taken,
+    /// The connection is of no more use: it is gone, or who is at its end is not who can do this.
     Lost,
     /// Anything else; the server has undone the transaction.
     Other,
@@ -54,27 +58,53 @@ impl Session {
     }
 
     /// Runs statements that have neither parameters nor rows.
-    pub(super) fn run(&self, sql: &str) -> std::result::Result<(), tokio_postgres::Error> {
-        wait(self.client.batch_execute(sql))
+    pub(super) fn run(&self, sql: &str) -> Result<()> {
+        answer(self.client.batch_execute(sql))
+    }
+
+    /// As [`Session::run`], of what takes as long as there are rows.
+    pub(super) fn run_long(&self, sql: &str) -> Result<()> {
+        let done = wait(self.client.batch_execute(sql), LONG_WAIT);
+        Ok(done.ok_or(EngineError::Silent(LONG_WAIT))??)
     }
 
     /// What a failure of this connection means.
-    pub(super) fn failure(&self, e: &tokio_postgres::Error) -> Failure {
+    pub(super) fn failure(&self, e: &EngineError) -> Failure {
+        let e = match e {
+            EngineError::Postgres(e) => e,
+            EngineError::Silent(_) => return Failure::Lost,
+            _ => return Failure::Other,
+        };
         if self.client.is_closed() || e.is_closed() {
             return Failure::Lost;
         }
-        let Some(code) = e.code() else {
-            return Failure::Lost;
+        let Some(said) = e.as_db_error() else {
+            // Without the server's word: the wire, or a value that one of us cannot read.
+            let wire = e
+                .source()
+                .is_some_and(|source| source.is::<std::io::Error>());
+            return if wire { Failure::Lost } else { Failure::Other };
         };
-        match *code {
+        let ends = |severity| matches!(severity, Severity::Fatal | Severity::Panic);
+        if said.parsed_severity().is_some_and(ends) {
+            return Failure::Lost;
+        }
+        match *said.code() {
             SqlState::T_R_SERIALIZATION_FAILURE
             | SqlState::T_R_DEADLOCK_DETECTED
             | SqlState::LOCK_NOT_AVAILABLE
-            // Where somebody else was faster between our look and our insert: the next look sees it.
-            | SqlState::UNIQUE_VIOLATION => Failure::Conflict,
-            SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::CANNOT_CONNECT_NOW => {
-                Failure::Lost
-            }
+            // No room for one more lock, or for what it reads: there is when others have ended.
+            | SqlState::OUT_OF_MEMORY => Failure::Conflict,
+            SqlState::UNIQUE_VIOLATION => Failure::Taken,
+            SqlState::ADMIN_SHUTDOWN
+            | SqlState::CRASH_SHUTDOWN
+            | SqlState::CANNOT_CONNECT_NOW
+            // It may be done or not, says the server itself.
+            | SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN
+            // A standby, which was the primary before; or statements made ready before the schema changed.
+            | SqlState::READ_ONLY_SQL_TRANSACTION
+            | SqlState::FEATURE_NOT_SUPPORTED
+            | SqlState::INVALID_SQL_STATEMENT_NAME => Failure::Lost,
             _ => Failure::Other,
         }
     }
@@ -84,20 +114,20 @@ impl Session {
             return Ok(ready.clone());
         }
         let types: Vec<Type> = params.iter().map(|value| type_of(value.kind())).collect();
-        let made = wait(self.client.prepare_typed(&translated(sql), &types))?;
+        let made = answer(self.client.prepare_typed(&translated(sql), &types))?;
         self.ready.insert(sql.to_owned(), made.clone());
         Ok(made)
     }
 
     pub(super) fn execute(&mut self, sql: &str, params: &[Value<'_>]) -> Result<usize> {
         let statement = self.statement(sql, params)?;
-        let rows = wait(self.client.execute(&statement, &dynamic(params)))?;
+        let rows = answer(self.client.execute(&statement, &dynamic(params)))?;
         Ok(usize::try_from(rows).unwrap_or(usize::MAX))
     }
 
     fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<tokio_postgres::Row>> {
         let statement = self.statement(sql, params)?;
-        Ok(wait(self.client.query(&statement, &dynamic(params)))?)
+        answer(self.client.query(&statement, &dynamic(params)))
     }
 }
 
@@ -128,7 +158,7 @@ impl Running {
     }
 
     /// Takes note of a failure.
-    pub(super) fn note(&self, e: &tokio_postgres::Error) {
+    pub(super) fn note(&self, e: &EngineError) {
         if self.failure.get().is_none() {
             self.failure.set(Some(self.session.borrow().failure(e)));
         }
@@ -238,9 +268,17 @@ impl<'a> FromSql<'a> for Value<'a> {
     }
 }
 
-/// Waits for the server on the caller's own thread, whatever runs on it: the connection itself is
-/// driven by another.
-pub(super) fn wait<F: Future>(work: F) -> F::Output {
+/// What the server answers; a little later than it gives up by itself, it is not waited for any more.
+fn answer<T>(
+    work: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
+) -> Result<T> {
+    let done = wait(work, ANSWER_WAIT).ok_or(EngineError::Silent(ANSWER_WAIT))?;
+    Ok(done?)
+}
+
+/// Waits on the caller's own thread, whatever runs on it: the connection itself is driven by another.
+/// `None` where it takes longer than that.
+pub(super) fn wait<F: Future>(work: F, most: Duration) -> Option<F::Output> {
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {
@@ -250,13 +288,21 @@ pub(super) fn wait<F: Future>(work: F) -> F::Output {
     let waker = Arc::new(Unpark(std::thread::current())).into();
     let mut context = Context::from_waker(&waker);
     let mut work = pin!(work);
+    let until = Instant::now() + most;
     loop {
         match work.as_mut().poll(&mut context) {
-            Poll::Ready(done) => return done,
-            Poll::Pending => std::thread::park(),
+            Poll::Ready(done) => return Some(done),
+            Poll::Pending => {
+                std::thread::park_timeout(until.checked_duration_since(Instant::now())?);
+            }
         }
     }
 }
+
+/// More than `statement_timeout`, which does not count for commits.
+const ANSWER_WAIT: Duration = Duration::from_secs(35);
+/// For a step that brings the schema up.
+const LONG_WAIT: Duration = Duration::from_secs(24 * 3_600);
 
 #[cfg(test)]
 mod tests {

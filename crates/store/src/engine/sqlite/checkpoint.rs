@@ -2,12 +2,14 @@
 //!
 //! SQLite begins its log anew once all of it is in the file and nobody reads from it. While commits
 //! never stop it is never all of it, and the log would grow without end. So when it is long, the
-//! thread moves what is left between two commits: that is little, since the most was moved before.
+//! thread moves what is left between two commits: that is little, since the most was moved before. And
+//! it waits there until the last reader of the log has ended; new ones read the file.
 
 use std::path::Path;
 use std::sync::Weak;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, DEFAULT_NAME};
@@ -71,20 +73,29 @@ impl Drop for Checkpoints {
 /// Moves what is in the log into the file. A failure loses nothing: the log has it, and the next
 /// commit tells this thread again.
 fn checkpoint(conn: &Connection, writer: &Weak<Writer>) {
-    let pass = || conn.wal_checkpoint_v2(DEFAULT_NAME, CheckpointMode::PASSIVE);
-    let Ok((log, moved)) = pass() else {
+    let pass = |mode| conn.wal_checkpoint_v2(DEFAULT_NAME, mode);
+    let Ok((log, _)) = pass(CheckpointMode::PASSIVE) else {
         return;
     };
-    if moved >= log || log < LOG_PAGES_LONG {
+    if log < LOG_PAGES_LONG {
         return;
     }
     // What came in during the first pass; then the few pages that came in during this one.
-    if pass().is_ok()
-        && let Some(writer) = writer.upgrade()
-    {
-        let _ = writer.between("checkpoint", |_| pass());
+    let ended = pass(CheckpointMode::PASSIVE).is_ok()
+        && writer.upgrade().is_some_and(|writer| {
+            let done = writer.between("checkpoint", |_| pass(CheckpointMode::RESTART));
+            done.is_ok()
+        });
+    // Somebody reads for long, a backup: commits are not stopped for it over and over.
+    if !ended {
+        std::thread::sleep(PAUSE);
     }
 }
+
+/// How long commits wait for the last readers of the log.
+pub(super) const READERS_WAIT: Duration = Duration::from_millis(50);
+/// How long it is let alone after that was in vain.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Pages in the log, of 4 KiB, from which on it is moved: 16 MB.
 const LOG_PAGES_SOON: i32 = 4_096;

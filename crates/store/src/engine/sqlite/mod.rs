@@ -37,7 +37,7 @@ impl Sqlite {
         let failed = |e| StoreError::from_sqlite(path, "open", e);
         let mut conn = connect(path, true)?;
         check_ours(path, &conn)?;
-        check_integrity(path, &conn)?;
+        check_integrity(path, &conn, CHECKED_WHOLE_MAX)?;
         configure(path, &conn)?;
         migrations::bring_up(path, &mut conn)?;
         let pokes = checkpoint::take_from(&mut conn).map_err(failed)?;
@@ -45,6 +45,9 @@ impl Sqlite {
         let beside = connect(path, false)?;
         beside
             .execute_batch("PRAGMA synchronous=FULL; PRAGMA trusted_schema=OFF")
+            .map_err(failed)?;
+        beside
+            .busy_timeout(checkpoint::READERS_WAIT)
             .map_err(failed)?;
         let checkpoints = Checkpoints::begin(path, beside, pokes, Arc::downgrade(&writer))?;
         Ok(Self {
@@ -105,6 +108,20 @@ impl Sqlite {
         })?;
         run.map_err(|e| StoreError::from_sqlite(target, "backup", e))
     }
+}
+
+/// Some failures undo the whole transaction at once: what a caller did then, that goes on as if nothing
+/// had been, would be a transaction of its own.
+pub(super) fn still_open(
+    conn: &Connection,
+    failed: &Cell<Option<rusqlite::ffi::Error>>,
+) -> Result<()> {
+    if !conn.is_autocommit() {
+        return Ok(());
+    }
+    let why = failed.get();
+    let why = why.unwrap_or_else(|| rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT));
+    Err(rusqlite::Error::SqliteFailure(why, None).into())
 }
 
 /// Runs a statement; returns how many rows it changed.
@@ -182,9 +199,9 @@ fn connect(path: &Path, create: bool) -> std::result::Result<Connection, StoreEr
             .map_err(not_accessible)?;
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)
+    let mut conn = Connection::open_with_flags(path, flags)
         .map_err(|e| StoreError::from_sqlite(path, "open", e))?;
-    conn.busy_timeout(BUSY_WAIT)
+    conn.busy_handler(Some(look_again))
         .map_err(|e| StoreError::from_sqlite(path, "open", e))?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     // Without it SQLite plans a statement anew whenever a parameter changes that a plan could depend on.
@@ -194,12 +211,23 @@ fn connect(path: &Path, create: bool) -> std::result::Result<Connection, StoreEr
 }
 
 fn configure(path: &Path, conn: &Connection) -> std::result::Result<(), StoreError> {
+    // The log is as long as it once was until it is cut.
+    let cut = format!("PRAGMA journal_size_limit={}", 64 << 20);
+    conn.query_row(&cut, [], |_| Ok(()))
+        .map_err(|e| StoreError::from_sqlite(path, "configure", e))?;
     // FULL in WAL mode syncs the log at every commit: an answer is never ahead of the disk.
     conn.execute_batch(
         "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; \
          PRAGMA secure_delete=ON; PRAGMA trusted_schema=OFF;",
     )
     .map_err(|e| StoreError::from_sqlite(path, "configure", e))
+}
+
+/// Waits for another process's transaction. SQLite's own way looks ever more seldom, ten times a second
+/// in the end, and so never sees the short moments in which a busy server leaves the file free.
+fn look_again(looked: i32) -> bool {
+    std::thread::sleep(LOOK_AGAIN);
+    u32::try_from(looked).is_ok_and(|looked| LOOK_AGAIN.saturating_mul(looked) < BUSY_WAIT)
 }
 
 /// Refuses a database that some other program made.
@@ -223,22 +251,54 @@ fn check_ours(path: &Path, conn: &Connection) -> std::result::Result<(), StoreEr
         .map_err(sql)
 }
 
-fn check_integrity(path: &Path, conn: &Connection) -> std::result::Result<(), StoreError> {
-    let finding: String = conn
-        .query_row("PRAGMA quick_check(1)", [], |r| r.get(0))
-        .map_err(|e| StoreError::from_sqlite(path, "integrity check", e))?;
-    if finding == "ok" {
-        return Ok(());
+/// Looks for damage before anything is read from it: the whole file, or of a large one every table that is
+/// soon read. What is in the others shows when it is read.
+fn check_integrity(
+    path: &Path,
+    conn: &Connection,
+    whole_max: u64,
+) -> std::result::Result<(), StoreError> {
+    let failed = |e| StoreError::from_sqlite(path, "integrity check", e);
+    let check = |sql: &str| {
+        let finding: String = conn.query_row(sql, [], |r| r.get(0)).map_err(failed)?;
+        match finding.as_str() {
+            "ok" => Ok(()),
+            _ => Err(StoreError::Damaged {
+                path: path.to_path_buf(),
+                finding,
+            }),
+        }
+    };
+    let len = std::fs::metadata(path).map_or(0, |m| m.len());
+    if len <= whole_max {
+        return check("PRAGMA quick_check(1)");
     }
-    Err(StoreError::Damaged {
-        path: path.to_path_buf(),
-        finding,
-    })
+    let mut tables = conn
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        .map_err(failed)?;
+    let tables = tables.query_map([], |r| r.get(0)).map_err(failed)?;
+    let tables: rusqlite::Result<Vec<String>> = tables.collect();
+    for table in tables.map_err(failed)? {
+        // Names of this crate's own schema.
+        let some =
+            format!("SELECT count(*) FROM (SELECT 1 FROM \"{table}\" LIMIT {SOON_READ_ROWS})");
+        let rows: i64 = conn.query_row(&some, [], |r| r.get(0)).map_err(failed)?;
+        if rows < SOON_READ_ROWS {
+            check(&format!("PRAGMA quick_check(\"{table}\")"))?;
+        }
+    }
+    Ok(())
 }
 
 /// `Tgat`: marks the file as ours.
 const APPLICATION_ID: i64 = 0x5467_6174;
 /// How long a writer waits for another process's commit before it says `Locked`.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
+/// How often it looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// Statements that a connection keeps ready: more than there are in this crate.
 const STATEMENTS_MAX: usize = 256;
+/// Size up to which a file is checked as a whole when it is opened, bytes: some tenth of a second.
+const CHECKED_WHOLE_MAX: u64 = 64 << 20;
+/// Rows from which on a table is not checked then.
+const SOON_READ_ROWS: i64 = 10_000;

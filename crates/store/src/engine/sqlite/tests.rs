@@ -234,15 +234,92 @@ fn nobody_is_kept_out_while_nobody_writes() {
 }
 
 #[test]
-fn the_log_stays_bounded_while_commits_never_stop() {
+fn another_process_gets_its_turn_while_commits_never_stop() {
+    let world = World::new();
+    let (over, next) = (AtomicBool::new(false), AtomicUsize::new(100));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while !over.load(Ordering::SeqCst) {
+                    let n = next.fetch_add(1, Ordering::SeqCst);
+                    let put = &mut |tx: &Tx<'_>| put(tx, n);
+                    world.writer.write("t", &NoFaults, put).unwrap();
+                }
+            });
+        }
+        let other = connect(&world.path(), false).unwrap();
+        let said: Vec<_> = (0..10)
+            .map(|n| {
+                std::thread::sleep(Duration::from_millis(20));
+                let sql = format!("BEGIN IMMEDIATE; INSERT INTO t VALUES ({n}); COMMIT");
+                other.execute_batch(&sql)
+            })
+            .collect();
+        over.store(true, Ordering::SeqCst);
+        assert!(said.iter().all(std::result::Result::is_ok), "{said:?}");
+    });
+    assert_eq!(world.durable()[..10], (0..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_waited_while_another_process_held_the_file_does_not_wait_one_after_the_other() {
+    let world = World::new();
+    let other = Connection::open(world.path()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            let world = &world;
+            scope.spawn(move || {
+                let put = &mut |tx: &Tx<'_>| put(tx, n);
+                let said = world.writer.write("t", &NoFaults, put);
+                assert_eq!(said.unwrap_err().code(), "store-locked");
+            });
+        }
+    });
+    // One wait, not eight.
+    assert!(begun.elapsed() < BUSY_WAIT * 4, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn what_goes_on_after_a_failure_that_undid_it_changes_nothing() {
+    let world = World::new();
+    let said = world.writer.write("t", &NoFaults, &mut |tx| {
+        put(tx, 1);
+        let On::Sqlite { conn, .. } = &tx.on else {
+            return false;
+        };
+        // As a full disk does.
+        conn.execute_batch("ROLLBACK").unwrap();
+        tx.execute("INSERT INTO t(n) VALUES (2)", params![]).is_ok()
+    });
+    said.unwrap();
+    assert_eq!(world.durable(), Vec::<i64>::new());
+}
+
+#[test]
+fn the_log_stays_bounded_while_commits_and_views_never_stop() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t.db");
     let engine = Sqlite::open(&path).unwrap();
     let body = vec![7_u8; 1 << 20];
-    let longest = AtomicUsize::new(0);
+    let (longest, left) = (AtomicUsize::new(0), AtomicUsize::new(2));
     std::thread::scope(|scope| {
+        for _ in 0..3 {
+            // One of them sees something at every moment.
+            scope.spawn(|| {
+                while left.load(Ordering::SeqCst) > 0 {
+                    let look = |tx: &Tx<'_>| {
+                        crate::keys::document(tx, "0 1").unwrap();
+                        std::thread::sleep(Duration::from_millis(4));
+                    };
+                    engine.read("t", &mut { look }).unwrap();
+                }
+            });
+        }
         for thread in 0..2 {
             let (engine, body, longest, path) = (&engine, &body, &longest, &path);
+            let left = &left;
             scope.spawn(move || {
                 for n in 0..150 {
                     let name = format!("{thread} {}", n % 8);
@@ -252,12 +329,49 @@ fn the_log_stays_bounded_while_commits_never_stop() {
                     let len = usize::try_from(log.len()).unwrap();
                     longest.fetch_max(len, Ordering::SeqCst);
                 }
+                left.fetch_sub(1, Ordering::SeqCst);
             });
         }
     });
     let longest = longest.load(Ordering::SeqCst);
     // 300 MB were written.
     assert!(longest < 200 << 20, "the log grew to {longest} bytes");
+}
+
+#[test]
+fn damage_is_found_before_a_large_file_is_served_from_where_it_is_soon_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.db");
+    let conn = Connection::open(&path).unwrap();
+    conn.execute_batch(
+        "CREATE TABLE small(n INTEGER PRIMARY KEY, body); CREATE TABLE large(n INTEGER PRIMARY KEY, body);
+         WITH RECURSIVE i(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM i WHERE n < 12000)
+           INSERT INTO large SELECT n, randomblob(40) FROM i;
+         INSERT INTO small SELECT n, body FROM large WHERE n < 500;",
+    )
+    .unwrap();
+    let root = |table: &str| {
+        let sql =
+            format!("SELECT max(pageno) FROM dbstat WHERE name = '{table}' AND pagetype = 'leaf'");
+        let page: i64 = conn.query_row(&sql, [], |r| r.get(0)).unwrap();
+        u64::try_from(page).unwrap()
+    };
+    let (small, large) = (root("small"), root("large"));
+    drop(conn);
+    let check = |whole_max| {
+        let conn = Connection::open(&path).unwrap();
+        check_integrity(&path, &conn, whole_max).map_err(|e| e.code())
+    };
+    let damage = |page: u64| {
+        use std::os::unix::fs::FileExt as _;
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.write_all_at(&[0xff; 64], (page - 1) * 4096).unwrap();
+    };
+    assert_eq!((check(u64::MAX), check(0)), (Ok(()), Ok(())));
+    damage(large);
+    assert_eq!((check(u64::MAX), check(0)), (Err("store-damaged"), Ok(())));
+    damage(small);
+    assert_eq!(check(0), Err("store-damaged"));
 }
 
 /// How many callers a second are served, by how many there are: `cargo test -- --ignored --nocapture`.

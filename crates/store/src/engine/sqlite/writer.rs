@@ -5,8 +5,9 @@
 //! all: a caller alone commits at once, and what gathers while the disk works is the next commit. Nobody
 //! returns before the commit that has what they did, and what they saw, came to its end.
 //!
-//! The transaction is open only while somebody works in it or is about to: another process that
-//! writes the same file waits no longer than for one commit.
+//! The transaction is open only while somebody works in it or is about to. Another process that
+//! writes the same file, a command of the operator's, can only look again and again whether the file is
+//! free: so when it never was for a while, the writer leaves it alone for as long as such a look takes.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -35,6 +36,14 @@ type Outcome = Arc<OnceLock<Result<(), ffi::Error>>>;
 struct Open {
     conn: Connection,
     batch: Option<Batch>,
+    /// When the last transaction ended.
+    ended: Instant,
+    /// Since when the file was never free for long enough that another process could see it.
+    held: Instant,
+    /// When another process last had the file for longer than we wait.
+    locked: Option<Instant>,
+    /// A commit failed in a way after which nobody knows what the disk has.
+    broken: bool,
 }
 
 /// An open transaction that has somebody's work in it.
@@ -60,7 +69,14 @@ impl Writer {
     pub(super) fn new(path: &Path, conn: Connection) -> Self {
         Self {
             path: path.to_path_buf(),
-            open: Mutex::new(Open { conn, batch: None }),
+            open: Mutex::new(Open {
+                conn,
+                batch: None,
+                ended: Instant::now(),
+                held: Instant::now(),
+                locked: None,
+                broken: false,
+            }),
             coming: AtomicUsize::new(0),
         }
     }
@@ -72,8 +88,12 @@ impl Writer {
         faults: &dyn Faults,
         work: &mut dyn FnMut(&Tx<'_>) -> bool,
     ) -> Result<(), StoreError> {
+        let arrived = Instant::now();
         let mut open = self.enter();
-        let came = open.run(&self.path, step, faults, work);
+        if open.broken {
+            return Err(StoreError::Poisoned);
+        }
+        let came = open.run(&self.path, step, arrived, faults, work);
         if open.is_due() || self.coming.load(Ordering::SeqCst) == 0 {
             open.commit();
         }
@@ -120,7 +140,15 @@ impl Writer {
     }
 
     fn failed(&self, step: &'static str, e: ffi::Error) -> StoreError {
-        StoreError::from_sqlite(&self.path, step, rusqlite::Error::SqliteFailure(e, None))
+        let said = rusqlite::Error::SqliteFailure(e, None);
+        if is_unknown(e) {
+            return StoreError::Unknown {
+                path: self.path.clone(),
+                step,
+                cause: said.to_string(),
+            };
+        }
+        StoreError::from_sqlite(&self.path, step, said)
     }
 }
 
@@ -130,6 +158,7 @@ impl Open {
         &mut self,
         path: &Path,
         step: &'static str,
+        arrived: Instant,
         faults: &dyn Faults,
         work: &mut dyn FnMut(&Tx<'_>) -> bool,
     ) -> Came {
@@ -141,7 +170,7 @@ impl Open {
         };
         // The first one needs no savepoint: to undo its work is to undo all of it.
         let begun = match self.batch {
-            None => self.begin(),
+            None => self.begin(arrived),
             Some(_) => self.run_sql("SAVEPOINT turn"),
         };
         if let Err(e) = begun {
@@ -213,11 +242,28 @@ impl Open {
         ended
     }
 
-    fn begin(&mut self) -> rusqlite::Result<()> {
+    fn begin(&mut self, arrived: Instant) -> rusqlite::Result<()> {
         if !self.conn.is_autocommit() {
             self.run_sql("ROLLBACK")?;
         }
-        self.run_sql("BEGIN IMMEDIATE")
+        // Who has waited here while another waited in vain for the file does not wait as long again.
+        if self.locked.is_some_and(|at| at > arrived) {
+            let busy = ffi::Error::new(ffi::SQLITE_BUSY);
+            return Err(rusqlite::Error::SqliteFailure(busy, None));
+        }
+        if self.ended.elapsed() >= FREE_SEEN {
+            self.held = Instant::now();
+        } else if self.held.elapsed() >= HELD_MAX {
+            std::thread::sleep(FREE_SEEN);
+            self.held = Instant::now();
+        }
+        let begun = self.run_sql("BEGIN IMMEDIATE");
+        if let Err(e) = &begun
+            && e.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
+        {
+            self.locked = Some(Instant::now());
+        }
+        begun
     }
 
     /// Whether the batch has been open for long enough, whoever is to come.
@@ -233,7 +279,11 @@ impl Open {
         }
         match self.run_sql("COMMIT") {
             Ok(()) => self.tell(Ok(())),
-            Err(e) => self.lose(code(&e)),
+            Err(e) => {
+                let why = code(&e);
+                self.broken |= is_unknown(why);
+                self.lose(why);
+            }
         }
     }
 
@@ -247,6 +297,7 @@ impl Open {
     }
 
     fn tell(&mut self, outcome: Result<(), ffi::Error>) {
+        self.ended = Instant::now();
         if let Some(batch) = self.batch.take() {
             // Set once: the batch is out of reach now.
             let _ = batch.outcome.set(outcome);
@@ -258,6 +309,12 @@ impl Open {
     }
 }
 
+/// Whether the disk may have what it said it could not keep: the log has all of the commit, and the
+/// next to open the file may find it there. Nor does the system tell a second time what it lost.
+fn is_unknown(e: ffi::Error) -> bool {
+    e.extended_code == ffi::SQLITE_IOERR_FSYNC
+}
+
 /// SQLite's own code of a failure.
 fn code(e: &rusqlite::Error) -> ffi::Error {
     let found = e.sqlite_error().copied();
@@ -266,5 +323,9 @@ fn code(e: &rusqlite::Error) -> ffi::Error {
 
 /// Most callers that share a commit, so that the first of them does not wait for ever more.
 const MEMBERS_MAX: usize = 256;
+/// How long the file may be held without a gap.
+const HELD_MAX: Duration = Duration::from_millis(100);
+/// How long a gap is: more than the pause between two looks of another process (`LOOK_AGAIN`).
+const FREE_SEEN: Duration = Duration::from_micros(1_500);
 /// How long a transaction stays open for others.
 const OPEN_MAX: Duration = Duration::from_millis(5);

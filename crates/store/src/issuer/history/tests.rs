@@ -53,13 +53,13 @@ fn store(dir: &tempfile::TempDir) -> Store {
             batch: "b".into(),
             maker: "m".into(),
             made_at: 0,
-            factory_kid: [2; 32],
+            factory_kid: Some([2; 32]),
         };
         let batch = device::insert_batch(tx, &batch, 0)?.unwrap();
         for n in [1, 2_u8] {
             let new = NewDevice {
                 ueid: Ueid::from_random([n; 16]),
-                teep_kid: [n; 32],
+                teep_kid: Some([n; 32]),
                 attestation_kid: [n + 10; 32],
                 model: "m".into(),
                 serial: "s".into(),

@@ -6,7 +6,7 @@ use tegata_authority::UnixSecs;
 use tegata_store::archive::{sweep_some, would_sweep};
 
 use crate::cli::{CaPrune, Role, show};
-use crate::commands::ca::scoped::progress;
+use crate::commands::progress::{Doing, EVERY_SECS, Progress};
 use crate::config;
 use crate::fault::{Fault, Outcome};
 use crate::stores::{self, now_secs, store_fault};
@@ -30,7 +30,11 @@ pub fn run(args: &CaPrune) -> Outcome<()> {
     let mut done = would;
     if !args.dry_run {
         done = Default::default();
-        let bar = progress(Some(would.rows()), args.common.json);
+        let moving = Doing {
+            step: "archive",
+            done: "archived",
+        };
+        let mut shown = Progress::new(moving, Some(would.rows()), args.common.json, EVERY_SECS);
         loop {
             let begun = Instant::now();
             let part = sweep_some(&store, ca.keep_secs, now).map_err(|e| store_fault(&e))?;
@@ -40,11 +44,11 @@ pub fn run(args: &CaPrune) -> Outcome<()> {
             done.archived = done.archived.saturating_add(part.archived);
             done.forgotten = done.forgotten.saturating_add(part.forgotten);
             done.returned = done.returned.saturating_add(part.returned);
-            bar.set_position(done.rows());
+            shown.at(done.rows(), done.archived);
             // The server works meanwhile: half of the time is its.
             std::thread::sleep(begun.elapsed());
         }
-        bar.finish_and_clear();
+        shown.finish();
     }
     let days = ca.keep_secs / 86_400;
     if args.common.json {

@@ -4,15 +4,15 @@
 //! a yes from the operator nothing is changed.
 
 use std::collections::BTreeSet;
-use std::io::IsTerminal as _;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tegata_authority::UnixSecs;
 use tegata_authority::ca::revocation::Word;
 use tegata_store::Store;
+use tegata_store::attested::DottedVersion;
 use tegata_store::revocation::scoped::{
-    Planned, Predicate, Progress, ReleasesOf, Sample, ScopedError, plan_for_all, say_to_all,
+    Planned, Predicate, Progress, ReleasesOf, RuntimesOf, Sample, ScopedError, plan_for_all,
+    say_to_all,
 };
 use tegata_store::revocation::stop::{self, NoStop, Stop};
 use tegata_wire::ids::Ueid;
@@ -20,6 +20,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::certificate::serial_text;
 use crate::cli::{CaStops, Common, RevokeHow, RevokeWhat, Role, show};
+use crate::commands::progress::{self, Doing};
 use crate::commands::ta;
 use crate::config;
 use crate::fault::{Fault, Outcome};
@@ -56,6 +57,7 @@ pub fn narrowed(what: &RevokeWhat) -> bool {
     let texts = [
         &what.release,
         &what.ta,
+        &what.runtime,
         &what.model,
         &what.batch,
         &what.profile,
@@ -79,11 +81,16 @@ pub fn apply(
 ) -> Outcome<()> {
     let predicate = predicate(store, what)?;
     let now = UnixSecs(now_secs());
-    let bar = progress(None, common.json);
+    let counting = Doing {
+        step: "count",
+        done: "would change",
+    };
+    let show = |doing, of| progress::Progress::new(doing, of, common.json, how.progress_secs);
+    let mut shown = show(counting, None);
     let planned = plan_for_all(store, &predicate, word, now, |at| {
-        bar.set_message(format!("{} certificates found", at.matched));
+        shown.at(at.matched, at.changed);
     });
-    bar.finish_and_clear();
+    shown.finish();
     let planned = planned.map_err(|e| scoped_fault(&e))?;
     let would = planned.progress;
     if !how.dry_run {
@@ -98,12 +105,15 @@ pub fn apply(
         true => Some(stop::stop(store, &predicate, now).map_err(|e| stop_fault(&e))?),
     };
     // 2. What there is, some at a time. A crash leaves the rest to the same command.
-    let bar = progress(Some(would.matched), common.json);
+    let changing = Doing {
+        step: "change",
+        done: "changed",
+    };
+    let mut shown = show(changing, Some(would.matched));
     let done = say_to_all(store, &predicate, word, now, |at| {
-        bar.set_position(at.matched);
-        bar.set_message(format!("{} changed", at.changed));
+        shown.at(at.matched, at.changed);
     });
-    bar.finish_and_clear();
+    shown.finish();
     let done = done.map_err(|e| {
         let fault = scoped_fault(&e);
         Fault {
@@ -226,8 +236,25 @@ fn predicate(store: &Store, what: &RevokeWhat) -> Outcome<Predicate> {
     let release = what.release.as_deref().map(|text| ta::find(store, text));
     let releases = what.ta.clone().map(|ta| ReleasesOf {
         ta,
+        from: what.release_from,
         below: what.release_below,
     });
+    if let Some(of) = &releases
+        && of.below.is_some_and(|below| of.from.unwrap_or(0) >= below)
+    {
+        return Err(Fault::usage(
+            "empty-range",
+            "no sequence number is at least --release-from and below --release-below",
+            "The first one is meant, the second one no longer is.",
+        ));
+    }
+    let runtimes = match &what.runtime {
+        None => None,
+        Some(name) => Some(RuntimesOf {
+            name: name.clone(),
+            below: what.runtime_below.as_deref().map(version).transpose()?,
+        }),
+    };
     let devices = match (&what.device, &what.devices) {
         (Some(text), _) => Some([ueid(text)?].into()),
         (None, Some(path)) => Some(ueids(&files::read(path, DEVICES_LEN_BYTES_MAX)?)?),
@@ -236,12 +263,27 @@ fn predicate(store: &Store, what: &RevokeWhat) -> Outcome<Predicate> {
     Ok(Predicate {
         release: release.transpose()?,
         releases,
+        runtimes,
         model: what.model.clone(),
         batch: what.batch.clone(),
         profile: what.profile.clone(),
         issued_before: what.issued_before.as_deref().map(moment).transpose()?,
         issued_after: what.issued_after.as_deref().map(moment).transpose()?,
         devices,
+    })
+}
+
+/// A version as it is compared.
+fn version(text: &str) -> Outcome<DottedVersion> {
+    DottedVersion::parse(text).ok_or_else(|| {
+        Fault::usage(
+            "bad-version",
+            format!(
+                "{} is not a version that can be compared",
+                show::visible(text)
+            ),
+            "Write up to four numbers with dots between them: 1.4 or 1.4.0.2.",
+        )
     })
 }
 
@@ -290,25 +332,6 @@ fn moment(text: &str) -> Outcome<UnixSecs> {
         })
 }
 
-/// A bar, or a spinner where the length is not known; nothing where nobody looks.
-pub fn progress(len: Option<u64>, json: bool) -> ProgressBar {
-    if json || !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let (bar, template) = match len {
-        Some(len) => (
-            ProgressBar::new(len),
-            "{bar:30} {human_pos}/{human_len} {per_sec} {eta}  {msg}",
-        ),
-        None => (ProgressBar::new_spinner(), "{spinner} {msg}"),
-    };
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(std::time::Duration::from_millis(120));
-    bar
-}
-
 fn scoped_fault(error: &ScopedError) -> Fault {
     let failed = |code, mend: &str| Fault::failed(code, error.to_string(), mend);
     match error {
@@ -318,6 +341,10 @@ fn scoped_fault(error: &ScopedError) -> Fault {
             "`tegata device list` shows all; nothing was changed.",
         ),
         ScopedError::NoRelease => failed("no-release", "`tegata ta list` shows all."),
+        ScopedError::NoRuntime => failed(
+            "no-runtime",
+            "The name is swname in the evidence, such as tegata-tee; nothing was changed.",
+        ),
         _ => failed("no-predicate", "Name what the certificates have in common."),
     }
 }
@@ -387,8 +414,9 @@ fn sentence(what: &Predicate) -> String {
     let mut parts: Vec<String> = Vec::new();
     parts.extend(what.release.map(|digest| format!("release {digest}")));
     if let Some(of) = &what.releases {
+        let from = of.from.map(|n| format!(" from {n}")).unwrap_or_default();
         let below = of.below.map(|n| format!(" below {n}"));
-        parts.push(format!("TA {}{}", of.ta, below.unwrap_or_default()));
+        parts.push(format!("TA {}{from}{}", of.ta, below.unwrap_or_default()));
     }
     parts.extend(what.model.as_ref().map(|name| format!("model {name}")));
     parts.extend(what.batch.as_ref().map(|name| format!("batch {name}")));
