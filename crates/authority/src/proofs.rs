@@ -43,7 +43,7 @@
 //! use tegata_authority::UnixSecs;
 //! use tegata_authority::ca::authority_cert::Issuer;
 //! use tegata_authority::ca::issue::{Draft, IssuanceToken, lint};
-//! fn once(token: IssuanceToken, issuer: &Issuer, draft: Draft) {
+//! fn once(token: &IssuanceToken, issuer: &Issuer, draft: Draft) {
 //!     let _ = lint(token, issuer, None, draft, UnixSecs(0));
 //! }
 //! ```

@@ -158,9 +158,6 @@ pub(crate) fn returning(
     profile: &Profile,
     now: UnixSecs,
 ) -> Result<Result<(), ReturnDenied>, StoreError> {
-    if history.newest_is_held(tx)? {
-        return Ok(Err(ReturnDenied::Held));
-    }
     let time = |at: i64| UnixSecs(u64::try_from(at).unwrap_or(0));
     let end = history.last_end(tx)?.map(time);
     Ok(may_return(profile, end, attested_at.map(time), now))

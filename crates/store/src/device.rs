@@ -1,6 +1,7 @@
 //! Devices: what a factory's signed manifest said about each, or the operator.
 
 use tegata_wire::ids::Ueid;
+use tegata_wire::x509::RevocationReason;
 
 use crate::engine::{self, Row, Value, params};
 use crate::{StoreError, Tx};
@@ -116,6 +117,28 @@ pub fn find_by_serial(tx: &Tx<'_>, serial: &str) -> Result<Vec<Device>, StoreErr
     let sql = format!("{SELECT} WHERE serial = ?1 ORDER BY device.id LIMIT 2");
     let rows = tx.query_all(&sql, params![serial], raw)?;
     rows.into_iter().map(checked).collect()
+}
+
+/// A device of that model and serial number that is another one and not revoked for good.
+pub(crate) fn named(
+    tx: &Tx<'_>,
+    model: &str,
+    serial: &str,
+    but: &Ueid,
+) -> Result<Option<Ueid>, StoreError> {
+    let found: Option<Vec<u8>> = tx.query_opt(
+        "SELECT ueid FROM device LEFT JOIN revoked_device AS r ON r.device_id = device.id \
+         WHERE serial = ?1 AND model = ?2 AND ueid <> ?3 AND (r.reason IS NULL OR r.reason = ?4) LIMIT 1",
+        params![
+            serial,
+            model,
+            but.as_bytes(),
+            RevocationReason::CertificateHold.code()
+        ],
+        |r| r.get(0),
+    )?;
+    let ueid = found.map(|ueid| Ueid::from_slice(&ueid)).transpose();
+    ueid.map_err(|_| StoreError::Unreadable { record: "device" })
 }
 
 /// The device whose TEEP Agent key has that thumbprint.

@@ -130,6 +130,9 @@ pub enum RoleError {
         "device {0} is registered already, or one of its keys is: nothing of what was given is registered"
     )]
     DeviceTaken(Ueid),
+    /// A model and serial number that a device has already.
+    #[error("device {0} has this model and serial number: revoke it first, if its key was wrong")]
+    DeviceNamed(Ueid),
     /// A release cannot be cut.
     #[error(transparent)]
     Release(#[from] ReleaseError),
@@ -186,6 +189,7 @@ impl RoleError {
             Self::Factory(_) => "factory-manifest",
             Self::Registry(_) => "device-refused",
             Self::DeviceTaken(_) => "device-taken",
+            Self::DeviceNamed(_) => "device-named",
             Self::Release(_) => "release",
             Self::ReleaseTaken => "release-taken",
             Self::ReleaseRefused(e) => e.code(),
@@ -413,7 +417,8 @@ impl Role {
     /// nothing. Returns whether it was said before.
     ///
     /// # Errors
-    /// `DeviceTaken` if the instance or the key is registered with anything else; the store's failure.
+    /// `DeviceTaken` if the instance or the key is registered with anything else, `DeviceNamed` if another
+    /// device has that name; the store's failure.
     pub fn add_psa_device(&self, device: &PsaDevice, now: UnixSecs) -> Result<bool, RoleError> {
         let record = device.to_record()?;
         let batch = device::Batch {
@@ -432,6 +437,10 @@ impl Role {
             endorsement: record,
         };
         self.store.run_tx("add device", |tx| {
+            // Two keys would speak for one name.
+            if let Some(other) = device::named(tx, &row.model, &row.serial, &row.ueid)? {
+                return Err(RoleError::DeviceNamed(other));
+            }
             let Some(batch_id) = device::insert_batch(tx, &batch, secs(now))? else {
                 return Ok(true);
             };

@@ -70,8 +70,10 @@ pub fn renew(role: &Role, life_secs: u64, now: UnixSecs) -> Result<Vec<Renewed>,
     role.store.run_tx("root list", |tx| {
         let (roots, issuing) = (generation::roots(tx)?, generation::issuing(tx)?);
         let renewed = signers.iter().map(|(root, signer)| {
-            // Its number never goes back, whatever the clocks say.
-            let made = stored(tx, root)?.map_or(now, |before| before.made.max(now));
+            // Of two at once the later one has the later number; a clock that was ahead does not last.
+            let before = stored(tx, root)?.map(|before| before.made);
+            let before = before.filter(|before| before.0 <= now.0.saturating_add(AT_ONCE_SECS));
+            let made = before.map_or(now, |before| before.max(now));
             let revoked = revoked(root, &roots, &issuing)?;
             let list = sign(role, root, signer.as_ref(), &revoked, life_secs, made)?;
             let (made, end) = (list.made.0, list.next_update.0);
@@ -187,3 +189,6 @@ fn stored(tx: &Tx<'_>, root: &Root) -> Result<Option<RootList>, RoleError> {
         next_update: UnixSecs(u64::from_be_bytes(*end)),
     }))
 }
+
+/// How far apart the clocks of two operators may be.
+const AT_ONCE_SECS: u64 = 60;

@@ -547,6 +547,7 @@ fn a_device_takes_back_its_own_certificates_and_nobody_elses() {
         send(&mut world, &message, at(9)).unwrap_err(),
         "Error CERT_REVOKED"
     );
+    say(&world.ca.role().store, &held, Word::Unhold, at(9).secs()).unwrap();
     // So is one that has expired.
     let fourth = enrol(&mut world, &a, 10, at(10));
     let message = fourth.sign(&rr(&fourth.der, None), 11, None);

@@ -638,10 +638,13 @@ fn the_registry_takes_a_device_once_and_has_no_key_that_it_has_not() {
         };
         role.add_psa_device(&PsaDevice::new(&RustCrypto, new).unwrap(), SECS)
     };
-    // The same instance of another serial number, and the same key of another instance.
-    for taken in [again("S9", None), again("S1", Some(vec![1; 33]))] {
+    // The same instance of another serial number, the same key of another instance; another instance of the
+    // same name, as long as that is not revoked.
+    for taken in [again("S9", None), again("S9", Some(vec![1; 33]))] {
         assert!(matches!(taken, Err(RoleError::DeviceTaken(_))), "{taken:?}");
     }
+    let named = again("S1", Some(vec![1; 33]));
+    assert!(matches!(named, Err(RoleError::DeviceNamed(_))), "{named:?}");
     let found = role.device(rot.device.ueid()).unwrap().unwrap();
     assert!(!found.row.has_tee && found.endorsed.tee().is_none());
     assert_eq!(found.endorsed.psa(), Some(&rot.device));

@@ -260,3 +260,26 @@ fn a_makers_certificate_updates_and_revokes_nothing_and_speaks_for_no_revoked_de
     let message = shown.sign(&ir(&mut world).body(), 3, None);
     assert!(ask(&mut world, "first", &message).is_err());
 }
+
+#[test]
+fn a_makers_certificate_gets_nothing_in_place_of_one_that_is_on_hold() {
+    let (mut world, works, device) = ready();
+    let shown = works.idevid(&mut world, &device.identity.serial.clone(), Fault::None);
+    let message = shown.sign(&ir(&mut world).body(), 1, None);
+    let mut rng = Seeded(6);
+    let answer = world.ca.cmp("first", &message, &mut rng, NOW);
+    let CmpOutcome::Issued { certificate, .. } = answer.outcome else {
+        panic!("{:?}", answer.outcome);
+    };
+    let conf = shown.conf(&answer.body, &certificate, 1);
+    world.ca.cmp("first", &conf, &mut rng, NOW);
+    let serial = CertView::from_der(&certificate).unwrap().serial.to_vec();
+    let store = Arc::clone(&world.ca.role().store);
+    let hold = |word| say(&store, &Target::Certificate(serial.clone()), word, SECS).unwrap();
+    hold(Word::Hold);
+    let message = shown.sign(&ir(&mut world).body(), 2, None);
+    let said = ask(&mut world, "first", &message).unwrap_err();
+    assert!(said.contains("on hold"), "{said}");
+    hold(Word::Unhold);
+    ask(&mut world, "first", &message).unwrap();
+}

@@ -472,12 +472,17 @@ fn who_is_revoked_or_held_asks_for_nothing() {
         let new = granted(&answer.body, &world.ca).unwrap();
         let target = Target::Certificate(old.serial());
         say(&world.ca.role().store, &target, word, day(2).secs()).unwrap();
-        // Neither something new, nor what was asked before, nor a confirmation.
+        // Neither something new, nor what was asked before, nor a confirmation. A hold may be lifted: that is
+        // no refusal for which a TA would give the request up, and ask for another one beside it.
+        let refusal = match word {
+            Word::Hold => "Error",
+            _ => "Kup",
+        };
         let other = new_key(&mut world);
         let fresh = old.sign(&Asked::kur(device, old, &other).body(), 3, None);
         for (message, kind) in [
-            (&kur, "Kup"),
-            (&fresh, "Kup"),
+            (&kur, refusal),
+            (&fresh, refusal),
             (&old.conf(&answer.body, &new, 2), "Error"),
         ] {
             let told = ask(&mut world, message, day(3)).unwrap_err();

@@ -62,7 +62,7 @@ fn reopen(world: &mut World, line: &str) {
 fn what_was_taken_back_is_not_confirmed_and_takes_no_place() {
     for (word, then) in [
         (COMPROMISED, "Kup CERT_REVOKED"),
-        (Word::Hold, "Kup NOT_AUTHORIZED"),
+        (Word::Hold, "Error NOT_AUTHORIZED"),
     ] {
         let (mut world, devices, current) = ready(1);
         let (device, old) = (&devices[0], &current[0]);

@@ -110,11 +110,21 @@ fn look(
         Ok(Renewed::Done(_)) => {
             tracing::info!(%ta, label, "certificate renewed");
             let rested = plans.get(&name).and_then(|plan| plan.rested);
-            let rest = rest_after(rested);
+            let keys = Keys::new(daemon.tee.clone(), Some(ta), config.login, 1);
+            let status = keys
+                .status(label)
+                .ok()
+                .and_then(|status| status.certificate);
+            // As the TA counts time.
+            let due_in = status.map_or(0, |new| match new.due {
+                true => 0,
+                false => new.renew_at_secs.saturating_sub(new.time_secs),
+            });
+            let (rest, rested) = rest_after(rested, Duration::from_secs(due_in));
             let plan = Plan {
                 backoff: backoff(daemon),
                 not_before: Instant::now() + rest,
-                rested: Some(rest),
+                rested,
             };
             plans.insert(name, plan);
         }
@@ -134,12 +144,17 @@ fn look(
     }
 }
 
-/// How long a label is left alone that was renewed, and how long it was the time before if it was due
-/// again at once: that comes of a clock that is, or once was, wrong.
-fn rest_after(rested: Option<Duration>) -> Duration {
-    rested.map_or(AFTER_SUCCESS, |rested| {
+/// How long a label is left alone that was renewed, when its certificate is due in `due_in`: not beyond that.
+/// One that is due again at once comes of a clock that is, or once was, wrong; then longer than it `rested`
+/// the time before, and that is to be remembered.
+fn rest_after(rested: Option<Duration>, due_in: Duration) -> (Duration, Option<Duration>) {
+    if due_in > Duration::ZERO {
+        return (AFTER_SUCCESS.min(due_in / 2), None);
+    }
+    let rest = rested.map_or(AFTER_SUCCESS, |rested| {
         rested.saturating_mul(2).min(AFTER_SUCCESS_MAX)
-    })
+    });
+    (rest, Some(rest))
 }
 
 fn backoff(daemon: &Daemon) -> Backoff {
@@ -169,17 +184,26 @@ mod tests {
     #[test]
     fn what_is_due_again_at_once_is_left_alone_for_longer_and_longer() {
         let days = |days: u64| Duration::from_secs(days * 86_400);
-        let mut rests = vec![rest_after(None)];
+        let at_once = |rested| rest_after(rested, Duration::ZERO).0;
+        let mut rests = vec![at_once(None)];
         for _ in 0..7 {
-            rests.push(rest_after(rests.last().copied()));
+            rests.push(at_once(rests.last().copied()));
         }
         assert_eq!(rests, [1, 2, 4, 8, 16, 30, 30, 30].map(days));
         // A year of a wrong clock costs some sixteen renewals.
         let times = (0..).scan((days(0), None), |(at, rested), _| {
-            *rested = Some(rest_after(*rested));
+            *rested = Some(at_once(*rested));
             *at += rested.unwrap_or_default();
             Some(*at)
         });
         assert!(times.take_while(|at| *at < days(365)).count() <= 16);
+    }
+
+    #[test]
+    fn what_lasts_for_hours_is_looked_at_within_them_each_time() {
+        let hours = |hours: u64| Duration::from_secs(hours * 3_600);
+        assert_eq!(rest_after(None, hours(16)), (hours(8), None));
+        assert_eq!(rest_after(Some(hours(48)), hours(16)), (hours(8), None));
+        assert_eq!(rest_after(None, hours(8_000)), (hours(24), None));
     }
 }

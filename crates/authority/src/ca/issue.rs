@@ -159,6 +159,14 @@ pub enum IssueDenied {
 }
 
 impl IssueDenied {
+    /// Whether the same request may be granted once an operator has lifted a hold. (A stop is of releases
+    /// that are to be updated, and then another one asks.)
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        use super::attested::ReturnDenied;
+        matches!(self, Self::DeviceRevoked | Self::Return(ReturnDenied::Held))
+    }
+
     /// The text for the peer.
     #[must_use]
     pub fn peer_text(&self) -> &'static str {

@@ -117,7 +117,8 @@ impl Tx<'_> {
         read: impl FnOnce(&Row<'_>) -> Result<T>,
     ) -> std::result::Result<Option<T>, StoreError> {
         let found = match &self.on {
-            On::Sqlite { conn, .. } => sqlite::query_opt(conn, sql, params, read),
+            On::Sqlite { conn, failed, .. } => sqlite::still_open(conn, failed)
+                .and_then(|()| sqlite::query_opt(conn, sql, params, read)),
             On::Postgres { running, .. } => running.query_opt(sql, params, read),
         };
         found.map_err(|e| self.err(e))
@@ -131,7 +132,8 @@ impl Tx<'_> {
         read: impl FnMut(&Row<'_>) -> Result<T>,
     ) -> std::result::Result<Vec<T>, StoreError> {
         let found = match &self.on {
-            On::Sqlite { conn, .. } => sqlite::query_all(conn, sql, params, read),
+            On::Sqlite { conn, failed, .. } => sqlite::still_open(conn, failed)
+                .and_then(|()| sqlite::query_all(conn, sql, params, read)),
             On::Postgres { running, .. } => running.query_all(sql, params, read),
         };
         found.map_err(|e| self.err(e))

@@ -22,7 +22,6 @@ use super::history::{History, Look};
 use super::requester::held_certificate;
 use crate::approval::{self, Approval};
 use crate::certificate::{self, Certificate, CmpTransaction, Intent};
-use crate::device::DeviceId;
 use crate::generation::{Generation, Generations};
 use crate::role::{Registered, RoleError, secs};
 use crate::{StoreError, Tx, attested, evidence, revocation, secret};
@@ -282,18 +281,18 @@ impl Issuer {
             None => {}
         }
         let kept = store.run_tx("await approval", |tx| {
-            may_wait(tx, asking.device, means, now)?;
+            may_wait(tx, asking, means, now)?;
+            if !approval::wait(tx, asking)? {
+                let max = approval::WAITING_MAX;
+                return Err(NotIntended::Denied(IssueDenied::TooManyWaiting(max)));
+            }
+            // Last: what is refused has used no nonce.
             if let Means::Evidence(used) = means {
                 evidence::spend(tx, used, &asking.digest, now)?.map_err(NotIntended::Denied)?;
             }
-            Ok::<_, NotIntended>(approval::wait(tx, asking)?)
+            Ok::<_, NotIntended>(())
         });
-        if kept.map_err(NotIntended::denial)? {
-            Ok(false)
-        } else {
-            let max = approval::WAITING_MAX;
-            Err(CmpDenial::Issue(IssueDenied::TooManyWaiting(max)))
-        }
+        kept.map(|()| false).map_err(NotIntended::denial)
     }
 
     /// Permission for a request, from what the store knows of its device and of the certificate
@@ -396,16 +395,24 @@ impl Issuer {
         {
             return Err(NotIntended::Denied(IssueDenied::Stopped(stop)));
         }
-        if let Some(old) = token.replaces()
-            && certificate::find(tx, old)?.is_none_or(|row| !row.standing.is_good())
-        {
-            let revoked = IssueDenied::OldCertificate("it is revoked or on hold");
-            return Err(NotIntended::Denied(revoked));
+        if let Some(old) = token.replaces() {
+            let standing = certificate::find(tx, old)?.map(|row| row.standing);
+            match standing {
+                Some(standing) if standing.is_good() => {}
+                Some(Standing::Held { .. }) => return Err(on_hold()),
+                _ => {
+                    let revoked = IssueDenied::OldCertificate("it is revoked");
+                    return Err(NotIntended::Denied(revoked));
+                }
+            }
         }
         // What was read of the signer before may be over.
         if let Means::Certificate(holder) = token.means() {
             let signer = certificate::find(tx, &holder.serial)?;
             let standing = signer.map(|row| row.standing);
+            if let Some(Standing::Held { .. }) = standing {
+                return Err(on_hold());
+            }
             if !standing.is_some_and(Standing::is_good) {
                 let superseded = standing.is_some_and(Standing::is_superseded);
                 return Err(NotIntended::Denied(if superseded {
@@ -416,6 +423,10 @@ impl Issuer {
             }
         }
         check_daily_limit(tx, token, &history, now.secs())?;
+        // Nobody gets another one in place of what is on hold. Who shows a certificate shows which.
+        if !matches!(token.means(), Means::Certificate(_)) && history.newest_is_held(tx)? {
+            return Err(on_hold());
+        }
         // By the `CsrAuthKey` alone a device comes for the first time, or for what it has beside one
         // that serves; once the last has ended, its TEE must have been looked at.
         if let Means::Ta(_) = token.means() {
@@ -579,12 +590,17 @@ impl NotIntended {
 /// time. It is all asked again when the certificate is fixed.
 fn may_wait(
     tx: &Tx<'_>,
-    device: DeviceId,
+    asking: &Approval,
     means: &Means,
     now: UnixSecs,
 ) -> Result<(), NotIntended> {
+    let device = asking.device;
     if !revocation::device_standing(tx, device)?.is_good() {
         return Err(NotIntended::Denied(IssueDenied::DeviceRevoked));
+    }
+    let is_certificate = matches!(means, Means::Certificate(_));
+    if !is_certificate && attested::newest_is_held(tx, device, &asking.profile)? {
+        return Err(on_hold());
     }
     if means.has_ended() {
         return Err(NotIntended::Denied(IssueDenied::SignerEnded));
@@ -595,6 +611,10 @@ fn may_wait(
         )),
         _ => Ok(()),
     }
+}
+
+fn on_hold() -> NotIntended {
+    NotIntended::Denied(IssueDenied::Return(ReturnDenied::Held))
 }
 
 /// The row, unless the CA has taken its certificate back, or it is of another profile.

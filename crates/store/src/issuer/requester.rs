@@ -137,7 +137,9 @@ impl Issuer {
                 let Some((held, device)) = held else {
                     return self.named_by_maker(alleged);
                 };
-                let token = match alleged.token() {
+                // What has no TEE has no TA that could vouch for a key.
+                let vouched = alleged.token().filter(|_| device.endorsed.tee().is_some());
+                let token = match vouched {
                     Some(token) => self.release_of(&token.kid)?,
                     None => None,
                 };

@@ -148,7 +148,7 @@ pub fn say_to_all(
     let mut walk = Walk::of(predicate);
     for look in 0..=LOOKS_MAX {
         // Whatever is durable after this and was not when the walk came by has a serial number from here on.
-        let newest = newest_from(now, begun.elapsed());
+        let newest = newest_from(store, now, begun.elapsed())?;
         let mut found = false;
         while let Some(mut rows) = walk.next(store, predicate, reach(word, now))? {
             let matched = rows.len();
@@ -188,13 +188,25 @@ fn say_some(
     Ok(())
 }
 
-/// Below the serial numbers of what becomes durable from now on; the run began at `begun`.
-fn newest_from(begun: UnixSecs, elapsed: Duration) -> Vec<u8> {
+/// Below the serial numbers of what becomes durable from now on; the run began at `begun`. By the clock here,
+/// or by that of whoever issued last if that is behind.
+fn newest_from(store: &Store, begun: UnixSecs, elapsed: Duration) -> Result<Vec<u8>, StoreError> {
     let at = Duration::from_secs(begun.0)
         .saturating_add(elapsed)
         .saturating_sub(BEHIND);
     let at_ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
-    at_ms.to_be_bytes().into_iter().skip(2).collect()
+    let last: Option<Vec<u8>> = store.read("newest certificate", |tx| {
+        let newest = "SELECT serial FROM certificate ORDER BY serial DESC LIMIT 1";
+        tx.query_opt(newest, params![], |r| r.get(0))
+    })?;
+    // Serial numbers begin with six octets of time.
+    let time = last.as_deref().and_then(|serial| serial.first_chunk::<6>());
+    let last_ms = time.map_or(0, |t| {
+        t.iter().fold(0, |ms, octet| ms << 8 | u64::from(*octet))
+    });
+    let behind_ms = u64::try_from(BEHIND.as_millis()).unwrap_or(u64::MAX);
+    let from = at_ms.min(last_ms.saturating_sub(behind_ms));
+    Ok(from.to_be_bytes().into_iter().skip(2).collect())
 }
 
 /// What [`say_to_all`] would do now.

@@ -170,7 +170,9 @@ pub fn role_fault(error: &RoleError) -> Fault {
         RoleError::Sealed(_) => "Restore the sealing key that this store was made with.",
         RoleError::NoProfile(_) => "Choose one of the names in profiles.toml.",
         RoleError::NoRelease => "`tegata ta list` shows the releases.",
-        RoleError::NoDevice(_) | RoleError::DeviceTaken(_) => "`tegata device list` shows them.",
+        RoleError::NoDevice(_) | RoleError::DeviceTaken(_) | RoleError::DeviceNamed(_) => {
+            "`tegata device list` shows them."
+        }
         RoleError::Generation { .. } | RoleError::OtherGeneration(_) => {
             "`tegata ca generations` shows them; give --generation the next number."
         }

@@ -75,7 +75,7 @@ pub struct MacPolicy {
 /// hidden there.
 ///
 /// # Errors
-/// `ProtectionAlg` for a protection that is not accepted; `SignerRevoked`; `NotAuthenticated` for
+/// `ProtectionAlg` for a protection that is not accepted; `SignerRevoked`, `SignerHeld`; `NotAuthenticated` for
 /// everything else.
 pub fn authenticate(
     provider: &dyn Provider,
@@ -219,9 +219,8 @@ impl Signed<'_> {
             } => true,
             // That it is revoked may be the very thing that it asks for, again.
             Standing::Revoked { .. } if matches!(body, RequestBody::Rr(_)) => true,
-            Standing::Held { .. } | Standing::Revoked { .. } => {
-                return Err(CmpDenial::SignerRevoked);
-            }
+            Standing::Held { .. } => return Err(CmpDenial::SignerHeld),
+            Standing::Revoked { .. } => return Err(CmpDenial::SignerRevoked),
         };
         let valid = (view.not_before_secs..=view.not_after_secs).contains(&now.0);
         let ta = match (body, token) {

@@ -55,9 +55,12 @@ pub enum CmpDenial {
     /// Not authenticated. The cause is for the log alone.
     #[error("the request is not authenticated: {0}")]
     NotAuthenticated(#[source] NotAuthenticated),
-    /// Signed by a certificate that is revoked or on hold.
-    #[error("the certificate that signed the request is revoked or on hold")]
+    /// Signed by a certificate that is revoked.
+    #[error("the certificate that signed the request is revoked")]
     SignerRevoked,
+    /// Signed by a certificate that is on hold: that may be lifted.
+    #[error("the certificate that signed the request is on hold")]
+    SignerHeld,
     /// The profile in the URL is not one that the asker may have, or not the one that the request
     /// says.
     #[error(
@@ -213,7 +216,7 @@ impl CmpDenial {
                 | NotAuthenticated::MakerPath(_)
                 | NotAuthenticated::KeyUsage,
             ) => F::SIGNER_NOT_TRUSTED,
-            Self::SignerRevoked => F::CERT_REVOKED,
+            Self::SignerRevoked | Self::SignerHeld => F::CERT_REVOKED,
             Self::WrongProtection => F::WRONG_INTEGRITY,
             Self::Path { .. }
             | Self::Info(_)
@@ -261,7 +264,8 @@ impl CmpDenial {
             Self::SenderNonce { .. } => "a senderNonce of at least 16 bytes is needed",
             Self::ProtectionAlg => "this protection is not accepted",
             Self::NotAuthenticated(_) => "the request could not be authenticated",
-            Self::SignerRevoked => "the certificate that signed the request is revoked or on hold",
+            Self::SignerRevoked => "the certificate that signed the request is revoked",
+            Self::SignerHeld => "the certificate that signed the request is on hold",
             Self::Profile { .. } => {
                 "the profile is not one that this device may have, or not the one of the request"
             }
@@ -287,6 +291,7 @@ impl CmpDenial {
             Self::ProtectionAlg => "protection-alg",
             Self::NotAuthenticated(_) => "not-authenticated",
             Self::SignerRevoked => "signer-revoked",
+            Self::SignerHeld => "signer-held",
             Self::WrongProtection => "wrong-protection",
             Self::Path { .. } => "path",
             Self::Revoke(_) => "revoke",

@@ -222,10 +222,14 @@ impl ReplyContext<'_> {
                 RawBody::poll_rep(*cert_req_id, CHECK_AFTER_SECS, WAITING)
             }
             // An authenticated request that is refused gets an answer of its kind, all else an error: a
-            // TA gives a kur up for such a refusal, which nobody on the way can bring about.
+            // TA gives a kur up for such a refusal, which nobody on the way can bring about, and asks as the
+            // release, beside the certificate. So what may pass is an error: the kur is good once it has.
             Reply::Denied(denial) => {
                 let status = PkiStatusInfo::rejection(denial.failure(), denial.peer_text());
                 match (asked, denial) {
+                    (Some((BodyKind::Kup, _)), CmpDenial::Issue(denied)) if denied.may_pass() => {
+                        RawBody::error(denial.failure(), denial.peer_text())
+                    }
                     (Some((kind, id)), CmpDenial::Issue(_) | CmpDenial::SignerRevoked) => {
                         RawBody::not_granted(kind, id, status)
                     }

@@ -234,6 +234,8 @@ impl Postgres {
             };
             match session.run(how) {
                 Ok(()) => return Ok((place, session)),
+                // The others would say nothing either.
+                Err(e @ EngineError::Silent(_)) => return Err(self.address.failed(step, e)),
                 Err(e) if is_new || session.failure(&e) != Failure::Lost => {
                     return Err(self.address.failed(step, e));
                 }
@@ -273,7 +275,9 @@ impl Postgres {
         // From the look-up of its name to the server's greeting.
         let most = self.address.config.get_connect_timeout();
         let most = most.copied().unwrap_or(CONNECT_WAIT);
+        let given_up = connected.abort_handle();
         let Some(connected) = wait(connected, most) else {
+            given_up.abort();
             return Err(self.address.failed("connect", EngineError::Silent(most)));
         };
         let connected = connected.map_err(|e| unreachable(e.to_string()))?;

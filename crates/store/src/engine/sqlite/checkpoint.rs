@@ -6,10 +6,11 @@
 //! it waits there until the last reader of the log has ended; new ones read the file.
 
 use std::path::Path;
-use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, DEFAULT_NAME};
@@ -17,14 +18,18 @@ use rusqlite::{Connection, DEFAULT_NAME};
 use super::writer::Writer;
 use crate::StoreError;
 
-/// The thread; dropping this waits for its end, which comes when the writer is gone.
+/// The thread; dropping this ends it. The writer is to be there still: the last connection of a file moves
+/// the log into it as it closes, and of two that close at once neither is the last.
 pub(super) struct Checkpoints {
     thread: Option<JoinHandle<()>>,
+    pokes: SyncSender<()>,
+    over: Arc<AtomicBool>,
 }
 
 /// Takes the checkpoints away from a connection's commits; what is told when the log is long.
-pub(super) fn take_from(conn: &mut Connection) -> rusqlite::Result<Receiver<()>> {
+pub(super) fn take_from(conn: &mut Connection) -> rusqlite::Result<(SyncSender<()>, Receiver<()>)> {
     let (poke, pokes): (SyncSender<()>, _) = sync_channel(1);
+    let also = poke.clone();
     // The hook takes the place of SQLite's own checkpoints.
     conn.wal_hook(Some(move |_: &mut _, pages| {
         if pages >= LOG_PAGES_SOON {
@@ -33,7 +38,7 @@ pub(super) fn take_from(conn: &mut Connection) -> rusqlite::Result<Receiver<()>>
         }
         Ok(())
     }))?;
-    Ok(pokes)
+    Ok((also, pokes))
 }
 
 impl Checkpoints {
@@ -41,14 +46,23 @@ impl Checkpoints {
     pub(super) fn begin(
         path: &Path,
         conn: Connection,
-        pokes: Receiver<()>,
+        (poke, pokes): (SyncSender<()>, Receiver<()>),
         writer: Weak<Writer>,
     ) -> Result<Self, StoreError> {
         let name = "store checkpoints".to_owned();
         let thread = std::thread::Builder::new().name(name);
+        let over = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&over);
         let thread = thread.spawn(move || {
+            let mut not_before = Instant::now();
             for () in pokes {
-                checkpoint(&conn, &writer);
+                if is_over.load(Ordering::SeqCst) {
+                    return;
+                }
+                // Somebody reads for long, a backup: commits are not stopped for it over and over.
+                if Instant::now() >= not_before && !checkpoint(&conn, &writer) {
+                    not_before = Instant::now() + PAUSE;
+                }
             }
         });
         let thread = thread.map_err(|e| StoreError::NotAccessible {
@@ -57,12 +71,17 @@ impl Checkpoints {
         })?;
         Ok(Self {
             thread: Some(thread),
+            pokes: poke,
+            over,
         })
     }
 }
 
 impl Drop for Checkpoints {
     fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+        // Full: it is about to look anyway.
+        let _ = self.pokes.try_send(());
         if let Some(thread) = self.thread.take() {
             // A panic in it was told when it happened.
             let _ = thread.join();
@@ -71,25 +90,22 @@ impl Drop for Checkpoints {
 }
 
 /// Moves what is in the log into the file. A failure loses nothing: the log has it, and the next
-/// commit tells this thread again.
-fn checkpoint(conn: &Connection, writer: &Weak<Writer>) {
+/// commit tells this thread again. `false` if the log is long and could not be begun anew.
+fn checkpoint(conn: &Connection, writer: &Weak<Writer>) -> bool {
     let pass = |mode| conn.wal_checkpoint_v2(DEFAULT_NAME, mode);
     let Ok((log, _)) = pass(CheckpointMode::PASSIVE) else {
-        return;
+        return true;
     };
     if log < LOG_PAGES_LONG {
-        return;
+        return true;
     }
     // What came in during the first pass; then the few pages that came in during this one.
-    let ended = pass(CheckpointMode::PASSIVE).is_ok()
+    let left = pass(CheckpointMode::PASSIVE).map(|(log, moved)| log.saturating_sub(moved));
+    left.is_ok_and(|left| left < LOG_PAGES_SOON)
         && writer.upgrade().is_some_and(|writer| {
             let done = writer.between("checkpoint", |_| pass(CheckpointMode::RESTART));
             done.is_ok()
-        });
-    // Somebody reads for long, a backup: commits are not stopped for it over and over.
-    if !ended {
-        std::thread::sleep(PAUSE);
-    }
+        })
 }
 
 /// How long commits wait for the last readers of the log.

@@ -26,10 +26,10 @@ use writer::Writer;
 /// One open database file.
 pub(crate) struct Sqlite {
     path: PathBuf,
+    // Closed in this order: see `Checkpoints`.
     readers: Readers,
-    // In this order: the thread ends when the writer is gone.
-    writer: Arc<Writer>,
     _checkpoints: Checkpoints,
+    writer: Arc<Writer>,
 }
 
 impl Sqlite {
@@ -79,6 +79,8 @@ impl Sqlite {
         step: &'static str,
         work: &mut dyn FnMut(&Tx<'_>),
     ) -> std::result::Result<(), StoreError> {
+        // Who looks whether all is well is to hear it.
+        self.writer.check()?;
         self.readers.with(step, |conn| {
             let on = On::Sqlite {
                 conn,

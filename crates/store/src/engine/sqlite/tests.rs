@@ -338,6 +338,25 @@ fn the_log_stays_bounded_while_commits_and_views_never_stop() {
     assert!(longest < 200 << 20, "the log grew to {longest} bytes");
 }
 
+/// Whoever copies the file of a role that was stopped has all of it.
+#[test]
+fn a_file_that_was_closed_has_everything_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    for n in 0..40 {
+        let path = dir.path().join(format!("{n}.db"));
+        let engine = Sqlite::open(&path).unwrap();
+        let write = |tx: &Tx<'_>| crate::keys::put_document(tx, "d", b"x", 1).is_ok();
+        engine.write("t", &NoFaults, &mut { write }).unwrap();
+        let look = |tx: &Tx<'_>| drop(crate::keys::document(tx, "d").unwrap());
+        engine.read("t", &mut { look }).unwrap();
+        drop(engine);
+        assert!(
+            !path.with_extension("db-wal").exists(),
+            "the log of {n} is left"
+        );
+    }
+}
+
 #[test]
 fn damage_is_found_before_a_large_file_is_served_from_where_it_is_soon_read() {
     let dir = tempfile::tempdir().unwrap();

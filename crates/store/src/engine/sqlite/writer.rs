@@ -12,7 +12,7 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,8 @@ pub(super) struct Writer {
     open: Mutex<Open>,
     /// Callers that are about to do their work in the open transaction.
     coming: AtomicUsize,
+    /// A commit failed in a way after which nobody knows what the disk has.
+    broken: AtomicBool,
 }
 
 /// How a commit ended, for everyone who is in it.
@@ -42,8 +44,6 @@ struct Open {
     held: Instant,
     /// When another process last had the file for longer than we wait.
     locked: Option<Instant>,
-    /// A commit failed in a way after which nobody knows what the disk has.
-    broken: bool,
 }
 
 /// An open transaction that has somebody's work in it.
@@ -75,8 +75,8 @@ impl Writer {
                 ended: Instant::now(),
                 held: Instant::now(),
                 locked: None,
-                broken: false,
             }),
+            broken: AtomicBool::new(false),
             coming: AtomicUsize::new(0),
         }
     }
@@ -90,12 +90,10 @@ impl Writer {
     ) -> Result<(), StoreError> {
         let arrived = Instant::now();
         let mut open = self.enter();
-        if open.broken {
-            return Err(StoreError::Poisoned);
-        }
+        self.check()?;
         let came = open.run(&self.path, step, arrived, faults, work);
         if open.is_due() || self.coming.load(Ordering::SeqCst) == 0 {
-            open.commit();
+            self.commit(&mut open);
         }
         drop(open);
         if let Some(panic) = came.panic {
@@ -120,9 +118,26 @@ impl Writer {
         f: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
         let mut open = self.enter();
-        open.commit();
+        self.commit(&mut open);
         let done = f(&open.conn);
         done.map_err(|e| StoreError::from_sqlite(&self.path, step, e))
+    }
+
+    /// # Errors
+    /// `Poisoned` once a commit failed so that the process has to begin anew.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        match self.broken.load(Ordering::SeqCst) {
+            true => Err(StoreError::Poisoned),
+            false => Ok(()),
+        }
+    }
+
+    fn commit(&self, open: &mut Open) {
+        if let Err(why) = open.commit()
+            && is_unknown(why)
+        {
+            self.broken.store(true, Ordering::SeqCst);
+        }
     }
 
     /// How many are on their way.
@@ -226,7 +241,10 @@ impl Open {
                 self.batch = Some(batch);
                 Ok(())
             }
-            (None, false) => self.run_sql("ROLLBACK"),
+            (None, false) => {
+                self.ended = Instant::now();
+                self.run_sql("ROLLBACK")
+            }
             (Some(batch), true) => {
                 batch.members = batch.members.saturating_add(1);
                 self.run_sql("RELEASE turn")
@@ -273,18 +291,16 @@ impl Open {
     }
 
     /// Makes the batch durable and tells everyone in it.
-    fn commit(&mut self) {
+    fn commit(&mut self) -> Result<(), ffi::Error> {
         if self.batch.is_none() {
-            return;
+            return Ok(());
         }
-        match self.run_sql("COMMIT") {
+        let done = self.run_sql("COMMIT").map_err(|e| code(&e));
+        match done {
             Ok(()) => self.tell(Ok(())),
-            Err(e) => {
-                let why = code(&e);
-                self.broken |= is_unknown(why);
-                self.lose(why);
-            }
+            Err(why) => self.lose(why),
         }
+        done
     }
 
     /// Undoes everything that is not durable and tells everyone in the batch.
