@@ -23,6 +23,8 @@ mod engine;
 pub mod error;
 pub mod est;
 pub mod evidence;
+#[cfg(feature = "fill")]
+pub mod fill;
 pub mod generation;
 pub mod issuer;
 pub mod keys;

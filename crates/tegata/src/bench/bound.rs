@@ -3,14 +3,15 @@
 use std::path::Path;
 
 use tegata_crypto::aws_lc::AwsLc;
-use tegata_crypto::{KeyAlg, OsRng, Provider as _, Rng as _};
+use tegata_crypto::{KeyAlg, OsRng, Provider as _, PublicKey, Rng as _};
 use tegata_store::certificate::{self, Intent};
 use tegata_store::role::RoleError;
 use tegata_store::{Store, device};
 
 use super::cpus::{Took, timed};
 use super::odd;
-use super::plant::{PROFILE, Plant, Request};
+use super::plant::{PROFILE, Plant};
+use super::requests::Request;
 use crate::commands::import::role_fault;
 use crate::fault::Outcome;
 use crate::stores::{now_ms, now_secs, store_fault};
@@ -39,6 +40,79 @@ pub fn crypto(cpu: usize, requests: &[Request]) -> Outcome<Took> {
                 .map_err(odd)?;
             tegata_crypto::hmac_verify(&AwsLc, &request.mac_key, &request.part, mac)
                 .map_err(odd)?;
+            signer.sign(&tbs).map_err(odd)?;
+        }
+        Ok(())
+    })?;
+    Ok(took)
+}
+
+/// Bytes that somebody signed.
+pub struct Signed {
+    /// Whose key it was.
+    pub key: PublicKey,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// The signature, r ‖ s.
+    pub signature: Vec<u8>,
+}
+
+/// Verifies each signature and makes one over so many bytes, as [`crypto`].
+///
+/// # Errors
+/// A signature that is wrong.
+pub fn verify_and_sign(cpu: usize, all: &[Signed], len_bytes: usize) -> Outcome<Took> {
+    let private = AwsLc.generate(KeyAlg::P256, &mut OsRng).map_err(odd)?;
+    let signer = AwsLc.signer(&private).map_err(odd)?;
+    let tbs = vec![0x30; len_bytes];
+    let ((), took) = timed(cpu, || {
+        for one in all {
+            AwsLc
+                .verify(&one.key, &one.bytes, &one.signature)
+                .map_err(odd)?;
+            signer.sign(&tbs).map_err(odd)?;
+        }
+        Ok(())
+    })?;
+    Ok(took)
+}
+
+/// What of a renewal the cryptography alone needs.
+pub struct Renewal {
+    /// The key that serves: it signs the request.
+    pub old: PublicKey,
+    /// The bytes that its signature is over.
+    pub part: Vec<u8>,
+    /// That signature, r ‖ s.
+    pub signature: Vec<u8>,
+    /// The new key: it signs the CertRequest.
+    pub new: PublicKey,
+    /// DER of the CertRequest.
+    pub request: Vec<u8>,
+    /// The new key's signature over it, r ‖ s.
+    pub popo: Vec<u8>,
+    /// The key of the release's token.
+    pub mac_key: [u8; 32],
+    /// What the token is over.
+    pub token_input: Vec<u8>,
+}
+
+/// Verifies the request's signature and the new key's, checks the token and signs as many bytes as a
+/// certificate has: of each renewal, as [`crypto`].
+///
+/// # Errors
+/// A signature or a MAC that is wrong.
+pub fn renewals(cpu: usize, renewals: &[&Renewal]) -> Outcome<Took> {
+    let private = AwsLc.generate(KeyAlg::P256, &mut OsRng).map_err(odd)?;
+    let signer = AwsLc.signer(&private).map_err(odd)?;
+    let tbs = vec![0x30; TBS_LEN_BYTES];
+    let mac = |r: &Renewal| AwsLc.hmac_sha256(&r.mac_key, &r.token_input);
+    let macs: Vec<[u8; 32]> = renewals.iter().map(|r| mac(r)).collect();
+    let ((), took) = timed(cpu, || {
+        for (r, mac) in renewals.iter().zip(&macs) {
+            AwsLc.verify(&r.old, &r.part, &r.signature).map_err(odd)?;
+            AwsLc.verify(&r.new, &r.request, &r.popo).map_err(odd)?;
+            tegata_crypto::hmac_verify(&AwsLc, &r.mac_key, &r.token_input, mac).map_err(odd)?;
             signer.sign(&tbs).map_err(odd)?;
         }
         Ok(())

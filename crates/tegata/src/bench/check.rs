@@ -1,6 +1,6 @@
 //! Whether the answers are what was asked for: all of them by our own parser, some by OpenSSL.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -8,34 +8,55 @@ use axum::body::Bytes;
 use tegata_wire::x509::CertView;
 
 use super::odd;
-use super::plant::{Plant, certificate_in};
+use super::plant::Plant;
+use super::requests::certificate_in;
 use crate::certificate::to_pem;
 use crate::fault::{Fault, Outcome};
 use crate::files::{self, Readers};
 
-/// The certificates in the answers, each another one.
-///
-/// # Errors
-/// A refusal, or a serial number that is there twice.
-pub fn all(answers: &[Bytes]) -> Outcome<Vec<Vec<u8>>> {
-    let refused = |why: String| {
-        Fault::failed(
-            "bench-refused",
-            why,
-            "A run with refusals measures nothing; the server's log says why it refused.",
-        )
-    };
-    let mut serials = BTreeSet::new();
-    let mut certificates = Vec::with_capacity(answers.len());
-    for answer in answers {
-        let der = certificate_in(answer).map_err(refused)?;
-        let view = CertView::from_der(&der).map_err(odd)?;
-        if !serials.insert(view.serial.to_vec()) {
-            return Err(refused("two requests got the same certificate".to_owned()));
-        }
-        certificates.push(der);
+/// Certificates that were looked at: their serial numbers, each there once.
+#[derive(Debug, Default)]
+pub struct Certificates {
+    serials: HashSet<Vec<u8>>,
+}
+
+impl Certificates {
+    /// The certificates in the answers, each another one than any before.
+    ///
+    /// # Errors
+    /// A refusal, or a serial number that was there before.
+    pub fn all<'a>(&mut self, answers: impl Iterator<Item = &'a Bytes>) -> Outcome<Vec<Vec<u8>>> {
+        let of = |answer: &Bytes| certificate_in(answer).map_err(refused);
+        self.each(answers.map(of))
     }
-    Ok(certificates)
+
+    /// The same of certificates (DER).
+    ///
+    /// # Errors
+    /// As above.
+    pub fn each(
+        &mut self,
+        certificates: impl Iterator<Item = Outcome<Vec<u8>>>,
+    ) -> Outcome<Vec<Vec<u8>>> {
+        let one = |der: Outcome<Vec<u8>>| {
+            let der = der?;
+            let view = CertView::from_der(&der).map_err(odd)?;
+            if !self.serials.insert(view.serial.to_vec()) {
+                return Err(refused("two requests got the same certificate".to_owned()));
+            }
+            Ok(der)
+        };
+        certificates.map(one).collect()
+    }
+}
+
+/// An answer that is not what was asked for: the run fails.
+pub fn refused(why: String) -> Fault {
+    Fault::failed(
+        "bench-refused",
+        why,
+        "A run with refusals measures nothing; the server's log says why it refused.",
+    )
 }
 
 /// Has `openssl verify` look at a sample; gives how many, or `None` if it is not installed.

@@ -1,62 +1,13 @@
-//! Figures: of one run, of all rounds, and as people and programs read them.
+//! Figures of one run and of all rounds.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::cpus::{Cpus, Took};
 use super::load::Driven;
-use crate::cli::show;
-
-/// What was measured, in the order in which it is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Subject {
-    /// The cryptography alone.
-    CryptoBound,
-    /// The server that does nothing.
-    Nothing,
-    /// The store alone.
-    Commit,
-    /// The CA with its store in memory.
-    Memory,
-    /// The CA with its store on the disk.
-    Durable,
-    /// cfssl, which keeps nothing.
-    Cfssl,
-    /// cfssl with its SQLite on the disk.
-    CfsslSqlite,
-}
-
-impl Subject {
-    /// For people.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::CryptoBound => "cryptography alone",
-            Self::Nothing => "server that does nothing",
-            Self::Commit => "store alone",
-            Self::Memory => "Tegata, store in memory",
-            Self::Durable => "Tegata, store on the disk",
-            Self::Cfssl => "cfssl, keeps nothing",
-            Self::CfsslSqlite => "cfssl, SQLite on the disk",
-        }
-    }
-
-    /// For people: what it is.
-    #[must_use]
-    pub fn about(self) -> &'static str {
-        match self {
-            Self::CryptoBound => "verify, HMAC, sign: P-256, one thread",
-            Self::Nothing => "the same HTTP; the answer is zeros",
-            Self::Commit => "its rows, many in a transaction",
-            Self::Memory => "tmpfs: no commit waits for a disk",
-            Self::Durable => "WAL, synchronous=FULL",
-            Self::Cfssl => "authsign; no durability",
-            Self::CfsslSqlite => "authsign; its own defaults",
-        }
-    }
-}
+use super::subject::Subject;
 
 /// Percentiles of latency, microseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -117,29 +68,74 @@ impl Measured {
         }
     }
 
-    /// A closed loop at a server that used so much processor time meanwhile.
+    /// A closed loop at a server.
     #[must_use]
-    pub fn closed(subject: Subject, driven: &Driven, cpu: Duration) -> Self {
-        let count = driven.answers.len();
+    pub fn closed(subject: Subject, tally: &Tally) -> Self {
+        let count = tally.latencies.len();
         Self {
             subject,
-            per_second: per_second(count, driven.wall),
-            cpu_us: each_us(cpu, count),
-            latency: latency(&driven.latencies),
+            per_second: per_second(count, tally.wall),
+            cpu_us: each_us(tally.cpu, count),
+            latency: latency(&tally.latencies),
             open: None,
             rss_bytes_max: None,
-            refused: driven.refused.len(),
+            refused: tally.refused,
         }
+    }
+}
+
+/// What came of requests that were sent piece by piece.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    /// Of all pieces; between them the clock stands.
+    pub wall: Duration,
+    /// What the server used meanwhile.
+    pub cpu: Duration,
+    /// Of each request that was answered, in their order.
+    pub latencies: Vec<Duration>,
+    /// How many were refused.
+    pub refused: usize,
+}
+
+impl Tally {
+    /// One more piece, for which a server used so much.
+    pub fn add(&mut self, driven: &Driven, cpu: Duration) {
+        self.wall += driven.wall;
+        self.cpu += cpu;
+        self.latencies
+            .extend(driven.answered.iter().map(|a| a.latency));
+        self.refused = self.refused.saturating_add(driven.refused.len());
+    }
+
+    /// The same of more requests.
+    pub fn append(&mut self, more: &Self) {
+        self.wall += more.wall;
+        self.cpu += more.cpu;
+        self.latencies.extend(&more.latencies);
+        self.refused = self.refused.saturating_add(more.refused);
+    }
+
+    /// This and another request for each: what one exchange of two requests took.
+    /// `None` unless both have as many.
+    #[must_use]
+    pub fn then(&self, second: &Self) -> Option<Self> {
+        let pairs = self.latencies.iter().zip(&second.latencies);
+        (self.latencies.len() == second.latencies.len()).then(|| Self {
+            wall: self.wall + second.wall,
+            cpu: self.cpu + second.cpu,
+            latencies: pairs.map(|(a, b)| *a + *b).collect(),
+            refused: self.refused.saturating_add(second.refused),
+        })
     }
 }
 
 /// An open loop at that rate.
 #[must_use]
-pub fn open(rate: f64, driven: &Driven) -> Option<Open> {
+pub fn open(rate: f64, tally: &Tally) -> Option<Open> {
     Some(Open {
         rate,
-        per_second: per_second(driven.answers.len(), driven.wall),
-        latency: latency(&driven.latencies)?,
+        per_second: per_second(tally.latencies.len(), tally.wall),
+        latency: latency(&tally.latencies)?,
     })
 }
 
@@ -196,9 +192,11 @@ pub struct Summary {
     /// Processor time of each, microseconds.
     pub cpu_us: Spread,
     /// Processor time of the cryptography alone, divided by that of the subject: 1 is the bound.
-    pub cpu_ratio_to_crypto_bound: Spread,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_ratio_to_crypto_bound: Option<Spread>,
     /// How many a second, divided by that of the cryptography alone.
-    pub throughput_ratio_to_crypto_bound: Spread,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub throughput_ratio_to_crypto_bound: Option<Spread>,
     /// Medians of latency, microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p50_us: Option<Spread>,
@@ -235,8 +233,8 @@ impl Summary {
             about: subject.about(),
             per_second: spread(&|m| Some(m.per_second))?,
             cpu_us: spread(&|m| Some(m.cpu_us))?,
-            cpu_ratio_to_crypto_bound: ratio(&|bound, m| bound.cpu_us / m.cpu_us)?,
-            throughput_ratio_to_crypto_bound: ratio(&|bound, m| m.per_second / bound.per_second)?,
+            cpu_ratio_to_crypto_bound: ratio(&|bound, m| bound.cpu_us / m.cpu_us),
+            throughput_ratio_to_crypto_bound: ratio(&|bound, m| m.per_second / bound.per_second),
             p50_us: spread(&|m| Some(m.latency?.p50_us)),
             p99_us: spread(&|m| Some(m.latency?.p99_us)),
             open_rate: spread(&|m| Some(m.open?.rate)),
@@ -254,45 +252,14 @@ impl Summary {
     }
 }
 
-/// Ours beside a peer that keeps as much. Ratios are taken within each round; above 1 ours is better.
-#[derive(Debug, Clone, Serialize)]
-pub struct Beside {
-    /// Ours.
-    pub ours: Subject,
-    /// The peer.
-    pub peer: Subject,
-    /// Its processor time for each, divided by ours.
-    pub cpu: Spread,
-    /// Our throughput, divided by its.
-    pub throughput: Spread,
-    /// Its median of latency, divided by ours.
-    pub p50: Option<Spread>,
-}
-
-/// Ours beside each peer of the run.
+/// Each subject of the rounds, over all of them.
 #[must_use]
-pub fn beside(rounds: &[Round]) -> Vec<Beside> {
-    let pairs = [
-        (Subject::Memory, Subject::Cfssl),
-        (Subject::Durable, Subject::CfsslSqlite),
-    ];
-    let one = |(ours, peer): (Subject, Subject)| {
-        let spread = |ratio: &dyn Fn(&Measured, &Measured) -> Option<f64>| {
-            Spread::of(
-                rounds
-                    .iter()
-                    .filter_map(|r| ratio(r.of(ours)?, r.of(peer)?)),
-            )
-        };
-        Some(Beside {
-            ours,
-            peer,
-            cpu: spread(&|ours, peer| Some(peer.cpu_us / ours.cpu_us))?,
-            throughput: spread(&|ours, peer| Some(ours.per_second / peer.per_second))?,
-            p50: spread(&|ours, peer| Some(peer.latency?.p50_us / ours.latency?.p50_us)),
-        })
-    };
-    pairs.into_iter().filter_map(one).collect()
+pub fn summaries(rounds: &[Round]) -> Vec<Summary> {
+    let all = rounds.iter().flat_map(|round| &round.measured);
+    let all: BTreeSet<Subject> = all.map(|measured| measured.subject).collect();
+    all.into_iter()
+        .filter_map(|subject| Summary::of(subject, rounds))
+        .collect()
 }
 
 /// Where it was measured.
@@ -308,151 +275,6 @@ pub struct Machine {
     pub cpus: Cpus,
     /// Runnable processes before the run, averaged over a minute: others who wanted the processors.
     pub load_before: f64,
-}
-
-/// Everything, as it is kept.
-#[derive(Debug, Clone, Serialize)]
-pub struct Results {
-    /// Version of this program.
-    pub version: &'static str,
-    /// What was measured.
-    pub what: &'static str,
-    /// Where.
-    pub machine: Machine,
-    /// Requests of each round.
-    pub requests: u32,
-    /// Connections of the closed loop.
-    pub clients: u32,
-    /// Devices they are from.
-    pub devices: u32,
-    /// The headline: processor time of the cryptography alone divided by that of the server with its
-    /// store on the disk.
-    pub ratio_to_crypto_bound: Spread,
-    /// Each subject over all rounds.
-    pub subjects: Vec<Summary>,
-    /// Ours beside each peer of the run.
-    pub beside: Vec<Beside>,
-    /// Certificates that `openssl verify` was asked about, and found good.
-    pub verified_with_openssl: usize,
-    /// What was not measured, and why.
-    pub skipped: Vec<String>,
-    /// Each round as it was.
-    pub rounds: Vec<Round>,
-}
-
-/// Each subject over all rounds.
-#[must_use]
-pub fn summaries(rounds: &[Round]) -> Vec<Summary> {
-    let all = [
-        Subject::CryptoBound,
-        Subject::Nothing,
-        Subject::Commit,
-        Subject::Memory,
-        Subject::Durable,
-        Subject::Cfssl,
-        Subject::CfsslSqlite,
-    ];
-    all.into_iter()
-        .filter_map(|subject| Summary::of(subject, rounds))
-        .collect()
-}
-
-/// Prints the results for people.
-pub fn table(results: &Results) {
-    let Machine {
-        processor,
-        processors,
-        system,
-        cpus,
-        load_before,
-    } = &results.machine;
-    let shared = if cpus.shared() {
-        " (the same: they take each other's time)"
-    } else {
-        ""
-    };
-    show::lines([
-        format!("{processor}, {processors} processors, {system}, load {load_before:.1} before"),
-        format!(
-            "{} rounds of {} requests of {} devices; servers on processor {}, client on {}{shared}",
-            results.rounds.len(),
-            results.requests,
-            results.devices,
-            cpus.server,
-            cpus.client
-        ),
-        String::new(),
-    ]);
-    let ms = |spread: Option<Spread>| spread.map_or(String::new(), |s| milliseconds(s.median));
-    let rows: Vec<[String; 8]> = results
-        .subjects
-        .iter()
-        .map(|s| {
-            let ratio = s.cpu_ratio_to_crypto_bound;
-            [
-                s.subject.label().to_owned(),
-                format!("{:.0}", s.per_second.median),
-                format!("{:.0} µs", s.cpu_us.median),
-                format!("{:.2} ({:.2}–{:.2})", ratio.median, ratio.min, ratio.max),
-                ms(s.p50_us),
-                ms(s.p99_us),
-                ms(s.open_p99_us),
-                s.rss_bytes_max
-                    .map_or(String::new(), |b| format!("{} MiB", b / (1024 * 1024))),
-            ]
-        })
-        .collect();
-    let open = results
-        .subjects
-        .iter()
-        .find(|s| s.subject == Subject::Durable);
-    let headings = [
-        "",
-        "PER SECOND",
-        "CPU EACH",
-        "BOUND ÷ CPU",
-        "P50",
-        "P99",
-        "P99 OPEN",
-        "MEMORY",
-    ];
-    show::table(headings, &rows, "");
-    let rate = open.and_then(|s| s.open_rate).map(|rate| rate.median);
-    show::lines([
-        String::new(),
-        format!(
-            "P50 and P99: {} connections, each with one request at a time. P99 OPEN: requests sent when \
-             they are due{}.",
-            results.clients,
-            rate.map_or(String::new(), |rate| format!(
-                ", {rate:.0} a second with the store on the disk"
-            ))
-        ),
-        format!(
-            "Medians of the rounds; {} certificates verified with openssl.",
-            results.verified_with_openssl
-        ),
-    ]);
-    show::lines(results.beside.iter().map(|b| {
-        let (cpu, times) = (b.cpu, b.throughput);
-        format!(
-            "{} beside {}: {:.2}× ({:.2}–{:.2}) by processor time, {:.2}× ({:.2}–{:.2}) by throughput.",
-            b.ours.label(),
-            b.peer.label(),
-            cpu.median,
-            cpu.min,
-            cpu.max,
-            times.median,
-            times.min,
-            times.max
-        )
-    }));
-    let refusing = results.subjects.iter().filter(|s| s.refused > 0);
-    show::lines(refusing.map(|s| {
-        let (label, refused) = (s.subject.label(), s.refused);
-        format!("{label}: {refused} requests were not answered 200, and are not in its figures.")
-    }));
-    show::lines(results.skipped.iter().map(|why| format!("Skipped: {why}")));
 }
 
 /// Microseconds, for people.
@@ -492,7 +314,9 @@ pub fn latency(all: &[Duration]) -> Option<Latency> {
     })
 }
 
-fn number(count: usize) -> f64 {
+/// A count as a number to reckon with.
+#[must_use]
+pub fn number(count: usize) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
@@ -544,7 +368,7 @@ mod tests {
         ];
         let all = summaries(&rounds);
         let durable = all.iter().find(|s| s.subject == Subject::Durable).unwrap();
-        let ratio = durable.cpu_ratio_to_crypto_bound;
+        let ratio = durable.cpu_ratio_to_crypto_bound.unwrap();
         assert_eq!((ratio.min, ratio.median, ratio.max), (0.4, 0.5, 0.5));
         assert_eq!(all.len(), 2);
     }

@@ -12,8 +12,12 @@ use axum::body::{Body, Bytes};
 use axum::http::{Method, Request, StatusCode, header};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
 
 use super::odd;
 use crate::fault::{Fault, Outcome};
@@ -23,20 +27,42 @@ const ANSWER_LEN_BYTES_MAX: usize = 1024 * 1024;
 /// Longest that one answer may take: beyond it a run is worth nothing.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// One request.
+#[derive(Debug, Clone)]
+pub enum Ask {
+    /// A body, posted to the target's path.
+    Post(Bytes),
+    /// A path of its own, fetched.
+    Get(String),
+}
+
 /// Where requests go, and what they are.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// The server.
     pub address: SocketAddr,
-    /// Path of the resource.
+    /// Path of the resource that is posted to.
     pub path: String,
-    /// Media type of the requests.
+    /// Media type of what is posted.
     pub content_type: &'static str,
-    /// What may be answered beside 200.
+    /// What may be answered beside a success.
     pub refusals: Refusals,
+    /// How connections are secured; in clear when absent.
+    pub tls: Option<Arc<Clients>>,
 }
 
-/// Which answers other than 200 are counted, and do not end the run.
+/// Clients that show a certificate each in the TLS handshake.
+#[derive(Debug)]
+pub struct Clients {
+    /// Each with its key and certificate; connections or requests take them by turns.
+    pub configs: Vec<Arc<ClientConfig>>,
+    /// By which name the server is known.
+    pub server: ServerName<'static>,
+    /// Whether each request has a connection of its own, which its latency has in it.
+    pub fresh: bool,
+}
+
+/// Which answers other than a success are counted, and do not end the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusals {
     /// None.
@@ -58,44 +84,70 @@ pub enum Pace {
     Flood(f64),
 }
 
+/// A request that was answered.
+#[derive(Debug)]
+pub struct Answered {
+    /// Which one, counted from 0.
+    pub number: usize,
+    /// How long it took.
+    pub latency: Duration,
+    /// The answer's body.
+    pub body: Bytes,
+}
+
 /// What came of it.
 #[derive(Debug)]
 pub struct Driven {
     /// From the first request to the last answer.
     pub wall: Duration,
-    /// Of each request that was answered 200.
-    pub latencies: Vec<Duration>,
-    /// Of each request that was refused.
+    /// In the order of the requests.
+    pub answered: Vec<Answered>,
+    /// Of each request that was refused, how long it took.
     pub refused: Vec<Duration>,
-    /// The answers' bodies, in no order.
-    pub answers: Vec<Bytes>,
 }
 
-/// Sends every body once and takes every answer.
+impl Driven {
+    /// The answers' bodies, in the order of the requests.
+    pub fn bodies(&self) -> impl Iterator<Item = &Bytes> {
+        self.answered.iter().map(|answered| &answered.body)
+    }
+
+    /// How long each answer took.
+    #[must_use]
+    pub fn latencies(&self) -> Vec<Duration> {
+        self.answered.iter().map(|a| a.latency).collect()
+    }
+}
+
+/// Sends every request once and takes every answer.
 ///
 /// # Errors
-/// The first answer that is not 200, or does not come.
-pub fn drive(target: &Target, bodies: &[Bytes], pace: Pace) -> Outcome<Driven> {
+/// The first answer that is no success, or does not come.
+pub fn drive(target: &Target, asks: Vec<Ask>, pace: Pace) -> Outcome<Driven> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(odd)?
-        .block_on(all(target, bodies, pace))
+        .block_on(all(target, asks, pace))
 }
 
-async fn all(target: &Target, bodies: &[Bytes], pace: Pace) -> Outcome<Driven> {
+async fn all(target: &Target, asks: Vec<Ask>, pace: Pace) -> Outcome<Driven> {
     let connections = match pace {
         Pace::Closed(clients) => clients,
         Pace::Open(_) => OPEN_CONNECTIONS,
         Pace::Flood(_) => FLOOD_CONNECTIONS,
     };
+    let fresh = target.tls.as_ref().is_some_and(|tls| tls.fresh);
     let mut open = Vec::new();
-    for _ in 0..connections.min(bodies.len()) {
-        open.push(connect(target.address).await?);
+    for number in 0..connections.min(asks.len()) {
+        open.push(match fresh {
+            true => None,
+            false => Some(connect(target, number).await?),
+        });
     }
     let shared = Arc::new(Shared {
         target: target.clone(),
-        bodies: bodies.to_vec(),
+        asks,
         next: AtomicUsize::new(0),
         interval: match pace {
             Pace::Closed(_) => None,
@@ -111,36 +163,51 @@ async fn all(target: &Target, bodies: &[Bytes], pace: Pace) -> Outcome<Driven> {
     }
     let mut driven = Driven {
         wall: Duration::ZERO,
-        latencies: Vec::with_capacity(bodies.len()),
+        answered: Vec::with_capacity(shared.asks.len()),
         refused: Vec::new(),
-        answers: Vec::with_capacity(bodies.len()),
     };
     while let Some(ended) = running.join_next().await {
-        for (latency, answer) in ended.map_err(odd)?? {
+        for (number, latency, answer) in ended.map_err(odd)?? {
             match answer {
-                Some(answer) => {
-                    driven.latencies.push(latency);
-                    driven.answers.push(answer);
-                }
+                Some(body) => driven.answered.push(Answered {
+                    number,
+                    latency,
+                    body,
+                }),
                 None => driven.refused.push(latency),
             }
         }
     }
     driven.wall = shared.started.elapsed();
+    driven.answered.sort_unstable_by_key(|a| a.number);
     Ok(driven)
 }
 
 struct Shared {
     target: Target,
-    bodies: Vec<Bytes>,
+    asks: Vec<Ask>,
     next: AtomicUsize,
     interval: Option<Duration>,
     started: Instant,
 }
 
-async fn connect(address: SocketAddr) -> Outcome<SendRequest<Body>> {
-    let stream = TcpStream::connect(address).await.map_err(odd)?;
+/// A connection, as the client of that number.
+async fn connect(target: &Target, number: usize) -> Outcome<SendRequest<Body>> {
+    let stream = TcpStream::connect(target.address).await.map_err(odd)?;
     stream.set_nodelay(true).map_err(odd)?;
+    let Some(tls) = &target.tls else {
+        return speak(stream).await;
+    };
+    let config = tls.configs.get(number % tls.configs.len().max(1));
+    let config = config.ok_or_else(|| odd("nobody has a certificate"))?;
+    let connector = TlsConnector::from(Arc::clone(config));
+    let shaken = connector.connect(tls.server.clone(), stream).await;
+    speak(shaken.map_err(|e| odd(format!("no TLS: {e}")))?).await
+}
+
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Outcome<SendRequest<Body>> {
     let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(odd)?;
     // Its end shows in the next request.
     tokio::spawn(async move {
@@ -149,15 +216,15 @@ async fn connect(address: SocketAddr) -> Outcome<SendRequest<Body>> {
     Ok(sender)
 }
 
-/// One connection: takes the next request until there is none.
+/// One connection, or one after the other: takes the next request until there is none.
 async fn one(
     shared: Arc<Shared>,
-    mut connection: SendRequest<Body>,
-) -> Outcome<Vec<(Duration, Option<Bytes>)>> {
+    mut connection: Option<SendRequest<Body>>,
+) -> Outcome<Vec<(usize, Duration, Option<Bytes>)>> {
     let mut done = Vec::new();
     loop {
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
-        let Some(body) = shared.bodies.get(number) else {
+        let Some(request) = shared.asks.get(number) else {
             return Ok(done);
         };
         let due = match shared.interval {
@@ -169,31 +236,40 @@ async fn one(
                 due
             }
         };
-        let asking = ask(&mut connection, &shared.target, body.clone());
+        let asking = async {
+            let (target, request) = (&shared.target, request.clone());
+            match &mut connection {
+                Some(connection) => ask(connection, target, request).await,
+                None => ask(&mut connect(target, number).await?, target, request).await,
+            }
+        };
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, asking).await;
         let answer = answer.map_err(|_| odd("a request had no answer within a minute"))??;
-        done.push((due.elapsed(), answer));
+        done.push((number, due.elapsed(), answer));
     }
 }
 
 async fn ask(
     connection: &mut SendRequest<Body>,
     target: &Target,
-    body: Bytes,
+    request: Ask,
 ) -> Outcome<Option<Bytes>> {
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(&target.path)
-        .header(header::HOST, target.address.to_string())
-        .header(header::CONTENT_TYPE, target.content_type)
-        .body(Body::from(body))
-        .map_err(odd)?;
+    let builder = Request::builder().header(header::HOST, target.address.to_string());
+    let request = match request {
+        Ask::Post(body) => builder
+            .method(Method::POST)
+            .uri(&target.path)
+            .header(header::CONTENT_TYPE, target.content_type)
+            .body(Body::from(body)),
+        Ask::Get(path) => builder.method(Method::GET).uri(path).body(Body::empty()),
+    };
+    let request = request.map_err(odd)?;
     connection.ready().await.map_err(odd)?;
     let answer = connection.send_request(request).await.map_err(odd)?;
     let (head, body) = answer.into_parts();
     let bytes = axum::body::to_bytes(Body::new(body), ANSWER_LEN_BYTES_MAX);
     let bytes = bytes.await.map_err(odd)?;
-    if head.status == StatusCode::OK {
+    if matches!(head.status, StatusCode::OK | StatusCode::NO_CONTENT) {
         return Ok(Some(bytes));
     }
     let busy = head.status == StatusCode::SERVICE_UNAVAILABLE

@@ -1,5 +1,5 @@
 //! The server that does nothing: the same frame, the same limits, the same log, the same way to a
-//! thread that may block; the answer is zeros.
+//! thread that may block, and the EST port's TLS if that is asked for; the answer is zeros.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,8 @@ use crate::fault::Outcome;
 use crate::files::{self, Readers};
 use crate::http::body::Accepts;
 use crate::http::frame;
-use crate::roles::{Reply, posted};
+use crate::http::tls::Tls;
+use crate::roles::{self, Reply, posted};
 use crate::{serve, supervise, telemetry};
 
 /// Runs until its parent ends or stops it.
@@ -26,9 +27,20 @@ pub fn run(args: &BenchNothing) -> Outcome<()> {
     let config = config::load(&args.config)?;
     telemetry::start(&config.log)?;
     supervise::end_with_parent()?;
+    let tls = match (args.tls, config.ca.as_ref().and_then(|ca| ca.est.as_ref())) {
+        (true, Some(est)) => {
+            let issuer = Arc::new(roles::ca::issuer(&config)?);
+            Some(Tls::new(roles::est::source(est, &issuer))?)
+        }
+        (true, None) => return Err(odd("there is no [ca.est] whose TLS it could speak")),
+        (false, _) => None,
+    };
     let answer = vec![0; usize::try_from(args.answer_bytes).unwrap_or(0)];
     let accepts = Accepts {
-        content_type: "application/pkixcmp",
+        content_type: match tls {
+            Some(_) => "application/pkcs10",
+            None => "application/pkixcmp",
+        },
         answer_type: "application/pkixcmp",
         len_bytes_max: 64 * 1024,
         timeout: Duration::from_secs(10),
@@ -39,10 +51,11 @@ pub fn run(args: &BenchNothing) -> Outcome<()> {
     serve::runtime(&config)?.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(odd)?;
         let address = listener.local_addr().map_err(odd)?;
-        let line = format!("nothing = \"http://{address}\"\n");
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let line = format!("nothing = \"{scheme}://{address}\"\n");
         files::replace(&args.ready_file, line.as_bytes(), Readers::Everyone)?;
         let (_running, stopped) = watch::channel(false);
-        let serving = frame::run(listener, None, router, config.limits.clone(), stopped);
+        let serving = frame::run(listener, tls, router, config.limits.clone(), stopped);
         tokio::select! {
             () = serving => {}
             () = serve::stop_signal()? => {}

@@ -11,10 +11,13 @@ use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 
+use super::bed::Asks as _;
 use super::cpus::pin;
 use super::figures::{self, Latency};
 use super::load::{Pace, Refusals, Target, drive};
-use super::{PKIXCMP, Place, check, odd, plant};
+use super::plant::{self, Nursery};
+use super::served::Served;
+use super::{PKIXCMP, Place, check, odd, requests};
 use crate::cli::bench::Bench;
 use crate::cli::show;
 use crate::fault::{Fault, Outcome};
@@ -66,39 +69,45 @@ pub fn run(args: &Bench, place: &Place) -> Outcome<()> {
 }
 
 fn measure(args: &Bench, place: &Place) -> Outcome<Overload> {
-    let cpus = super::Cpus::choose(args)?;
+    let cpus = super::cpus::Cpus::choose(args)?;
     let count = usize::try_from(args.requests).unwrap_or(usize::MAX);
     let devices = usize::try_from(args.devices).unwrap_or(1);
     // A tenth to find out what it can do; the rest for the flood.
     let bar = indicatif::ProgressBar::new(0);
-    let plant = plant::make(&place.path("plant"), devices, count, &bar)?;
+    let nursery = Nursery::open(&place.path("plant"), "")?;
+    let made = nursery.devices(devices, &bar)?;
+    let path = place.path("requests");
+    let (requests, _) = requests::make(&path, &made, &nursery.order, count, &bar)?;
+    let plant = nursery.close(made.iter().map(|device| &device.identity));
     bar.finish_and_clear();
     pin(cpus.client)?;
-    let server = super::Served::ca(&plant.dir, place.path("run"), cpus.server)?;
+    let server = Served::ca(&plant.dir, place.path("run"), cpus.server)?;
     let target = Target {
         address: server.address,
         path: format!("/.well-known/cmp/p/{}", plant::PROFILE),
         content_type: PKIXCMP,
         refusals: Refusals::Busy,
+        tls: None,
     };
-    let bodies = plant.bodies();
-    let (first, rest) = bodies.split_at(count.div_ceil(10));
+    let mut asks = requests.read()?;
+    let first = asks.take_some(count.div_ceil(10))?;
     let calm = drive(&target, first, Pace::Closed(16))?;
-    check::all(&calm.answers)?;
-    let capacity = figures::per_second(calm.answers.len(), calm.wall);
+    let mut check = check::Certificates::default();
+    check.all(calm.bodies())?;
+    let capacity = figures::per_second(calm.answered.len(), calm.wall);
 
     let slow = Slow::open(server.address)?;
     let offered = capacity * TIMES;
-    let flood = drive(&target, rest, Pace::Flood(offered))?;
+    let flood = drive(&target, asks.take_some(count)?, Pace::Flood(offered))?;
     let still_open = slow.close();
-    check::all(&flood.answers)?;
+    check.all(flood.bodies())?;
     Ok(Overload {
         capacity,
         offered,
-        accepted_per_second: figures::per_second(flood.answers.len(), flood.wall),
-        accepted: flood.answers.len(),
+        accepted_per_second: figures::per_second(flood.answered.len(), flood.wall),
+        accepted: flood.answered.len(),
         refused: flood.refused.len(),
-        accepted_latency: figures::latency(&flood.latencies),
+        accepted_latency: figures::latency(&flood.latencies()),
         refused_latency: figures::latency(&flood.refused),
         slow: still_open,
         rss_bytes_max: server.usage()?.rss_bytes_max,

@@ -15,9 +15,10 @@ use base64ct::{Base64, Encoding as _};
 use der::pem::{self, LineEnding};
 use tegata_crypto::aws_lc::AwsLc;
 use tegata_crypto::{OsRng, Provider as _, Rng as _};
+use tegata_wire::cmp::UnverifiedPkiMessage;
 
 use super::odd;
-use super::plant::Request;
+use super::requests::{Spool, Spooler};
 use super::served::Served;
 use crate::cli::bench::BenchPeer;
 use crate::fault::{Fault, Outcome};
@@ -30,7 +31,7 @@ pub struct Cfssl {
     /// Whether its database could be made.
     pub sqlite: bool,
     /// The requests, under its HMAC key.
-    pub requests: Vec<Bytes>,
+    pub requests: Spool,
 }
 
 /// Path of the resource.
@@ -43,7 +44,7 @@ pub const CFSSL_PATH: &str = "/api/v1/cfssl/authsign";
 pub fn prepare(
     peer: BenchPeer,
     dir: &Path,
-    requests: &[Request],
+    requests: &Spool,
     skipped: &mut Vec<String>,
 ) -> Outcome<Option<Cfssl>> {
     let BenchPeer::Cfssl = peer;
@@ -79,8 +80,14 @@ pub fn prepare(
     if !sqlite {
         skipped.push("cfssl with SQLite: the program sqlite3 is not installed".to_owned());
     }
-    let requests = requests.iter().map(|request| {
-        let text = pem::encode_string("CERTIFICATE REQUEST", LineEnding::LF, &request.csr);
+    let (mut ours, mut theirs) = (
+        requests.read()?,
+        Spooler::new(&dir.with_extension("requests"))?,
+    );
+    while let Some(message) = ours.next_body()? {
+        let message = UnverifiedPkiMessage::from_der(&message).map_err(odd)?;
+        let csr = message.body().p10cr_csr().map_err(odd)?;
+        let text = pem::encode_string("CERTIFICATE REQUEST", LineEnding::LF, csr);
         let text = text.map_err(odd)?;
         let inner = serde_json::json!({ "certificate_request": text }).to_string();
         let token = AwsLc.hmac_sha256(&key, inner.as_bytes());
@@ -88,12 +95,12 @@ pub fn prepare(
             "token": Base64::encode_string(&token),
             "request": Base64::encode_string(inner.as_bytes()),
         });
-        Ok(Bytes::from(outer.to_string()))
-    });
+        theirs.put(outer.to_string().as_bytes())?;
+    }
     Ok(Some(Cfssl {
         dir: dir.to_path_buf(),
         sqlite,
-        requests: requests.collect::<Outcome<_>>()?,
+        requests: theirs.close()?,
     }))
 }
 
@@ -125,7 +132,7 @@ impl Cfssl {
 ///
 /// # Errors
 /// One that has none.
-pub fn check(answers: &[Bytes]) -> Outcome<()> {
+pub fn check<'a>(answers: impl Iterator<Item = &'a Bytes>) -> Outcome<()> {
     for answer in answers {
         let value: serde_json::Value = serde_json::from_slice(answer).map_err(odd)?;
         let certificate = value.pointer("/result/certificate");

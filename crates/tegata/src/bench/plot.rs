@@ -6,7 +6,9 @@
 
 use std::fmt::Write as _;
 
-use super::figures::{Results, Spread, Subject, Summary, milliseconds};
+use super::figures::{Spread, Summary, milliseconds};
+use super::report::Results;
+use super::subject::Subject;
 
 const WIDTH: f64 = 900.0;
 /// Where bars begin.
@@ -56,7 +58,7 @@ fn colour(subject: Subject) -> &'static str {
         Subject::Memory => "#5aa9e6",
         Subject::Durable => "#1d4ed8",
         Subject::Cfssl => "#c4a484",
-        Subject::CfsslSqlite => "#8b5e34",
+        _ => "#8b5e34",
     }
 }
 
@@ -80,10 +82,12 @@ fn costs(body: &mut String, top: f64, subjects: &[Summary]) -> f64 {
         );
         whisker(body, middle, at(s.cpu_us.min), at(s.cpu_us.max));
         let ratio = s.cpu_ratio_to_crypto_bound;
-        let figures = match s.subject {
-            Subject::CryptoBound => format!("{:.0} µs: the bound", s.cpu_us.median),
-            Subject::Nothing | Subject::Commit => format!("{:.0} µs", s.cpu_us.median),
-            _ => format!(
+        let figures = match (s.subject, ratio) {
+            (Subject::CryptoBound, _) => format!("{:.0} µs: the bound", s.cpu_us.median),
+            (Subject::Nothing | Subject::Commit, _) | (_, None) => {
+                format!("{:.0} µs", s.cpu_us.median)
+            }
+            (_, Some(ratio)) => format!(
                 "{:.0} µs: {:.2} of the bound ({:.2}–{:.2})",
                 s.cpu_us.median, ratio.median, ratio.min, ratio.max
             ),

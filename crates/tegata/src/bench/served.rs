@@ -15,10 +15,16 @@ use crate::supervise::{self, Process};
 /// Time that a server gets until it listens.
 const READY_LIMIT: Duration = Duration::from_secs(30);
 
+/// Between two looks at a server that is to have nothing to do, and how many there are.
+const SETTLE_PAUSE: Duration = Duration::from_millis(500);
+const SETTLE_LOOKS: u32 = 240;
+
 /// A running server.
 pub struct Served {
     /// Where it listens.
     pub address: SocketAddr,
+    /// What it said of its addresses.
+    ready: String,
     process: Process,
 }
 
@@ -28,14 +34,34 @@ impl Served {
     /// # Errors
     /// Files, or a server that does not start; the fault has its log.
     pub fn ca(plant: &Path, dir: PathBuf, cpu: usize) -> Outcome<Self> {
+        Self::role("ca", plant, dir, cpu)
+    }
+
+    /// Starts one role over a copy of the installation, and waits until it has nothing to do.
+    ///
+    /// # Errors
+    /// As [`Served::ca`].
+    pub fn role(role: &str, plant: &Path, dir: PathBuf, cpu: usize) -> Outcome<Self> {
         copy(plant, &dir)?;
+        let server = Self::here(role, dir, cpu)?;
+        server.settle()?;
+        Ok(server)
+    }
+
+    /// Starts one role over the installation in `dir` itself.
+    ///
+    /// # Errors
+    /// As [`Served::ca`].
+    pub fn here(role: &str, dir: PathBuf, cpu: usize) -> Outcome<Self> {
+        // Of an earlier run, if there was one.
+        let _ = std::fs::remove_file(dir.join("ready"));
         let mut command = supervise::this_program()?;
         command
-            .args(["serve", "--roles", "ca", "--end-with-parent", "--config"])
+            .args(["serve", "--roles", role, "--end-with-parent", "--config"])
             .arg(dir.join("tegata.toml"))
             .arg("--ready-file")
             .arg(dir.join("ready"));
-        Self::start("the CA", "ca", command, dir, cpu)
+        Self::start(&format!("the {role}"), role, command, dir, cpu)
     }
 
     /// Starts the server that does nothing.
@@ -43,14 +69,37 @@ impl Served {
     /// # Errors
     /// As [`Served::ca`].
     pub fn nothing(plant: &Path, dir: PathBuf, cpu: usize, answer_bytes: usize) -> Outcome<Self> {
+        Self::nothing_of(
+            plant,
+            dir,
+            cpu,
+            &["--answer-bytes", &answer_bytes.to_string()],
+        )
+    }
+
+    /// The same behind the TLS of the EST port.
+    ///
+    /// # Errors
+    /// As [`Served::ca`].
+    pub fn nothing_tls(
+        plant: &Path,
+        dir: PathBuf,
+        cpu: usize,
+        answer_bytes: usize,
+    ) -> Outcome<Self> {
+        let args = ["--tls", "--answer-bytes", &answer_bytes.to_string()];
+        Self::nothing_of(plant, dir, cpu, &args)
+    }
+
+    fn nothing_of(plant: &Path, dir: PathBuf, cpu: usize, args: &[&str]) -> Outcome<Self> {
         let _ = std::fs::remove_dir_all(&dir);
         files::make_dir(&dir)?;
         let mut command = supervise::this_program()?;
         command
             .arg("bench-nothing")
+            .args(args)
             .arg("--config")
             .arg(plant.join("tegata.toml"))
-            .args(["--answer-bytes", &answer_bytes.to_string()])
             .arg("--ready-file")
             .arg(dir.join("ready"));
         Self::start("the server that does nothing", "nothing", command, dir, cpu)
@@ -62,15 +111,20 @@ impl Served {
         let process = supervise::start_command(name.to_owned(), command, &log, Some(cpu))?;
         process.wait_until(READY_LIMIT, || ready.exists())?;
         let text = std::fs::read_to_string(&ready).map_err(|e| Fault::io("read", &ready, &e))?;
-        let address = text.lines().find_map(|line| {
-            let value = line.strip_prefix(key)?.trim_start().strip_prefix('=')?;
-            let url = value.trim().trim_matches('"');
-            url.strip_prefix("http://")?.parse().ok()
-        });
+        let address = said(&text, key);
         Ok(Self {
             address: address.ok_or_else(|| odd(format!("{name} does not say where it listens")))?,
+            ready: text,
             process,
         })
+    }
+
+    /// Where another port of it is.
+    ///
+    /// # Errors
+    /// It has none of that name.
+    pub fn address_of(&self, name: &str) -> Outcome<SocketAddr> {
+        said(&self.ready, name).ok_or_else(|| odd(format!("there is no port {name}")))
     }
 
     /// Starts another program.
@@ -88,7 +142,26 @@ impl Served {
         let log = dir.join("log");
         let process = supervise::start_command(name.to_owned(), command, &log, Some(cpu))?;
         process.wait_until(READY_LIMIT, ready)?;
-        Ok(Self { address, process })
+        Ok(Self {
+            address,
+            ready: String::new(),
+            process,
+        })
+    }
+
+    /// Waits until it has nothing to do: a CA that starts signs OCSP responses of its newest certificates ahead.
+    ///
+    /// # Errors
+    /// It has ended, or is still busy after two minutes.
+    pub fn settle(&self) -> Outcome<()> {
+        for _ in 0..SETTLE_LOOKS {
+            let before = self.usage()?.cpu;
+            std::thread::sleep(SETTLE_PAUSE);
+            if self.usage()?.cpu.saturating_sub(before) <= SETTLE_PAUSE / 20 {
+                return Ok(());
+            }
+        }
+        Err(odd("a server that nobody asks is busy for two minutes"))
     }
 
     /// What it has used so far.
@@ -104,6 +177,15 @@ impl Drop for Served {
     fn drop(&mut self) {
         self.process.stop();
     }
+}
+
+/// The address of that name among those that a server says.
+fn said(text: &str, name: &str) -> Option<SocketAddr> {
+    text.lines().find_map(|line| {
+        let value = line.strip_prefix(name)?.trim_start().strip_prefix('=')?;
+        let (_, address) = value.trim().trim_matches('"').split_once("://")?;
+        address.parse().ok()
+    })
 }
 
 /// Copies a directory of files and directories.

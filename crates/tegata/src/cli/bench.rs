@@ -9,6 +9,14 @@ use clap::{Args, ValueEnum};
 pub enum BenchWhat {
     /// Certificates: a p10cr under a device's CsrAuthKey, answered with the certificate
     Issue,
+    /// OCSP: responses that were signed ahead, by GET and POST, and such that are signed for each request
+    Ocsp,
+    /// Renewals: a kur by the key that serves, with the release's token, then its certConf
+    Renew,
+    /// Appraisals: evidence of many devices at the Verifier, each with a nonce of its own
+    Appraise,
+    /// Deliveries: TEEP sessions with an Update for one device, beside one ciphertext shared by all
+    Deliver,
     /// Five times what the CA can do, beside peers that send slowly: it must refuse early and keep its word
     Overload,
 }
@@ -41,6 +49,13 @@ pub struct Bench {
     /// Open loop: requests a second, sent when they are due; 80 % of the closed loop when absent
     #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rate: Option<u32>,
+    /// `issue`: certificates that are written into a second store before, as of years; 1.6 GB a million
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1_000..=20_000_000))]
+    pub preload: Option<u32>,
+    /// `issue`: over EST with a new TLS connection for each certificate, both sides authenticated, and with
+    /// connections kept open, in place of CMP
+    #[arg(long, conflicts_with_all = ["preload", "peers"])]
+    pub tls: bool,
     /// Other CAs to run beside it; one that is not installed is skipped and named
     #[arg(long, value_name = "NAMES", value_enum, value_delimiter = ',')]
     pub peers: Vec<BenchPeer>,
@@ -70,6 +85,9 @@ pub struct BenchNothing {
     /// Length of the answer, bytes
     #[arg(long)]
     pub answer_bytes: u32,
+    /// Speak the TLS of the configuration's EST port
+    #[arg(long)]
+    pub tls: bool,
     /// File that names the address once it listens
     #[arg(long)]
     pub ready_file: PathBuf,
@@ -82,11 +100,39 @@ Examples:
     tegata bench issue --clients 64 --rounds 9 --out figures
     tegata bench issue --rate 500 --dir /var/lib/tegata
     tegata bench issue --peers cfssl --json | jq .ratio_to_crypto_bound
+    tegata bench issue --preload 10000000 --dir /var/lib/tegata
+    tegata bench issue --tls
+    tegata bench issue --requests 1000000 --rounds 1
+    tegata bench ocsp
+    tegata bench renew
+    tegata bench appraise
+    tegata bench deliver --requests 1000
     tegata bench overload --requests 20000
 
 Makes an installation in a temporary directory, registers devices, makes their requests before the clock
 starts, and lets `tegata serve`, a process of its own on a processor of its own, answer them over HTTP with
-connections kept open. Each round measures, on the same processor and in rotated order: the cryptography
-alone, a server that does nothing, the store alone, the CA with its store on the disk, and with its store in
-memory (tmpfs: the same code, and no commit waits). Ratios are taken within a round. The run fails when an
-answer is not 200, is no certificate, or one that openssl refuses. docs/perf.md explains the figures.";
+connections kept open. Each round measures everything once, on the same processor and in rotated order; ratios
+are taken within a round. The run fails when an answer is not what it must be.
+
+issue: the cryptography alone, a server that does nothing, the store alone, the CA with its store on the disk, and
+with its store in memory (tmpfs: the same code, and no commit waits). A sample is verified by openssl. Requests lie
+in a file and are read ten thousand at a time: for a million, 1 GB, and 2.5 GB for each store. --preload measures a
+second store beside the empty one, with that many certificates in it from the beginning (1.6 GB a million in --dir),
+its start, look-ups and counts. --tls measures EST with a new TLS connection for each certificate beside an echo of
+the same stack; CMP is served in clear.
+
+ocsp: responses that were signed ahead, by GET and by POST, and such that are signed for each request, because
+a nonce is in it.
+
+renew: kur and certConf, of certificates that are due. Each is measured alone, and a renewal is both.
+
+appraise: evidence at the Verifier's own resource; the cryptography alone is one signature verified and one made.
+
+deliver: TEEP sessions, by processor time of the TAM alone: one in which nothing is due, one with the first delivery
+of a device (the TAM asks the CA and keeps what it says), one with a kept delivery (the Update is made and signed
+anew). Their measure is a TAM that would serve one ciphertext to all: a session in which nothing is due, and that
+ciphertext.
+
+overload: five times what the CA can do, beside connections that send slowly.
+
+docs/perf.md explains the figures.";

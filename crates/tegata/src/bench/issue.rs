@@ -1,0 +1,262 @@
+//! `tegata bench issue`: certificates, beside what a CA cannot do without and beside other CAs.
+
+use super::bed::{Bed, Found, zeros};
+use super::check::Certificates;
+use super::figures::{Measured, Round, Spread};
+use super::load::{Driven, Refusals, Target};
+use super::peers::{self, Cfssl};
+use super::plant::{self, Nursery, Plant};
+use super::preload::{self, Preload};
+use super::report::{Aim, Goal, beside, within};
+use super::requests::{self, Reader, Request, Spool, issue_to};
+use super::served::{self, Served};
+use super::subject::Subject;
+use super::{PKIXCMP, bound, check, odd, plot};
+use crate::fault::Outcome;
+
+/// Length of the answers of the server that does nothing, bytes: that of a real one.
+const ANSWER_LEN_BYTES: usize = 1_900;
+
+/// Measures and keeps.
+///
+/// # Errors
+/// An answer that is no certificate; files, processes, processors.
+pub fn run(bed: &Bed<'_>) -> Outcome<()> {
+    let many = bed.args.preload.map(usize::try_from);
+    let many = many.transpose().map_err(odd)?;
+    let more = many.map_or("", |_| preload::CONFIG);
+    let nursery = Nursery::open(&bed.path("plant"), more)?;
+    let devices = nursery.devices(bed.devices(), &bed.bar)?;
+    let make = |name: &str, count| {
+        requests::make(&bed.path(name), &devices, &nursery.order, count, &bed.bar)
+    };
+    let (spool, some) = make("requests", bed.all())?;
+    let later = match (many, devices.first()) {
+        (Some(_), Some(device)) => {
+            // The rows of a large store are as long as this one's.
+            issue_to(&nursery, device)?;
+            let rounds = usize::try_from(bed.args.rounds).map_err(odd)?;
+            Some(make("requests-later", bed.all() * rounds)?.0)
+        }
+        _ => None,
+    };
+    let plant = nursery.close(devices.iter().map(|device| &device.identity));
+    drop(devices);
+    let preload = match (many, &later) {
+        (Some(many), Some(later)) => Some(Preload::make(bed, &plant, later, many)?),
+        _ => None,
+    };
+
+    let mut skipped = Vec::new();
+    let cfssl = match bed.args.peers.first() {
+        Some(peer) => peers::prepare(*peer, &bed.path("cfssl"), &spool, &mut skipped)?,
+        None => None,
+    };
+    let mut subjects = vec![Subject::CryptoBound, Subject::Nothing, Subject::Commit];
+    if bed.place.memory.is_some() {
+        subjects.push(Subject::Memory);
+    } else {
+        skipped.push("the store in memory: /dev/shm is no tmpfs here".to_owned());
+    }
+    subjects.push(Subject::Durable);
+    subjects.extend(preload.is_some().then_some(Subject::Preloaded));
+    if let Some(cfssl) = &cfssl {
+        subjects.push(Subject::Cfssl);
+        subjects.extend(cfssl.sqlite.then_some(Subject::CfsslSqlite));
+    }
+    let mut issue = Issue {
+        bed,
+        plant,
+        spool,
+        some,
+        cfssl,
+        preload,
+        sample: Vec::new(),
+    };
+    let rounds = bed.rounds(&subjects, |subject| Ok(vec![issue.measure(subject)?]))?;
+
+    let dir = bed.path("sample");
+    let preloaded = issue.preload.take();
+    let preloaded = preloaded.map(|preload| preload.ask(bed, &issue.plant.issuing));
+    let preloaded = preloaded.transpose()?;
+    let pairs = [
+        (Subject::Preloaded, Subject::Durable),
+        (Subject::Memory, Subject::Cfssl),
+        (Subject::Durable, Subject::CfsslSqlite),
+    ];
+    let ratio = |subject| {
+        within(&rounds, |round| {
+            Some(round.of(Subject::CryptoBound)?.cpu_us / round.of(subject)?.cpu_us)
+        })
+    };
+    let mut found = Found {
+        ratio_to_crypto_bound: ratio(Subject::Durable),
+        beside: beside(&rounds, &pairs),
+        targets: vec![
+            Goal::new(
+                "bound ÷ CPU, store in memory:",
+                Aim::AtLeast(0.65),
+                ratio(Subject::Memory),
+            ),
+            Goal::new(
+                "bound ÷ CPU, store on the disk:",
+                Aim::AtLeast(0.55),
+                ratio(Subject::Durable),
+            ),
+            Goal::new(
+                "99 % at a fixed rate, store on the disk, ms:",
+                Aim::AtMost(10.0),
+                within(&rounds, |round| {
+                    let open = round.of(Subject::Durable)?.open?;
+                    Some(open.latency.p99_us / 1_000.0)
+                }),
+            ),
+            Goal::new(
+                "most memory of the server, MiB:",
+                Aim::AtMost(300.0),
+                Spread::of(rounds.iter().filter_map(|round| {
+                    let bytes = round.of(Subject::Durable)?.rss_bytes_max?;
+                    u32::try_from(bytes / (1024 * 1024)).ok().map(f64::from)
+                })),
+            ),
+        ],
+        verified_with_openssl: check::with_openssl(&issue.plant, &issue.sample, &dir)?,
+        skipped,
+        notes: Vec::new(),
+        preloaded: None,
+    };
+    if let Some(preloaded) = preloaded {
+        let of_empty = |round: &Round| {
+            Some(round.of(Subject::Durable)?.cpu_us / round.of(Subject::Preloaded)?.cpu_us)
+        };
+        let what = "CPU with an empty store ÷ CPU with the large one:";
+        let goal = Goal::new(what, Aim::AtLeast(0.9), within(&rounds, of_empty));
+        found.targets.push(goal);
+        found.targets.extend(preloaded.goals());
+        found.notes.push(preloaded.note());
+        found.preloaded = Some(preloaded);
+    }
+    let results = bed.results("issue", rounds, found);
+    let plot = plot::svg(&results);
+    bed.keep(&results, Some(plot))
+}
+
+/// What one run needs.
+struct Issue<'a> {
+    bed: &'a Bed<'a>,
+    plant: Plant,
+    spool: Spool,
+    /// The first requests in parts, for the bound.
+    some: Vec<Request>,
+    cfssl: Option<Cfssl>,
+    preload: Option<Preload>,
+    /// A few certificates of each server, for another implementation to verify.
+    sample: Vec<Vec<u8>>,
+}
+
+impl Issue<'_> {
+    /// Runs a subject once.
+    fn measure(&mut self, subject: Subject) -> Outcome<Measured> {
+        let (bed, count) = (self.bed, self.bed.count());
+        let cpu = bed.cpus.server;
+        let dir = bed.path("run");
+        match subject {
+            Subject::CryptoBound => {
+                let requests = self.some.get(..count).unwrap_or(&self.some);
+                let took = bound::crypto(cpu, requests)?;
+                Ok(Measured::alone(subject, took, requests.len()))
+            }
+            Subject::Commit => {
+                served::copy(&self.plant.dir.join("store"), &dir)?;
+                let path = dir.join("ca.db");
+                // Made before the clock runs, so no more than fit.
+                let count = count.min(requests::BOUND_MAX);
+                let took = bound::commit(cpu, &self.plant, &path, count, bed.clients())?;
+                Ok(Measured::alone(subject, took, count))
+            }
+            Subject::Nothing => {
+                let server = Served::nothing(&self.plant.dir, dir, cpu, ANSWER_LEN_BYTES)?;
+                let target = target(&server, "/", PKIXCMP, Refusals::Fault);
+                bed.loops(
+                    subject,
+                    &server,
+                    &target,
+                    &mut self.spool.read()?,
+                    &mut zeros,
+                )
+            }
+            Subject::Memory | Subject::Durable => {
+                let dir = match (subject, &bed.place.memory) {
+                    (Subject::Memory, Some(memory)) => memory.join("run"),
+                    _ => dir,
+                };
+                let server = Served::ca(&self.plant.dir, dir, cpu)?;
+                let asks = &mut self.spool.read()?;
+                certificates(bed, subject, &server, asks, &mut self.sample)
+            }
+            Subject::Preloaded => {
+                let preload = self.preload.as_mut();
+                let preload = preload.ok_or_else(|| odd("there is no large store"))?;
+                let (server, asks) = preload.start(cpu)?;
+                certificates(bed, subject, &server, asks, &mut self.sample)
+            }
+            _ => {
+                let cfssl = self.cfssl.as_ref().ok_or_else(|| odd("cfssl is gone"))?;
+                let server = cfssl.start(dir, cpu, subject == Subject::CfsslSqlite)?;
+                let target = target(
+                    &server,
+                    peers::CFSSL_PATH,
+                    "application/json",
+                    Refusals::Any,
+                );
+                let mut check = |_: usize, driven: &Driven| peers::check(driven.bodies());
+                bed.loops(
+                    subject,
+                    &server,
+                    &target,
+                    &mut cfssl.requests.read()?,
+                    &mut check,
+                )
+            }
+        }
+    }
+}
+
+/// Certificates from a running CA; each answer must have another one, and a few go into the sample.
+fn certificates(
+    bed: &Bed<'_>,
+    subject: Subject,
+    server: &Served,
+    asks: &mut Reader,
+    sample: &mut Vec<Vec<u8>>,
+) -> Outcome<Measured> {
+    let path = format!("/.well-known/cmp/p/{}", plant::PROFILE);
+    let target = target(server, &path, PKIXCMP, Refusals::Fault);
+    let mut seen = Certificates::default();
+    let every = bed.all().div_ceil(4);
+    let mut check = |from: usize, driven: &Driven| {
+        for (number, der) in (from..).zip(seen.all(driven.bodies())?) {
+            if number.is_multiple_of(every) {
+                sample.push(der);
+            }
+        }
+        Ok(())
+    };
+    bed.loops(subject, server, &target, asks, &mut check)
+}
+
+/// Where requests go.
+pub fn target(
+    server: &Served,
+    path: &str,
+    content_type: &'static str,
+    refusals: Refusals,
+) -> Target {
+    Target {
+        address: server.address,
+        path: path.to_owned(),
+        content_type,
+        refusals,
+        tls: None,
+    }
+}

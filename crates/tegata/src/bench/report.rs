@@ -1,0 +1,265 @@
+//! Results: as they are kept, and as people read them.
+
+use serde::Serialize;
+
+use super::figures::{Machine, Measured, Round, Spread, Summary, milliseconds};
+use super::preload::Preloaded;
+use super::subject::Subject;
+use crate::cli::show;
+
+/// One subject beside another. Ratios are taken within each round; above 1 the first is better.
+#[derive(Debug, Clone, Serialize)]
+pub struct Beside {
+    /// Ours.
+    pub ours: Subject,
+    /// What it is beside.
+    pub peer: Subject,
+    /// Its processor time for each, divided by ours.
+    pub cpu: Spread,
+    /// Our throughput, divided by its.
+    pub throughput: Spread,
+    /// Its median of latency, divided by ours.
+    pub p50: Option<Spread>,
+}
+
+/// Each pair of which both were measured.
+#[must_use]
+pub fn beside(rounds: &[Round], pairs: &[(Subject, Subject)]) -> Vec<Beside> {
+    let one = |(ours, peer): &(Subject, Subject)| {
+        let spread = |value: &dyn Fn(&Measured, &Measured) -> Option<f64>| {
+            within(rounds, |round| value(round.of(*ours)?, round.of(*peer)?))
+        };
+        Some(Beside {
+            ours: *ours,
+            peer: *peer,
+            cpu: spread(&|ours, peer| Some(peer.cpu_us / ours.cpu_us))?,
+            throughput: spread(&|ours, peer| Some(ours.per_second / peer.per_second))?,
+            p50: spread(&|ours, peer| Some(peer.latency?.p50_us / ours.latency?.p50_us)),
+        })
+    };
+    pairs.iter().filter_map(one).collect()
+}
+
+/// A figure of each round that has it.
+pub fn within(rounds: &[Round], value: impl Fn(&Round) -> Option<f64>) -> Option<Spread> {
+    Spread::of(rounds.iter().filter_map(value))
+}
+
+/// What is aimed at.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aim {
+    /// As much or more.
+    AtLeast(f64),
+    /// As much or less.
+    AtMost(f64),
+}
+
+/// A target, and how near the run came. Missing one fails no run: it depends on the machine.
+#[derive(Debug, Clone, Serialize)]
+pub struct Goal {
+    /// What is measured, with its unit.
+    pub what: &'static str,
+    /// What is aimed at.
+    #[serde(flatten)]
+    pub aim: Aim,
+    /// What was found.
+    pub found: Spread,
+    /// Whether the median is what is aimed at.
+    pub met: bool,
+}
+
+impl Goal {
+    /// A target beside a figure; `None` where that was not measured.
+    #[must_use]
+    pub fn new(what: &'static str, aim: Aim, found: Option<Spread>) -> Option<Self> {
+        let found = found?;
+        let met = match aim {
+            Aim::AtLeast(limit) => found.median >= limit,
+            Aim::AtMost(limit) => found.median <= limit,
+        };
+        Some(Self {
+            what,
+            aim,
+            found,
+            met,
+        })
+    }
+
+    fn line(&self) -> String {
+        let Spread { min, median, max } = self.found;
+        let (word, limit) = match self.aim {
+            Aim::AtLeast(limit) => ("at least", limit),
+            Aim::AtMost(limit) => ("at most", limit),
+        };
+        let (what, verdict) = (self.what, if self.met { "met" } else { "missed" });
+        let text = |value: f64| {
+            if limit < 100.0 {
+                format!("{value:.2}")
+            } else {
+                format!("{value:.0}")
+            }
+        };
+        format!(
+            "Target {verdict}: {what} {} ({}–{}), to be {word} {limit}.",
+            text(median),
+            text(min),
+            text(max)
+        )
+    }
+}
+
+/// Everything, as it is kept.
+#[derive(Debug, Clone, Serialize)]
+pub struct Results {
+    /// Version of this program.
+    pub version: &'static str,
+    /// What was measured.
+    pub what: &'static str,
+    /// Where.
+    pub machine: Machine,
+    /// Requests of each round.
+    pub requests: u32,
+    /// Connections of the closed loop.
+    pub clients: u32,
+    /// Devices they are from.
+    pub devices: u32,
+    /// The headline, where there is a bound: processor time of the cryptography alone divided by that of
+    /// the server with its store on the disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ratio_to_crypto_bound: Option<Spread>,
+    /// Each subject over all rounds.
+    pub subjects: Vec<Summary>,
+    /// Subjects beside each other.
+    pub beside: Vec<Beside>,
+    /// Targets.
+    pub targets: Vec<Goal>,
+    /// Answers that `openssl` was asked about, and found good.
+    pub verified_with_openssl: usize,
+    /// What was not measured, and why.
+    pub skipped: Vec<String>,
+    /// What else there is to know.
+    pub notes: Vec<String>,
+    /// The large store, if there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preloaded: Option<Preloaded>,
+    /// Each round as it was.
+    pub rounds: Vec<Round>,
+}
+
+/// Prints the results for people.
+pub fn table(results: &Results) {
+    let Machine {
+        processor,
+        processors,
+        system,
+        cpus,
+        load_before,
+    } = &results.machine;
+    let shared = if cpus.shared() {
+        " (the same: they take each other's time)"
+    } else {
+        ""
+    };
+    show::lines([
+        format!("{processor}, {processors} processors, {system}, load {load_before:.1} before"),
+        format!(
+            "{} rounds of {} requests of {} devices; servers on processor {}, client on {}{shared}",
+            results.rounds.len(),
+            results.requests,
+            results.devices,
+            cpus.server,
+            cpus.client
+        ),
+        String::new(),
+    ]);
+    let ms = |spread: Option<Spread>| spread.map_or(String::new(), |s| milliseconds(s.median));
+    let rows: Vec<[String; 8]> = results
+        .subjects
+        .iter()
+        .map(|s| {
+            let ratio = s.cpu_ratio_to_crypto_bound;
+            [
+                s.subject.label().to_owned(),
+                format!("{:.0}", s.per_second.median),
+                format!("{:.0} µs", s.cpu_us.median),
+                ratio.map_or(String::new(), |ratio| {
+                    format!("{:.2} ({:.2}–{:.2})", ratio.median, ratio.min, ratio.max)
+                }),
+                ms(s.p50_us),
+                ms(s.p99_us),
+                ms(s.open_p99_us),
+                s.rss_bytes_max
+                    .map_or(String::new(), |b| format!("{} MiB", b / (1024 * 1024))),
+            ]
+        })
+        .collect();
+    let headings = [
+        "",
+        "PER SECOND",
+        "CPU EACH",
+        "BOUND ÷ CPU",
+        "P50",
+        "P99",
+        "P99 OPEN",
+        "MEMORY",
+    ];
+    show::table(headings, &rows, "");
+    let rates = results.subjects.iter().filter_map(|s| s.open_rate);
+    let rates: Vec<String> = rates.map(|rate| format!("{:.0}", rate.median)).collect();
+    show::lines([
+        String::new(),
+        format!(
+            "P50 and P99: {} connections, each with one request at a time. P99 OPEN: requests sent when \
+             they are due{}.",
+            results.clients,
+            match rates.as_slice() {
+                [] => String::new(),
+                rates => format!(", {} a second", rates.join(", ")),
+            }
+        ),
+        match results.verified_with_openssl {
+            0 => "Medians of the rounds.".to_owned(),
+            good => format!("Medians of the rounds; {good} answers verified with openssl."),
+        },
+    ]);
+    show::lines(results.beside.iter().map(|b| {
+        let (cpu, times) = (b.cpu, b.throughput);
+        format!(
+            "{} beside {}: {:.2}× ({:.2}–{:.2}) by processor time, {:.2}× ({:.2}–{:.2}) by throughput.",
+            b.ours.label(),
+            b.peer.label(),
+            cpu.median,
+            cpu.min,
+            cpu.max,
+            times.median,
+            times.min,
+            times.max
+        )
+    }));
+    let refusing = results.subjects.iter().filter(|s| s.refused > 0);
+    show::lines(refusing.map(|s| {
+        let (label, refused) = (s.subject.label(), s.refused);
+        format!("{label}: {refused} requests were not answered 200, and are not in its figures.")
+    }));
+    show::lines(results.targets.iter().map(Goal::line));
+    show::lines(results.notes.iter().cloned());
+    show::lines(results.skipped.iter().map(|why| format!("Skipped: {why}")));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_met_by_the_median() {
+        let found = Spread::of([1.0, 2.0, 9.0].into_iter());
+        let met = |aim| Goal::new("x", aim, found).unwrap().met;
+        assert!(met(Aim::AtLeast(2.0)) && !met(Aim::AtLeast(2.1)));
+        assert!(met(Aim::AtMost(2.0)) && !met(Aim::AtMost(1.9)));
+        assert!(Goal::new("x", Aim::AtMost(1.0), None).is_none());
+        let goal = Goal::new("x", Aim::AtLeast(0.5), found).unwrap();
+        let json = serde_json::to_value(&goal).unwrap();
+        assert_eq!(json.get("at_least"), Some(&serde_json::json!(0.5)));
+    }
+}
