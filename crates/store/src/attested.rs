@@ -12,7 +12,7 @@ use tegata_wire::x509::RevocationReason;
 
 use crate::device::{self, DeviceId};
 use crate::engine::params;
-use crate::issuer::{History, Issuer};
+use crate::issuer::Issuer;
 use crate::role::{RoleError, Trust, secs};
 use crate::{StoreError, Tx, archive, revocation};
 
@@ -37,7 +37,7 @@ impl Issuer {
 }
 
 /// A version as it is compared: numbers with dots between them, at most four; what is missing is 0.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DottedVersion([u32; VERSION_PARTS_MAX]);
 
 impl DottedVersion {
@@ -149,18 +149,16 @@ pub(crate) fn newest_is_held(
     Ok(matches!(standing, Some(Standing::Held { .. })))
 }
 
-/// Whether a device may have a certificate that only its TA asks for, the Verifier having affirmed it last
-/// at that time; in the transaction that would fix it.
+/// Whether a device may have a certificate that only its TA asks for: the one that it had ended then, and
+/// the Verifier affirmed it last at that time.
 pub(crate) fn returning(
-    tx: &Tx<'_>,
-    history: &History<'_>,
-    attested_at: Option<i64>,
     profile: &Profile,
+    ended: Option<i64>,
+    attested_at: Option<i64>,
     now: UnixSecs,
-) -> Result<Result<(), ReturnDenied>, StoreError> {
+) -> Result<(), ReturnDenied> {
     let time = |at: i64| UnixSecs(u64::try_from(at).unwrap_or(0));
-    let end = history.last_end(tx)?.map(time);
-    Ok(may_return(profile, end, attested_at.map(time), now))
+    may_return(profile, ended.map(time), attested_at.map(time), now)
 }
 
 #[cfg(test)]

@@ -73,7 +73,9 @@ impl Issuer {
             return Ok(None);
         };
         let provider = self.role.provider.as_ref();
-        let nonce = evidence.nonces.make(provider, rng, now)?;
+        let nonce = evidence
+            .nonces
+            .make(provider, rng, profile.name.as_bytes(), now)?;
         Ok(Some(FreshNonce {
             nonce,
             expiry_secs: CHALLENGE_SECS,
@@ -159,10 +161,15 @@ pub(crate) fn spend(
         None if used.stale => return Ok(Err(IssueDenied::NonceOld)),
         None => {}
     }
-    tx.execute(
-        "DELETE FROM evidence_nonce WHERE used_at < ?1",
-        params![secs(now).saturating_sub(KEPT_SECS)],
-    )?;
+    // One request in 256, by its nonce, forgets what is old for the others: those of one moment would all take
+    // the same rows, and what a mass enrolment left is too much for one.
+    if used.nonce.last() == Some(&0) {
+        tx.execute(
+            "DELETE FROM evidence_nonce WHERE nonce IN \
+             (SELECT nonce FROM evidence_nonce WHERE used_at < ?1 ORDER BY used_at LIMIT 1000)",
+            params![secs(now).saturating_sub(KEPT_SECS)],
+        )?;
+    }
     let first = tx.execute(
         "INSERT INTO evidence_nonce(nonce, request, used_at) VALUES (?1, ?2, ?3) \
          ON CONFLICT(nonce) DO NOTHING",
@@ -178,5 +185,6 @@ pub(crate) fn spend(
 /// Name and sealing purpose of the key of nonces.
 const NONCE_KEY: &str = "ca evidence nonce key";
 /// How long a used nonce is remembered: as long as a request may wait for an operator, 30 days. A nonce that
-/// was forgotten is older than any may be.
+/// was forgotten is older than any may be; after a clock that was a month ahead, or a restored backup, one of the
+/// last ten minutes may serve again, to the same device and for the same key.
 const KEPT_SECS: i64 = 30 * 86_400;

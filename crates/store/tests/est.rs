@@ -14,16 +14,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use common::kur::Current;
 use common::ready::*;
 use common::*;
+use der::Encode as _;
 use tegata_authority::UnixMs;
 use tegata_authority::ca::cmp::MacPolicy;
 use tegata_authority::ca::est::{EstDenial, Operation};
 use tegata_authority::ca::revocation::{FinalReason, Word};
-use tegata_authority::profile::{EXAMPLE, Profiles};
+use tegata_authority::profile::{Authentication, EXAMPLE, Profiles};
 use tegata_crypto::{PrivateKey, Signer as _};
 use tegata_store::est::{Asker, Enrolled};
 use tegata_store::issuer::Issuer;
 use tegata_store::revocation::{Target, say};
 use tegata_store::{Faults, NoFaults, StoreError, When, certificate};
+use tegata_wire::cmp::CertId;
 use tegata_wire::x509::{
     AllegedCsr, AttestationBundle, AttestationStatement, CertView, CsrAttribute, CsrBuilder,
     NameBuilder, SanEntry, SignatureAlg, assemble_csr, oid,
@@ -231,6 +233,18 @@ fn each_refusal_leaves_the_store_as_it_was() {
     );
 
     // What no request may bring.
+    let nothing = with_attribute(&csr, oid::REG_CTRL_OLD_CERT_ID, &[0x30, 0], &key);
+    assert_eq!(
+        code(renew(&mut world, &old.der, &nothing, now)),
+        "attribute"
+    );
+    let view = CertView::from_der(&old.der).unwrap();
+    let id = CertId::new(view.issuer_der, view.serial).unwrap();
+    let in_place = with_attribute(&csr, oid::REG_CTRL_OLD_CERT_ID, &id.to_der().unwrap(), &key);
+    assert_eq!(
+        code(renew(&mut world, &old.der, &in_place, now)),
+        "old-certificate"
+    );
     let password = with_attribute(&csr, oid::CHALLENGE_PASSWORD, &[0x0c, 1, b'x'], &key);
     assert_eq!(
         code(renew(&mut world, &old.der, &password, now)),
@@ -418,6 +432,20 @@ fn attributes_have_names_for_who_shows_a_certificate_alone() {
     let serial = Target::Certificate(current[0].serial());
     say(&store, &serial, Word::Hold, day(1).secs()).unwrap();
     assert!(!has_names(&world, shown, day(1)));
+    // What evidence is in, only where it is taken.
+    let attestation = oid::ATTESTATION;
+    let named = |profile| {
+        let attributes = world
+            .ca
+            .est_attributes(profile, Asker::Nobody, day(1).secs());
+        let attributes = attributes.unwrap();
+        let bytes = attestation.as_bytes();
+        attributes.windows(bytes.len()).any(|part| part == bytes)
+    };
+    assert!(!named(&profile));
+    let mut takes = profile.clone();
+    takes.authentication = vec![Authentication::Evidence];
+    assert!(named(&takes));
     // Several profiles: a path must name one.
     assert!(world.ca.est_profile(None).is_err());
     reopen(

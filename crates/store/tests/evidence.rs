@@ -192,7 +192,11 @@ fn begin() -> (World, Issuer, Rot) {
 }
 
 fn nonce(world: &mut World, ca: &Issuer, now: UnixMs) -> Vec<u8> {
-    let profile = ca.est_profile(Some("psa")).unwrap();
+    nonce_for(world, ca, "psa", now)
+}
+
+fn nonce_for(world: &mut World, ca: &Issuer, profile: &str, now: UnixMs) -> Vec<u8> {
+    let profile = ca.est_profile(Some(profile)).unwrap();
     let fresh = ca.evidence_nonce(profile, &mut world.rng, now).unwrap();
     let fresh = fresh.unwrap();
     assert_eq!(fresh.expiry_secs, 600);
@@ -489,7 +493,7 @@ fn of_two_requests_at_once_with_one_nonce_one_is_answered() {
 #[test]
 fn an_operator_may_take_longer_than_the_nonce() {
     let (mut world, ca, rot) = begin();
-    let fresh = nonce(&mut world, &ca, NOW);
+    let fresh = nonce_for(&mut world, &ca, "watched", NOW);
     let (key, other) = (new_key(&mut world), new_key(&mut world));
     let csr = request(&key, &[statement(&rot.token(&fresh, &key))]);
     let wait =
@@ -499,8 +503,9 @@ fn an_operator_may_take_longer_than_the_nonce() {
     let second = request(&other, &[statement(&rot.token(&fresh, &other))]);
     assert_eq!(code(wait(&mut world, &second, NOW)), "nonce-used");
     assert_eq!(code(wait(&mut world, &csr, day(1))), "waiting");
-    // What waits is fresh for that profile alone.
-    assert_eq!(code(ask(&mut world, &ca, &csr, day(1))), "nonce-old");
+    // What waits is fresh for that profile alone: of another one it never was.
+    assert_eq!(code(ask(&mut world, &ca, &csr, NOW)), "nonce-foreign");
+    assert_eq!(code(ask(&mut world, &ca, &csr, day(1))), "nonce-foreign");
     let store = &ca.role().store;
     let waiting = store.read("t", approval::waiting).unwrap();
     assert_eq!((waiting.len(), waiting[0].asker.as_str()), (1, "evidence"));

@@ -59,6 +59,7 @@ enum Fault {
     Expired,
     TwoSerials,
     NotForSignatures,
+    ForServers,
 }
 
 impl Works {
@@ -101,6 +102,10 @@ impl Works {
         };
         extensions.key_usage(usage.into()).unwrap();
         let public = key.public_key();
+        if fault == Fault::ForServers {
+            let server_auth = "1.3.6.1.5.5.7.3.1".parse().unwrap();
+            extensions.ext_key_usage(&[server_auth]).unwrap();
+        }
         extensions.subject_key_id(&public.x509_key_id()).unwrap();
         let day = 86_400;
         let validity = Validity {
@@ -212,6 +217,7 @@ fn what_no_maker_vouches_for_gets_nothing() {
         (&stranger, serial.as_str(), Fault::None, "no maker vouches"),
         (&works, &serial, Fault::Expired, "no maker vouches"),
         (&works, &serial, Fault::NotForSignatures, "no maker vouches"),
+        (&works, &serial, Fault::ForServers, "without clientAuth"),
         (&works, &serial, Fault::TwoSerials, "not one of this CA"),
         (&works, "S-unknown", Fault::None, "not one of this CA"),
     ];
@@ -227,6 +233,13 @@ fn what_no_maker_vouches_for_gets_nothing() {
     shown.key = stranger.idevid(&mut world, &serial, Fault::None).key;
     let said = ask(&mut world, "first", &shown.sign(&asked, 20, None)).unwrap_err();
     assert!(said.contains("signature does not verify"), "{said}");
+    // The factory's key itself is not certified.
+    let own = Asked {
+        kind: BodyKind::Ir,
+        ..Asked::cr(&good.key)
+    };
+    let said = ask(&mut world, "first", &good.sign(&own.body(), 22, None)).unwrap_err();
+    assert!(said.contains("already used for another purpose"), "{said}");
     // A profile that takes no maker's word, a maker of another model, and no makers at all.
     let message = good.sign(&asked, 21, None);
     assert!(ask(&mut world, "other", &message).is_err());

@@ -71,6 +71,8 @@ pub struct CsrAttrs {
     pub signature: Option<ObjectIdentifier>,
     /// Extensions with their values, in one extensionRequest.
     pub extensions: Vec<Extension>,
+    /// Whether the request may have id-aa-attestation. What is in it, no attribute says.
+    pub attestation: bool,
 }
 
 impl CsrAttrs {
@@ -103,6 +105,9 @@ impl CsrAttrs {
         }
         if let Some(signature) = &self.signature {
             put_oid(&mut list, signature)?;
+        }
+        if self.attestation {
+            put_oid(&mut list, &oid::ATTESTATION)?;
         }
         Ok(wrap(Tag::Sequence, &list)?)
     }
@@ -224,6 +229,7 @@ mod tests {
                 critical: true,
                 value: vec![3, 2, 7, 0x80],
             }],
+            attestation: false,
         };
         let der = attrs.to_der().unwrap();
         let key = "3015 06072a8648ce3d0201 310a06082a8648ce3d030107";
@@ -232,6 +238,12 @@ mod tests {
         let expected = format!("3042 {key} {request} 06082a8648ce3d040302").replace(' ', "");
         assert_eq!(hex::encode(&der), expected);
         assert_eq!(CsrAttrs::default().to_der().unwrap(), [0x30, 0]);
+        let attested = CsrAttrs {
+            attestation: true,
+            ..CsrAttrs::default()
+        };
+        let expected = "300d 060b2a864886f70d010910023b".replace(' ', "");
+        assert_eq!(hex::encode(attested.to_der().unwrap()), expected);
     }
 
     #[test]

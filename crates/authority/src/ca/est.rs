@@ -373,6 +373,7 @@ pub fn attributes(profile: &Profile, names: Option<&ExpectedNames>) -> Result<Cs
         key: Some(key),
         signature: Some(alg.signature_oid()),
         extensions: given.as_slice().to_vec(),
+        attestation: profile.allows(Authentication::Evidence),
     })
 }
 

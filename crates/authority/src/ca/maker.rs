@@ -9,7 +9,7 @@
 
 use const_oid::ObjectIdentifier;
 use tegata_crypto::chain::TrustAnchor;
-use tegata_wire::x509::{AttributeSpec, CertView, DistinguishedName};
+use tegata_wire::x509::{AttributeSpec, CertView, DistinguishedName, oid};
 
 /// A maker's CA, and what it may speak for.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub struct Maker {
 pub struct MakerCertificate {
     /// SHA-256 of the certificate.
     pub fingerprint: [u8; 32],
+    /// SHA-256 thumbprint of its key: this CA certifies another.
+    pub key: [u8; 32],
     /// Its issuer. Programs put it into what they ask for, unless they are told not to.
     pub issuer: DistinguishedName,
 }
@@ -42,6 +44,15 @@ pub fn named_serial(certificate: &[u8]) -> Option<String> {
     let (one, another) = (serials.next()?, serials.next());
     let text = one.text().filter(|_| another.is_none())?;
     (!text.is_empty() && !text.contains(char::is_control)).then(|| text.to_owned())
+}
+
+/// Whether a certificate is of a kind that asks: a maker's CA may also have certified servers, people and code
+/// with a serial number in the subject.
+#[must_use]
+pub fn is_clients(certificate: &CertView<'_>) -> bool {
+    let asks = [oid::KP_CLIENT_AUTH, oid::KP_ANY];
+    let purposes = certificate.ext_key_usage();
+    purposes.is_ok_and(|purposes| purposes.is_empty() || asks.iter().any(|p| purposes.contains(p)))
 }
 
 /// Anchors of everybody who may speak for devices of that model.

@@ -21,8 +21,8 @@ pub struct ChallengeKey(Secret<[u8; 32]>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChallengeDenied {
-    /// Not made by this server.
-    #[error("the challenge is not one of this server")]
+    /// Not made by this server, or for another use.
+    #[error("the challenge is not one of this server for this use")]
     Foreign,
     /// Too old, or of the future.
     #[error("the challenge has expired")]
@@ -36,7 +36,7 @@ impl ChallengeKey {
         Self(key)
     }
 
-    /// Makes a challenge.
+    /// Makes a challenge for one use: no other takes it. A server that has one use says nothing.
     ///
     /// # Errors
     /// A failing generator.
@@ -44,6 +44,7 @@ impl ChallengeKey {
         &self,
         provider: &dyn Provider,
         rng: &mut dyn Rng,
+        for_use: &[u8],
         now: UnixMs,
     ) -> Result<[u8; CHALLENGE_LEN_BYTES], CryptoError> {
         let mut out = [0; CHALLENGE_LEN_BYTES];
@@ -53,14 +54,19 @@ impl ChallengeKey {
             *to = *from;
         }
         rng.fill(random)?;
-        let full = provider.hmac_sha256(self.0.expose_secret(), head);
+        let full = self.mac(provider, head, for_use);
         for (to, from) in mac.iter_mut().zip(full) {
             *to = from;
         }
         Ok(out)
     }
 
-    /// Checks that a challenge is ours and not expired. Whether it was used is for the store.
+    /// `head` has one length, so nothing of it can be taken for the use.
+    fn mac(&self, provider: &dyn Provider, head: &[u8], for_use: &[u8]) -> [u8; 32] {
+        provider.hmac_sha256(self.0.expose_secret(), &[head, for_use].concat())
+    }
+
+    /// Checks that a challenge is ours, for that use, and not expired. Whether it was used is for the store.
     ///
     /// # Errors
     /// `Foreign` or `Expired`.
@@ -68,12 +74,13 @@ impl ChallengeKey {
         &self,
         provider: &dyn Provider,
         challenge: &[u8],
+        for_use: &[u8],
         now: UnixSecs,
     ) -> Result<(), ChallengeDenied> {
         let Some((head, mac)) = challenge.split_at_checked(HEAD_LEN_BYTES) else {
             return Err(ChallengeDenied::Foreign);
         };
-        let full = provider.hmac_sha256(self.0.expose_secret(), head);
+        let full = self.mac(provider, head, for_use);
         let expected = full
             .get(..CHALLENGE_LEN_BYTES - HEAD_LEN_BYTES)
             .unwrap_or_default();

@@ -20,27 +20,40 @@ fn a_challenge_is_ours_until_it_expires() {
     let p = &RustCrypto;
     let key = ChallengeKey::new(Secret::new([1; 32]));
     let other = ChallengeKey::new(Secret::new([2; 32]));
-    let challenge = key.make(p, &mut Fixed(7), NOW).unwrap();
+    let challenge = key.make(p, &mut Fixed(7), b"one", NOW).unwrap();
     let now = NOW.secs().0;
-    assert_eq!(key.check(p, &challenge, UnixSecs(now)), Ok(()));
+    assert_eq!(key.check(p, &challenge, b"one", UnixSecs(now)), Ok(()));
     assert_eq!(
-        key.check(p, &challenge, UnixSecs(now + CHALLENGE_SECS)),
+        key.check(p, &challenge, b"one", UnixSecs(now + CHALLENGE_SECS)),
         Ok(())
     );
     let expired = Err(ChallengeDenied::Expired);
     assert_eq!(
-        key.check(p, &challenge, UnixSecs(now + CHALLENGE_SECS + 1)),
+        key.check(p, &challenge, b"one", UnixSecs(now + CHALLENGE_SECS + 1)),
         expired
     );
-    assert_eq!(key.check(p, &challenge, UnixSecs(now - 31)), expired);
+    assert_eq!(
+        key.check(p, &challenge, b"one", UnixSecs(now - 31)),
+        expired
+    );
     let foreign = Err(ChallengeDenied::Foreign);
-    assert_eq!(other.check(p, &challenge, UnixSecs(now)), foreign);
+    assert_eq!(other.check(p, &challenge, b"one", UnixSecs(now)), foreign);
+    for another in [&b"two"[..], b"", b"one "] {
+        assert_eq!(key.check(p, &challenge, another, UnixSecs(now)), foreign);
+    }
     for at in 0..challenge.len() {
         let mut altered = challenge;
         altered[at] ^= 1;
-        assert_eq!(key.check(p, &altered, UnixSecs(now)), foreign, "byte {at}");
-        assert_eq!(key.check(p, &challenge[..at], UnixSecs(now)), foreign);
+        assert_eq!(
+            key.check(p, &altered, b"one", UnixSecs(now)),
+            foreign,
+            "byte {at}"
+        );
+        assert_eq!(
+            key.check(p, &challenge[..at], b"one", UnixSecs(now)),
+            foreign
+        );
     }
     let long = [challenge.as_slice(), &[0]].concat();
-    assert_eq!(key.check(p, &long, UnixSecs(now)), foreign);
+    assert_eq!(key.check(p, &long, b"one", UnixSecs(now)), foreign);
 }

@@ -175,6 +175,24 @@ impl PsaPolicy {
         m.finish(policy)
     }
 
+    /// A type that the reference values for that implementation name and none of these components has.
+    #[must_use]
+    pub fn missing<'a>(
+        &'a self,
+        found: &[SoftwareComponent],
+        implementation_id: &[u8; 32],
+    ) -> Option<&'a str> {
+        let for_it = |one: &&PsaReference| {
+            let only = one.implementation_id;
+            only.is_none_or(|only| only == *implementation_id)
+        };
+        let mut wanted = self.software.iter().filter(for_it);
+        wanted.find_map(|one| {
+            let has = |found: &SoftwareComponent| found.kind == one.kind;
+            one.kind.as_deref().filter(|_| !found.iter().any(has))
+        })
+    }
+
     /// Whether a component of that implementation is one of the reference values.
     #[must_use]
     pub fn knows(&self, found: &SoftwareComponent, implementation_id: &[u8; 32]) -> bool {

@@ -79,6 +79,12 @@ pub enum PsaDenied {
         /// Its type, as far as it can be printed.
         kind: String,
     },
+    /// The token is silent about a kind of software that there are reference values of.
+    #[error("the token has no software component of the type {kind}")]
+    NoSoftware {
+        /// The type, as the policy has it.
+        kind: String,
+    },
 }
 
 impl PsaDenied {
@@ -97,7 +103,7 @@ impl PsaDenied {
             Self::OtherKey => "evidence-other-key",
             Self::Lifecycle(_) => "evidence-lifecycle",
             Self::Client(_) => "evidence-client",
-            Self::Software { .. } => "evidence-software",
+            Self::Software { .. } | Self::NoSoftware { .. } => "evidence-software",
         }
     }
 
@@ -134,6 +140,7 @@ impl PsaDenied {
             Self::Lifecycle(_) => "The security lifecycle of the device is not accepted.",
             Self::Client(_) => "The caller that the PSA token names is not accepted.",
             Self::Software { .. } => "The device runs software that is not accepted.",
+            Self::NoSoftware { .. } => "The PSA token does not name all software that it must.",
         }
     }
 }
@@ -235,6 +242,10 @@ impl PsaEvidence<'_> {
                 let kind = printable(component);
                 return Err(PsaDenied::Software { position, kind });
             }
+        }
+        if let Some(kind) = policy.missing(&claims.software, &claims.implementation_id) {
+            let kind = kind.to_owned();
+            return Err(PsaDenied::NoSoftware { kind });
         }
         Ok(PsaAppraised {
             ueid: *device.ueid(),

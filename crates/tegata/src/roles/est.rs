@@ -109,7 +109,7 @@ pub fn open(est: &Est, config: &Config, issuer: &Arc<Issuer>) -> Outcome<(Tls, R
 }
 
 /// Where the server's identity comes from.
-fn source(est: &Est, issuer: &Arc<Issuer>) -> Source {
+pub fn source(est: &Est, issuer: &Arc<Issuer>) -> Source {
     let issuer = Arc::clone(issuer);
     let clients = move |issuer: &Issuer| {
         let anchors = issuer.client_anchors(UnixSecs(now_secs()));

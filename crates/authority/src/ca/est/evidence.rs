@@ -119,7 +119,7 @@ pub fn by_evidence(
         policy,
     } = appraising;
     let appraised = token.with(csr).appraise(provider, device, policy)?;
-    let stale = match nonces.check(provider, appraised.nonce(), now) {
+    let stale = match nonces.check(provider, appraised.nonce(), profile.name.as_bytes(), now) {
         Ok(()) => false,
         Err(ChallengeDenied::Expired) => true,
         Err(foreign) => return Err(EstDenial::Nonce(foreign)),

@@ -236,6 +236,20 @@ fn the_policy_says_what_is_looked_at() {
         let policy = PsaPolicy::parse(&format!("{lifecycles}{also}\n")).unwrap();
         assert_eq!(appraised(&debug, &device, &policy).is_ok(), fine, "{also}");
     }
+    // A token may not be silent about a type that its implementation has a reference of.
+    let hash = "09".repeat(32);
+    let second = |type_, id: &str| {
+        let only = format!("implementation_id = \"{}\"", id.repeat(32));
+        let values = format!("measurement = \"{hash}\"\nsigner = \"{hash}\"");
+        let text = format!("{lifecycles}[[psa.software]]\n{type_}{values}\n{only}\n");
+        let policy = PsaPolicy::parse(&text).unwrap();
+        appraised(&debug, &device, &policy).map(|_| ())
+    };
+    let denied = second("type = \"BL\"\n", "02").unwrap_err();
+    assert_eq!(denied.code(), "evidence-software");
+    assert!(denied.to_string().contains("BL"), "{denied}");
+    assert!(second("type = \"BL\"\n", "01").is_ok());
+    assert!(second("", "02").is_ok());
 }
 
 #[test]
