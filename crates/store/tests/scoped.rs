@@ -344,23 +344,30 @@ fn a_recall_by_runtime_reaches_who_the_verifier_last_saw_with_an_old_one() {
         serials.push(ask(&mut world, device, n).unwrap());
     }
     let store = open_store(world.dir.path().join("ca.db")).unwrap();
-    let of = |name: &str, below: Option<&str>| Predicate {
+    let version = |text: &str| DottedVersion::parse(text).unwrap();
+    let range = |name: &str, from: Option<&str>, below: Option<&str>| Predicate {
         runtimes: Some(RuntimesOf {
             name: name.to_owned(),
-            below: below.map(|text| DottedVersion::parse(text).unwrap()),
+            from: from.map(version),
+            below: below.map(version),
         }),
         ..Predicate::default()
     };
-    for (below, expected) in [
-        (None, 3),
-        (Some("1.3"), 0),
-        (Some("1.3.9"), 0),
-        (Some("1.4"), 1),
-        (Some("1.9"), 2),
-        (Some("2"), 3),
+    let of = |name, below| range(name, None, below);
+    for (from, below, expected) in [
+        (None, None, 3),
+        (None, Some("1.3"), 0),
+        (None, Some("1.3.9"), 0),
+        (None, Some("1.4"), 1),
+        (None, Some("1.9"), 2),
+        (None, Some("2"), 3),
+        (Some("1.3.9"), Some("1.4"), 1),
+        (Some("1.4"), Some("1.9"), 1),
+        (Some("1.4.0.1"), None, 1),
+        (Some("1.10.0.1"), None, 0),
     ] {
-        let found = matched(&store, &of("tegata-teed", below));
-        assert_eq!(found, expected, "{below:?}");
+        let found = matched(&store, &range("tegata-teed", from, below));
+        assert_eq!(found, expected, "{from:?} {below:?}");
     }
     // Another name is a mistake, as a release that is not there.
     let none = plan_for_all(&store, &of("tegata-tee", None), COMPROMISED, SECS, |_| ());
@@ -482,6 +489,7 @@ fn a_stop_holds_back_what_it_names_and_nothing_else() {
         Predicate {
             runtimes: Some(RuntimesOf {
                 name: "tegata-teed".to_owned(),
+                from: None,
                 below: None,
             }),
             ..batch("B1")

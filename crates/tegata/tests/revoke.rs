@@ -41,6 +41,19 @@ impl Left {
         serde_json::from_str(&succeed(&all)).unwrap()
     }
 
+    /// What the CA has of the device.
+    fn device(&self) -> Value {
+        let args = [
+            "device",
+            "show",
+            &self.ueid,
+            "--config",
+            &self.config,
+            "--json",
+        ];
+        serde_json::from_str(&succeed(&args)).unwrap()
+    }
+
     fn refused(&self, args: &[&str], exit: i32) -> String {
         fail(&[&["ca"], args, &["--config", &self.config]].concat(), exit)
     }
@@ -178,6 +191,46 @@ fn a_predicate_is_counted_agreed_to_and_done() {
     assert_eq!(left.ca(&runtime("1000"))["matched"], 1);
     assert!(left.refused(&runtime("new"), 2).contains("not a version"));
     left.refused(&["revoke", "--runtime-below", "2", "--yes"], 2);
+    let from = [&runtime("1000")[..], &["--runtime-from", "999"]].concat();
+    assert_eq!(left.ca(&from)["matched"], 0);
+    let none = [&runtime("2")[..], &["--runtime-from", "2"]].concat();
+    assert!(left.refused(&none, 2).contains("no version"));
+    // By what the factory recorded, and by time; together they narrow.
+    let device = &left.device();
+    let (model, batch) = (device["model"].as_str(), device["batch"].as_str());
+    let (model, batch) = (model.unwrap(), batch.unwrap());
+    for (args, expected) in [
+        (&["--model", model][..], 1),
+        (&["--model", "another"], 0),
+        (&["--batch", batch], 1),
+        (&["--batch", "another"], 0),
+        (&["--issued-before", "2020-01-01"], 0),
+        (
+            &[
+                "--issued-before",
+                "2999-01-01T00:00:00Z",
+                "--model",
+                model,
+                "--batch",
+                batch,
+            ],
+            1,
+        ),
+        (
+            &[
+                "--issued-before",
+                "2999-01-01T00:00:00Z",
+                "--model",
+                model,
+                "--batch",
+                "another",
+            ],
+            0,
+        ),
+    ] {
+        let args = [&["revoke", "--dry-run"], args].concat();
+        assert_eq!(left.ca(&args)["matched"], expected, "{args:?}");
+    }
     left.refused(
         &[&runtime("2")[..3], &["--stop-issuing", "--yes"]].concat(),
         2,

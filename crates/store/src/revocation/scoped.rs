@@ -40,6 +40,8 @@ pub struct ReleasesOf {
 pub struct RuntimesOf {
     /// The name in their evidence.
     pub name: String,
+    /// The first version that is meant; every version when absent, also one that has no numbers.
+    pub from: Option<DottedVersion>,
     /// The first version that is no longer meant; every version when absent. One that has no numbers is
     /// below none.
     pub below: Option<DottedVersion>,
@@ -395,6 +397,7 @@ fn find(
     let at_least = of.map(|of| of.from.map_or(0, super::signed));
     let runtimes = predicate.runtimes.as_ref();
     let runtime_below = runtimes.and_then(|of| of.below.as_ref());
+    let runtime_from = runtimes.and_then(|of| of.from.as_ref());
     let sql = format!("{COLUMNS} {from} {CONDITION}");
     tx.query_all(
         &sql,
@@ -413,6 +416,7 @@ fn find(
             at_least,
             runtimes.map(|of| of.name.as_str()),
             runtime_below.map(DottedVersion::order),
+            runtime_from.map(DottedVersion::order),
         ],
         found_row,
     )
@@ -452,7 +456,8 @@ const CONDITION: &str = "AND c.not_after >= ?3 AND (?4 IS NULL OR c.release = ?4
     AND (?5 IS NULL OR c.release IN (SELECT digest FROM release WHERE name = ?5 AND sequence < ?6 \
       AND sequence >= ?12)) \
     AND (?13 IS NULL OR EXISTS (SELECT 1 FROM attested AS w WHERE w.device_id = d.id \
-      AND w.runtime = ?13 AND (?14 IS NULL OR w.runtime_order < ?14))) \
+      AND w.runtime = ?13 AND (?14 IS NULL OR w.runtime_order < ?14) \
+      AND (?15 IS NULL OR w.runtime_order >= ?15))) \
     AND (?7 IS NULL OR d.model = ?7) AND (?8 IS NULL OR b.batch = ?8) \
     AND (?9 IS NULL OR c.profile = ?9) AND (?10 IS NULL OR c.intended_at < ?10) \
     AND (?11 IS NULL OR c.intended_at >= ?11) ORDER BY c.serial";

@@ -6,6 +6,8 @@
 //!
 //! Spec: RFC 6960, RFC 5019, RFC 9654.
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -156,11 +158,16 @@ impl StatusServer {
     /// told, and what is not kept of the newest certificates, as many as the settings say. Returns how many
     /// responses that were.
     ///
-    /// To be called again after [`StatusServer::ahead_pause`]. Stopped anywhere it is only slower.
+    /// To be called again after [`StatusServer::ahead_pause`]. Ends early once `over` is true.
     ///
     /// # Errors
-    /// The store or the key failed; what was signed until then is kept.
-    pub fn sign_ahead(&self, rng: &mut dyn Rng, now: UnixSecs) -> Result<usize, RoleError> {
+    /// The store or a key failed; what could be signed all the same is kept.
+    pub fn sign_ahead(
+        &self,
+        rng: &mut dyn Rng,
+        over: &AtomicBool,
+        now: UnixSecs,
+    ) -> Result<usize, RoleError> {
         let present = self.issuer.generations()?;
         let newest = usize::try_from(self.issuer.status.presign).unwrap_or(usize::MAX);
         let newest = newest.min(KEPT_RESPONSES_MAX);
@@ -178,26 +185,39 @@ impl StatusServer {
             }
             wanted
         };
-        let mut signed = 0_usize;
+        // Whose key failed is not asked again in this round; others' are.
+        let (mut signed, mut failed) = (0_usize, HashMap::new());
         for part in wanted.chunks(AHEAD_AT_ONCE) {
             let asked = part
                 .iter()
                 .filter_map(|id| Some((issuer_of(&present, id)?, id)));
             let statuses = self.statuses(asked.clone())?;
             for ((by, cert), one) in asked.zip(&statuses) {
+                if over.load(Ordering::Relaxed) {
+                    return Ok(signed);
+                }
+                if failed.contains_key(&by.number) {
+                    continue;
+                }
                 // What becomes durable after the look is seen by the request that asks for it.
                 if one.status == CertStatus::Unknown {
                     let mut kept = self.responses.lock().map_err(|_| StoreError::Poisoned)?;
                     kept.forget(cert);
                     continue;
                 }
-                let made = self.respond(by, std::slice::from_ref(one), None, rng, now)?;
+                let made = match self.respond(by, std::slice::from_ref(one), None, rng, now) {
+                    Ok(made) => made,
+                    Err(error) => {
+                        failed.insert(by.number, error);
+                        continue;
+                    }
+                };
                 signed = signed.saturating_add(1);
                 let mut kept = self.responses.lock().map_err(|_| StoreError::Poisoned)?;
                 kept.put(cert, one.status, made);
             }
         }
-        Ok(signed)
+        failed.into_values().next().map_or(Ok(signed), Err)
     }
 
     /// How long whoever signs ahead may rest between two rounds.

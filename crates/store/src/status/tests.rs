@@ -8,7 +8,7 @@ use tegata_crypto::seal::SealingKey;
 use tegata_crypto::{CryptoError, KeyAlg, OsRng, PublicKey, Secret, Signer};
 use tegata_wire::ocsp::{CertId, OcspRequest};
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::lists::{ToSign, WAITING_MAX};
@@ -316,7 +316,9 @@ impl Asked {
 
     fn ahead(&self, secs: u64) -> usize {
         let now = UnixSecs(NOW.0 + secs);
-        self.server.sign_ahead(&mut OsRng, now).unwrap()
+        self.server
+            .sign_ahead(&mut OsRng, &AtomicBool::new(false), now)
+            .unwrap()
     }
 
     fn signed(&self) -> usize {

@@ -42,6 +42,9 @@ pub struct RevokeWhat {
     /// Only of a lower version of it, such as 1.4 or 1.4.0.2
     #[arg(long, value_name = "VERSION", requires = "runtime")]
     pub runtime_below: Option<String>,
+    /// Only of this version of it or a higher one
+    #[arg(long, value_name = "VERSION", requires = "runtime")]
+    pub runtime_from: Option<String>,
     /// Of devices of this model
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,

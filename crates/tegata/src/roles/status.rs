@@ -7,6 +7,7 @@
 //! Not trusted: requests. Spec: RFC 5280 section 4.2.1.13, RFC 6960 appendix A, RFC 5019 section 7.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::body::Body;
@@ -70,16 +71,19 @@ pub fn routes(server: Arc<StatusServer>, max_age_secs: u64, limits: &Limits) -> 
 /// Signs OCSP responses ahead, now and from time to time, until the runtime ends.
 pub fn sign_ahead(server: Arc<StatusServer>) {
     tokio::spawn(async move {
+        // Dropped with this task: then the thread that signs does not hold the end of the program up.
+        let ends = Ends::default();
         loop {
             let pause = server.ahead_pause();
             let one = Arc::clone(&server);
-            let work = move || one.sign_ahead(&mut OsRng, UnixSecs(now_secs()));
+            let over = Arc::clone(&ends.0);
+            let work = move || one.sign_ahead(&mut OsRng, &over, UnixSecs(now_secs()));
             match tokio::task::spawn_blocking(work).await {
                 Ok(Ok(signed)) => debug!(role = "ca", signed, "OCSP responses signed ahead"),
                 // Requests sign for themselves meanwhile.
                 Ok(Err(error)) => {
                     let reason = error.code();
-                    warn!(role = "ca", reason, cause = %error, "no responses are signed ahead");
+                    warn!(role = "ca", reason, cause = %error, "not all responses are signed ahead");
                 }
                 Err(failed) if failed.is_panic() => {
                     warn!(role = "ca", "signing ahead failed; it goes on later");
@@ -90,6 +94,16 @@ pub fn sign_ahead(server: Arc<StatusServer>) {
             tokio::time::sleep(pause).await;
         }
     });
+}
+
+/// Says when it is dropped.
+#[derive(Default)]
+struct Ends(Arc<AtomicBool>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Answers a GET by the parts of its path.

@@ -252,9 +252,20 @@ fn predicate(store: &Store, what: &RevokeWhat) -> Outcome<Predicate> {
         None => None,
         Some(name) => Some(RuntimesOf {
             name: name.clone(),
+            from: what.runtime_from.as_deref().map(version).transpose()?,
             below: what.runtime_below.as_deref().map(version).transpose()?,
         }),
     };
+    if let Some(of) = &runtimes
+        && of.below.is_some()
+        && of.from >= of.below
+    {
+        return Err(Fault::usage(
+            "empty-range",
+            "no version is at least --runtime-from and below --runtime-below",
+            "The first one is meant, the second one no longer is.",
+        ));
+    }
     let devices = match (&what.device, &what.devices) {
         (Some(text), _) => Some([ueid(text)?].into()),
         (None, Some(path)) => Some(ueids(&files::read(path, DEVICES_LEN_BYTES_MAX)?)?),
