@@ -346,14 +346,10 @@ fn status_of(answer: &[u8]) -> Option<PkiStatusInfo> {
     }
 }
 
-/// Whether it says nothing for good. Spec: RFC 9810 section 5.2.3.
+/// Whether it says nothing for good: what it failed at (systemFailure) may fail for ever.
 fn is_for_now(status: &PkiStatusInfo) -> bool {
-    let passing = [
-        PkiFailureInfo::SYSTEM_UNAVAIL,
-        PkiFailureInfo::SYSTEM_FAILURE,
-    ];
-    let failed = |info: PkiFailureInfo| passing.into_iter().any(|bit| info.contains(bit));
-    status.status != PkiStatus::Rejection || status.fail_info.is_some_and(failed)
+    let busy = |info: PkiFailureInfo| info.contains(PkiFailureInfo::SYSTEM_UNAVAIL);
+    status.status != PkiStatus::Rejection || status.fail_info.is_some_and(busy)
 }
 
 /// Its words, as far as they can be shown.

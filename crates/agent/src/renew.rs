@@ -76,7 +76,7 @@ pub fn renew(
     if visited {
         check_in();
     }
-    let (mut refusals, mut in_its_place) = (0, false);
+    let mut refusals = 0;
     loop {
         let refused = match enrol::enrol(tee, carrier, request, watch) {
             Ok(enrolled) => return Ok(Renewed::Done(enrolled)),
@@ -94,19 +94,20 @@ pub fn renew(
         let (by_certificate, later) = (*by_certificate, *later);
         refusals += 1;
         let needs_evidence = said == CHECK_IN_FIRST;
-        if by_certificate && refusals == 1 {
+        let again = match (by_certificate, refusals) {
             // If the CA refused the certificate for good, the TA asks as the release from now on.
-            in_its_place = true;
-        } else if by_certificate && refusals == 2 && !later && has_ended(&keys, &request.label)? {
+            (true, 1) => true,
             // All that the CA said is an error, which anybody on the way can provoke by damaging a
-            // request. The certificate has ended by the time that the CA signed, so nothing is lost.
-            give_up(&keys, &request.label)?;
-        } else if by_certificate || visited || !needs_evidence {
-            if !by_certificate && in_its_place && !later {
-                // The next attempt begins with the certificate again: if it was refused because the CA's
-                // clock was ahead, it is the one to be replaced, and nothing is to be had beside it.
+            // request; but not that it cannot answer now: it may have the answer. The certificate has ended
+            // by the time that the CA signed.
+            (true, 2) if !later && has_ended(&keys, &request.label)? => {
                 give_up(&keys, &request.label)?;
+                true
             }
+            (true, _) => false,
+            (false, _) => needs_evidence && !visited,
+        };
+        if !again {
             return Err(refused.into());
         }
         if !visited && (needs_evidence || has_ended(&keys, &request.label)?) {

@@ -223,7 +223,7 @@ fn row(r: &Row<'_>) -> engine::Result<Certificate> {
             not_after: r.get(6)?,
             shard: r.get::<i64>(11)?.try_into().unwrap_or(0),
             status_base: r.get(12)?,
-            // Both ended: which one took the other's place decides nothing any more.
+            // Ended long ago: what is asked for in its place is asked for in nobody's.
             replaces: None,
             evidence: r.get(15)?,
         },

@@ -5,9 +5,11 @@
 //! key in the process row and certificate come together.
 
 use tegata_authority::ca::revocation::Standing;
+use tegata_wire::x509::RevocationReason;
 
 use crate::device::{DeviceId, LIST_MAX};
 use crate::engine::{self, Row, params};
+use crate::role::secs;
 use crate::{StoreError, Tx, archive, revocation};
 
 /// What is fixed of a certificate.
@@ -54,6 +56,19 @@ pub struct Certificate {
     pub rejected_at: Option<i64>,
     /// What the CA says of it.
     pub standing: Standing,
+}
+
+impl Certificate {
+    /// Since when it serves nobody, seconds since 1970: its end, or when the CA took it back or put it on hold.
+    #[must_use]
+    pub fn end(&self) -> i64 {
+        match self.standing {
+            Standing::Revoked { since, .. } | Standing::Held { since } => {
+                secs(since).min(self.intent.not_after)
+            }
+            Standing::Good | Standing::Lifted { .. } => self.intent.not_after,
+        }
+    }
 }
 
 /// Fixes an intent, or returns what this request already has.
@@ -170,6 +185,64 @@ pub fn siblings(tx: &Tx<'_>, of: &Intent) -> Result<Vec<(Vec<u8>, bool)>, StoreE
         |r| Ok((r.get(0)?, r.get(1)?)),
     )
 }
+
+/// What a device has in the place of a certificate: of those that were to follow each other the last one that
+/// it confirmed, or one after that which is on hold. `None` if there is no such row.
+///
+/// The one that is named may be one that the device accepted, and the CA never heard of that: then what
+/// counts is the one that it was to follow. What is archived has forgotten what it followed.
+pub fn in_place_of(
+    tx: &Tx<'_>,
+    device: DeviceId,
+    serial: &[u8],
+) -> Result<Option<Certificate>, StoreError> {
+    let Some(mut at) = find(tx, serial)? else {
+        return Ok(None);
+    };
+    let counts = |row: &Certificate| {
+        row.confirmed_at.is_some() || matches!(row.standing, Standing::Held { .. })
+    };
+    for _ in 0..FOLLOWED_MAX {
+        let Some(before) = at.intent.replaces.as_ref().filter(|_| !counts(&at)) else {
+            break;
+        };
+        let Some(before) = find(tx, before)? else {
+            break;
+        };
+        at = before;
+    }
+    for _ in 0..FOLLOWED_MAX {
+        let next: Option<Vec<u8>> = tx.query_opt(
+            "SELECT c.serial FROM certificate AS c LEFT JOIN revocation AS r ON r.serial = c.serial \
+             WHERE c.device_id = ?1 AND c.replaces = ?2 \
+             AND (c.confirmed_at IS NOT NULL OR r.reason = ?3) ORDER BY c.serial DESC LIMIT 1",
+            params![
+                device.0,
+                at.intent.serial,
+                RevocationReason::CertificateHold.code()
+            ],
+            |r| r.get(0),
+        )?;
+        let next = next.map(|next| find(tx, &next)).transpose()?.flatten();
+        let Some(next) = next else { break };
+        at = next;
+    }
+    Ok(Some(at))
+}
+
+/// Whether a certificate that its device has not confirmed is to take the place of one on hold: until that is
+/// lifted it does not, and nobody is told to use it.
+pub fn awaits_a_hold(tx: &Tx<'_>, row: &Certificate) -> Result<bool, StoreError> {
+    let (None, Some(old)) = (row.confirmed_at, &row.intent.replaces) else {
+        return Ok(false);
+    };
+    let old = in_place_of(tx, row.intent.device, old)?;
+    Ok(old.is_some_and(|old| matches!(old.standing, Standing::Held { .. })))
+}
+
+/// How many certificates that follow each other are looked at: a TA is a few behind at most, and each costs
+/// a look at all of its device.
+pub const FOLLOWED_MAX: usize = 16;
 
 /// How many certificates of a profile were fixed for a device between two moments.
 pub fn count(

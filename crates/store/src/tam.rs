@@ -397,7 +397,7 @@ impl TamServer {
         let provider = self.role.provider.as_ref();
         if body.is_empty() {
             let (_, key) = self.challenge_key()?;
-            let challenge = key.make(provider, rng, now)?;
+            let challenge = key.make(provider, rng, b"", now)?;
             let message = query_request(self.signer.as_ref(), &challenge)?;
             return Ok((TeepAnswer::Message(message), TeepOutcome::Queried));
         }
@@ -442,7 +442,7 @@ impl TamServer {
         let provider = self.role.provider.as_ref();
         let ask = appraisal_request(response)?;
         let (epoch, key) = self.challenge_key()?;
-        key.check(provider, &ask.nonce, now.secs())
+        key.check(provider, &ask.nonce, b"", now.secs())
             .map_err(TeepDenied::from)?;
         // 1. The challenge is used up before anything is done with it. A crash after this costs
         //    the device one more question.

@@ -100,7 +100,7 @@ fn a_certificate_renews_itself_and_the_old_one_serves_until_the_new_one_is_confi
     let other = new_key(&mut world);
     let late = old.sign(&Asked::kur(device, old, &other).body(), 5, None);
     let denied = ask(&mut world, &late, day(102)).unwrap_err();
-    assert_eq!(denied, "Kup BAD_CERT_ID");
+    assert_eq!(denied, "Kup SIGNER_NOT_TRUSTED");
     assert_eq!(count(&world), 2);
     // The new one goes on.
     let new = Current { key, der: new };
@@ -130,6 +130,143 @@ fn no_certificate_lasts_longer_than_the_release_of_the_ta_takes() {
         let expected = day(10).secs().0 + expected * 86_400;
         assert_eq!(ends, expected, "{validity}");
     }
+}
+
+/// The CA refused the certificate for a while, and the TA asks as its release: what is granted later takes
+/// the place of the certificate that the request names, so there are not two.
+#[test]
+fn a_p10cr_in_place_of_a_certificate_supersedes_it() {
+    let (mut world, devices, current) = ready(2);
+    let (device, old) = (&devices[0], &current[0]);
+    let key = new_key(&mut world);
+    let csr = device.csr_in_place_of(&key, Some(&old.der));
+    let answer = send(&world.ca, &mut world.rng, &device.p10cr(&csr, 2), day(100));
+    let new = granted(&answer.body, &world.ca).unwrap();
+    assert!(
+        standing(&world, &old.der).is_good(),
+        "until it is confirmed"
+    );
+    let hash = world.ca.role().provider.sha256(&new);
+    let conf = device.cert_conf(&answer.body, &hash, 2);
+    let confirmed = send(&world.ca, &mut world.rng, &conf, day(100));
+    assert_eq!(granted(&confirmed.body, &world.ca).unwrap_err(), "PkiConf");
+    assert!(is_superseded(standing(&world, &old.der)));
+    assert!(standing(&world, &new).is_good());
+
+    // The TA has not heard of that one, and names the one before: it takes the place of what there is now.
+    let csr = device.csr_in_place_of(&new_key(&mut world), Some(&old.der));
+    let answer = send(&world.ca, &mut world.rng, &device.p10cr(&csr, 3), day(101));
+    let third = granted(&answer.body, &world.ca).unwrap();
+    assert!(standing(&world, &new).is_good());
+    let hash = world.ca.role().provider.sha256(&third);
+    let conf = device.cert_conf(&answer.body, &hash, 3);
+    send(&world.ca, &mut world.rng, &conf, day(101));
+    assert!(is_superseded(standing(&world, &new)));
+    let new = third;
+    // One that the CA does not have stands in nobody's way.
+    let named = certificate_of_another_ca();
+    let csr = device.csr_in_place_of(&new_key(&mut world), Some(&named));
+    ask(&mut world, &device.p10cr(&csr, 4), day(101)).unwrap();
+    assert!(standing(&world, &new).is_good());
+    // Another device's is not its to replace.
+    let csr = device.csr_in_place_of(&new_key(&mut world), Some(&current[1].der));
+    let denied = ask(&mut world, &device.p10cr(&csr, 5), day(101));
+    assert_eq!(denied.unwrap_err(), "Cp BAD_CERT_ID");
+    assert!(standing(&world, &current[1].der).is_good());
+}
+
+/// A hold is the operator's to lift: nothing takes the place of what is on hold, asked for before or after.
+#[test]
+fn a_hold_of_the_certificate_that_is_named_is_not_got_round() {
+    let (mut world, devices, current) = ready(1);
+    let (device, old) = (&devices[0], &current[0]);
+    let csr = device.csr_in_place_of(&new_key(&mut world), Some(&old.der));
+    let asked = device.p10cr(&csr, 2);
+    let answer = send(&world.ca, &mut world.rng, &asked, day(1));
+    let new = granted(&answer.body, &world.ca).unwrap();
+    let hash = world.ca.role().provider.sha256(&new);
+    let conf = device.cert_conf(&answer.body, &hash, 2);
+    let csr = device.csr_in_place_of(&new_key(&mut world), Some(&old.der));
+    let fresh = device.p10cr(&csr, 3);
+    let store = Arc::clone(&world.ca.role().store);
+    let target = Target::Certificate(old.serial());
+    say(&store, &target, Word::Hold, day(2).secs()).unwrap();
+    for (message, told) in [
+        (&asked, "Cp NOT_AUTHORIZED"),
+        (&fresh, "Cp NOT_AUTHORIZED"),
+        (&conf, "Error NOT_AUTHORIZED"),
+    ] {
+        assert_eq!(ask(&mut world, message, day(2)).unwrap_err(), told);
+    }
+    assert!(matches!(standing(&world, &old.der), Standing::Held { .. }));
+    say(&store, &target, Word::Unhold, day(3).secs()).unwrap();
+    assert_eq!(ask(&mut world, &asked, day(3)).unwrap(), new);
+    let conf = send(&world.ca, &mut world.rng, &asked, day(3));
+    let conf = device.cert_conf(&conf.body, &hash, 2);
+    assert_eq!(ask(&mut world, &conf, day(3)).unwrap_err(), "PkiConf");
+    assert!(is_superseded(standing(&world, &old.der)));
+}
+
+/// A TA names what it accepted, and the CA may never have heard of that: what counts then is the
+/// certificate that it was to follow.
+#[test]
+fn what_was_accepted_and_not_confirmed_stands_for_what_it_was_to_follow() {
+    for word in [
+        None,
+        Some(Word::Hold),
+        Some(Word::Revoke(FinalReason::KeyCompromise)),
+    ] {
+        let (mut world, devices, current) = ready(1);
+        let (device, old) = (&devices[0], &current[0]);
+        let csr = device.csr_in_place_of(&new_key(&mut world), Some(&old.der));
+        let accepted = ask(&mut world, &device.p10cr(&csr, 2), day(1)).unwrap();
+        if let Some(word) = word {
+            let target = Target::Certificate(old.serial());
+            say(&world.ca.role().store, &target, word, day(2).secs()).unwrap();
+        }
+        let csr = device.csr_in_place_of(&new_key(&mut world), Some(&accepted));
+        let asked = device.p10cr(&csr, 3);
+        let answer = send(&world.ca, &mut world.rng, &asked, day(3));
+        let new = match (word, granted(&answer.body, &world.ca)) {
+            (None, new) => new.unwrap(),
+            // On hold; or revoked, and without evidence.
+            (Some(_), denied) => {
+                assert_eq!(denied.unwrap_err(), "Cp NOT_AUTHORIZED", "{word:?}");
+                continue;
+            }
+        };
+        let hash = world.ca.role().provider.sha256(&new);
+        let conf = device.cert_conf(&answer.body, &hash, 3);
+        assert_eq!(ask(&mut world, &conf, day(3)).unwrap_err(), "PkiConf");
+        for before in [&old.der, &accepted] {
+            assert!(is_superseded(standing(&world, before)));
+        }
+        assert!(standing(&world, &new).is_good());
+    }
+}
+
+/// Evidence is asked of who names what has ended, whatever else of the profile serves.
+#[test]
+fn what_has_ended_is_followed_by_evidence_alone() {
+    let (mut world, devices, current) = ready(1);
+    let (device, old) = (&devices[0], &current[0]);
+    // Another label of the same profile.
+    let other = device.p10cr(&device.csr(&new_key(&mut world)), 2);
+    let answer = send(&world.ca, &mut world.rng, &other, day(200));
+    let der = granted(&answer.body, &world.ca).unwrap();
+    let hash = world.ca.role().provider.sha256(&der);
+    let conf = device.cert_conf(&answer.body, &hash, 2);
+    send(&world.ca, &mut world.rng, &conf, day(200));
+    let csr = device.csr_in_place_of(&new_key(&mut world), Some(&old.der));
+    let denied = ask(&mut world, &device.p10cr(&csr, 3), day(380));
+    assert_eq!(denied.unwrap_err(), "Cp NOT_AUTHORIZED");
+    let beside = device.p10cr(&device.csr(&new_key(&mut world)), 4);
+    ask(&mut world, &beside, day(380)).unwrap();
+}
+
+/// Of a CA of the same name whose serial numbers are others.
+fn certificate_of_another_ca() -> Vec<u8> {
+    ready_in(World::with(KeyAlg::P384), 1).2[0].der.clone()
 }
 
 #[test]

@@ -9,6 +9,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use common::ocsp::{cert_id, request, tlv};
 use common::*;
@@ -356,7 +357,12 @@ fn what_is_signed_ahead_is_what_clients_ask_for() {
     let (mut world, devices) = ready(1);
     let serials: Vec<_> = (0..3).map(|n| enrol(&mut world, &devices[0], n)).collect();
     let server = status(&world);
-    assert_eq!(server.sign_ahead(&mut Seeded(5), at(0)).unwrap(), 3);
+    let ahead = |over| {
+        let over = AtomicBool::new(over);
+        server.sign_ahead(&mut Seeded(5), &over, at(0)).unwrap()
+    };
+    assert_eq!(ahead(true), 0, "told to end, it ends");
+    assert_eq!(ahead(false), 3);
     for serial in &serials {
         let made = |sha1, secs| {
             let asked = request(&cert_id(&world.ca, serial, sha1));

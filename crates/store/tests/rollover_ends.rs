@@ -11,15 +11,18 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use common::elsewhere::{Watched, reopen_with_keys};
 use common::kur::{Asked, granted, send};
 use common::ocsp::tlv;
 use common::ready::{day, new_key, ready};
-use common::rolled::{generations, issuer_of, next, renewed, roll, roll_next, taken, told, verify};
+use common::rolled::{
+    StopAt, generations, issuer_of, next, renewed, roll, roll_next, taken, told, verify,
+};
 use common::*;
 use tegata_authority::ca::cmp::{CmpDenial, MacPolicy};
 use tegata_authority::tam::availability::Availability;
 use tegata_authority::{UnixMs, UnixSecs};
-use tegata_crypto::KeyAlg;
+use tegata_crypto::{KeyAlg, PrivateKey};
 use tegata_store::generation::{EndsSoon, Kind, Links, Next, Sure};
 use tegata_store::issuer::{CmpOutcome, Issuer, NewRelease};
 use tegata_store::role::RoleError;
@@ -543,4 +546,29 @@ fn a_process_that_has_not_seen_a_leak_answers_nothing_by_the_key_that_leaked() {
             _ => assert_eq!(issuer_of(&der), subject_of(sees.issuing_certificate())),
         }
     }
+}
+
+/// With a key that is elsewhere what was fixed and not signed waits for its next request. After a leak the
+/// key does not sign it: the device is told so, and begins anew.
+#[test]
+fn what_was_fixed_before_a_leak_is_not_signed_after_it() {
+    let (mut world, devices, _) = ready(1);
+    let request = |key: &PrivateKey, n| devices[0].p10cr(&devices[0].csr(key), n);
+    let (key, next) = (new_key(&mut world), new_key(&mut world));
+    let stop = Arc::new(StopAt(2, AtomicUsize::new(0)));
+    reopen_with_keys(&mut world, stop, false);
+    let answer = send(&world.ca, &mut world.rng, &request(&key, 2), NOW);
+    assert!(matches!(answer.outcome, CmpOutcome::Denied(_)));
+    roll_next(&world, leaked(2, Kind::Issuing), SECS).unwrap();
+    let keys = Watched::default();
+    keys.reopen(&mut world, Arc::new(NoFaults));
+    let refused = send(&world.ca, &mut world.rng, &request(&key, 3), NOW);
+    assert_eq!(
+        granted(&refused.body, &world.ca).unwrap_err(),
+        "Cp CERT_REVOKED"
+    );
+    assert_eq!(keys.certificates(), 0);
+    let issued = send(&world.ca, &mut world.rng, &request(&next, 4), NOW);
+    let der = certificate_of(&issued.body, &world.ca).unwrap();
+    assert_eq!(issuer_of(&der), subject_of(world.ca.issuing_certificate()));
 }

@@ -1,5 +1,5 @@
-//! Two `tegata serve --roles ca` on one database, as clients meet them behind a load balancer: one killed
-//! under load, both restarted one after the other, and the database under them too.
+//! Two `tegata serve` of one role on one database, CAs and TAMs, as clients meet them behind a load balancer: one
+//! killed under load, both restarted one after the other, and the database under them too.
 //!
 //! Run by `.ci/postgres`, which says where the program is.
 #![allow(
@@ -15,16 +15,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use common::place::{database, schema};
 use common::*;
 use tegata_authority::ca::cmp::MacPolicy;
 use tegata_authority::tam::availability::Availability;
-use tegata_crypto::{KeyAlg, PrivateKey};
+use tegata_crypto::{KeyAlg, PrivateKey, PublicKey};
 use tegata_store::issuer::Issuer;
 use tegata_store::{NoFaults, StoreError, certificate};
+use tegata_wire::ids::TaUuid;
 
 /// A server, where it listens, and what it is started with.
 struct Server {
@@ -32,7 +33,7 @@ struct Server {
     url: String,
 }
 
-fn start(program: &Path, dir: &Path, name: &str) -> Server {
+fn start(program: &Path, dir: &Path, role: &str, name: &str) -> Server {
     let ready = dir.join(format!("{name}.ready"));
     let _ = std::fs::remove_file(&ready);
     let log = std::fs::File::options()
@@ -40,7 +41,7 @@ fn start(program: &Path, dir: &Path, name: &str) -> Server {
         .create(true)
         .open(dir.join(format!("{name}.log")));
     let mut process = Command::new(program)
-        .args(["serve", "--roles", "ca", "--config"])
+        .args(["serve", "--roles", role, "--config"])
         .arg(dir.join("tegata.toml"))
         .arg("--ready-file")
         .arg(&ready)
@@ -52,8 +53,8 @@ fn start(program: &Path, dir: &Path, name: &str) -> Server {
     let begun = Instant::now();
     loop {
         let text = std::fs::read_to_string(&ready).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("ca = "));
-        if let Some(url) = line {
+        let line = text.lines().find_map(|line| line.split_once(" = "));
+        if let Some((_, url)) = line.filter(|(named, _)| *named == role) {
             let url = url.trim_matches('"').to_owned();
             return Server { process, url };
         }
@@ -93,15 +94,47 @@ fn once(agent: &ureq::Agent, url: &str, request: &[u8], ca: &Issuer) -> Option<V
     }
 }
 
+/// The database and the program, where `.ci/postgres` runs this.
+fn serves() -> Option<(String, PathBuf)> {
+    let program = std::env::var("TEGATA_TEST_SERVE").ok()?;
+    Some((database()?, PathBuf::from(program)))
+}
+
+/// The servers' schemas have fixed names, and the database is restarted: one at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Gives the store that was made in the test to the servers of a role.
+fn hand_over(dir: &Path, role: &str) {
+    let made = dir.join(format!("{role}.db"));
+    let sql = Sql::open(&made);
+    let made = schema(&made);
+    sql.run(&format!("DROP SCHEMA IF EXISTS tegata_{role} CASCADE"));
+    sql.run(&format!("ALTER SCHEMA \"{made}\" RENAME TO tegata_{role}"));
+}
+
+fn restart_database() {
+    let pg_ctl = std::env::var("TEGATA_TEST_PG_CTL").unwrap();
+    let restarted = Command::new("sh")
+        .args(["-c", &format!("cd / && {pg_ctl} restart -m fast")])
+        .status();
+    assert!(restarted.unwrap().success());
+}
+
+fn client() -> ureq::Agent {
+    let config = ureq::Agent::config_builder();
+    let config = config.timeout_global(Some(Duration::from_secs(20)));
+    config.build().into()
+}
+
 #[test]
 fn servers_that_die_and_restart_behind_a_load_balancer_lose_and_drop_nothing() {
-    let (Some(database), Ok(program)) = (database(), std::env::var("TEGATA_TEST_SERVE")) else {
+    let Some((database, program)) = serves() else {
         return;
     };
-    let (program, pg_ctl) = (
-        PathBuf::from(program),
-        std::env::var("TEGATA_TEST_PG_CTL").unwrap(),
-    );
+    let _alone = alone();
     // A CA and its fleet; then the servers take its store over.
     let mut world = World::new();
     let mut devices = world.batch("B1", 16);
@@ -115,10 +148,7 @@ fn servers_that_die_and_restart_behind_a_load_balancer_lose_and_drop_nothing() {
         }
     }
     let dir = world.dir.path();
-    let sql = Sql::open(&dir.join("ca.db"));
-    sql.run("DROP SCHEMA IF EXISTS tegata_ca CASCADE");
-    let made = schema(&dir.join("ca.db"));
-    sql.run(&format!("ALTER SCHEMA \"{made}\" RENAME TO tegata_ca"));
+    hand_over(dir, "ca");
     std::fs::write(
         dir.join("tegata.toml"),
         format!("[store]\ndatabase = \"{database}\"\n[ca]\nlisten = \"127.0.0.1:0\"\n"),
@@ -133,8 +163,8 @@ fn servers_that_die_and_restart_behind_a_load_balancer_lose_and_drop_nothing() {
     let third = role(&third, Arc::new(NoFaults));
     let third = Issuer::open(third, profiles(), MacPolicy::default()).unwrap();
 
-    let a = start(&program, dir, "a");
-    let b = start(&program, dir, "b");
+    let a = start(&program, dir, "ca", "a");
+    let b = start(&program, dir, "ca", "b");
     let urls = RwLock::new([a.url.clone(), b.url.clone()]);
     let (next, longest) = (AtomicUsize::new(0), Mutex::new(Duration::ZERO));
     let answered = Mutex::new(BTreeMap::new());
@@ -147,9 +177,7 @@ fn servers_that_die_and_restart_behind_a_load_balancer_lose_and_drop_nothing() {
     std::thread::scope(|scope| {
         for _ in 0..6 {
             scope.spawn(|| {
-                let config = ureq::Agent::config_builder();
-                let config = config.timeout_global(Some(Duration::from_secs(20)));
-                let agent: ureq::Agent = config.build().into();
+                let agent = client();
                 loop {
                     let n = next.fetch_add(1, Ordering::SeqCst);
                     if n >= total {
@@ -176,26 +204,23 @@ fn servers_that_die_and_restart_behind_a_load_balancer_lose_and_drop_nothing() {
         at(1);
         a.end("-KILL");
         at(2);
-        let a = start(&program, dir, "a");
+        let a = start(&program, dir, "ca", "a");
         urls.write().unwrap()[0] = a.url.clone();
         // Both are replaced, one after the other, as an upgrade does.
         at(3);
         a.end("-TERM");
-        let a = start(&program, dir, "a");
+        let a = start(&program, dir, "ca", "a");
         urls.write().unwrap()[0] = a.url.clone();
         at(4);
         b.end("-TERM");
-        let b = start(&program, dir, "b");
+        let b = start(&program, dir, "ca", "b");
         urls.write().unwrap()[1] = b.url.clone();
         // The database is restarted under both.
         at(6);
-        let restarted = Command::new("sh")
-            .args(["-c", &format!("cd / && {pg_ctl} restart -m fast")])
-            .status();
-        assert!(restarted.unwrap().success());
+        restart_database();
         at(8);
         // What one answered, the other has.
-        let agent: ureq::Agent = ureq::Agent::config_builder().build().into();
+        let agent = client();
         for (n, cert) in answered.lock().unwrap().iter() {
             for url in urls.read().unwrap().iter() {
                 let again = once(&agent, url, &requests[*n], &third);
@@ -212,4 +237,152 @@ fn servers_that_die_and_restart_behind_a_load_balancer_lose_and_drop_nothing() {
     assert_eq!(look.unwrap(), (total, 0));
     let longest = longest.into_inner().unwrap();
     println!("{total} requests, none dropped; the longest wait was {longest:?}");
+}
+
+/// One TEEP message to one TAM; nothing if it does not answer, or cannot now.
+fn say(agent: &ureq::Agent, url: &str, message: &[u8]) -> Option<Vec<u8>> {
+    let sent = agent
+        .post(&format!("{url}/tam"))
+        .header("accept", "application/teep+cbor")
+        .content_type("application/teep+cbor");
+    match sent.send(message) {
+        Ok(mut answer) => answer.body_mut().read_to_vec().ok(),
+        Err(ureq::Error::StatusCode(503)) => None,
+        Err(ureq::Error::StatusCode(status)) => panic!("{url} says {status}"),
+        Err(_no_answer) => None,
+    }
+}
+
+/// A device's visit, each message to another node; whether it came to its end. Anything that is not
+/// answered ends it, as it does for an agent: the next visit begins anew.
+fn visit(
+    device: &mut Device,
+    (tam, ca): (&PublicKey, &PublicKey),
+    ta: TaUuid,
+    mut say: impl FnMut(&[u8]) -> Option<Vec<u8>>,
+) -> bool {
+    let mut visit = || {
+        let query = say(b"")?;
+        let want = [ta];
+        let want = if device.installed.is_none() {
+            &want[..]
+        } else {
+            &[]
+        };
+        let update = say(&device.query_response(&query, tam, want))?;
+        if update.is_empty() {
+            return Some(device.installed.is_some());
+        }
+        let token = device.process(&update, tam, ca);
+        say(&device.success(&token))?;
+        Some(true)
+    };
+    visit().unwrap_or(false)
+}
+
+#[test]
+fn tams_that_die_and_restart_behind_a_load_balancer_bring_every_device_its_ta() {
+    let Some((database, program)) = serves() else {
+        return;
+    };
+    let _alone = alone();
+    let mut world = World::new();
+    let devices = world.batch("B1", 64);
+    let cut = world.release(MODULE, false, Availability::Everybody);
+    let keys = (
+        world.tam.public_key().clone(),
+        world.ca.release_public_key().clone(),
+    );
+    let dir = world.dir.path().to_owned();
+    for role in ["ca", "tam", "verifier"] {
+        hand_over(&dir, role);
+    }
+    let store = format!("[store]\ndatabase = \"{database}\"\n");
+    let text = |name: &str, text: &str| std::fs::write(dir.join(name), text).unwrap();
+    text("profiles.toml", tegata_authority::profile::EXAMPLE);
+    text("verifier.toml", tegata_authority::verifier::EXAMPLE);
+    let listen = "listen = \"127.0.0.1:0\"\n";
+    let peers = format!("{store}[ca]\n{listen}[verifier]\n{listen}policy = \"verifier.toml\"\n");
+    text("tegata.toml", &peers);
+    let ca = start(&program, &dir, "ca", "ca");
+    let verifier = start(&program, &dir, "verifier", "verifier");
+    let (ca_url, verifier_url) = (&ca.url, &verifier.url);
+    text(
+        "tegata.toml",
+        &format!(
+            "{store}[tam]\n{listen}public_url = \"http://tam.example/tam\"\n\
+             ca_url = \"{ca_url}\"\nverifier_url = \"{verifier_url}\"\n"
+        ),
+    );
+    let tam = |name| start(&program, &dir, "tam", name);
+    let (a, b) = (tam("a"), tam("b"));
+    let urls = RwLock::new([a.url.clone(), b.url.clone()]);
+    let (next, messages) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (served, visits) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let total = devices.len();
+    let devices: Vec<Mutex<Device>> = devices.into_iter().map(Mutex::new).collect();
+    let at = |part: usize| {
+        while served.load(Ordering::SeqCst) < total * part / 8 {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    };
+    let anew = |node: usize, old: Server, signal: &str, name| {
+        old.end(signal);
+        let new = tam(name);
+        urls.write().unwrap()[node] = new.url.clone();
+        new
+    };
+    let served_by = |device: &mut Device, agent: &ureq::Agent| {
+        visit(device, (&keys.0, &keys.1), cut.ta, |message| {
+            let n = messages.fetch_add(1, Ordering::SeqCst);
+            let url = urls.read().unwrap()[n % 2].clone();
+            say(agent, &url, message)
+        })
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                let agent = client();
+                while let Some(device) = devices.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    let mut device = device.lock().unwrap();
+                    let begun = Instant::now();
+                    while !served_by(&mut device, &agent) {
+                        visits.fetch_add(1, Ordering::SeqCst);
+                        assert!(begun.elapsed() < Duration::from_secs(60), "not served");
+                        std::thread::sleep(Duration::from_millis(20));
+                    }
+                    served.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        at(1);
+        let a = anew(0, a, "-KILL", "a");
+        at(3);
+        let a = anew(0, a, "-TERM", "a");
+        let b = anew(1, b, "-TERM", "b");
+        at(5);
+        restart_database();
+        at(8);
+        // Each has it, and both TAMs know: there is nothing more to bring.
+        let agent = client();
+        for device in &devices {
+            let mut device = device.lock().unwrap();
+            let installed = device.installed.as_ref().unwrap();
+            assert_eq!((installed.ta, &installed.module[..]), (cut.ta, MODULE));
+            for url in urls.read().unwrap().iter() {
+                let mut answers = Vec::new();
+                assert!(visit(&mut device, (&keys.0, &keys.1), cut.ta, |message| {
+                    let answer = say(&agent, url, message)?;
+                    answers.push(answer.len());
+                    Some(answer)
+                }));
+                assert_eq!(answers[1..], [0], "{url} brings something again");
+            }
+        }
+        for server in [a, b, ca, verifier] {
+            server.end("-TERM");
+        }
+    });
+    let again = visits.into_inner();
+    println!("{total} devices served; {again} visits were begun again");
 }

@@ -13,6 +13,7 @@ mod cmp_support;
 use cmp_support::{annotated, files_below, judge, outside_vectors, pem_blocks};
 use der::{Decode, Encode, asn1::ObjectIdentifier};
 use proptest::prelude::*;
+use tegata_wire::cmp::CertId;
 use tegata_wire::x509::{
     AllegedCsr, AttestationBundle, AttributeSpec, CertBuilder, CertView, CsrBuilder,
     DistinguishedName, Extension, ExtensionSet, KeyUsages, MAX_CERT_BYTES, MAX_EXTENSIONS,
@@ -95,6 +96,53 @@ fn a_request_of_another_implementation_is_read_and_built_alike() {
         assemble_csr(&tbs, SignatureAlg::EcdsaSha256, &raw).unwrap(),
         bytes
     );
+}
+
+#[test]
+fn a_request_names_what_it_is_in_place_of() {
+    let builder = |san| CsrBuilder {
+        subject: name(&[("CN", "device")]),
+        spki_der: AllegedCsr::from_der(&annotated(CSR)).unwrap().spki_der,
+        san,
+        extensions: vec![],
+    };
+    // 30 len a4 len Name, INTEGER, by hand.
+    let issuer = name(&[("CN", "CA")]);
+    let inner = [
+        &[0xa4, issuer.as_der().len() as u8][..],
+        issuer.as_der(),
+        &[2, 2, 1, 0x7f],
+    ]
+    .concat();
+    let id = [&[0x30, inner.len() as u8][..], &inner].concat();
+    for san in [vec![], hardware_names()] {
+        let tbs = builder(san).to_tbs_in_place_of(Some(&id)).unwrap();
+        let der = assemble_csr(&tbs, SignatureAlg::EcdsaSha256, &[1; 64]).unwrap();
+        let read = AllegedCsr::from_der(&der).unwrap();
+        let old = CertId::of_request(&read).unwrap().unwrap();
+        assert_eq!(
+            (old.serial(), old.issuer_der().as_deref()),
+            (&[1, 0x7f][..], Some(issuer.as_der()))
+        );
+        assert_eq!(read.to_der().unwrap(), der, "a SET OF in its order");
+        // Two values, none, and something else.
+        for values in [[&id[..], &id].concat(), vec![], vec![5, 0]] {
+            let mut other = read.clone();
+            let at = other
+                .attributes
+                .iter_mut()
+                .find(|a| a.oid == oid::REG_CTRL_OLD_CERT_ID);
+            at.unwrap().values = [&[0x31, values.len() as u8][..], &values].concat();
+            assert!(CertId::of_request(&other).is_err(), "{values:?}");
+        }
+    }
+    assert!(
+        builder(vec![])
+            .to_tbs_in_place_of(Some(&[0x30, 5, 0]))
+            .is_err()
+    );
+    let plain = AllegedCsr::from_der(&annotated(CSR)).unwrap();
+    assert_eq!(CertId::of_request(&plain).unwrap(), None);
 }
 
 #[test]

@@ -196,7 +196,14 @@ pub fn check_signer(
         return distrust();
     }
     let mut budget = CHECKS_MAX;
-    match climb(signer, pool, anchors, now_secs, &mut budget, &mut Vec::new())? {
+    match climb(
+        signer,
+        pool,
+        anchors,
+        now_secs,
+        &mut budget,
+        &mut Vec::new(),
+    )? {
         Some(_) => Ok(()),
         None => distrust(),
     }

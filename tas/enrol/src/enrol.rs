@@ -13,7 +13,7 @@ use tegata_ta_sdk::object::Object;
 use tegata_ta_sdk::{Error, Result, crypto, system};
 use tegata_wire::cmp::{CERT_REQ_ID, HashAlg, KeyUpdate, NONCE_BYTES, P10CR_CERT_REQ_ID, RawBody};
 use tegata_wire::enrolment::{CertificateOrder, ConfirmMode, RenewalToken, SenderKid, token_input};
-use tegata_wire::x509::{CertView, CsrBuilder, SignatureAlg, assemble_csr};
+use tegata_wire::x509::{CertView, CsrBuilder, SignatureAlg, assemble_csr, cert_id};
 
 use crate::device::Orders;
 use crate::limits::Budget;
@@ -133,6 +133,7 @@ pub fn begin(name: &Name, profile: Option<&str>, budget: &mut Budget) -> Result<
         other => other,
     };
     let holder = Holder::of(name)?;
+    let old = in_place_of(pending.as_ref(), installed.as_ref())?;
     if let Some(pending) = pending
         && is_current(&pending, order, &orders, holder.as_ref())?
     {
@@ -150,12 +151,11 @@ pub fn begin(name: &Name, profile: Option<&str>, budget: &mut Budget) -> Result<
         cose_alg: order.key_kind.cose_alg(),
         ..Record::default()
     };
-    // Whether the certificate has ended is for the CA to say, and now: what a kur replaces is superseded,
-    // what a p10cr is asked for beside lives on. By the REE's clock, or by what a CA whose clock was ahead
-    // once signed, there would be another one each time.
+    // Whether the certificate has ended is for the CA to say, and now: by the REE's clock, or by what a CA
+    // whose clock was ahead once signed, fresh evidence would be wanted for nothing.
     match holder {
         Some(holder) => ask_as_holder(&mut record, &holder, &orders, order, &key)?,
-        None => ask_as_release(&mut record, &orders, order, &key)?,
+        None => ask_as_release(&mut record, old, &orders, order, &key)?,
     }
     // The one signature of a key that only agrees proves possession, as a request must.
     let key = keys::confine(alg, key, order.key_usage)?;
@@ -170,9 +170,31 @@ pub fn begin(name: &Name, profile: Option<&str>, budget: &mut Budget) -> Result<
     Ok((record.request, order.cmp_path.clone()))
 }
 
-/// Makes the record's request a p10cr, protected with the device's `CsrAuthKey`.
+/// The certificate in whose place another request of the label is, a CertId in DER; empty if there is none.
+///
+/// The one that was accepted last and not installed yet comes first, since the CA may have heard of that; then
+/// the one that the last request was in place of.
+fn in_place_of(pending: Option<&Record>, installed: Option<&Record>) -> Result<Vec<u8>> {
+    let leaf = |record: Option<&Record>| record.and_then(|record| record.chain.first().cloned());
+    let leaf = match (leaf(pending), pending) {
+        (Some(accepted), _) => Some(accepted),
+        (None, Some(pending)) if !pending.in_place_of.is_empty() => {
+            return Ok(pending.in_place_of.clone());
+        }
+        (None, _) => leaf(installed),
+    };
+    leaf.map_or(Ok(Vec::new()), |leaf| {
+        CertView::from_der(&leaf)
+            .and_then(|view| cert_id(&view))
+            .map_err(bug)
+    })
+}
+
+/// Makes the record's request a p10cr, protected with the device's `CsrAuthKey`. It names the certificate
+/// in whose place it is: by the time that the CA grants it, that one may serve again, and two would.
 fn ask_as_release(
     record: &mut Record,
+    old: Vec<u8>,
     orders: &Orders,
     order: &CertificateOrder,
     key: &Object,
@@ -184,7 +206,9 @@ fn ask_as_release(
         san: order.san(&orders.identity).map_err(bug)?,
         extensions: Vec::new(),
     };
-    let tbs = csr.to_tbs().map_err(bug)?;
+    let named = Some(old.as_slice()).filter(|old| !old.is_empty());
+    let tbs = csr.to_tbs_in_place_of(named).map_err(bug)?;
+    record.in_place_of = old;
     let csr = assemble_csr(&tbs, alg, &keys::sign(alg, key, &tbs)?).map_err(bug)?;
     record.sender_kid = orders.sender_kid()?;
     let body = RawBody::p10cr(&csr).map_err(bug)?;
@@ -453,13 +477,15 @@ fn refused(name: &Name, key: &Object, record: Record, orders: &Orders) -> Result
         // Made for agreement alone by a newer order: it cannot sign again, so another one will.
         return Record::delete(name, Slot::Pending).map(drop);
     }
+    let installed = Record::find(name, Slot::Installed)?;
+    let old = in_place_of(Some(&record), installed.as_ref())?;
     let mut anew = Record {
         profile: record.profile,
         key_usage: record.key_usage,
         cose_alg: record.cose_alg,
         ..Record::default()
     };
-    ask_as_release(&mut anew, orders, order, key)?;
+    ask_as_release(&mut anew, old, orders, order, key)?;
     anew.store(name, Slot::Pending, key)
 }
 

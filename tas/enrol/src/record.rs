@@ -59,11 +59,15 @@ pub struct Record {
     pub response_digest: Vec<u8>,
     /// Leaf first, then its issuers without the root; empty before.
     pub chain: Vec<Vec<u8>>,
+    /// The certificate in whose place the request is, a CertId in DER; empty if there is none, and of a kur.
+    pub in_place_of: Vec<u8>,
 }
 
 /// Longest label in bytes.
 const LABEL_LEN_MAX: usize = 64;
-const FORMAT: u64 = 2;
+const FORMAT: u64 = 3;
+/// The format before, without the last field.
+const FORMAT_BEFORE: u64 = 2;
 /// Bytes of the owner's digest in an object's identifier: with the two of slot and class and a
 /// label's 32 it stays below GP's 64.
 const OWNER_TAG_BYTES: usize = 16;
@@ -205,7 +209,7 @@ impl Record {
     fn encode(&self, name: &Name) -> Result<Vec<u8>> {
         let mut e = Encoder::new(Vec::new());
         let mut write = || -> core::result::Result<(), minicbor::encode::Error<_>> {
-            e.array(13)?.u64(FORMAT)?.bytes(&name.owner.to_bytes())?;
+            e.array(14)?.u64(FORMAT)?.bytes(&name.owner.to_bytes())?;
             e.str(&name.label)?
                 .str(&self.profile)?
                 .u16(self.key_usage)?
@@ -219,6 +223,7 @@ impl Record {
             for der in &self.chain {
                 e.bytes(der)?;
             }
+            e.bytes(&self.in_place_of)?;
             Ok(())
         };
         write().map_err(|_| Error(TEE_ERROR_GENERIC))?;
@@ -227,9 +232,11 @@ impl Record {
 
     fn decode(data: &[u8]) -> Option<(Vec<u8>, String, Self)> {
         let mut d = Decoder::new(data);
-        if d.array().ok()?? != 13 || d.u64().ok()? != FORMAT {
-            return None;
-        }
+        let is_newest = match (d.array().ok()??, d.u64().ok()?) {
+            (14, FORMAT) => true,
+            (13, FORMAT_BEFORE) => false,
+            _ => return None,
+        };
         let owner = d.bytes().ok()?.to_vec();
         let label = String::from(d.str().ok()?);
         let profile = String::from(d.str().ok()?);
@@ -241,6 +248,10 @@ impl Record {
         let len = d.array().ok()??;
         let chain = (0..len).map(|_| d.bytes().ok().map(<[u8]>::to_vec));
         let chain = chain.collect::<Option<_>>()?;
+        let in_place_of = match is_newest {
+            true => d.bytes().ok()?.to_vec(),
+            false => Vec::new(),
+        };
         let record = Self {
             profile,
             key_usage,
@@ -252,6 +263,7 @@ impl Record {
             confirm,
             response_digest,
             chain,
+            in_place_of,
         };
         Some((owner, label, record))
     }

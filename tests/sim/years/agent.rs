@@ -307,7 +307,7 @@ impl Fleet {
         if visited {
             log.push(self.check_in(d, false));
         }
-        let (mut refusals, mut in_its_place) = (0, false);
+        let mut refusals = 0;
         loop {
             let (said, by_certificate, later) = match self.enrol(d) {
                 Came::Installed => {
@@ -327,15 +327,16 @@ impl Fleet {
             log.push(format!("the CA: {said} (kur: {by_certificate})"));
             refusals += 1;
             let needs_evidence = said == CHECK_IN_FIRST;
-            if by_certificate && refusals == 1 {
-                // The TA asks as the release from now on, if the CA refused for good.
-                in_its_place = true;
-            } else if by_certificate && refusals == 2 && !later && self.has_ended(d) {
-                self.give_up(d);
-            } else if by_certificate || visited || !needs_evidence {
-                if !by_certificate && in_its_place && !later {
+            let again = match (by_certificate, refusals) {
+                (true, 1) => true,
+                (true, 2) if !later && self.has_ended(d) => {
                     self.give_up(d);
+                    true
                 }
+                (true, _) => false,
+                (false, _) => needs_evidence && !visited,
+            };
+            if !again {
                 return log;
             }
             if !visited && (needs_evidence || self.has_ended(d)) {
@@ -388,13 +389,16 @@ impl Fleet {
             }
             Err(failed) => return Came::Failed(self.died(d, failed)),
         };
-        if self.broken == Some(Broken::NoConfirmations) {
+        if self.broken == Some(Broken::Confirmations) {
             return Came::Failed("the confirmation is not carried".into());
         }
         let ended = self.last_ended(d);
         let Some(answer) = self.carry(d, &conf) else {
             return Came::Failed("no answer to the confirmation".into());
         };
+        if self.broken == Some(Broken::PkiConf) {
+            return Came::Failed("no answer to the confirmation".into());
+        }
         let confirm = command::ENROL_CONFIRM;
         match self.devices[d].call(&ta, SLOT.0, confirm, SLOT.1, bytes_in(&answer)) {
             Ok(_) => {
@@ -671,10 +675,8 @@ pub fn status_of(answer: &[u8]) -> Option<PkiStatusInfo> {
 
 /// Whether it says nothing for good.
 fn is_for_now(status: &PkiStatusInfo) -> bool {
-    let passing = PkiFailureInfo::SYSTEM_UNAVAIL.bits() | PkiFailureInfo::SYSTEM_FAILURE.bits();
-    let failed = status
-        .fail_info
-        .is_some_and(|info| info.bits() & passing != 0);
+    let busy = PkiFailureInfo::SYSTEM_UNAVAIL.bits();
+    let failed = status.fail_info.is_some_and(|info| info.bits() & busy != 0);
     failed || status.status != PkiStatus::Rejection
 }
 

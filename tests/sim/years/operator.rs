@@ -282,7 +282,7 @@ impl Fleet {
         self.stop_batch(&batch);
     }
 
-    fn stop_batch(&mut self, batch: &str) {
+    pub fn stop_batch(&mut self, batch: &str) {
         let what = Predicate {
             batch: Some(batch.to_owned()),
             ..Predicate::default()
@@ -485,7 +485,7 @@ impl Fleet {
         if belief == Belief::Good && !row.standing.is_good() {
             let kind = self.parties[party].kind;
             let mut bound = self.bound_secs(kind) + SLACK_SECS;
-            if self.broken == Some(Broken::NoPatience) {
+            if self.broken == Some(Broken::Patience) {
                 bound = 0;
             }
             let since = row.standing.to_entry().map_or(0, |(at, _)| at.0);

@@ -17,9 +17,11 @@ use super::with_stack;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
     /// Agents do not carry confirmations.
-    NoConfirmations,
+    Confirmations,
+    /// The CA's answers to confirmations are lost.
+    PkiConf,
     /// Relying parties are granted no time at all.
-    NoPatience,
+    Patience,
 }
 
 /// A fleet in which each device has a certificate, and nothing goes wrong.
@@ -66,7 +68,7 @@ type Break = fn() -> Fleet;
 const BROKEN: [(&str, Break); 8] = [
     ("no_device_is_locked_out", || {
         let mut fleet = good_fleet(1);
-        fleet.broken = Some(Broken::NoConfirmations);
+        fleet.broken = Some(Broken::Confirmations);
         fleet.time.advance(400 * DAY_MS as u64);
         for _ in 0..4 {
             fleet.time.advance(HOUR_MS as u64);
@@ -82,7 +84,7 @@ const BROKEN: [(&str, Break); 8] = [
         fleet.time.advance(5_000);
         revoke(&mut fleet, 0);
         fleet.time.advance(5_000);
-        fleet.broken = Some(Broken::NoPatience);
+        fleet.broken = Some(Broken::Patience);
         fleet.believes(0, &leaf);
         fleet
     }),
@@ -128,7 +130,7 @@ const BROKEN: [(&str, Break); 8] = [
         // A disk that forgets what it said was durable.
         let mut fleet = good_fleet(1);
         let copy = fleet.ca.get_mut().copy_disk(".copy");
-        fleet.broken = Some(Broken::NoConfirmations);
+        fleet.broken = Some(Broken::Confirmations);
         renew(&mut fleet, 0);
         fleet.ca.get_mut().restore_disk(&copy);
         renew(&mut fleet, 0);
@@ -149,7 +151,7 @@ const BROKEN: [(&str, Break); 8] = [
 fn requests_that_are_given_up_after_their_answer_are_counted() {
     with_stack(|| {
         let mut fleet = good_fleet(1);
-        fleet.broken = Some(Broken::NoConfirmations);
+        fleet.broken = Some(Broken::Confirmations);
         for given_up in 1..=4 {
             renew(&mut fleet, 0);
             fleet.give_up(0);

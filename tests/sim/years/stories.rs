@@ -69,7 +69,7 @@ fn a_request_whose_certificate_was_revoked_is_given_up() {
         revoke(&mut fleet, 0);
         fleet.cares[0].refused = true;
         // The CA refuses the kur; the p10cr that follows is answered, and not confirmed.
-        fleet.broken = Some(Broken::NoConfirmations);
+        fleet.broken = Some(Broken::Confirmations);
         fleet.visit(0);
         fleet.broken = None;
         let last = fleet.ledger.certificates.keys().next_back().cloned();
@@ -135,6 +135,7 @@ fn a_ca_whose_clock_was_ahead_for_an_hour_leaves_one_certificate() {
             (310, 400, false),
             // The other servers are on the same machine: the evidence is fresh by that clock, too.
             (0, 402, true),
+            (310, 60, true),
         ] {
             let mut fleet = good_fleet(1);
             fleet.time.advance(age * DAY_MS as u64);
@@ -143,6 +144,10 @@ fn a_ca_whose_clock_was_ahead_for_an_hour_leaves_one_certificate() {
                 fleet.tam.clock.jump(ahead * DAY_MS);
                 fleet.verifier.get_mut().clock.jump(ahead * DAY_MS);
             }
+            // By that clock the certificate of day 310 has ended and is followed: that one and it live on
+            // beside each other until the next is asked for, by the right clock.
+            let both = all && age > 0;
+            fleet.ledger.ca_error_ms = if both { (ahead * DAY_MS) as u64 } else { 0 };
             fleet.cares[0].refused = true;
             for _ in 0..3 {
                 fleet.visit(0);
@@ -152,15 +157,19 @@ fn a_ca_whose_clock_was_ahead_for_an_hour_leaves_one_certificate() {
             for _ in 0..30 {
                 fleet.time.advance(DAY_MS as u64);
                 fleet.visit(0);
+                fleet.ledger.ca_error_ms = 0;
             }
-            assert!(fleet.tally.renewed > 0);
-            assert_eq!((fleet.tally.returned, fleet.tally.replaced), (0, 0));
+            let mut rows = fleet.rows(0);
+            rows.retain(|row| row.standing.is_good());
+            assert_eq!(rows.len(), 1, "{age} {ahead} {all}");
+            assert!(fleet.tally.renewed + fleet.tally.replaced > 0);
             all_is_well(&mut fleet);
         }
     });
 }
 
-/// A stop, or what else refuses for a while, does not make a second certificate out of a renewal.
+/// A stop, or what else refuses for a while, does not make a second certificate out of a renewal: what
+/// the release asks for then is in place of the certificate that could not.
 #[test]
 fn a_stop_that_is_lifted_leaves_one_certificate() {
     with_stack(|| {
@@ -176,8 +185,52 @@ fn a_stop_that_is_lifted_leaves_one_certificate() {
         assert!(log.contains("until further notice"), "{log}");
         fleet.lift(stopped.id);
         fleet.renew_now(0);
-        assert_eq!((fleet.tally.renewed, fleet.tally.replaced), (1, 0));
+        assert_eq!((fleet.tally.renewed, fleet.tally.replaced), (0, 1));
+        let made = fleet.ledger.certificates.len();
+        assert_eq!(made, 2, "the first, superseded, and the one in its place");
         all_is_well(&mut fleet);
+    });
+}
+
+/// The CA has heard the confirmation, and the device not that it has; before it asks again an update of its
+/// TA throws the request away. What the new release asks for takes the place of what the CA confirmed, which
+/// nobody has: also when it was the first.
+#[test]
+fn a_confirmation_that_is_not_answered_before_an_update_leaves_one_certificate() {
+    with_stack(|| {
+        for first in [true, false] {
+            let mut fleet = match first {
+                true => Fleet::new(1, 1),
+                false => good_fleet(1),
+            };
+            fleet.calm = true;
+            if !first {
+                // It is refused as the asker, for a while, and the release asks in its place.
+                fleet.stop_batch(&fleet.cares[0].batch.clone());
+                fleet.renew_now(0);
+                let stop = fleet.ledger.stops[0].id;
+                fleet.lift(stop);
+            }
+            fleet.broken = Some(Broken::PkiConf);
+            match first {
+                true => drop(fleet.visit(0)),
+                false => drop(fleet.renew_now(0)),
+            }
+            fleet.broken = None;
+            fleet.devices[0].power_off();
+            fleet.cut_release();
+            fleet.cares[0].refused = true;
+            fleet.visit(0);
+            assert_eq!(fleet.cares[0].sequence, fleet.newest.0);
+            let made = fleet.ledger.certificates.len();
+            assert_eq!(made, if first { 2 } else { 3 });
+            let live = fleet
+                .rows(0)
+                .into_iter()
+                .filter(|row| row.standing.is_good());
+            assert_eq!(live.count(), 1, "first: {first}");
+            all_is_well(&mut fleet);
+        }
     });
 }
 

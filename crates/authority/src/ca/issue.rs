@@ -240,6 +240,18 @@ impl IssueDenied {
     }
 }
 
+/// Which certificate the new one is to follow, by its serial number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Follows {
+    /// None: it is the first, or beside others.
+    None,
+    /// One that is updated: without it there is nothing to be had.
+    Update(Vec<u8>),
+    /// One in whose place the device's TA asks, because the CA refused it as the asker, or its key
+    /// cannot ask: whatever has become of it, it does not serve beside the new one.
+    InPlace(Vec<u8>),
+}
+
 /// Permission to issue one certificate for one request. Made by [`authorize`] alone.
 #[derive(Debug)]
 #[must_use]
@@ -247,7 +259,7 @@ pub struct IssuanceToken {
     ueid: Ueid,
     means: Means,
     request_digest: [u8; 32],
-    replaces: Option<Vec<u8>>,
+    follows: Follows,
     public_key: PublicKey,
     names: ExpectedNames,
     /// With the lifetime that was ordered, if that is shorter.
@@ -279,10 +291,19 @@ impl IssuanceToken {
         &self.request_digest
     }
 
-    /// Serial number of the certificate that this one is to follow.
+    /// The certificate that this one is to follow.
     #[must_use]
-    pub fn replaces(&self) -> Option<&[u8]> {
-        self.replaces.as_deref()
+    pub fn follows(&self) -> &Follows {
+        &self.follows
+    }
+
+    /// Serial number of the certificate that this one updates, if it does.
+    #[must_use]
+    pub fn updates(&self) -> Option<&[u8]> {
+        match &self.follows {
+            Follows::Update(serial) => Some(serial),
+            Follows::None | Follows::InPlace(_) => None,
+        }
     }
 
     /// The profile, with the lifetime that the asker's release ordered if that is shorter.
@@ -356,16 +377,18 @@ pub fn authorize(
             got: alg,
         });
     }
-    if against.other_keys.contains(&asked.public_key.thumbprint()) {
+    let key = asked.public_key.thumbprint();
+    let shown = matches!(&means, Means::Maker(shown) if shown.key == key);
+    if shown || against.other_keys.contains(&key) {
         return Err(IssueDenied::KeyReuse);
     }
     asked.check_names(&names, profile, matches!(means, Means::Ta(_)))?;
-    let replaces = asked.check_old(&ueid, &means, against)?;
+    let follows = asked.check_old(&ueid, &means, against)?;
     Ok(IssuanceToken {
         ueid,
         means,
         request_digest: asked.digest,
-        replaces,
+        follows,
         public_key: asked.public_key,
         names,
         profile: Profile {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tegata_authority::ca::attested::ReturnDenied;
 use tegata_authority::ca::cmp::{
     Authenticated, CmpDenial, InfoAsked, MacAnswer, NotAuthenticated, Operation,
     PendingTransaction, Reply, ReplyContext, Request, RequestBody, Verdict, authenticate, ca_certs,
@@ -22,10 +23,11 @@ use tegata_wire::ids::Ueid;
 use super::Issuer;
 use super::issuance::{Counts, Obtained, Wanted};
 use super::requester::{Alleged, Requester, held_certificate};
+use crate::certificate::{self, Certificate};
 use crate::generation::{Generation, Generations};
 use crate::role::{Registered, RoleError, secs};
 use crate::status::{NoList, Published, Scope};
-use crate::{StoreError, Tx, approval, certificate, revocation};
+use crate::{StoreError, Tx, approval, revocation};
 
 /// An answer to a CMP request, and what happened, for the log.
 #[derive(Debug)]
@@ -556,27 +558,32 @@ impl Issuer {
         // it is in one transaction with it. A certificate that was taken back meanwhile, or is by
         // this, is confirmed to nobody: the device would put it in the place of a good one.
         let now = asking.now.secs();
-        let good = |tx: &Tx<'_>| {
+        let refused = |tx: &Tx<'_>| {
             let row = certificate::find(tx, &serial)?;
-            Ok::<_, StoreError>(
-                row.is_some_and(|row| row.standing.is_good() && row.rejected_at.is_none()),
-            )
+            let good = |row: &Certificate| row.standing.is_good() && row.rejected_at.is_none();
+            Ok::<_, StoreError>(match row.filter(good) {
+                None => Some(IssueDenied::Revoked),
+                Some(row) if certificate::awaits_a_hold(tx, &row)? => {
+                    Some(IssueDenied::Return(ReturnDenied::Held))
+                }
+                Some(_) => None,
+            })
         };
-        let stands = self
+        let denied = self
             .role
             .store
             .run_tx("confirm certificate", |tx| {
-                if accepted && !good(tx)? {
-                    return Ok(false);
+                if accepted && let Some(denied) = refused(tx)? {
+                    return Ok(Some(denied));
                 }
                 if certificate::mark(tx, &serial, accepted, secs(now))? {
                     self.settle(tx, &serial, accepted, now)?;
                 }
-                Ok(!accepted || good(tx)?)
+                if accepted { refused(tx) } else { Ok(None) }
             })
             .map_err(|e: StoreError| environment(e.into()))?;
-        if !stands {
-            return Err(CmpDenial::Issue(IssueDenied::Revoked));
+        if let Some(denied) = denied {
+            return Err(CmpDenial::Issue(denied));
         }
         Ok(CmpOutcome::Confirmed {
             ueid,
@@ -621,10 +628,17 @@ impl Issuer {
         let window = self.profiles.find(&row.intent.profile);
         let window = window.map_or(0, |profile| profile.renewal_window_secs);
         let soon = secs(UnixSecs(now.0.saturating_add(window)));
-        match certificate::find(tx, old)? {
-            Some(old) if old.intent.not_after > soon => supersede(&old.intent.serial),
-            _ => Ok(()),
+        // What it follows, and what that followed, if a clock that was ahead took it for one that ends soon.
+        let mut old = Some(old.clone());
+        for _ in 0..certificate::FOLLOWED_MAX {
+            let row = old.map(|old| certificate::find(tx, &old)).transpose()?;
+            let Some(row) = row.flatten() else { break };
+            if row.standing.is_good() && row.intent.not_after > soon {
+                supersede(&row.intent.serial)?;
+            }
+            old = row.intent.replaces;
         }
+        Ok(())
     }
 }
 

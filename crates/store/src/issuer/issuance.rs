@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tegata_authority::ca::attested::ReturnDenied;
 use tegata_authority::ca::cmp::{Authenticated, CmpDenial, RequestBody};
-use tegata_authority::ca::issue::{self, Against, Draft, IssuanceToken, IssueDenied};
+use tegata_authority::ca::issue::{self, Against, Draft, Follows, IssuanceToken, IssueDenied};
 use tegata_authority::ca::means::{HeldCertificate, Means};
 use tegata_authority::ca::revocation::Standing;
 use tegata_authority::ca::status::StatusUrls;
@@ -22,6 +22,7 @@ use super::history::{History, Look};
 use super::requester::held_certificate;
 use crate::approval::{self, Approval};
 use crate::certificate::{self, Certificate, CmpTransaction, Intent};
+use crate::device::DeviceId;
 use crate::generation::{Generation, Generations};
 use crate::role::{Registered, RoleError, secs};
 use crate::{StoreError, Tx, attested, evidence, revocation, secret};
@@ -71,7 +72,7 @@ pub(crate) enum Counts<'a> {
     Confirmed {
         server_nonce: &'a [u8],
         device_nonce: &'a [u8],
-        /// At once all the same if it replaces none: a certificate is not taken back for one that may
+        /// At once all the same if it follows none: a certificate is not taken back for one that may
         /// never have come.
         unless_new: bool,
     },
@@ -91,7 +92,9 @@ impl Allowed<'_> {
     fn is_awaited(&self) -> bool {
         match self.counts {
             Counts::AtOnce => false,
-            Counts::Confirmed { unless_new, .. } => !unless_new || self.token.replaces().is_some(),
+            Counts::Confirmed { unless_new, .. } => {
+                !unless_new || *self.token.follows() != Follows::None
+            }
         }
     }
 
@@ -147,7 +150,7 @@ impl Issuer {
             .ok_or(CmpDenial::Failed("the release's profile is not configured"))?;
         let asker = wanted.request.means().label();
         let token = self.token(wanted.request, order, profile, device)?;
-        if profile.approval && token.replaces().is_none() {
+        if profile.approval && token.updates().is_none() {
             let asking = Approval {
                 device: device.row.id,
                 digest: *token.request_digest(),
@@ -198,7 +201,12 @@ impl Issuer {
         //    by now. A crash here leaves the intent as it was; a signature that was made and lost was
         //    seen by nobody but who keeps the key.
         let (serial, issuer) = (row.intent.serial.clone(), row.intent.issuer.clone());
-        let der = self.sign(&allowed.token, known(&present, &issuer)?, row)?;
+        let by = known(&present, &issuer)?;
+        if by.distrusted.is_some() {
+            // Its key leaked meanwhile and signs nothing any more: who asked begins another request.
+            return Err(CmpDenial::Issue(IssueDenied::Revoked));
+        }
+        let der = self.sign(&allowed.token, by, row)?;
         // 3. Record the certificate, and what the answer needs with it. The first certificate recorded
         //    stands: two requests at once both answer that one. A crash after this loses the answer
         //    only.
@@ -304,16 +312,13 @@ impl Issuer {
         profile: &Profile,
         device: &Registered,
     ) -> Result<IssuanceToken, CmpDenial> {
-        let old: Option<HeldCertificate> = match request.body() {
-            RequestBody::Crmf(asked) => match &asked.old {
-                Some(id) => self
-                    .role
-                    .store
-                    .read("old certificate", |tx| held_certificate(tx, id.serial()))
-                    .map_err(environment)?,
-                None => None,
-            },
-            _ => None,
+        let old: Option<HeldCertificate> = match request.body().old() {
+            Some(id) => self
+                .role
+                .store
+                .read("old certificate", |tx| held_certificate(tx, id.serial()))
+                .map_err(environment)?,
+            None => None,
         };
         // What a p10cr says names no issuer. A template may name one that this process has not seen yet.
         let present = match request.body() {
@@ -395,17 +400,6 @@ impl Issuer {
         {
             return Err(NotIntended::Denied(IssueDenied::Stopped(stop)));
         }
-        if let Some(old) = token.replaces() {
-            let standing = certificate::find(tx, old)?.map(|row| row.standing);
-            match standing {
-                Some(standing) if standing.is_good() => {}
-                Some(Standing::Held { .. }) => return Err(on_hold()),
-                _ => {
-                    let revoked = IssueDenied::OldCertificate("it is revoked");
-                    return Err(NotIntended::Denied(revoked));
-                }
-            }
-        }
         // What was read of the signer before may be over.
         if let Means::Certificate(holder) = token.means() {
             let signer = certificate::find(tx, &holder.serial)?;
@@ -423,18 +417,28 @@ impl Issuer {
             }
         }
         check_daily_limit(tx, token, &history, now.secs())?;
-        // Nobody gets another one in place of what is on hold. Who shows a certificate shows which.
-        if !matches!(token.means(), Means::Certificate(_)) && history.newest_is_held(tx)? {
+        let old = followed(tx, device.row.id, token.follows())?;
+        // Nobody gets another one in place of what is on hold. Who shows a certificate shows which, and who
+        // names one that serves says which.
+        let says_which = matches!(token.means(), Means::Certificate(_))
+            || old
+                .as_ref()
+                .is_some_and(|old| old.standing.is_good() && old.end() >= secs(now.secs()));
+        if !says_which && history.newest_is_held(tx)? {
             return Err(on_hold());
         }
         // By the `CsrAuthKey` alone a device comes for the first time, or for what it has beside one
-        // that serves; once the last has ended, its TEE must have been looked at.
+        // that serves; once the one that it names has ended, or the last, its TEE must have been looked at.
         if let Means::Ta(_) = token.means() {
-            attested::returning(tx, &history, look.attested_at, token.profile(), now.secs())?
+            let ended = match &old {
+                Some(old) => Some(old.end()),
+                None => history.last_end(tx)?,
+            };
+            attested::returning(token.profile(), ended, look.attested_at, now.secs())
                 .map_err(|denied| NotIntended::Denied(IssueDenied::Return(denied)))?;
         }
         // Whatever way a request came, and whatever was said before: nothing is fixed without it.
-        if token.profile().approval && token.replaces().is_none() {
+        if token.profile().approval && token.updates().is_none() {
             let said = approval::find(tx, device.row.id, digest)?;
             if said.and_then(|said| said.approved) != Some(true) {
                 return Err(NotIntended::Denied(IssueDenied::NotApproved));
@@ -473,7 +477,7 @@ impl Issuer {
             not_after: i64::try_from(draft.not_after_secs).unwrap_or(i64::MAX),
             shard,
             status_base: self.status.base_url.clone(),
-            replaces: token.replaces().map(<[u8]>::to_vec),
+            replaces: old.map(|old| old.intent.serial),
             evidence: token.means().evidence().copied(),
         };
         let at = secs(now.secs());
@@ -513,6 +517,9 @@ fn found(
     now: UnixSecs,
 ) -> Result<Fixed, NotIntended> {
     let mut row = usable(row, &allowed.token).map_err(NotIntended::Denied)?;
+    if certificate::awaits_a_hold(tx, &row)? {
+        return Err(on_hold());
+    }
     let Some(der) = row.der.take() else {
         return Ok(Fixed::Intent(Box::new(row)));
     };
@@ -523,6 +530,34 @@ fn found(
         issuer: row.intent.issuer,
         again: true,
     })
+}
+
+/// The certificate that the new one takes the place of.
+fn followed(
+    tx: &Tx<'_>,
+    device: DeviceId,
+    follows: &Follows,
+) -> Result<Option<Certificate>, NotIntended> {
+    let serial = match follows {
+        Follows::None => return Ok(None),
+        Follows::Update(serial) | Follows::InPlace(serial) => serial,
+    };
+    // Its TA may not have heard of what came of an earlier request.
+    let last = certificate::in_place_of(tx, device, serial)?;
+    if let Some(Standing::Held { .. }) = last.as_ref().map(|last| last.standing) {
+        return Err(on_hold());
+    }
+    let Follows::Update(serial) = follows else {
+        return Ok(last);
+    };
+    match certificate::find(tx, serial)? {
+        Some(old) if old.standing.is_good() => Ok(Some(old)),
+        Some(old) if matches!(old.standing, Standing::Held { .. }) => Err(on_hold()),
+        _ => {
+            let revoked = IssueDenied::OldCertificate("it is revoked");
+            Err(NotIntended::Denied(revoked))
+        }
+    }
 }
 
 /// A device gets so many in a day; renewals that are due do not count as asking for more.
@@ -537,7 +572,7 @@ fn check_daily_limit(
         daily_limit,
         ..
     } = *token.profile();
-    if let Some(old) = token.replaces() {
+    if let Some(old) = token.updates() {
         let soon = secs(UnixSecs(now.0.saturating_add(renewal_window_secs)));
         let old = certificate::find(tx, old)?;
         if old.is_some_and(|old| old.intent.not_after <= soon) {

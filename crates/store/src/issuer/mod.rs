@@ -31,7 +31,6 @@ use crate::role::{Role, RoleError, secs};
 use crate::status::StatusSettings;
 
 pub use cmp::{CmpAnswer, CmpOutcome, CmpPath, Lists};
-pub(crate) use history::History;
 pub(crate) use issuance::{Counts, Obtained, Wanted};
 use releases::OpenRelease;
 pub use releases::{CutRelease, NewRelease};

@@ -49,7 +49,7 @@ use tegata_wire::suit::{
     Command, ComponentId, Parameters, Reference, Section, SuitDigest, UnverifiedEnvelope,
 };
 use tegata_wire::teep::{Attestation, Message, QueryResponse, RequestedTc, Success, Update};
-use tegata_wire::x509::{CsrBuilder, SignatureAlg, assemble_csr};
+use tegata_wire::x509::{CertView, CsrBuilder, SignatureAlg, assemble_csr, cert_id};
 
 pub const NOW: UnixMs = UnixMs(1_795_000_000_000);
 pub const SECS: UnixSecs = UnixSecs(1_795_000_000);
@@ -451,6 +451,11 @@ impl Device {
 
     /// A PKCS#10 request as the procedure says, for a key.
     pub fn csr(&self, key: &PrivateKey) -> Vec<u8> {
+        self.csr_in_place_of(key, None)
+    }
+
+    /// The same of a request that names a certificate (DER) in whose place it asks.
+    pub fn csr_in_place_of(&self, key: &PrivateKey, old: Option<&[u8]>) -> Vec<u8> {
         let order = &self.installed.as_ref().unwrap().procedure.certificates[0];
         let identity = Identity::from(&self.identity);
         let builder = CsrBuilder {
@@ -459,7 +464,9 @@ impl Device {
             san: order.san(&identity).unwrap(),
             extensions: Vec::new(),
         };
-        sign_csr(&builder, key)
+        let old = old.map(|der| cert_id(&CertView::from_der(der).unwrap()).unwrap());
+        let tbs = builder.to_tbs_in_place_of(old.as_deref()).unwrap();
+        signed_csr(&tbs, key)
     }
 
     /// A p10cr under this device's `CsrAuthKey`.
@@ -492,9 +499,12 @@ impl Device {
 }
 
 pub fn sign_csr(builder: &CsrBuilder, key: &PrivateKey) -> Vec<u8> {
-    let tbs = builder.to_tbs().unwrap();
+    signed_csr(&builder.to_tbs().unwrap(), key)
+}
+
+fn signed_csr(tbs: &[u8], key: &PrivateKey) -> Vec<u8> {
     let alg = SignatureAlg::from_oid(&key.public_key().alg().signature_oid()).unwrap();
-    assemble_csr(&tbs, alg, &key.sign(&tbs).unwrap()).unwrap()
+    assemble_csr(tbs, alg, &key.sign(tbs).unwrap()).unwrap()
 }
 
 /// A CMP message under HMAC-SHA256.

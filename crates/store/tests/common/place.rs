@@ -3,8 +3,6 @@
 //! `TEGATA_TEST_POSTGRES=postgres://…` runs the suite on that database (see `.ci/postgres`), each store in
 //! a schema named after the file that it would have been.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -62,18 +60,10 @@ pub enum Sql {
     Database(Database),
 }
 
-/// A connection to a database, what drives it, and the statements it has ready.
+/// A connection to a database, and what drives it.
 pub struct Database {
     runtime: tokio::runtime::Runtime,
     client: tokio_postgres::Client,
-    ready: RefCell<HashMap<String, tokio_postgres::Statement>>,
-}
-
-/// A value for a statement.
-pub enum Cell<'a> {
-    Int(i64),
-    Text(&'a str),
-    Bytes(&'a [u8]),
 }
 
 impl Sql {
@@ -108,11 +98,7 @@ impl Sql {
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
         });
-        let sql = Self::Database(Database {
-            runtime,
-            client,
-            ready: RefCell::default(),
-        });
+        let sql = Self::Database(Database { runtime, client });
         sql.run(&format!("SET search_path TO \"{}\"", schema(path)));
         sql
     }
@@ -139,48 +125,11 @@ impl Sql {
         }
     }
 
-    /// Runs a statement with parameters `?1`, `?2` ….
-    pub fn insert(&self, sql: &str, cells: &[Cell<'_>]) {
-        match self {
-            Self::File(conn) => {
-                let values = cells.iter().map(|cell| match *cell {
-                    Cell::Int(n) => rusqlite::types::ValueRef::Integer(n),
-                    Cell::Text(text) => rusqlite::types::ValueRef::Text(text.as_bytes()),
-                    Cell::Bytes(bytes) => rusqlite::types::ValueRef::Blob(bytes),
-                });
-                let values = values.map(rusqlite::types::ToSqlOutput::Borrowed);
-                let mut statement = conn.prepare_cached(sql).unwrap();
-                statement
-                    .execute(rusqlite::params_from_iter(values))
-                    .unwrap();
-            }
-            Self::Database(db) => db.insert(sql, cells),
-        }
-    }
-
     /// Bytes as they are written in a statement.
     pub fn bytes(&self, bytes: &[u8]) -> String {
         match self {
             Self::File(_) => format!("X'{}'", hex::encode(bytes)),
             Self::Database(_) => format!("'\\x{}'", hex::encode(bytes)),
         }
-    }
-}
-
-impl Database {
-    fn insert(&self, sql: &str, cells: &[Cell<'_>]) {
-        let values = cells.iter().map(|cell| match cell {
-            Cell::Int(n) => n as &(dyn tokio_postgres::types::ToSql + Sync),
-            Cell::Text(text) => text,
-            Cell::Bytes(bytes) => bytes,
-        });
-        let values: Vec<_> = values.collect();
-        let mut ready = self.ready.borrow_mut();
-        let statement = ready.entry(sql.to_owned()).or_insert_with(|| {
-            let sql = sql.replace('?', "$");
-            self.runtime.block_on(self.client.prepare(&sql)).unwrap()
-        });
-        let done = self.client.execute(statement, &values);
-        self.runtime.block_on(done).unwrap();
     }
 }

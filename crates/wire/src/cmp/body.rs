@@ -6,11 +6,12 @@ use super::{
     CmpError, FreeText, HashAlg, InfoTypeAndValue, MAX_ENTRIES, MAX_EXTRA_CERTS, MAX_INFO_VALUES,
     PkiFailureInfo, PkiStatus, PkiStatusInfo,
     crmf::{CertReqMsg, CertTemplate},
+    oid,
     status::free_text,
 };
 use crate::x509::{
-    List, MAX_EXTENSIONS, RawDer,
-    walk::{Flaw, context, put, put_algorithm, wrap},
+    AllegedCsr, List, MAX_EXTENSIONS, RawDer,
+    walk::{Element, Flaw, context, put, put_algorithm, wrap},
 };
 use alloc::vec::Vec;
 use der::{
@@ -590,6 +591,20 @@ impl CertId {
             issuer: GeneralName::DirectoryName(Decode::from_der(issuer_der)?),
             serial_number: Int::new(serial)?,
         })
+    }
+
+    /// What a certification request says that it is in place of, if it does.
+    ///
+    /// # Errors
+    /// If the attribute has another value, or more than one.
+    pub fn of_request(csr: &AllegedCsr) -> Result<Option<Self>, CmpError> {
+        let mut attributes = csr.attributes.iter();
+        let Some(named) = attributes.find(|a| a.oid == oid::REG_CTRL_OLD_CERT_ID) else {
+            return Ok(None);
+        };
+        let values = Element::only(&named.values)?.expect(Tag::Set)?;
+        // A second value is refused as trailing data.
+        Ok(Some(Self::from_der(values)?))
     }
 
     /// DER of the issuer's name, if it is a directory name.

@@ -9,9 +9,9 @@ use alloc::vec::Vec;
 
 use der::{Encode, Tag, asn1::ObjectIdentifier};
 
-use super::{BodyKind, CmpError, RawBody, directory_name_der, oid};
+use super::{BodyKind, CmpError, RawBody, oid};
 use crate::x509::{
-    CertView, DistinguishedName, RawDer, SanEntry, SignatureAlg, san_extension,
+    CertView, DistinguishedName, RawDer, SanEntry, SignatureAlg, cert_id, san_extension,
     walk::{Element, Flaw, context, put, put_algorithm, put_bits, put_oid, put_sequence, wrap},
 };
 
@@ -53,38 +53,24 @@ impl KeyUpdate<'_> {
         let mut request = Vec::new();
         CERT_REQ_ID.encode_to_vec(&mut request)?;
         put_sequence(&mut request, &template)?;
-        let issuer = directory_name_der(self.old.issuer_der)?;
-        let mut id = issuer.as_der().to_vec();
-        put(&mut id, Tag::Integer, self.old.serial)?;
         let mut controls = Vec::new();
-        let token = self.reg_token.as_bytes();
         put_control(
             &mut controls,
             &oid::REG_CTRL_OLD_CERT_ID,
-            Tag::Sequence,
-            &id,
+            &cert_id(self.old)?,
         )?;
-        put_control(
-            &mut controls,
-            &oid::REG_CTRL_REG_TOKEN,
-            Tag::Utf8String,
-            token,
-        )?;
+        let token = wrap(Tag::Utf8String, self.reg_token.as_bytes())?;
+        put_control(&mut controls, &oid::REG_CTRL_REG_TOKEN, &token)?;
         put_sequence(&mut request, &controls)?;
         Ok(wrap(Tag::Sequence, &request)?)
     }
 }
 
-/// Appends a control.
-fn put_control(
-    out: &mut Vec<u8>,
-    oid: &ObjectIdentifier,
-    tag: Tag,
-    contents: &[u8],
-) -> Result<(), Flaw> {
+/// Appends a control; `value` is DER.
+fn put_control(out: &mut Vec<u8>, oid: &ObjectIdentifier, value: &[u8]) -> Result<(), Flaw> {
     let mut control = Vec::new();
     put_oid(&mut control, oid)?;
-    put(&mut control, tag, contents)?;
+    control.extend_from_slice(value);
     put_sequence(out, &control)
 }
 

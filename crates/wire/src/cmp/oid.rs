@@ -43,8 +43,7 @@ pub const IT_CERT_PROFILE: ObjectIdentifier = oid("1.3.6.1.5.5.7.4.21");
 
 /// id-regCtrl-regToken. Spec: RFC 4211 section 6.1.
 pub const REG_CTRL_REG_TOKEN: ObjectIdentifier = oid("1.3.6.1.5.5.7.5.1.1");
-/// id-regCtrl-oldCertID. Spec: RFC 4211 section 6.5.
-pub const REG_CTRL_OLD_CERT_ID: ObjectIdentifier = oid("1.3.6.1.5.5.7.5.1.5");
+pub use crate::x509::oid::REG_CTRL_OLD_CERT_ID;
 /// id-regCtrl-algId. Spec: RFC 9483 section 4.3.3.
 pub const REG_CTRL_ALG_ID: ObjectIdentifier = oid("1.3.6.1.5.5.7.5.1.11");
 

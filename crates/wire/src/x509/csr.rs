@@ -3,8 +3,8 @@
 //! Spec: RFC 2986, RFC 2985 section 5.4.2 (extensionRequest).
 
 use super::{
-    DistinguishedName, Extension, ExtensionSet, MAX_CERT_BYTES, MAX_CSR_ATTRIBUTES, RawDer,
-    SanEntry, SignatureAlg, X509Error, at_most, decode_san, oid, san_extension,
+    CertView, DistinguishedName, Extension, ExtensionSet, MAX_CERT_BYTES, MAX_CSR_ATTRIBUTES,
+    RawDer, SanEntry, SignatureAlg, X509Error, at_most, decode_san, oid, san_extension,
     walk::{Element, Flaw, context, put, put_algorithm, put_bits, put_oid, put_sequence, wrap},
 };
 use alloc::vec::Vec;
@@ -24,6 +24,20 @@ pub struct CsrBuilder {
     pub san: Vec<SanEntry>,
     /// Other extensions asked for.
     pub extensions: Vec<Extension>,
+}
+
+/// DER of the CertId that names a certificate.
+///
+/// # Errors
+/// Not for a certificate that was read.
+///
+/// Spec: RFC 4211 section 6.5.
+pub fn cert_id(of: &CertView<'_>) -> Result<Vec<u8>, X509Error> {
+    let mut id = Vec::new();
+    // GeneralName: directoryName, explicit as a CHOICE must be.
+    put(&mut id, context(4), Element::only(of.issuer_der)?.der)?;
+    put(&mut id, Tag::Integer, of.serial)?;
+    Ok(wrap(Tag::Sequence, &id)?)
 }
 
 /// Appends an attribute; `values` is the DER of the SET of its values.
@@ -52,6 +66,17 @@ impl CsrBuilder {
     /// # Errors
     /// If a part is not what its name says, exceeds a limit, or an extension occurs twice.
     pub fn to_tbs(&self) -> Result<Vec<u8>, X509Error> {
+        self.to_tbs_in_place_of(None)
+    }
+
+    /// As [`Self::to_tbs`], of a request that names the certificate in whose place it asks ([`cert_id`]): in
+    /// the attribute `id-regCtrl-oldCertID`, the control that a key update has for it.
+    ///
+    /// # Errors
+    /// As [`Self::to_tbs`].
+    ///
+    /// Spec: RFC 4211 section 6.5.
+    pub fn to_tbs_in_place_of(&self, old: Option<&[u8]>) -> Result<Vec<u8>, X509Error> {
         let mut set = ExtensionSet::new();
         if !self.san.is_empty() {
             set.push(san_extension(&self.san, self.subject.is_empty())?)?;
@@ -68,6 +93,18 @@ impl CsrBuilder {
             // One value: Extensions.
             let values = wrap(Tag::Set, &wrap(Tag::Sequence, &list)?)?;
             write_attribute(&mut attributes, &oid::EXTENSION_REQUEST, &values)?;
+        }
+        if let Some(old) = old {
+            let mut element = Vec::new();
+            let values = wrap(Tag::Set, Element::only(old)?.der)?;
+            write_attribute(&mut element, &oid::REG_CTRL_OLD_CERT_ID, &values)?;
+            // The order that DER gives a SET OF.
+            let at = if element < attributes {
+                0
+            } else {
+                attributes.len()
+            };
+            attributes.splice(at..at, element);
         }
         let tbs = write_info(self.subject.as_der(), &self.spki_der, &attributes)?;
         at_most("certification request", tbs.len(), MAX_CERT_BYTES)?;

@@ -30,7 +30,7 @@ pub use alg::{SignatureAlg, ecdsa_from_der, ecdsa_to_der};
 pub use attestation::{AttestationBundle, AttestationStatement, BundledCert};
 pub use cert::{CertBuilder, MAX_SERIAL_BYTES, SerialNumber, Validity, assemble_certificate};
 pub use crl::{CrlBuilder, CrlEntry, CrlKind, MAX_CRL_ENTRIES, RevocationReason, assemble_crl};
-pub use csr::{AllegedCsr, CsrAttribute, CsrBuilder, assemble_csr};
+pub use csr::{AllegedCsr, CsrAttribute, CsrBuilder, assemble_csr, cert_id};
 pub use ext::{Extension, ExtensionSet, KeyUsages, usage};
 pub use list::List;
 pub use name::{AttributeSpec, AttributeValue, DistinguishedName, NameBuilder, TextForm};

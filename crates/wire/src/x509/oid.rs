@@ -22,6 +22,8 @@ pub const SECP384R1: ObjectIdentifier = oid("1.3.132.0.34");
 
 /// extensionRequest attribute. Spec: RFC 2985 section 5.4.2.
 pub const EXTENSION_REQUEST: ObjectIdentifier = oid("1.2.840.113549.1.9.14");
+/// id-regCtrl-oldCertID: a control of CRMF, and here an attribute. Spec: RFC 4211 section 6.5.
+pub const REG_CTRL_OLD_CERT_ID: ObjectIdentifier = oid("1.3.6.1.5.5.7.5.1.5");
 /// id-aa-attestation, registered as id-aa-evidence. Spec: draft-ietf-lamps-csr-attestation.
 pub const ATTESTATION: ObjectIdentifier = oid("1.2.840.113549.1.9.16.2.59");
 /// challengePassword attribute. Spec: RFC 2985 section 5.4.1.
@@ -81,6 +83,8 @@ pub const AD_CA_ISSUERS: ObjectIdentifier = oid("1.3.6.1.5.5.7.48.2");
 pub const KP_SERVER_AUTH: ObjectIdentifier = oid("1.3.6.1.5.5.7.3.1");
 /// Extended usage: TLS client.
 pub const KP_CLIENT_AUTH: ObjectIdentifier = oid("1.3.6.1.5.5.7.3.2");
+/// anyExtendedKeyUsage. Spec: RFC 5280 section 4.2.1.12.
+pub const KP_ANY: ObjectIdentifier = oid("2.5.29.37.0");
 /// Extended usage: code signing.
 pub const KP_CODE_SIGNING: ObjectIdentifier = oid("1.3.6.1.5.5.7.3.3");
 /// Extended usage: electronic mail.

@@ -13,6 +13,8 @@ pub fn outside_vectors(name: &str) -> Option<PathBuf> {
     if folder.is_dir() {
         return Some(folder);
     }
+    let given = std::env::var_os("TEGATA_VECTORS").is_some();
+    assert!(!given, "TEGATA_VECTORS has no {name}");
     println!("skipped: no vectors at {}", folder.display());
     None
 }

@@ -30,6 +30,8 @@ pub fn root(set: &str) -> Option<PathBuf> {
     if dir.is_dir() {
         Some(dir)
     } else {
+        let given = std::env::var_os("TEGATA_VECTORS").is_some();
+        assert!(!given, "TEGATA_VECTORS has no {set}");
         println!(
             "skipped: no vectors at {} (set TEGATA_VECTORS)",
             dir.display()

@@ -14,7 +14,7 @@ use tegata_wire::x509::{CertView, DistinguishedName};
 use super::denial::{CmpDenial, NotAuthenticated};
 use super::request::{AllegedRequest, Claim, RequestBody};
 use crate::UnixSecs;
-use crate::ca::maker::MakerCertificate;
+use crate::ca::maker::{MakerCertificate, is_clients};
 use crate::ca::means::{Authenticated, HeldCertificate, Holder, Means, SecretUse};
 use crate::ca::revocation::{FinalReason, Standing};
 
@@ -264,8 +264,12 @@ impl Signed<'_> {
         let end_entity = Purpose::EndEntity;
         let chain = verify_chain(self.provider, leaf, others, anchors, end_entity, now.0)
             .map_err(|e| denied(NotAuthenticated::MakerPath(e)))?;
+        if !is_clients(&view) {
+            return Err(denied(NotAuthenticated::MakerUsage));
+        }
         Ok(MakerCertificate {
             fingerprint: self.provider.sha256(chain.leaf_der()),
+            key: key.thumbprint(),
             issuer: DistinguishedName::from_der(view.issuer_der).map_err(unknown)?,
         })
     }

@@ -163,6 +163,9 @@ pub enum NotAuthenticated {
     /// No path leads from it to a maker who may speak for the device.
     #[error("no maker vouches for the certificate that signed: {0}")]
     MakerPath(ChainError),
+    /// A maker's certificate that is for something else than to ask: of a server, of code, of mail.
+    #[error("the maker's certificate has an extKeyUsage without clientAuth")]
+    MakerUsage,
     /// Its key is not for signatures.
     #[error("the certificate's key usage has no digitalSignature")]
     KeyUsage,
@@ -214,6 +217,7 @@ impl CmpDenial {
             Self::NotAuthenticated(
                 NotAuthenticated::UnknownCertificate
                 | NotAuthenticated::MakerPath(_)
+                | NotAuthenticated::MakerUsage
                 | NotAuthenticated::KeyUsage,
             ) => F::SIGNER_NOT_TRUSTED,
             Self::SignerRevoked | Self::SignerHeld => F::CERT_REVOKED,

@@ -223,7 +223,7 @@ impl ReplyContext<'_> {
             }
             // An authenticated request that is refused gets an answer of its kind, all else an error: a
             // TA gives a kur up for such a refusal, which nobody on the way can bring about, and asks as the
-            // release, beside the certificate. So what may pass is an error: the kur is good once it has.
+            // release, in place of the certificate. So what may pass is an error: the kur is good once it has.
             Reply::Denied(denial) => {
                 let status = PkiStatusInfo::rejection(denial.failure(), denial.peer_text());
                 match (asked, denial) {

@@ -6,7 +6,7 @@ use tegata_wire::cmp::{
     ProtectionAlg, RawBody, RevDetails, UnverifiedPkiMessage,
 };
 use tegata_wire::enrolment::{RenewalToken, SenderKid};
-use tegata_wire::x509::CertView;
+use tegata_wire::x509::{AllegedCsr, CertView};
 
 use super::denial::CmpDenial;
 
@@ -38,6 +38,22 @@ pub enum RequestBody {
         /// Its text, for the log.
         text: String,
     },
+}
+
+impl RequestBody {
+    /// The certificate that is to be followed, if the request names one. One that cannot be read names
+    /// none: it is refused where it is read whole.
+    #[must_use]
+    pub fn old(&self) -> Option<CertId> {
+        match self {
+            Self::P10cr(der) => {
+                let csr = AllegedCsr::from_der(der).ok()?;
+                CertId::of_request(&csr).ok().flatten()
+            }
+            Self::Crmf(asked) => asked.old.clone(),
+            _ => None,
+        }
+    }
 }
 
 /// The one request of an ir, cr or kur.

@@ -8,7 +8,7 @@ use tegata_wire::cmp::{BodyKind, CertId, CertRequest, CertTemplate, oid as cmp_o
 use tegata_wire::ids::Ueid;
 use tegata_wire::x509::{AttributeValue, DistinguishedName, Extension, oid};
 
-use super::{Against, ExpectedNames, IssueDenied, profile_extensions};
+use super::{Against, ExpectedNames, Follows, IssueDenied, profile_extensions};
 use crate::ca::cmp::{AskedCertificate, RequestBody};
 use crate::ca::means::Means;
 use crate::profile::Profile;
@@ -23,9 +23,9 @@ pub(super) struct Asked {
     /// DER of the subject; `None` if it is left to the CA.
     subject: Option<Vec<u8>>,
     extensions: Vec<Extension>,
-    /// The certificate that a kur is to replace.
+    /// The certificate that a kur is to replace, or a p10cr is in place of.
     old: Option<CertId>,
-    is_update: bool,
+    kind: BodyKind,
 }
 
 impl Asked {
@@ -46,7 +46,11 @@ impl Asked {
     fn from_csr(provider: &dyn Provider, der: &[u8], appraised: bool) -> Result<Self, IssueDenied> {
         let csr = verify_csr(provider, der).map_err(IssueDenied::Csr)?;
         let request = csr.request();
-        let known = |oid| oid == oid::EXTENSION_REQUEST || (appraised && oid == oid::ATTESTATION);
+        let known = |oid| match oid {
+            oid::EXTENSION_REQUEST | oid::REG_CTRL_OLD_CERT_ID => true,
+            oid::ATTESTATION => appraised,
+            _ => false,
+        };
         if request.attributes.iter().any(|a| !known(a.oid)) {
             return Err(IssueDenied::Attribute);
         }
@@ -55,8 +59,8 @@ impl Asked {
             public_key: csr.public_key().clone(),
             subject: given(request.subject.as_der().to_vec()),
             extensions: request.extensions.as_slice().to_vec(),
-            old: None,
-            is_update: false,
+            old: CertId::of_request(request).map_err(|_| IssueDenied::Attribute)?,
+            kind: BodyKind::P10cr,
         })
     }
 
@@ -92,7 +96,7 @@ impl Asked {
                 })
                 .collect(),
             old: asked.old.clone(),
-            is_update: asked.kind == BodyKind::Kur,
+            kind: asked.kind,
         })
     }
 
@@ -131,7 +135,8 @@ impl Asked {
     }
 
     /// The certificate that the new one is to follow: of this device and profile, and the one that
-    /// signed the request, if one did. Returns its serial number.
+    /// signed the request, if one did. A TA whose kur was refused names it in its p10cr; one that the
+    /// CA does not have any more stands in nobody's way.
     ///
     /// Spec: RFC 9483 section 4.1.3.
     pub(super) fn check_old(
@@ -139,13 +144,16 @@ impl Asked {
         ueid: &Ueid,
         means: &Means,
         against: &Against<'_>,
-    ) -> Result<Option<Vec<u8>>, IssueDenied> {
+    ) -> Result<Follows, IssueDenied> {
         let denied = IssueDenied::OldCertificate;
-        let id = match (self.is_update, &self.old) {
-            (false, None) => return Ok(None),
-            (false, Some(_)) => return Err(denied("only a key update has one")),
-            (true, None) => return Err(denied("a key update needs it")),
-            (true, Some(id)) => id,
+        let in_place = self.kind == BodyKind::P10cr && matches!(means, Means::Ta(_));
+        let id = match (self.kind, &self.old) {
+            (BodyKind::Kur, None) => return Err(denied("a key update needs it")),
+            (_, None) => return Ok(Follows::None),
+            (BodyKind::Kur, Some(id)) => id,
+            (_, Some(_)) if in_place && against.old.is_none() => return Ok(Follows::None),
+            (_, Some(id)) if in_place => id,
+            (_, Some(_)) => return Err(denied("only a key update has one")),
         };
         let old = against.old.ok_or(denied("no such certificate"))?;
         let view = old.view().map_err(IssueDenied::Build)?;
@@ -166,7 +174,8 @@ impl Asked {
             Means::Secret(_) => Err(denied("an enrolment secret updates none")),
             Means::Evidence(_) => Err(denied("evidence updates none")),
             Means::Maker(_) => Err(denied("a maker's certificate updates none")),
-            Means::Certificate(_) | Means::Ta(_) => Ok(Some(view.serial.to_vec())),
+            _ if in_place => Ok(Follows::InPlace(view.serial.to_vec())),
+            Means::Certificate(_) | Means::Ta(_) => Ok(Follows::Update(view.serial.to_vec())),
         }
     }
 }

@@ -73,7 +73,7 @@ impl Case {
             ueid: self.identity.ueid,
             means: Means::Ta(ReleaseDigest([1; 32])),
             request_digest: [2; 32],
-            replaces: None,
+            follows: Follows::None,
             public_key: self.device.public_key().clone(),
             names: ExpectedNames::of(&self.order, &self.identity).unwrap(),
             profile: self.profile.clone(),
