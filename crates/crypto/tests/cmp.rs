@@ -9,6 +9,8 @@
 mod common;
 
 use common::{each_bit_flip, key, providers};
+use der::Decode as _;
+use spki::AlgorithmIdentifierOwned;
 use tegata_crypto::cmp::{
     CmpError, MacKind, MacLimits, protect_hmac_sha256, protect_signature, verify_mac,
     verify_signature,
@@ -58,6 +60,28 @@ fn direct_hmac() {
             let refused = verify(&alg, b"secret", PART, &mac);
             assert_eq!(refused, Err(CmpError::UnsupportedAlgorithm), "{alg:?}");
         }
+    }
+}
+
+/// PBMAC1 as another implementation makes it: the identifier by `openssl asn1parse -genconf`, the key by
+/// `openssl kdf PBKDF2`, the MAC by `openssl mac HMAC` (OpenSSL 3.0).
+#[test]
+fn pbmac1_of_another_implementation_verifies() {
+    let identifier = "304506092a864886f70d01050e3038302806092a864886f70d01050c301b040473616c74\
+        020201f4020120300c06082a864886f70d02090500300c06082a864886f70d02090500";
+    let identifier = hex::decode(identifier).unwrap();
+    let identifier = AlgorithmIdentifierOwned::from_der(&identifier).unwrap();
+    let alg = ProtectionAlg::from_identifier(&identifier).unwrap();
+    let mac =
+        hex::decode("47d0ba0d3f9d6b8b1fbb1bef840389db0e5a44f0c52c61e686b302c0ecc09a17").unwrap();
+    let limits = MacLimits::default();
+    for (name, provider) in providers() {
+        let kind = |part: &[u8], secret: &[u8]| {
+            verify_mac(&*provider, &alg, secret, part, &mac, &limits).map(|proof| proof.kind())
+        };
+        assert_eq!(kind(PART, b"secret"), Ok(MacKind::Pbmac1), "{name}");
+        assert!(kind(PART, b"secreT").is_err());
+        assert!(kind(b"another", b"secret").is_err());
     }
 }
 

@@ -35,6 +35,8 @@ fn vectors(spec: &str) -> Option<PathBuf> {
     if dir.is_dir() {
         Some(dir)
     } else {
+        let given = std::env::var_os("TEGATA_VECTORS").is_some();
+        assert!(!given, "TEGATA_VECTORS has no {spec}");
         println!("skipped: no vectors in {}", dir.display());
         None
     }
