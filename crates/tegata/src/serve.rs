@@ -115,7 +115,8 @@ pub fn run(args: &Serve) -> Outcome<()> {
 pub fn runtime(config: &Config) -> Outcome<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .max_blocking_threads(config.limits.in_flight.clamp(4, 256))
+        // One more than there are places for requests: responses are signed ahead by it.
+        .max_blocking_threads(config.limits.in_flight.clamp(4, 256).saturating_add(1))
         .build()
         .map_err(|e| {
             Fault::environment(
