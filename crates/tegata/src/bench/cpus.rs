@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 use rustix::thread::CpuSet;
 use serde::Serialize;
 
@@ -116,29 +118,25 @@ impl Usage {
     /// # Errors
     /// It has ended, or /proc is not there.
     pub fn of(pid: u32) -> Outcome<Self> {
-        let read = |name: &str| {
-            let path = format!("/proc/{pid}/{name}");
-            std::fs::read_to_string(&path).map_err(|e| odd(format!("cannot read {path}: {e}")))
-        };
-        let cpu = cpu_of(&read("stat")?);
-        let rss = peak_of(&read("status")?);
-        let (Some(cpu), Some(rss_bytes_max)) = (cpu, rss) else {
-            return Err(odd(format!("/proc/{pid} says nothing that we understand")));
-        };
-        Ok(Self { cpu, rss_bytes_max })
+        let path = format!("/proc/{pid}/status");
+        let status = std::fs::read_to_string(&path);
+        let status = status.map_err(|e| odd(format!("cannot read {path}: {e}")))?;
+        Ok(Self {
+            cpu: cpu_of(pid)?,
+            rss_bytes_max: peak_of(&status)
+                .ok_or_else(|| odd(format!("{path} says nothing that we understand")))?,
+        })
     }
 }
 
-/// utime and stime: fields 14 and 15, in ticks. The second field, a name, may hold anything.
-fn cpu_of(stat: &str) -> Option<Duration> {
-    let (_, after_name) = stat.rsplit_once(')')?;
-    let mut fields = after_name.split_whitespace().skip(11);
-    let ticks = |text: &str| text.parse::<u64>().ok();
-    let sum = ticks(fields.next()?)?.checked_add(ticks(fields.next()?)?)?;
-    let per_second = rustix::param::clock_ticks_per_second();
-    Some(Duration::from_micros(
-        sum.saturating_mul(1_000_000).checked_div(per_second)?,
-    ))
+/// Processor time of all threads of a process, those that ended included. What /proc says of it is in ticks of 10 ms:
+/// too coarse for a server that needs microseconds for an answer.
+fn cpu_of(pid: u32) -> Outcome<Duration> {
+    let id = i32::try_from(pid).map_err(odd)?;
+    let clock = clock_getcpuclockid(Pid::from_raw(id)).and_then(clock_gettime);
+    clock
+        .map(Duration::from)
+        .map_err(|e| odd(format!("the processor time of process {pid}: {e}")))
 }
 
 /// `VmHWM:   12345 kB`
@@ -154,14 +152,10 @@ mod tests {
 
     #[test]
     fn the_words_of_proc() {
-        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 9 9 20 0 1 0 5 1 1";
-        let per_second = rustix::param::clock_ticks_per_second();
-        let expected = Duration::from_micros(300 * 1_000_000 / per_second);
-        assert_eq!(cpu_of(stat), Some(expected));
-        assert_eq!(cpu_of("7 (a S 1"), None);
         assert_eq!(peak_of("VmPeak:\t 9 kB\nVmHWM:\t    2 kB\n"), Some(2048));
         assert_eq!(peak_of("VmPeak:\t 9 kB\n"), None);
         let own = Usage::of(std::process::id()).unwrap();
         assert!(own.rss_bytes_max > 1024 * 1024);
+        assert!(own.cpu > Duration::ZERO && Usage::of(0).is_err());
     }
 }
