@@ -4,7 +4,7 @@ use super::bed::{Bed, Found, zeros};
 use super::check::Certificates;
 use super::figures::{Measured, Round, Spread};
 use super::load::{Driven, Refusals, Target};
-use super::peers::{self, Cfssl};
+use super::peers::{self, Peer};
 use super::plant::{self, Nursery, Plant};
 use super::preload::{self, Preload};
 use super::report::{Aim, Goal, beside, within};
@@ -15,7 +15,7 @@ use super::{PKIXCMP, bound, check, odd, plot};
 use crate::fault::Outcome;
 
 /// Length of the answers of the server that does nothing, bytes: that of a real one.
-const ANSWER_LEN_BYTES: usize = 1_900;
+pub const ANSWER_LEN_BYTES: usize = 1_900;
 
 /// Measures and keeps.
 ///
@@ -48,10 +48,11 @@ pub fn run(bed: &Bed<'_>) -> Outcome<()> {
     };
 
     let mut skipped = Vec::new();
-    let cfssl = match bed.args.peers.first() {
-        Some(peer) => peers::prepare(*peer, &bed.path("cfssl"), &spool, &mut skipped)?,
-        None => None,
-    };
+    let mut others = Vec::new();
+    for (number, peer) in bed.args.peers.iter().enumerate() {
+        let dir = bed.path(&format!("peer-{number}"));
+        others.extend(peers::prepare(*peer, &dir, &spool, &mut skipped)?);
+    }
     let mut subjects = vec![Subject::CryptoBound, Subject::Nothing, Subject::Commit];
     if bed.place.memory.is_some() {
         subjects.push(Subject::Memory);
@@ -60,16 +61,13 @@ pub fn run(bed: &Bed<'_>) -> Outcome<()> {
     }
     subjects.push(Subject::Durable);
     subjects.extend(preload.is_some().then_some(Subject::Preloaded));
-    if let Some(cfssl) = &cfssl {
-        subjects.push(Subject::Cfssl);
-        subjects.extend(cfssl.sqlite.then_some(Subject::CfsslSqlite));
-    }
+    subjects.extend(others.iter().flat_map(|peer| peer.subjects()));
     let mut issue = Issue {
         bed,
         plant,
         spool,
         some,
-        cfssl,
+        others,
         preload,
         sample: Vec::new(),
     };
@@ -83,6 +81,7 @@ pub fn run(bed: &Bed<'_>) -> Outcome<()> {
         (Subject::Preloaded, Subject::Durable),
         (Subject::Memory, Subject::Cfssl),
         (Subject::Durable, Subject::CfsslSqlite),
+        (Subject::Durable, Subject::StepCa),
     ];
     let ratio = |subject| {
         within(&rounds, |round| {
@@ -148,7 +147,7 @@ struct Issue<'a> {
     spool: Spool,
     /// The first requests in parts, for the bound.
     some: Vec<Request>,
-    cfssl: Option<Cfssl>,
+    others: Vec<Box<dyn Peer>>,
     preload: Option<Preload>,
     /// A few certificates of each server, for another implementation to verify.
     sample: Vec<Vec<u8>>,
@@ -201,29 +200,24 @@ impl Issue<'_> {
                 certificates(bed, subject, &server, asks, &mut self.sample)
             }
             _ => {
-                let cfssl = self.cfssl.as_ref().ok_or_else(|| odd("cfssl is gone"))?;
-                let server = cfssl.start(dir, cpu, subject == Subject::CfsslSqlite)?;
-                let target = target(
-                    &server,
-                    peers::CFSSL_PATH,
-                    "application/json",
-                    Refusals::Any,
-                );
-                let mut check = |_: usize, driven: &Driven| peers::check(driven.bodies());
-                bed.loops(
-                    subject,
-                    &server,
-                    &target,
-                    &mut cfssl.requests.read()?,
-                    &mut check,
-                )
+                let peer = self
+                    .others
+                    .iter()
+                    .find(|peer| peer.subjects().contains(&subject));
+                let peer = peer.ok_or_else(|| odd("the other CA is gone"))?.as_ref();
+                let (server, target) = peer.start(subject, dir, cpu)?;
+                let mut check = |_: usize, driven: &Driven| peers::check(peer, driven);
+                bed.loops(subject, &server, &target, &mut peer.requests()?, &mut check)
             }
         }
     }
 }
 
 /// Certificates from a running CA; each answer must have another one, and a few go into the sample.
-fn certificates(
+///
+/// # Errors
+/// An answer that has none.
+pub fn certificates(
     bed: &Bed<'_>,
     subject: Subject,
     server: &Served,

@@ -269,7 +269,7 @@ async fn ask(
     let (head, body) = answer.into_parts();
     let bytes = axum::body::to_bytes(Body::new(body), ANSWER_LEN_BYTES_MAX);
     let bytes = bytes.await.map_err(odd)?;
-    if matches!(head.status, StatusCode::OK | StatusCode::NO_CONTENT) {
+    if head.status.is_success() {
         return Ok(Some(bytes));
     }
     let busy = head.status == StatusCode::SERVICE_UNAVAILABLE

@@ -11,6 +11,7 @@ mod bed;
 mod bound;
 mod check;
 mod cpus;
+mod database;
 mod deliver;
 mod figures;
 mod issue;
@@ -57,8 +58,11 @@ pub fn run(args: &Bench) -> Outcome<()> {
     let mut place = Place::open(args)?;
     let bed = |place| Bed::new(args, place);
     let done = match args.what {
-        BenchWhat::Issue if args.tls => bed(&place).and_then(|bed| tls::run(&bed)),
-        BenchWhat::Issue => bed(&place).and_then(|bed| issue::run(&bed)),
+        BenchWhat::Issue => bed(&place).and_then(|bed| match &args.database {
+            Some(address) => database::run(&bed, address),
+            None if args.tls => tls::run(&bed),
+            None => issue::run(&bed),
+        }),
         BenchWhat::Renew => bed(&place).and_then(|bed| renew::run(&bed)),
         BenchWhat::Appraise => bed(&place).and_then(|bed| appraise::run(&bed)),
         BenchWhat::Deliver => bed(&place).and_then(|bed| deliver::run(&bed)),

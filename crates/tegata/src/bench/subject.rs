@@ -18,10 +18,14 @@ pub enum Subject {
     Durable,
     /// The same with millions of certificates in the store.
     Preloaded,
+    /// The CA with its store on PostgreSQL.
+    Database,
     /// cfssl, which keeps nothing.
     Cfssl,
     /// cfssl with its SQLite on the disk.
     CfsslSqlite,
+    /// step-ca with its bbolt on the disk.
+    StepCa,
     /// The server that does nothing, a new TLS connection for each request.
     NothingTlsNew,
     /// The same with connections that stay open.
@@ -79,7 +83,9 @@ impl Subject {
             ),
             Self::Durable => ("Tegata, store on the disk", "WAL, synchronous=FULL"),
             Self::Preloaded => ("Tegata, large store", "on the disk, after years"),
+            Self::Database => ("Tegata, PostgreSQL", "SERIALIZABLE; its own process"),
             Self::Cfssl => ("cfssl, keeps nothing", "authsign; no durability"),
+            Self::StepCa => ("step-ca, bbolt on the disk", "JWK tokens, TLS kept open"),
             Self::CfsslSqlite => ("cfssl, SQLite on the disk", "authsign; its own defaults"),
             Self::NothingTlsNew => ("does nothing, new TLS", "a handshake, both authenticated"),
             Self::NothingTlsKept => ("does nothing, TLS kept", "the same HTTP; zeros"),

@@ -26,6 +26,8 @@ pub enum BenchWhat {
 pub enum BenchPeer {
     /// cfssl, `authsign` with its HMAC key: without a database, and with SQLite
     Cfssl,
+    /// step-ca with bbolt, over its own TLS, each CSR with a one-time token of a JWK provisioner
+    StepCa,
 }
 
 /// Arguments of `tegata bench`.
@@ -56,6 +58,9 @@ pub struct Bench {
     /// connections kept open, in place of CMP
     #[arg(long, conflicts_with_all = ["preload", "peers"])]
     pub tls: bool,
+    /// `issue`: with the store in this PostgreSQL, in which there is no installation yet; it stays there
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["preload", "peers", "tls"])]
+    pub database: Option<String>,
     /// Other CAs to run beside it; one that is not installed is skipped and named
     #[arg(long, value_name = "NAMES", value_enum, value_delimiter = ',')]
     pub peers: Vec<BenchPeer>,
@@ -99,9 +104,10 @@ Examples:
     tegata bench issue
     tegata bench issue --clients 64 --rounds 9 --out figures
     tegata bench issue --rate 500 --dir /var/lib/tegata
-    tegata bench issue --peers cfssl --json | jq .ratio_to_crypto_bound
+    tegata bench issue --peers cfssl,step-ca --json | jq .ratio_to_crypto_bound
     tegata bench issue --preload 10000000 --dir /var/lib/tegata
     tegata bench issue --tls
+    tegata bench issue --database 'postgres://tegata@localhost/bench?host=/var/run/postgresql'
     tegata bench issue --requests 1000000 --rounds 1
     tegata bench ocsp
     tegata bench renew
@@ -119,7 +125,8 @@ with its store in memory (tmpfs: the same code, and no commit waits). A sample i
 in a file and are read ten thousand at a time: for a million, 1 GB, and 2.5 GB for each store. --preload measures a
 second store beside the empty one, with that many certificates in it from the beginning (1.6 GB a million in --dir),
 its start, look-ups and counts. --tls measures EST with a new TLS connection for each certificate beside an echo of
-the same stack; CMP is served in clear.
+the same stack; CMP is served in clear. --database measures the CA over a PostgreSQL that runs already; the database's
+own processor time is in no figure.
 
 ocsp: responses that were signed ahead, by GET and by POST, and such that are signed for each request, because
 a nonce is in it.
