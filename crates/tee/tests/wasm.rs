@@ -166,6 +166,37 @@ fn an_endless_loop_ends_with_its_fuel_or_its_deadline() {
 }
 
 #[test]
+fn a_slice_of_fuel_may_end_anywhere() {
+    // 40 functions, each long and called once; before them a loop that burns most of a slice, each time a little less:
+    // the slice ends in a function, between two, or on the way into one that nobody called before.
+    let long = "(i32.add (i32.const 1)) ".repeat(300);
+    let functions: String = (0..40)
+        .map(|n| format!("(func $f{n} (result i32) i32.const 0 {long}) "))
+        .collect();
+    let calls: String = (0..40)
+        .map(|n| format!("(local.set 4 (i32.add (local.get 4) (call $f{n}))) "))
+        .collect();
+    let body = format!(
+        "(local i32)
+        (loop (local.set 1 (i32.sub (local.get 1) (i32.const 1))) (br_if 0 (local.get 1)))
+        {calls} (local.get 4)"
+    );
+    let module = ta("", "", &format!("{body}) {functions} (func"));
+    for step in 0..60 {
+        let device = Device::empty(1);
+        let uuid = device.install_module(1, &module);
+        let session = device.open_ta(&uuid, &ALICE).unwrap();
+        let reply = session.invoke(500_000 + step * 25_000, Params::default());
+        assert_eq!(
+            reply.code,
+            40 * 300,
+            "{step}: {:?}",
+            device.log.lock().unwrap()
+        );
+    }
+}
+
+#[test]
 fn parameters_go_in_and_out_and_a_lying_size_gives_nothing() {
     let device = Device::empty(1);
     // Command 0: swaps a value; command 1: says it wrote a megabyte.

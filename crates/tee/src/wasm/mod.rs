@@ -18,8 +18,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use wasmi::{
-    Config, EnforcedLimits, Engine, Error, ExternType, Instance, Linker, Module, Store,
-    StoreLimitsBuilder, TypedFunc, TypedResumableCall, WasmParams, WasmResults,
+    Config, CustomFuelCosts, EnforcedLimits, Engine, Error, ExternType, Instance, Linker, Module,
+    Store, StoreLimitsBuilder, TypedFunc, TypedResumableCall, WasmParams, WasmResults,
 };
 
 use crate::gp::consts::*;
@@ -93,8 +93,16 @@ pub enum ModuleError {
 
 fn config() -> Config {
     let mut config = Config::default();
+    // A function is translated when it is first called, and wasmi 2.0.0 cannot go on with a call that runs out of fuel
+    // there: translation is free. What it may cost is bounded by the module's length, and is paid once.
+    let costs = CustomFuelCosts {
+        bytes_copied_per_fuel: 64,
+        fuel_per_bytes_translated: 0,
+        fuel_per_bytes_validated: 0,
+    };
     config
         .consume_fuel(true)
+        .fuel_cost(costs)
         .floats(false)
         .allow_start_fn(false)
         .wasm_multi_memory(false)
