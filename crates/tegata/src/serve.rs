@@ -17,7 +17,7 @@ use crate::cli::{Role, Serve};
 use crate::config::{self, Config};
 use crate::fault::{Fault, Outcome};
 use crate::files::{self, Readers};
-use crate::http::frame;
+use crate::http::frame::{self, Phase};
 use crate::http::tls::Tls;
 use crate::{roles, supervise, telemetry, vault};
 
@@ -183,7 +183,7 @@ async fn serve(config: &Config, args: &Serve) -> Outcome<()> {
         routers.push((name, listener, None, router));
     }
     // 3. Stop signals before the first connection, so that none is missed.
-    let (stop, stopped) = watch::channel(false);
+    let (phase, phases) = watch::channel(Phase::Serving);
     let signals = stop_signal()?;
     let mut running = JoinSet::new();
     for (name, listener, tls, router) in routers {
@@ -191,22 +191,29 @@ async fn serve(config: &Config, args: &Serve) -> Outcome<()> {
             info!(role = name, %address, "listening");
         }
         if let Some(tls) = tls.clone() {
-            running.spawn(tls.keep(stopped.clone()));
+            running.spawn(tls.keep(phases.clone()));
         }
         running.spawn(frame::run(
             listener,
             tls,
             router,
             config.limits.clone(),
-            stopped.clone(),
+            phases.clone(),
         ));
     }
     if let Some(path) = &args.ready_file {
         announce(path, &addresses)?;
     }
     signals.await;
+    if !config.limits.leave.is_zero() {
+        info!(reason = "told-to-stop", "leaving: still serves what comes");
+        let _ = phase.send(Phase::Leaving);
+        // Who says it twice means it.
+        let again = stop_signal()?;
+        let _ = tokio::time::timeout(config.limits.leave, again).await;
+    }
     info!(reason = "told-to-stop", "stopping");
-    let _ = stop.send(true);
+    let _ = phase.send(Phase::Stopping);
     while running.join_next().await.is_some() {}
     info!("stopped");
     Ok(())

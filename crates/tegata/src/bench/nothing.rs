@@ -14,7 +14,7 @@ use crate::config;
 use crate::fault::Outcome;
 use crate::files::{self, Readers};
 use crate::http::body::Accepts;
-use crate::http::frame;
+use crate::http::frame::{self, Phase};
 use crate::http::tls::Tls;
 use crate::roles::{self, Reply, posted};
 use crate::{serve, supervise, telemetry};
@@ -54,7 +54,7 @@ pub fn run(args: &BenchNothing) -> Outcome<()> {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let line = format!("nothing = \"{scheme}://{address}\"\n");
         files::replace(&args.ready_file, line.as_bytes(), Readers::Everyone)?;
-        let (_running, stopped) = watch::channel(false);
+        let (_running, stopped) = watch::channel(Phase::Serving);
         let serving = frame::run(listener, tls, router, config.limits.clone(), stopped);
         tokio::select! {
             () = serving => {}

@@ -82,7 +82,9 @@ pub struct Limits {
     pub answer_timeout: Duration,
     /// Longest life of one connection; an agent simply opens the next.
     pub connection_life: Duration,
-    /// Time that requests in progress get when the server is told to stop.
+    /// How long the server goes on serving when it is told to stop, and says that it will go.
+    pub leave: Duration,
+    /// Time that requests in progress get then.
     pub stop_grace: Duration,
 }
 
@@ -217,6 +219,7 @@ struct RawLimits {
     body_timeout_secs: Option<Spanned<u64>>,
     answer_timeout_secs: Option<Spanned<u64>>,
     connection_life_secs: Option<Spanned<u64>>,
+    leave_secs: Option<Spanned<u64>>,
     stop_grace_secs: Option<Spanned<u64>>,
 }
 
@@ -433,6 +436,7 @@ pub fn parse(path: &Path, text: &str) -> Outcome<Config> {
             body_timeout: check.secs(limits.body_timeout_secs.as_ref(), 20, 1..=600)?,
             answer_timeout: check.secs(limits.answer_timeout_secs.as_ref(), 30, 1..=600)?,
             connection_life: check.secs(limits.connection_life_secs.as_ref(), 300, 5..=86_400)?,
+            leave: check.secs(limits.leave_secs.as_ref(), 0, 0..=600)?,
             stop_grace: check.secs(limits.stop_grace_secs.as_ref(), 10, 0..=600)?,
         },
         log: Log {

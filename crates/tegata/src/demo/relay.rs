@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::config::Limits;
 use crate::fault::{Fault, Outcome};
 use crate::http::client::Client;
-use crate::http::frame;
+use crate::http::frame::{self, Phase};
 use crate::http::problem::Problem;
 
 /// Longest message carried, bytes.
@@ -60,7 +60,7 @@ struct Inner {
 pub struct Relay {
     address: SocketAddr,
     inner: Arc<Mutex<Inner>>,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Phase>,
 }
 
 #[derive(Clone)]
@@ -94,7 +94,7 @@ impl Relay {
             routes: Arc::new(routes),
         };
         let router = Router::new().fallback(carry).with_state(carrier);
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(Phase::Serving);
         tokio::spawn(frame::run(listener, None, router, limits, stopped));
         Ok(Self {
             address,
@@ -125,7 +125,7 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        let _ = self.stop.send(true);
+        let _ = self.stop.send(Phase::Stopping);
     }
 }
 

@@ -8,7 +8,8 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -33,12 +34,27 @@ use super::problem::{Problem, Reason};
 use super::tls::{ClientCertificate, Tls};
 use crate::config::Limits;
 
+/// What a server is about, until it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It serves.
+    Serving,
+    /// It serves and says that it will go: `/healthz` answers 503, and every answer closes its connection, so that
+    /// a load balancer has none left to it when it goes.
+    Leaving,
+    /// It takes nothing new.
+    Stopping,
+}
+
 /// Longest request header, bytes. Ours have some 300.
 const HEADER_LEN_BYTES_MAX: usize = 16 * 1024;
 /// Most header fields of a request.
 const HEADER_FIELDS_MAX: usize = 64;
 /// Connections beyond the limit that still get a 503 instead of a closed socket.
 const REFUSALS_AT_ONCE_MAX: usize = 32;
+
+/// How long a server that stops waits for the first request of a connection.
+const FIRST_REQUEST_WAIT: Duration = Duration::from_millis(250);
 
 /// Wraps the routes of a port with the limits that every request shares.
 pub fn guard(router: Router, role: &'static str, limits: &Limits) -> Router {
@@ -103,51 +119,86 @@ fn add_common_headers(response: &mut Response<Body>) {
         .or_insert(HeaderValue::from_static("no-store"));
 }
 
-/// Accepts connections until `stop` turns true, then lets requests in progress finish. With `tls`
-/// nothing but TLS is spoken, and a shaken hand counts as a request's header: it has as long.
+/// Accepts connections until `phase` is `Stopping`, then lets requests in progress finish; what the kernel had
+/// accepted by then is one. With `tls` nothing but TLS is spoken, and a shaken hand counts as a request's header: it
+/// has as long.
 pub async fn run(
     listener: TcpListener,
     tls: Option<Tls>,
     router: Router,
     limits: Limits,
-    mut stop: watch::Receiver<bool>,
+    mut phase: watch::Receiver<Phase>,
 ) {
-    let connections = Arc::new(Semaphore::new(limits.connections));
-    let peers = Peers::new(limits.connections_per_peer);
-    let refusals = Arc::new(Semaphore::new(REFUSALS_AT_ONCE_MAX));
+    let port = Port {
+        connections: Arc::new(Semaphore::new(limits.connections)),
+        peers: Peers::new(limits.connections_per_peer),
+        refusals: Arc::new(Semaphore::new(REFUSALS_AT_ONCE_MAX)),
+        tls,
+        router,
+        limits,
+        phase: phase.clone(),
+    };
     let mut open = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             biased;
-            changed = stop.changed() => {
-                if changed.is_err() || *stop.borrow() { break }
-                continue;
-            }
+            _ = phase.wait_for(|phase| *phase == Phase::Stopping) => break,
             Some(_) = open.join_next(), if !open.is_empty() => continue,
             accepted = listener.accept() => accepted,
         };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
+        match accepted {
+            Ok(accepted) => port.take(accepted, &mut open),
             Err(error) => {
                 // Out of descriptors or memory: wait for connections to end instead of spinning.
                 warn!(reason = "accept-failed", error = %error, "connection not accepted");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                continue;
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
-        };
-        let room = peers.enter(peer.ip()).ok_or("too-many-of-peer");
+        }
+    }
+    // Who was connected before the port closes is answered.
+    for _ in 0..port.limits.connections {
+        match tokio::time::timeout(Duration::ZERO, listener.accept()).await {
+            Ok(Ok(accepted)) => port.take(accepted, &mut open),
+            _ => break,
+        }
+    }
+    drop(listener);
+    let waiting = async { while open.join_next().await.is_some() {} };
+    if tokio::time::timeout(port.limits.stop_grace, waiting)
+        .await
+        .is_err()
+    {
+        warn!(reason = "stop-grace-over", "some connections were cut");
+    }
+}
+
+/// What every connection of a port needs.
+struct Port {
+    connections: Arc<Semaphore>,
+    peers: Peers,
+    refusals: Arc<Semaphore>,
+    tls: Option<Tls>,
+    router: Router,
+    limits: Limits,
+    phase: watch::Receiver<Phase>,
+}
+
+impl Port {
+    /// Serves a connection, or refuses it if there is no room.
+    fn take(&self, (stream, peer): (TcpStream, SocketAddr), open: &mut JoinSet<()>) {
+        let room = self.peers.enter(peer.ip()).ok_or("too-many-of-peer");
         let room = room.and_then(|entered| {
-            let permit = Arc::clone(&connections).try_acquire_owned();
+            let permit = Arc::clone(&self.connections).try_acquire_owned();
             Ok((entered, permit.map_err(|_| "too-many-connections")?))
         });
         match room {
             Ok(room) => {
                 let work = connection(
                     (stream, peer),
-                    tls.clone(),
-                    router.clone(),
-                    limits.clone(),
-                    stop.clone(),
+                    self.tls.clone(),
+                    self.router.clone(),
+                    self.limits.clone(),
+                    self.phase.clone(),
                 );
                 open.spawn(async move {
                     work.await;
@@ -157,21 +208,13 @@ pub async fn run(
             Err(reason) => {
                 info!(reason, peer = %peer, "connection refused");
                 // Under TLS a refusal would cost a handshake: the socket is closed.
-                if tls.is_none()
-                    && let Ok(permit) = Arc::clone(&refusals).try_acquire_owned()
+                if self.tls.is_none()
+                    && let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned()
                 {
-                    open.spawn(refuse(stream, reason, limits.clone(), permit));
+                    open.spawn(refuse(stream, reason, self.limits.clone(), permit));
                 }
             }
         }
-    }
-    drop(listener);
-    let waiting = async { while open.join_next().await.is_some() {} };
-    if tokio::time::timeout(limits.stop_grace, waiting)
-        .await
-        .is_err()
-    {
-        warn!(reason = "stop-grace-over", "some connections were cut");
     }
 }
 
@@ -191,18 +234,14 @@ async fn connection(
     tls: Option<Tls>,
     router: Router,
     limits: Limits,
-    mut stop: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
 ) {
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else {
-        return served(stream, peer, None, router, limits, stop).await;
+        return served(stream, peer, None, router, limits, phase).await;
     };
-    let shaken = tokio::select! {
-        shaken = tls.accept(stream, limits.header_timeout) => shaken,
-        _ = stop.wait_for(|stop| *stop) => return,
-    };
-    match shaken {
-        Ok((stream, client)) => served(stream, peer, client, router, limits, stop).await,
+    match tls.accept(stream, limits.header_timeout).await {
+        Ok((stream, client)) => served(stream, peer, client, router, limits, phase).await,
         Err(error) => {
             info!(reason = "tls-handshake", peer = %peer, cause = %error, "connection closed");
         }
@@ -215,22 +254,43 @@ async fn served(
     client: Option<ClientCertificate>,
     router: Router,
     limits: Limits,
-    mut stop: watch::Receiver<bool>,
+    mut phase: watch::Receiver<Phase>,
 ) {
+    let now = phase.clone();
+    let asked = Arc::new(AtomicBool::new(false));
+    let asks = Arc::clone(&asked);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        asks.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(peer);
         if let Some(client) = &client {
             request.extensions_mut().insert(client.clone());
         }
-        router.clone().oneshot(request.map(Body::new))
+        let (router, now) = (router.clone(), now.clone());
+        async move {
+            let leaves = || *now.borrow() != Phase::Serving;
+            let mut response = match leaves() && request.uri().path() == "/healthz" {
+                true => Problem::busy("leaving", 1).into_response(),
+                false => router.oneshot(request.map(Body::new)).await?,
+            };
+            if leaves() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let serving = builder(&limits).serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
     let mut ended = tokio::select! {
         result = serving.as_mut() => Some(result),
         () = tokio::time::sleep(limits.connection_life) => None,
-        _ = stop.wait_for(|stop| *stop) => None,
+        _ = phase.wait_for(|phase| *phase == Phase::Stopping) => None,
     };
+    if ended.is_none() && !asked.load(Ordering::Relaxed) {
+        // A connection as old as the stop has its first request on the way; it ends with the answer.
+        let first = tokio::time::timeout(FIRST_REQUEST_WAIT, serving.as_mut());
+        ended = first.await.ok();
+    }
     if ended.is_none() {
         serving.as_mut().graceful_shutdown();
         ended = tokio::time::timeout(limits.stop_grace, serving.as_mut())

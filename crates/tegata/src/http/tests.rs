@@ -9,7 +9,7 @@ use axum::Router;
 use tokio::sync::watch;
 
 use super::body::Accepts;
-use super::frame;
+use super::frame::{self, Phase};
 use crate::config::Limits;
 use crate::roles::{Reply, fetched, posted};
 
@@ -22,19 +22,20 @@ fn limits() -> Limits {
         body_timeout: Duration::from_millis(300),
         answer_timeout: Duration::from_secs(5),
         connection_life: Duration::from_secs(5),
+        leave: Duration::ZERO,
         stop_grace: Duration::from_millis(500),
     }
 }
 
 struct Port {
     address: SocketAddr,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Phase>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Port {
     fn open() -> Self {
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(Phase::Serving);
         let (tell, told) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -99,7 +100,7 @@ fn talk_on(mut stream: TcpStream, bytes: &[u8]) -> String {
 
 impl Drop for Port {
     fn drop(&mut self) {
-        let _ = self.stop.send(true);
+        let _ = self.stop.send(Phase::Stopping);
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap();
         }
@@ -355,9 +356,52 @@ fn a_request_in_progress_survives_the_stop() {
         .write_all(b"GET /slow HTTP/1.1\r\nHost: t\r\n\r\n")
         .unwrap();
     std::thread::sleep(Duration::from_millis(400));
-    port.stop.send(true).unwrap();
+    port.stop.send(Phase::Stopping).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
     assert!(TcpStream::connect(port.address).is_err());
+}
+
+#[test]
+fn a_server_that_leaves_serves_on_and_keeps_no_connection() {
+    let port = Port::open();
+    let health = format!("GET /healthz HTTP/1.1\r\n{CLOSE}\r\n");
+    assert!(
+        port.talk(health.as_bytes()).contains("404"),
+        "no such route here"
+    );
+    // Kept open from before.
+    let mut kept = port.connect();
+    kept.write_all(b"GET /slow HTTP/1.1\r\nHost: t\r\n\r\n")
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    port.stop.send(Phase::Leaving).unwrap();
+    let mut answer = String::new();
+    kept.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+    let answer = port.talk(health.as_bytes());
+    assert!(
+        answer.contains("503") && answer.contains("leaving"),
+        "{answer}"
+    );
+    let answer = port.talk(b"GET /slow HTTP/1.1\r\nHost: t\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+}
+
+#[test]
+fn who_was_connected_when_the_port_closes_is_answered() {
+    let port = Port::open();
+    let request = format!("GET / HTTP/1.1\r\n{CLOSE}\r\n");
+    let mut late: Vec<TcpStream> = (0..2).map(|_| port.connect()).collect();
+    // Nothing was sent when the server is told; it comes at once.
+    port.stop.send(Phase::Stopping).unwrap();
+    for stream in &mut late {
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    }
 }

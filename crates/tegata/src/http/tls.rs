@@ -23,6 +23,7 @@ use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
+use super::frame::Phase;
 use crate::fault::{Fault, Outcome};
 
 /// How often the port looks whether its certificate is to be renewed or was replaced.
@@ -95,11 +96,11 @@ impl Tls {
     }
 
     /// Renews the identity in time, until told to stop. What fails is logged and tried again.
-    pub async fn keep(self, mut stop: watch::Receiver<bool>) {
+    pub async fn keep(self, mut phase: watch::Receiver<Phase>) {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(RENEWAL_LOOK) => {}
-                _ = stop.wait_for(|stop| *stop) => return,
+                _ = phase.wait_for(|phase| *phase == Phase::Stopping) => return,
             }
             let tls = self.clone();
             let looked = tokio::task::spawn_blocking(move || tls.look()).await;
