@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use tegata_authority::factory::{BatchSpec, make_devices, sign_manifest};
 use tegata_authority::tam::availability::Availability;
 use tegata_authority::tam::session::appraisal_request;
-use tegata_authority::tam::update::{TaPayload, dependent_envelope, payloads_from_delivery};
+use tegata_authority::tam::update::{
+    ReadyRelease, TaPayload, dependent_envelope, payloads_from_delivery,
+};
 use tegata_crypto::cose::verify_sign1;
 use tegata_crypto::csr_auth::device_csr_auth_key;
 use tegata_crypto::rustcrypto::RustCrypto;
@@ -1057,8 +1059,9 @@ impl World {
         let delivery = self.kept_delivery(of, &release.digest)?;
         let package = ReleasePackage::decode(&release.package).unwrap();
         let keys = [self.ca.borrow().service().release_public_key().clone()];
-        let ta = TaPayload::Integrated(package.ta_ciphertext.clone());
-        let payloads = payloads_from_delivery(&RustCrypto, package, ta, delivery, &keys).unwrap();
+        let ready = ReadyRelease::new(&RustCrypto, package, &keys).unwrap();
+        let ta = TaPayload::Integrated(&ready.package().ta_ciphertext);
+        let payloads = payloads_from_delivery(&RustCrypto, &ready, ta, delivery, &keys).unwrap();
         let signer = self.tam.role().open_signer("tam key").unwrap();
         let envelope = dependent_envelope(
             &RustCrypto,
@@ -1070,7 +1073,7 @@ impl World {
         );
         let update = Update {
             token: Some(Token::new(vec![7; 16]).unwrap()),
-            manifest_list: Some(vec![envelope.unwrap()]),
+            manifest_list: Some(vec![envelope.unwrap().to_vec()]),
             ..Update::default()
         };
         let message = Message::Update(update);

@@ -60,7 +60,7 @@
 //! use tegata_authority::tam::update::install_message;
 //! use tegata_crypto::Signer;
 //! fn unappraised(signer: &dyn Signer, from: FromDevice) {
-//!     let _ = install_message(signer, from, b"token", Vec::new());
+//!     let _ = install_message(signer, from, b"token", Default::default());
 //! }
 //! ```
 //! ```compile_fail,E0382
@@ -68,8 +68,8 @@
 //! use tegata_authority::tam::update::install_message;
 //! use tegata_crypto::Signer;
 //! fn twice(signer: &dyn Signer, appraised: Appraised) {
-//!     let _ = install_message(signer, appraised, b"token", Vec::new());
-//!     let _ = install_message(signer, appraised, b"token", Vec::new());
+//!     let _ = install_message(signer, appraised, b"token", Default::default());
+//!     let _ = install_message(signer, appraised, b"token", Default::default());
 //! }
 //! ```
 //! ```
@@ -77,6 +77,6 @@
 //! use tegata_authority::tam::update::install_message;
 //! use tegata_crypto::Signer;
 //! fn once(signer: &dyn Signer, appraised: Appraised) {
-//!     let _ = install_message(signer, appraised, b"token", Vec::new());
+//!     let _ = install_message(signer, appraised, b"token", Default::default());
 //! }
 //! ```

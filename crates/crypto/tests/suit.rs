@@ -288,7 +288,7 @@ fn odd_encryption_information_is_refused() {
     assert!(dangerous_open_payload_or_ctr(&RustCrypto, &ctr, b"x", keys).is_ok());
 }
 
-fn builder() -> EnvelopeBuilder {
+fn builder() -> EnvelopeBuilder<'static> {
     let manifest = Manifest::new(1, vec![ComponentId::new(&["app"])]).with_section(
         Section::Validate,
         vec![Command::check(Condition::ImageMatch)],

@@ -72,6 +72,30 @@ pub fn find_by_prefix(tx: &Tx<'_>, prefix: &[u8; 16]) -> Result<Option<Release>,
         .transpose()
 }
 
+/// The TA and the sequence number of a release: what its row says without a look into what is large.
+pub fn known(tx: &Tx<'_>, digest: &ReleaseDigest) -> Result<Option<(TaUuid, u64)>, StoreError> {
+    let row: Option<([u8; 16], i64)> = tx.query_opt(
+        "SELECT ta, sequence FROM release WHERE digest = ?1",
+        params![digest.0],
+        |r| Ok((r.get(0)?, r.get(1)?)),
+    )?;
+    row.map(|(ta, sequence)| Ok((TaUuid(ta), to_u64(sequence)?)))
+        .transpose()
+}
+
+/// The role's own record of a release.
+pub fn record(tx: &Tx<'_>, digest: &ReleaseDigest) -> Result<Option<Vec<u8>>, StoreError> {
+    let sql = "SELECT record FROM release WHERE digest = ?1";
+    tx.query_opt(sql, params![digest.0], |r| r.get(0))
+}
+
+/// The encrypted TA of a release.
+pub fn ciphertext(tx: &Tx<'_>, digest: &ReleaseDigest) -> Result<Option<Vec<u8>>, StoreError> {
+    let sql = "SELECT ciphertext FROM release WHERE digest = ?1";
+    let row: Option<Option<Vec<u8>>> = tx.query_opt(sql, params![digest.0], |r| r.get(0))?;
+    Ok(row.flatten())
+}
+
 /// All releases, newest last, at most 1,000, without ciphertext, secrets and large records.
 pub fn list(tx: &Tx<'_>) -> Result<Vec<Release>, StoreError> {
     let sql = "SELECT digest, signer, ta, name, sequence, \

@@ -4,6 +4,10 @@
 //! used once; an Update is recorded before it is sent, so that its outcome finds it. The CA's
 //! delivery for a device is kept: asking again gives the same.
 
+mod held;
+
+use std::sync::Arc;
+
 use tegata_authority::ca::attested::hand_on;
 use tegata_authority::factory::EndorsedDevice;
 use tegata_authority::tam::availability::{Availability, Candidate};
@@ -15,8 +19,8 @@ use tegata_authority::tam::session::{
     query_request, requested_tas, unneeded_tas, verify_message,
 };
 use tegata_authority::tam::update::{
-    TaPayload, UpdateError, dependent_envelope, install_message, payloads_from_delivery,
-    payloads_with_kek, removal_message,
+    ReadyRelease, TaPayload, UpdateError, dependent_envelope, install_message,
+    payloads_from_delivery, payloads_with_kek, removal_message,
 };
 use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::cose::{Sign1Headers, sign1};
@@ -29,6 +33,7 @@ use tegata_wire::ids::{ReleaseDigest, TaUuid, Ueid};
 use tegata_wire::teep::{Error as TeepError, Message, QueryResponse, Success};
 use zeroize::Zeroizing;
 
+use self::held::Held;
 use crate::issuer::{availability_of, encoded};
 use crate::keys::{self, SealedKey};
 use crate::role::{Registered, Role, RoleError, Trust, registered, secs};
@@ -191,6 +196,7 @@ pub struct TamServer {
     exchange_key: PrivateKey,
     challenge_secret: Secret<[u8; 32]>,
     payload_base_url: Option<String>,
+    held: Held,
 }
 
 impl TamServer {
@@ -246,6 +252,7 @@ impl TamServer {
             exchange_key,
             challenge_secret,
             payload_base_url,
+            held: Held::default(),
         })
     }
 
@@ -376,11 +383,8 @@ impl TamServer {
     /// # Errors
     /// The store's failure.
     pub fn payload(&self, digest: &ReleaseDigest) -> Result<Option<Vec<u8>>, RoleError> {
-        let row = self
-            .role
-            .store
-            .read("payload", |tx| release::find(tx, digest))?;
-        Ok(row.and_then(|r| r.ciphertext))
+        let read = |tx: &Tx<'_>| release::ciphertext(tx, digest);
+        Ok(self.role.store.read("payload", read)?)
     }
 
     /// Answers one TEEP message over HTTP; an empty body begins an exchange.
@@ -559,22 +563,22 @@ impl TamServer {
         now: UnixMs,
     ) -> Result<(TeepAnswer, TeepOutcome), TeepFault> {
         let provider = self.role.provider.as_ref();
-        let row = self
+        let known = self
             .role
             .store
-            .read("release", |tx| release::find(tx, digest))?;
-        let row = row.ok_or(RoleError::NoRelease)?;
-        let package = ReleasePackage::decode(&row.record)
-            .map_err(|_| StoreError::Unreadable { record: "release" })?;
+            .read("release", |tx| release::known(tx, digest))?;
+        let (ta_uuid, sequence) = known.ok_or(RoleError::NoRelease)?;
+        let release = self.ready(digest)?;
+        let package = release.package();
         let ta = match &self.payload_base_url {
             Some(base) => TaPayload::At(format!("{}/{digest}", base.trim_end_matches('/'))),
-            None => TaPayload::Integrated(package.ta_ciphertext.clone()),
+            None => TaPayload::Integrated(&package.ta_ciphertext),
         };
         let payloads = match package.mode {
             DeliveryMode::Asymmetric => {
                 let delivery = self.delivery(device, digest, peers, now)?;
                 let keys = self.role.trusted(Trust::Release)?;
-                match payloads_from_delivery(provider, package, ta, delivery, &keys) {
+                match payloads_from_delivery(provider, &release, ta, delivery, &keys) {
                     Ok(payloads) => payloads,
                     Err(error) => {
                         // Damaged on its way from the CA: kept, it would fail for ever.
@@ -608,18 +612,36 @@ impl TamServer {
         };
         let ueid = *device.endorsed.ueid();
         let signer = self.signer.as_ref();
-        let envelope =
-            dependent_envelope(provider, signer, &ueid, &row.ta, row.sequence, payloads)?;
+        let envelope = dependent_envelope(provider, signer, &ueid, &ta_uuid, sequence, payloads)?;
         let token = new_token(rng, now)?;
         let message = install_message(signer, appraised, &token, envelope)?;
-        self.record_update(token, device, row.ta, Some((row.digest, row.sequence)), now)?;
+        self.record_update(token, device, ta_uuid, Some((*digest, sequence)), now)?;
         let outcome = TeepOutcome::Installing {
             ueid,
-            release: row.digest,
-            sequence: row.sequence,
+            release: *digest,
+            sequence,
             len_bytes: message.len(),
         };
         Ok((TeepAnswer::Message(message), outcome))
+    }
+
+    /// A release's package: from memory, or as the store has it. That the release is there is for the
+    /// caller to have asked the store.
+    fn ready(&self, digest: &ReleaseDigest) -> Result<Arc<ReadyRelease>, TeepFault> {
+        let keys = self.role.trusted(Trust::Release)?;
+        // Another key than the one that is trusted no more may have signed it too.
+        if let Some(release) = self.held.find(digest).filter(|r| r.stands(&keys)) {
+            return Ok(release);
+        }
+        let read = |tx: &Tx<'_>| release::record(tx, digest);
+        let record = self.role.store.read("release", read)?;
+        let record = record.ok_or(RoleError::NoRelease)?;
+        let package = ReleasePackage::decode(&record)
+            .map_err(|_| StoreError::Unreadable { record: "release" })?;
+        let release = ReadyRelease::new(self.role.provider.as_ref(), package, &keys)?;
+        let release = Arc::new(release);
+        self.held.keep(*digest, record.len(), &release);
+        Ok(release)
     }
 
     /// The CA's delivery: kept from before, or asked for now.

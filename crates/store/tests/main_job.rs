@@ -8,6 +8,8 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::*;
 use tegata_authority::UnixMs;
 use tegata_authority::tam::availability::Availability;
@@ -15,8 +17,8 @@ use tegata_crypto::chain::{Purpose, TrustAnchor, verify_chain};
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::{KeyAlg, PrivateKey, Provider as _};
 use tegata_store::issuer::CmpOutcome;
-use tegata_store::tam::{TeepAnswer, TeepOutcome};
-use tegata_store::{certificate, device};
+use tegata_store::tam::{TamServer, TeepAnswer, TeepOutcome};
+use tegata_store::{NoFaults, certificate, device};
 use tegata_wire::ids::TaUuid;
 
 /// Queries the device and hands its answer to the TAM.
@@ -222,6 +224,37 @@ fn the_paper_profile_shares_one_key_and_wraps_with_the_device_kek() {
     enrol(&mut world, &devices[1], &key, 1);
     // The CA delivers nothing for a release of the paper profile.
     assert!(cut.package.len() > MODULE.len());
+}
+
+#[test]
+fn what_another_process_changes_counts_at_once_for_a_release_in_memory() {
+    let mut world = World::new();
+    let mut devices = world.batch("B1", 2);
+    let cut = world.release(MODULE, false, Availability::Everybody);
+    install(&mut world, &mut devices[0], cut.ta);
+    let path = world.dir.path().join("tam.db");
+    let beside = TamServer::open(role(&path, Arc::new(NoFaults)), None).unwrap();
+    for rule in [Availability::Nobody, Availability::Everybody] {
+        beside.set_availability(&cut.digest, &rule).unwrap();
+        let (answer, _) = sync(&mut world, &devices[1], &[cut.ta]);
+        let due = matches!(answer, TeepAnswer::Message(_));
+        assert_eq!(due, rule == Availability::Everybody, "{rule}");
+    }
+    assert!(world.tam.payload(&cut.digest).unwrap().is_some());
+    let sql = Sql::open(&path);
+    // The key that signed it is trusted no more: what was verified with it counts for nothing.
+    sql.run("UPDATE trusted_key SET purpose = 'none' WHERE purpose = 'release'");
+    let message = ask_device(&mut world, &devices[1], &[cut.ta]);
+    assert_eq!(refused(&mut world, &message), "update-failed");
+    sql.run("UPDATE trusted_key SET purpose = 'release' WHERE purpose = 'none'");
+    let (answer, _) = sync(&mut world, &devices[1], &[cut.ta]);
+    assert!(matches!(answer, TeepAnswer::Message(_)));
+    sql.run("DELETE FROM release");
+    assert_eq!(
+        sync(&mut world, &devices[1], &[cut.ta]).0,
+        TeepAnswer::Nothing
+    );
+    assert!(world.tam.payload(&cut.digest).unwrap().is_none());
 }
 
 #[test]

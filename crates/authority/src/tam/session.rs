@@ -2,8 +2,11 @@
 //!
 //! Spec: draft-ietf-teep-protocol-26 sections 4 and 6
 
-use tegata_crypto::cose::{CoseError, Sign1Headers, sign1, unverified_headers, verify_sign1};
+use tegata_crypto::cose::{
+    CoseError, Sign1Headers, sign1_pieces, unverified_headers, verify_sign1,
+};
 use tegata_crypto::{Provider, PublicKey, Signer};
+use tegata_wire::cbor::Pieces;
 use tegata_wire::ids::{ReleaseDigest, TaUuid, Ueid};
 use tegata_wire::rats::RatsError;
 use tegata_wire::rats::ear::Ear;
@@ -125,7 +128,18 @@ pub fn query_request(signer: &dyn Signer, challenge: &[u8]) -> Result<Vec<u8>, T
 /// The message cannot be encoded, or the key fails.
 pub fn sign_message(signer: &dyn Signer, message: &Message) -> Result<Vec<u8>, TeepDenied> {
     let payload = message.encode().map_err(TeepDenied::Teep)?;
-    sign1(signer, &payload, &Sign1Headers::default(), b"", false).map_err(TeepDenied::Cose)
+    sign_pieces(signer, &Pieces::raw(payload))
+}
+
+/// Signs an encoded TEEP message.
+///
+/// # Errors
+/// The key fails.
+pub(super) fn sign_pieces(
+    signer: &dyn Signer,
+    payload: &Pieces<'_>,
+) -> Result<Vec<u8>, TeepDenied> {
+    sign1_pieces(signer, payload, &Sign1Headers::default(), b"", false).map_err(TeepDenied::Cose)
 }
 
 /// The key identifier of a message, to look up the device; nothing is believed by it.

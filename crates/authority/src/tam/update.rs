@@ -3,13 +3,15 @@
 //! The manifest depends on the two that the CA signed; it says where the payloads are and how this
 //! device decrypts them, and it is bound to the device.
 
+use std::borrow::Cow;
+
 use tegata_crypto::suit::{
-    DeliveryKeys, SuitError, encryption_info_a128kw, generate_cek, open_payload, seal_payload,
-    sign_envelope, verify_envelope,
+    DeliveryKeys, SuitError, VerifiedEnvelope, encryption_info_a128kw, generate_cek, open_payload,
+    seal_payload, sign_envelope, verify_envelope,
 };
 use tegata_crypto::{CryptoError, PrivateKey, Provider, PublicKey, Rng, Secret, Signer};
-use tegata_wire::cbor::{self, Value};
-use tegata_wire::enrolment::{Delivery, EnrolmentError, ReleasePackage, TamSecrets};
+use tegata_wire::cbor::{self, Pieces, Value};
+use tegata_wire::enrolment::{Delivery, DeliveryMode, EnrolmentError, ReleasePackage, TamSecrets};
 use tegata_wire::ids::{DeviceUuid, TaUuid, Ueid};
 use tegata_wire::suit::{
     Command, Condition, Directive, EnvelopeBuilder, Manifest, Parameters, Section, SuitDigest,
@@ -17,20 +19,20 @@ use tegata_wire::suit::{
 };
 use tegata_wire::teep::{Message, Token, Update};
 
-use super::session::{Appraised, TeepDenied, sign_message};
+use super::session::{Appraised, TeepDenied, sign_message, sign_pieces};
 use crate::suit_names::part;
 
 /// Everything that goes to one device, from the CA or (paper) made by the TAM.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Payloads {
+pub struct Payloads<'a> {
     /// The CA's signed TA envelope.
-    pub ta_envelope: Vec<u8>,
+    pub ta_envelope: &'a [u8],
     /// The TA, encrypted.
-    pub ta: TaPayload,
+    pub ta: TaPayload<'a>,
     /// How this device decrypts it.
     pub ta_encryption_info: Vec<u8>,
     /// The CA's signed personalization envelope.
-    pub config_envelope: Vec<u8>,
+    pub config_envelope: Cow<'a, [u8]>,
     /// The personalization data, encrypted.
     pub config_ciphertext: Vec<u8>,
     /// How this device decrypts it.
@@ -39,9 +41,9 @@ pub struct Payloads {
 
 /// Where the encrypted TA is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TaPayload {
+pub enum TaPayload<'a> {
     /// In the message.
-    Integrated(Vec<u8>),
+    Integrated(&'a [u8]),
     /// At this address: the same bytes for every device, so any cache may hold them.
     At(String),
 }
@@ -76,28 +78,67 @@ impl From<tegata_wire::suit::SuitError> for UpdateError {
     }
 }
 
+/// A release package and its verified TA manifest: the same for every Update.
+#[derive(Debug)]
+#[must_use]
+pub struct ReadyRelease {
+    package: ReleasePackage,
+    /// Asymmetric only: in symmetric delivery it was verified when the release was registered.
+    of_ta: Option<VerifiedEnvelope>,
+}
+
+impl ReadyRelease {
+    /// Verifies the TA manifest of a package for asymmetric delivery.
+    ///
+    /// # Errors
+    /// `Suit` unless one of `release_keys` signed it.
+    pub fn new(
+        provider: &dyn Provider,
+        package: ReleasePackage,
+        release_keys: &[PublicKey],
+    ) -> Result<Self, UpdateError> {
+        let of_ta = match package.mode {
+            DeliveryMode::Asymmetric => {
+                let envelope = UnverifiedEnvelope::decode(&package.ta_envelope)?;
+                Some(verify_envelope(provider, envelope, release_keys)?)
+            }
+            DeliveryMode::Symmetric => None,
+        };
+        Ok(Self { package, of_ta })
+    }
+
+    /// Whether what was verified would be with these keys too.
+    #[must_use]
+    pub fn stands(&self, release_keys: &[PublicKey]) -> bool {
+        let of_ta = self.of_ta.as_ref();
+        of_ta.is_none_or(|of_ta| release_keys.contains(of_ta.key()))
+    }
+
+    /// The package.
+    #[must_use]
+    pub fn package(&self) -> &ReleasePackage {
+        &self.package
+    }
+}
+
 /// Payloads of asymmetric delivery: what the CA gave for this device.
 ///
 /// # Errors
-/// `OtherDelivery` unless the personalization manifest is of the release key, TA and sequence.
-pub fn payloads_from_delivery(
+/// `OtherDelivery` unless the personalization manifest is of the release key, TA and sequence;
+/// `Suit` unless one of `release_keys` signed both; `Mode` for a release of the other mode.
+pub fn payloads_from_delivery<'a>(
     provider: &dyn Provider,
-    package: ReleasePackage,
-    ta: TaPayload,
+    release: &'a ReadyRelease,
+    ta: TaPayload<'a>,
     delivery: Delivery,
     release_keys: &[PublicKey],
-) -> Result<Payloads, UpdateError> {
-    let verify = |bytes: &[u8]| -> Result<_, UpdateError> {
-        Ok(verify_envelope(
-            provider,
-            UnverifiedEnvelope::decode(bytes)?,
-            release_keys,
-        )?)
-    };
-    let (of_ta, of_config) = (
-        verify(&package.ta_envelope)?,
-        verify(&delivery.config_envelope)?,
-    );
+) -> Result<Payloads<'a>, UpdateError> {
+    let of_ta = release.of_ta.as_ref().ok_or(UpdateError::Mode)?;
+    if !release.stands(release_keys) {
+        return Err(SuitError::Untrusted.into());
+    }
+    let of_config = UnverifiedEnvelope::decode(&delivery.config_envelope)?;
+    let of_config = verify_envelope(provider, of_config, release_keys)?;
     let same = of_ta.signer() == of_config.signer()
         && of_ta.manifest().sequence_number == of_config.manifest().sequence_number
         && of_ta.manifest().reference_uri == of_config.manifest().reference_uri;
@@ -105,10 +146,10 @@ pub fn payloads_from_delivery(
         return Err(UpdateError::OtherDelivery);
     }
     Ok(Payloads {
-        ta_envelope: package.ta_envelope,
+        ta_envelope: &release.package.ta_envelope,
         ta,
         ta_encryption_info: delivery.ta_encryption_info,
-        config_envelope: delivery.config_envelope,
+        config_envelope: delivery.config_envelope.into(),
         config_ciphertext: delivery.config_ciphertext,
         config_encryption_info: delivery.config_encryption_info,
     })
@@ -118,16 +159,16 @@ pub fn payloads_from_delivery(
 ///
 /// # Errors
 /// `Mode` for a release of the other mode; `Secrets` if they are not for `exchange_key`.
-pub fn payloads_with_kek(
+pub fn payloads_with_kek<'a>(
     provider: &dyn Provider,
     rng: &mut dyn Rng,
-    package: ReleasePackage,
-    ta: TaPayload,
+    package: &'a ReleasePackage,
+    ta: TaPayload<'a>,
     exchange_key: &PrivateKey,
     kek: &Secret<[u8; 16]>,
     kid: &[u8],
-) -> Result<Payloads, UpdateError> {
-    let (Some(sealed), Some(config_envelope)) = (&package.tam_secrets, package.config_envelope)
+) -> Result<Payloads<'a>, UpdateError> {
+    let (Some(sealed), Some(config_envelope)) = (&package.tam_secrets, &package.config_envelope)
     else {
         return Err(UpdateError::Mode);
     };
@@ -140,10 +181,10 @@ pub fn payloads_with_kek(
     let config_encryption_info =
         encryption_info_a128kw(provider, kek, kid, &config_cek, &config_iv)?;
     Ok(Payloads {
-        ta_envelope: package.ta_envelope,
+        ta_envelope: &package.ta_envelope,
         ta,
         ta_encryption_info,
-        config_envelope,
+        config_envelope: config_envelope.into(),
         config_ciphertext,
         config_encryption_info,
     })
@@ -173,18 +214,18 @@ fn open_secrets(
     Ok(TamSecrets::decode(plain.expose_secret())?)
 }
 
-/// The TAM's signed envelope for one device, with everything the device needs.
+/// The TAM's signed envelope for one device, with everything the device needs, in pieces.
 ///
 /// # Errors
 /// A manifest or key that fails.
-pub fn dependent_envelope(
+pub fn dependent_envelope<'a>(
     provider: &dyn Provider,
     signer: &dyn Signer,
     ueid: &Ueid,
     ta: &TaUuid,
     sequence: u64,
-    payloads: Payloads,
-) -> Result<Vec<u8>, UpdateError> {
+    payloads: Payloads<'a>,
+) -> Result<Pieces<'a>, UpdateError> {
     let digest = |bytes: &[u8]| -> Result<SuitDigest, UpdateError> {
         Ok(UnverifiedEnvelope::decode(bytes)?.digest().clone())
     };
@@ -218,7 +259,7 @@ pub fn dependent_envelope(
         Command::index(1),
         fetch(&payloads.config_encryption_info, CONFIG),
     ];
-    install.extend(depend(2, digest(&payloads.ta_envelope)?, DEP_TA));
+    install.extend(depend(2, digest(payloads.ta_envelope)?, DEP_TA));
     install.extend(depend(3, digest(&payloads.config_envelope)?, DEP_CONFIG));
     let device = Parameters {
         device_id: Some(DeviceUuid::derive(ueid)),
@@ -242,7 +283,7 @@ pub fn dependent_envelope(
     if let TaPayload::Integrated(ciphertext) = payloads.ta {
         builder.integrate(TA, ciphertext)?;
     }
-    Ok(builder.finish()?)
+    Ok(builder.into_pieces()?)
 }
 
 /// The signed Update that installs.
@@ -253,14 +294,14 @@ pub fn install_message(
     signer: &dyn Signer,
     _appraised: Appraised,
     token: &[u8],
-    envelope: Vec<u8>,
+    envelope: Pieces<'_>,
 ) -> Result<Vec<u8>, UpdateError> {
     let update = Update {
         token: Some(token_of(token)?),
-        manifest_list: Some(vec![envelope]),
         ..Update::default()
     };
-    Ok(sign_message(signer, &Message::Update(update))?)
+    let message = update.encode_with(envelope).map_err(TeepDenied::Teep)?;
+    Ok(sign_pieces(signer, &message)?)
 }
 
 /// The signed Update that removes a TA.

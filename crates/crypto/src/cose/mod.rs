@@ -9,7 +9,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use tegata_wire::cbor::{self, MapBuilder, Value};
+use tegata_wire::cbor::{self, MapBuilder, Pieces, Value};
 
 use crate::{CryptoError, Provider, PublicKey, Signer, ct_eq};
 
@@ -194,6 +194,26 @@ pub fn sign1(
     external_aad: &[u8],
     detached: bool,
 ) -> Result<Vec<u8>, CoseError> {
+    sign1_pieces(
+        signer,
+        &Pieces::raw(payload),
+        headers,
+        external_aad,
+        detached,
+    )
+}
+
+/// The same with a payload in pieces, which is copied twice: into what is signed, and into the message.
+///
+/// # Errors
+/// As [`sign1`].
+pub fn sign1_pieces(
+    signer: &dyn Signer,
+    payload: &Pieces<'_>,
+    headers: &Sign1Headers,
+    external_aad: &[u8],
+    detached: bool,
+) -> Result<Vec<u8>, CoseError> {
     let key = signer.public_key();
     let mut protected = MapBuilder::new().put(headers::ALG, key.alg().cose_alg());
     match &headers.content_type {
@@ -216,23 +236,31 @@ pub fn sign1(
         1 => unprotected = unprotected.put_opt(headers::X5CHAIN, chain.next()),
         _ => unprotected = unprotected.put(headers::X5CHAIN, Value::Array(chain.collect())),
     }
-    let signature = signer.sign(&sig_structure(&protected, external_aad, payload)?)?;
-    let message = Value::Array(vec![
-        Value::Bytes(protected),
-        unprotected.finish()?,
+    let payload = payload.clone().into_bytes()?;
+    let signed = in_pieces(
+        "Signature1",
+        &protected,
+        [Pieces::bytes(external_aad)?, payload.clone()],
+    )?;
+    let signature = signer.sign(&signed)?;
+    // Before the message takes as much again.
+    drop(signed);
+    let message = Pieces::array(vec![
+        Pieces::bytes(protected)?,
+        Pieces::value(&unprotected.finish()?)?,
         if detached {
-            Value::Null
+            Pieces::value(&Value::Null)?
         } else {
-            Value::Bytes(payload.to_vec())
+            payload
         },
-        Value::Bytes(signature),
-    ]);
+        Pieces::bytes(signature)?,
+    ])?;
     let message = if headers.untagged {
         message
     } else {
-        cbor::tagged(TAG_SIGN1, message)
+        message.tagged(TAG_SIGN1)?
     };
-    Ok(cbor::encode(&message)?)
+    Ok(message.to_vec())
 }
 
 /// Verifies a COSE_Sign1, tagged (18, also within 61) or not, with a key from `keys`.
@@ -379,8 +407,18 @@ pub(crate) fn structure(
     protected: &[u8],
     parts: &[&[u8]],
 ) -> Result<Vec<u8>, CoseError> {
+    let parts = parts.iter().map(|part| Pieces::bytes(*part));
+    in_pieces(context, protected, parts.collect::<Result<Vec<_>, _>>()?)
+}
+
+/// The same of encoded parts.
+fn in_pieces<'a>(
+    context: &str,
+    protected: &'a [u8],
+    parts: impl IntoIterator<Item = Pieces<'a>>,
+) -> Result<Vec<u8>, CoseError> {
     let protected = if protected == [0xa0] { &[] } else { protected };
-    let mut items = vec![Value::from(context), Value::Bytes(protected.to_vec())];
-    items.extend(parts.iter().map(|part| Value::Bytes(part.to_vec())));
-    Ok(cbor::encode(&Value::Array(items))?)
+    let mut items = vec![Pieces::value(&context.into())?, Pieces::bytes(protected)?];
+    items.extend(parts);
+    Ok(Pieces::array(items)?.to_vec())
 }

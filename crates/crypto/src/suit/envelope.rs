@@ -91,7 +91,10 @@ pub fn verify_envelope(
 ///
 /// # Errors
 /// What the signer reports, or [`SuitError::Wire`] if there are too many signatures.
-pub fn sign_envelope(signer: &dyn Signer, builder: &mut EnvelopeBuilder) -> Result<(), SuitError> {
+pub fn sign_envelope(
+    signer: &dyn Signer,
+    builder: &mut EnvelopeBuilder<'_>,
+) -> Result<(), SuitError> {
     let headers = Sign1Headers::default();
     let block = sign1(signer, builder.signed_payload(), &headers, b"", true)?;
     builder.add_sign1(block)?;

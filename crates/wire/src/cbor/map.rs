@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{CborError, Value, encode};
+use super::{CborError, Pieces, Value, encode};
 
 /// Takes a map apart, label by label; what nobody took stays for the caller to keep or refuse.
 #[derive(Debug)]
@@ -102,25 +102,21 @@ impl MapBuilder {
     /// # Errors
     /// `CborError::DuplicateKey` if a key was put twice, `CborError::Encode` for an impossible key.
     pub fn finish(self) -> Result<Value, CborError> {
-        let mut keyed = self
-            .entries
-            .into_iter()
-            .map(|(key, value)| Ok((encode(&key)?, key, value)))
-            .collect::<Result<Vec<_>, CborError>>()?;
-        keyed.sort_by(|a, b| a.0.cmp(&b.0));
-        let twice = keyed
-            .iter()
-            .zip(keyed.iter().skip(1))
-            .any(|(a, b)| a.0 == b.0);
-        if twice {
-            return Err(CborError::DuplicateKey);
-        }
         Ok(Value::Map(
-            keyed
+            sorted(self.entries)?
                 .into_iter()
                 .map(|(_, key, value)| (key, value))
                 .collect(),
         ))
+    }
+
+    /// The entries in the order in which they were put, their values encoded: for [`Pieces::map`].
+    ///
+    /// # Errors
+    /// `CborError::Encode` for an impossible value.
+    pub fn into_pieces(self) -> Result<Vec<(Value, Pieces<'static>)>, CborError> {
+        let pieces = |(key, value)| Ok((key, Pieces::value(&value)?));
+        self.entries.into_iter().map(pieces).collect()
     }
 
     /// The finished map, encoded.
@@ -130,4 +126,24 @@ impl MapBuilder {
     pub fn encode(self) -> Result<Vec<u8>, CborError> {
         encode(&self.finish()?)
     }
+}
+
+/// Entries in core deterministic order, each with its encoded key before it.
+///
+/// # Errors
+/// As [`MapBuilder::finish`].
+pub(super) fn sorted<T>(entries: Vec<(Value, T)>) -> Result<Vec<(Vec<u8>, Value, T)>, CborError> {
+    let mut keyed = entries
+        .into_iter()
+        .map(|(key, value)| Ok((encode(&key)?, key, value)))
+        .collect::<Result<Vec<_>, CborError>>()?;
+    keyed.sort_by(|a, b| a.0.cmp(&b.0));
+    let twice = keyed
+        .iter()
+        .zip(keyed.iter().skip(1))
+        .any(|(a, b)| a.0 == b.0);
+    if twice {
+        return Err(CborError::DuplicateKey);
+    }
+    Ok(keyed)
 }

@@ -21,12 +21,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 mod map;
+mod pieces;
 mod scan;
 mod serde_bytes;
 #[cfg(test)]
 mod tests;
 
+use map::sorted;
 pub use map::{MapBuilder, MapReader};
+pub use pieces::Pieces;
 pub use scan::array_item_offsets;
 
 /// For `#[serde(with = "tegata_wire::cbor::bytes")]`: a `Vec<u8>` as a CBOR byte string.

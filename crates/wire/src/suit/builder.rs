@@ -1,6 +1,8 @@
 //! Making envelopes: manifest in, bytes to sign out, signatures in, envelope out.
 
+use alloc::borrow::Cow;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use super::envelope::bstr;
@@ -8,7 +10,7 @@ use super::{
     MAX_AUTH_BLOCKS, MAX_INTEGRATED, MAX_URI_LEN, Manifest, Section, Severable, SuitDigest,
     SuitError, TAG_ENVELOPE,
 };
-use crate::cbor::{self, MapBuilder, Value};
+use crate::cbor::{self, Pieces, Value};
 
 /// Puts an envelope together.
 ///
@@ -27,17 +29,17 @@ use crate::cbor::{self, MapBuilder, Value};
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone)]
-pub struct EnvelopeBuilder {
+pub struct EnvelopeBuilder<'a> {
     digest: SuitDigest,
     digest_bytes: Vec<u8>,
     auth_blocks: Vec<Vec<u8>>,
     manifest: Vec<u8>,
     severed: Vec<(i64, Vec<u8>)>,
-    integrated: Vec<(String, Vec<u8>)>,
+    integrated: Vec<(String, Cow<'a, [u8]>)>,
     tagged: bool,
 }
 
-impl EnvelopeBuilder {
+impl<'a> EnvelopeBuilder<'a> {
     /// Begins with a manifest as it is.
     ///
     /// # Errors
@@ -129,7 +131,11 @@ impl EnvelopeBuilder {
     ///
     /// # Errors
     /// `SuitError` if the name is used already or too long, or if there are too many.
-    pub fn integrate(&mut self, name: &str, bytes: Vec<u8>) -> Result<&mut Self, SuitError> {
+    pub fn integrate(
+        &mut self,
+        name: &str,
+        bytes: impl Into<Cow<'a, [u8]>>,
+    ) -> Result<&mut Self, SuitError> {
         cbor::check_len(name.len(), "integrated payload name", 0, MAX_URI_LEN)?;
         if self.integrated.len() >= MAX_INTEGRATED {
             return Err(SuitError::Limit {
@@ -142,7 +148,7 @@ impl EnvelopeBuilder {
                 what: "integrated payload name",
             });
         }
-        self.integrated.push((name.into(), bytes));
+        self.integrated.push((name.into(), bytes.into()));
         Ok(self)
     }
 
@@ -151,24 +157,36 @@ impl EnvelopeBuilder {
     /// # Errors
     /// Only if memory is not enough.
     pub fn finish(self) -> Result<Vec<u8>, SuitError> {
+        Ok(self.into_pieces()?.to_vec())
+    }
+
+    /// The encoded envelope, with what was integrated still where it is.
+    ///
+    /// # Errors
+    /// Only if memory is not enough.
+    pub fn into_pieces(self) -> Result<Pieces<'a>, SuitError> {
         let wrapper = core::iter::once(self.digest_bytes)
             .chain(self.auth_blocks)
             .map(Value::Bytes)
             .collect::<Vec<_>>();
-        let mut map = MapBuilder::new()
-            .put(2, Value::Bytes(cbor::encode(&Value::Array(wrapper))?))
-            .put(3, Value::Bytes(self.manifest));
+        let mut entries = vec![
+            (
+                2.into(),
+                Pieces::bytes(cbor::encode(&Value::Array(wrapper))?)?,
+            ),
+            (3.into(), Pieces::bytes(self.manifest)?),
+        ];
         for (label, bytes) in self.severed {
-            map = map.put(label, Value::Bytes(bytes));
+            entries.push((label.into(), Pieces::bytes(bytes)?));
         }
         for (name, bytes) in self.integrated {
-            map = map.put(name, Value::Bytes(bytes));
+            entries.push((name.into(), Pieces::bytes(bytes)?));
         }
-        let map = map.finish()?;
-        Ok(cbor::encode(&if self.tagged {
-            cbor::tagged(TAG_ENVELOPE, map)
+        let map = Pieces::map(entries)?;
+        Ok(if self.tagged {
+            map.tagged(TAG_ENVELOPE)?
         } else {
             map
-        })?)
+        })
     }
 }

@@ -1,6 +1,7 @@
 //! Bytes to messages and back.
 
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{
@@ -9,7 +10,7 @@ use super::{
     QueryRequest, QueryResponse, RequestedTc, Success, SuitCoseProfile, TeepError, Token,
     UnknownOption, Update,
 };
-use crate::cbor::{self, CborError, MapBuilder, MapReader, Value};
+use crate::cbor::{self, CborError, MapBuilder, MapReader, Pieces, Value};
 use crate::suit::{ComponentId, SystemProperties};
 
 // Labels of options.
@@ -35,6 +36,9 @@ const TOKEN: i64 = 20;
 const SUPPORTED_FRESHNESS_MECHANISMS: i64 = 21;
 const ERR_LANG: i64 = 22;
 const ERR_CODE: i64 = 23;
+
+/// Type number of an Update.
+const UPDATE: u64 = 3;
 
 /// Longest `msg` and `err-msg` in bytes.
 const MAX_MSG_LEN: usize = 128;
@@ -187,23 +191,7 @@ pub(super) fn encode(message: &Message) -> Result<Vec<u8>, TeepError> {
                 .put_opt(EXT_LIST, ext_list);
             items.push(finish(options, &m.unknown)?);
         }
-        Message::Update(m) => {
-            let manifests = m
-                .manifest_list
-                .as_ref()
-                .map(|list| list_value(list, "manifest-list", |bytes| Value::Bytes(bytes.clone())))
-                .transpose()?;
-            let options = put_attestation(options, m.attestation.as_ref())
-                .put_opt(
-                    UNNEEDED_MANIFEST_LIST,
-                    unneeded_value(&m.unneeded_manifest_list)?,
-                )
-                .put_opt(MANIFEST_LIST, manifests)
-                .put_opt(ERR_CODE, m.err_code.map(ErrCode::number))
-                .put_opt(ERR_MSG, text_value(&m.err_msg, "err-msg", MAX_MSG_LEN)?)
-                .put_opt(ERR_LANG, text_value(&m.err_lang, "err-lang", MAX_LANG_LEN)?);
-            items.push(finish(options, &m.unknown)?);
-        }
+        Message::Update(m) => return Ok(update(m, None)?.to_vec()),
         Message::Success(m) => {
             let options = options
                 .put_opt(MSG, text_value(&m.msg, "msg", MAX_MSG_LEN)?)
@@ -238,13 +226,52 @@ pub(super) fn encode(message: &Message) -> Result<Vec<u8>, TeepError> {
         }
     }
     let bytes = cbor::encode(&Value::Array(items))?;
-    if bytes.len() > MAX_MESSAGE_LEN {
-        return Err(TeepError::TooLong {
-            max: MAX_MESSAGE_LEN,
-            got: bytes.len(),
-        });
-    }
+    fits(bytes.len())?;
     Ok(bytes)
+}
+
+/// An Update in pieces, `last` behind the manifests that it has.
+pub(super) fn update<'a>(m: &'a Update, last: Option<Pieces<'a>>) -> Result<Pieces<'a>, TeepError> {
+    let own = m.manifest_list.as_ref();
+    let listed = own.is_some() || last.is_some();
+    let manifests = own
+        .into_iter()
+        .flatten()
+        .map(|bytes| Pieces::raw(bytes.as_slice()))
+        .chain(last)
+        .map(Pieces::into_bytes)
+        .collect::<Result<Vec<_>, _>>()?;
+    let token = m.token.as_ref().map(|token| Value::Bytes(token.0.clone()));
+    let options = put_attestation(
+        MapBuilder::new().put_opt(TOKEN, token),
+        m.attestation.as_ref(),
+    )
+    .put_opt(
+        UNNEEDED_MANIFEST_LIST,
+        unneeded_value(&m.unneeded_manifest_list)?,
+    )
+    .put_opt(ERR_CODE, m.err_code.map(ErrCode::number))
+    .put_opt(ERR_MSG, text_value(&m.err_msg, "err-msg", MAX_MSG_LEN)?)
+    .put_opt(ERR_LANG, text_value(&m.err_lang, "err-lang", MAX_LANG_LEN)?)
+    .extend(m.unknown.iter().cloned());
+    let mut entries = options.into_pieces()?;
+    if listed {
+        cbor::check_len(manifests.len(), "manifest-list", 1, MAX_LIST)?;
+        entries.push((MANIFEST_LIST.into(), Pieces::array(manifests)?));
+    }
+    let message = Pieces::array(vec![Pieces::value(&UPDATE.into())?, Pieces::map(entries)?])?;
+    fits(message.len())?;
+    Ok(message)
+}
+
+fn fits(got: usize) -> Result<(), TeepError> {
+    match got {
+        0..=MAX_MESSAGE_LEN => Ok(()),
+        _ => Err(TeepError::TooLong {
+            max: MAX_MESSAGE_LEN,
+            got,
+        }),
+    }
 }
 
 /// The options of a message that is being read.

@@ -15,7 +15,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::cbor::{self, CborError, Limits, Value};
+use crate::cbor::{self, CborError, Limits, Pieces, Value};
 use crate::suit::{ComponentId, SuitError, SystemProperties};
 
 mod codec;
@@ -381,6 +381,16 @@ pub struct Update {
     pub err_lang: Option<String>,
     /// Options that are not known.
     pub unknown: Vec<UnknownOption>,
+}
+
+impl Update {
+    /// Encodes it with one manifest more, which stays where it is: it may have a whole TA in it.
+    ///
+    /// # Errors
+    /// As [`Message::encode`].
+    pub fn encode_with<'a>(&'a self, envelope: Pieces<'a>) -> Result<Pieces<'a>, TeepError> {
+        codec::update(self, Some(envelope))
+    }
 }
 
 /// Success (5): a TEEP Agent has done what an Update asked.
