@@ -14,7 +14,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -94,6 +94,15 @@ fn once(agent: &ureq::Agent, url: &str, request: &[u8], ca: &Issuer) -> Option<V
     }
 }
 
+/// Ends what runs beside a test, also if that fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// The database and the program, where `.ci/postgres` runs this.
 fn serves() -> Option<(String, PathBuf)> {
     let program = std::env::var("TEGATA_TEST_SERVE").ok()?;
@@ -151,7 +160,10 @@ fn servers_that_die_and_restart_behind_a_load_balancer_lose_and_drop_nothing() {
     hand_over(dir, "ca");
     std::fs::write(
         dir.join("tegata.toml"),
-        format!("[store]\ndatabase = \"{database}\"\n[ca]\nlisten = \"127.0.0.1:0\"\n"),
+        format!(
+            "[store]\ndatabase = \"{database}\"\n[ca]\nlisten = \"127.0.0.1:0\"\n\
+             [limits]\nleave_secs = 1\n"
+        ),
     )
     .unwrap();
     std::fs::write(
@@ -166,6 +178,9 @@ fn servers_that_die_and_restart_behind_a_load_balancer_lose_and_drop_nothing() {
     let a = start(&program, dir, "ca", "a");
     let b = start(&program, dir, "ca", "b");
     let urls = RwLock::new([a.url.clone(), b.url.clone()]);
+    // As a load balancer sees it: each node's `/healthz`, every 50 ms; and what went wrong at a node that it sent to.
+    let healthy = [AtomicBool::new(true), AtomicBool::new(true)];
+    let (done, gone_wrong) = (AtomicBool::new(false), AtomicUsize::new(0));
     let (next, longest) = (AtomicUsize::new(0), Mutex::new(Duration::ZERO));
     let answered = Mutex::new(BTreeMap::new());
     let total = requests.len();
@@ -174,7 +189,46 @@ fn servers_that_die_and_restart_behind_a_load_balancer_lose_and_drop_nothing() {
             std::thread::sleep(Duration::from_millis(5));
         }
     };
+    let sent = |agent: &ureq::Agent, node: usize, n: usize| {
+        if !healthy[node % 2].load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+            return None;
+        }
+        let url = urls.read().unwrap()[node % 2].clone();
+        let cert = once(agent, &url, &requests[n], &third);
+        if cert.is_none() {
+            gone_wrong.fetch_add(1, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        cert
+    };
     std::thread::scope(|scope| {
+        let _over = Over(&done);
+        // Load that does not end: what was answered once is asked for again.
+        scope.spawn(|| {
+            let agent = client();
+            for node in 0.. {
+                if done.load(Ordering::SeqCst) {
+                    return;
+                }
+                let first = answered.lock().unwrap().first_key_value().map(|(n, _)| *n);
+                let Some(n) = first else { continue };
+                let cert: Option<Vec<u8>> = sent(&agent, node, n);
+                let before = answered.lock().unwrap().get(&n).cloned();
+                assert!(cert.is_none() || cert == before, "another certificate");
+            }
+        });
+        scope.spawn(|| {
+            let agent = client();
+            while !done.load(Ordering::SeqCst) {
+                for (node, healthy) in healthy.iter().enumerate() {
+                    let url = urls.read().unwrap()[node].clone();
+                    let answer = agent.get(&format!("{url}/healthz")).call();
+                    healthy.store(answer.is_ok(), Ordering::SeqCst);
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
         for _ in 0..6 {
             scope.spawn(|| {
                 let agent = client();
@@ -187,12 +241,7 @@ fn servers_that_die_and_restart_behind_a_load_balancer_lose_and_drop_nothing() {
                     let begun = Instant::now();
                     let cert = (n..).find_map(|node| {
                         assert!(begun.elapsed() < Duration::from_secs(60), "no answer");
-                        let url = urls.read().unwrap()[node % 2].clone();
-                        let cert = once(&agent, &url, &requests[n], &third);
-                        if cert.is_none() {
-                            std::thread::sleep(Duration::from_millis(20));
-                        }
-                        cert
+                        sent(&agent, node, n)
                     });
                     answered.lock().unwrap().insert(n, cert.unwrap());
                     let mut longest = longest.lock().unwrap();
@@ -206,8 +255,9 @@ fn servers_that_die_and_restart_behind_a_load_balancer_lose_and_drop_nothing() {
         at(2);
         let a = start(&program, dir, "ca", "a");
         urls.write().unwrap()[0] = a.url.clone();
-        // Both are replaced, one after the other, as an upgrade does.
+        // Both are replaced, one after the other, as an upgrade does: they leave first, and nobody is sent away.
         at(3);
+        let before = gone_wrong.load(Ordering::SeqCst);
         a.end("-TERM");
         let a = start(&program, dir, "ca", "a");
         urls.write().unwrap()[0] = a.url.clone();
@@ -215,10 +265,14 @@ fn servers_that_die_and_restart_behind_a_load_balancer_lose_and_drop_nothing() {
         b.end("-TERM");
         let b = start(&program, dir, "ca", "b");
         urls.write().unwrap()[1] = b.url.clone();
+        at(5);
+        let dropped = gone_wrong.load(Ordering::SeqCst) - before;
+        assert_eq!(dropped, 0, "requests that a rolling restart dropped");
         // The database is restarted under both.
         at(6);
         restart_database();
         at(8);
+        done.store(true, Ordering::SeqCst);
         // What one answered, the other has.
         let agent = client();
         for (n, cert) in answered.lock().unwrap().iter() {
