@@ -24,6 +24,8 @@ const OPEN_SHARE: f64 = 0.8;
 const WARM_UP: usize = 10;
 /// One in so many requests is for the open loop, beside those of the closed one.
 const OPEN: usize = 2;
+/// One in so many requests is for one client alone.
+const ALONE: usize = 10;
 /// Most requests in memory at a time, with their answers; while the next ones come the clock stands.
 const PIECE: usize = 10_000;
 
@@ -88,7 +90,8 @@ impl<'a> Bed<'a> {
     /// Requests that one subject of one round needs: to warm up, for the closed loop, for the open one.
     #[must_use]
     pub fn all(&self) -> usize {
-        self.count() + self.count().div_ceil(WARM_UP) + self.count().div_ceil(OPEN)
+        let parts = [1, WARM_UP, OPEN, ALONE];
+        parts.iter().map(|part| self.count().div_ceil(*part)).sum()
     }
 
     /// Registered devices.
@@ -142,7 +145,8 @@ impl<'a> Bed<'a> {
         Ok(all)
     }
 
-    /// Warms a server up, then measures it in a closed loop and in an open one.
+    /// Warms a server up, then measures it in a closed loop and in an open one; what people compare for one
+    /// client alone, by one client too.
     ///
     /// # Errors
     /// An answer that is none, or that `check` refuses.
@@ -160,6 +164,7 @@ impl<'a> Bed<'a> {
         let warm_up = count.div_ceil(WARM_UP);
         self.sent(server, target, asks, (from, warm_up, closed), check)?;
         from += warm_up;
+        let warm = server.usage()?.rss_bytes_max;
         let tally = self.sent(server, target, asks, (from, count, closed), check)?;
         from += count;
         let mut measured = Measured::closed(subject, &tally);
@@ -172,6 +177,14 @@ impl<'a> Bed<'a> {
         let tally = self.sent(server, target, asks, open, check)?;
         measured.open = figures::open(rate, &tally);
         measured.refused = measured.refused.saturating_add(tally.refused);
+        if matches!(subject, Subject::Durable | Subject::CfsslSqlite) {
+            from += count.div_ceil(OPEN);
+            let alone = (from, count.div_ceil(ALONE), Pace::Closed(1));
+            let tally = self.sent(server, target, asks, alone, check)?;
+            measured.alone = figures::latency(&tally.latencies);
+            measured.refused = measured.refused.saturating_add(tally.refused);
+        }
+        measured.rss_bytes_warm = Some(warm);
         measured.rss_bytes_max = Some(server.usage()?.rss_bytes_max);
         Ok(measured)
     }

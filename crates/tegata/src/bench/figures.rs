@@ -46,7 +46,13 @@ pub struct Measured {
     /// The open loop after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open: Option<Open>,
-    /// Most memory of the server process, bytes.
+    /// Of one client alone, after both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alone: Option<Latency>,
+    /// Most memory of the server process when it was warm, bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rss_bytes_warm: Option<u64>,
+    /// The same at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rss_bytes_max: Option<u64>,
     /// Requests that a peer did not answer with 200; none of ours, or there are no figures.
@@ -63,6 +69,8 @@ impl Measured {
             cpu_us: each_us(took.cpu, count),
             latency: None,
             open: None,
+            alone: None,
+            rss_bytes_warm: None,
             rss_bytes_max: None,
             refused: 0,
         }
@@ -78,6 +86,8 @@ impl Measured {
             cpu_us: each_us(tally.cpu, count),
             latency: latency(&tally.latencies),
             open: None,
+            alone: None,
+            rss_bytes_warm: None,
             rss_bytes_max: None,
             refused: tally.refused,
         }
@@ -212,6 +222,9 @@ pub struct Summary {
     /// In the open loop: 99 % of latency, microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open_p99_us: Option<Spread>,
+    /// Of one client alone: medians of latency, microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alone_p50_us: Option<Spread>,
     /// Most memory of the server process, bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rss_bytes_max: Option<u64>,
@@ -240,6 +253,7 @@ impl Summary {
             open_rate: spread(&|m| Some(m.open?.rate)),
             open_p50_us: spread(&|m| Some(m.open?.latency.p50_us)),
             open_p99_us: spread(&|m| Some(m.open?.latency.p99_us)),
+            alone_p50_us: spread(&|m| Some(m.alone?.p50_us)),
             rss_bytes_max: rounds
                 .iter()
                 .filter_map(|r| r.of(subject)?.rss_bytes_max)
@@ -351,6 +365,8 @@ mod tests {
             cpu_us,
             latency: None,
             open: None,
+            alone: None,
+            rss_bytes_warm: None,
             rss_bytes_max: None,
             refused: 0,
         };

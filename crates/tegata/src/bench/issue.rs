@@ -62,6 +62,12 @@ pub fn run(bed: &Bed<'_>) -> Outcome<()> {
     subjects.push(Subject::Durable);
     subjects.extend(preload.is_some().then_some(Subject::Preloaded));
     subjects.extend(others.iter().flat_map(|peer| peer.subjects()));
+    if !bed.args.only.is_empty() {
+        subjects.retain(|subject| bed.args.only.contains(&subject.name()));
+    }
+    if subjects.is_empty() {
+        return Err(odd("--only names nothing that would be measured"));
+    }
     let mut issue = Issue {
         bed,
         plant,
@@ -88,10 +94,40 @@ pub fn run(bed: &Bed<'_>) -> Outcome<()> {
             Some(round.of(Subject::CryptoBound)?.cpu_us / round.of(subject)?.cpu_us)
         })
     };
+    // By processor time: throughput has the client's and the disk's in it.
+    let times = |ours, peer| {
+        within(&rounds, |round| {
+            Some(round.of(peer)?.cpu_us / round.of(ours)?.cpu_us)
+        })
+    };
+    let alone = within(&rounds, |round| {
+        let (ours, peer) = (round.of(Subject::Durable)?, round.of(Subject::CfsslSqlite)?);
+        Some(ours.alone?.p50_us / peer.alone?.p50_us)
+    });
     let mut found = Found {
         ratio_to_crypto_bound: ratio(Subject::Durable),
         beside: beside(&rounds, &pairs),
         targets: vec![
+            Goal::new(
+                "processor time of cfssl ÷ ours, neither keeps anything on a disk:",
+                Aim::AtLeast(3.0),
+                times(Subject::Memory, Subject::Cfssl),
+            ),
+            Goal::new(
+                "processor time of cfssl with SQLite ÷ ours, durable:",
+                Aim::AtLeast(6.0),
+                times(Subject::Durable, Subject::CfsslSqlite),
+            ),
+            Goal::new(
+                "processor time of step-ca ÷ ours, durable:",
+                Aim::AtLeast(12.0),
+                times(Subject::Durable, Subject::StepCa),
+            ),
+            Goal::new(
+                "one client, durable: our median ÷ that of cfssl with SQLite:",
+                Aim::AtMost(0.6),
+                alone,
+            ),
             Goal::new(
                 "bound ÷ CPU, store in memory:",
                 Aim::AtLeast(0.65),

@@ -57,6 +57,16 @@ pub enum Subject {
 }
 
 impl Subject {
+    /// For programs.
+    #[must_use]
+    pub fn name(self) -> String {
+        let name = serde_json::to_value(self).ok();
+        name.as_ref()
+            .and_then(serde_json::Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    }
+
     /// For people.
     #[must_use]
     pub fn label(self) -> &'static str {

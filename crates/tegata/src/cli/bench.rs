@@ -64,6 +64,9 @@ pub struct Bench {
     /// Other CAs to run beside it; one that is not installed is skipped and named
     #[arg(long, value_name = "NAMES", value_enum, value_delimiter = ',')]
     pub peers: Vec<BenchPeer>,
+    /// `issue`: only these, by the names that --json has, as `durable` or `cfssl-sqlite`
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub only: Vec<String>,
     /// Processor of the servers; the first that this process may use when absent
     #[arg(long, value_name = "CPU")]
     pub server_cpu: Option<usize>,
@@ -108,7 +111,7 @@ Examples:
     tegata bench issue --preload 10000000 --dir /var/lib/tegata
     tegata bench issue --tls
     tegata bench issue --database 'postgres://tegata@localhost/bench?host=/var/run/postgresql'
-    tegata bench issue --requests 1000000 --rounds 1
+    tegata bench issue --requests 1000000 --rounds 1 --only durable
     tegata bench ocsp
     tegata bench renew
     tegata bench appraise
