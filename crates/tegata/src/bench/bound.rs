@@ -120,8 +120,8 @@ pub fn renewals(cpu: usize, renewals: &[&Renewal]) -> Outcome<Took> {
     Ok(took)
 }
 
-/// Puts the rows of `count` certificates into a copy of the store, `together` in each transaction,
-/// each first as an intent and then with its certificate: the store alone, with nothing to decide.
+/// Puts the rows of `count` certificates into a copy of the store, `together` in each transaction: the store alone,
+/// with nothing to decide.
 ///
 /// # Errors
 /// The store's.
