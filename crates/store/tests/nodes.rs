@@ -367,6 +367,7 @@ fn backends_that_are_killed_under_load_lose_nothing() {
 
 #[test]
 fn a_database_that_takes_no_writes_is_not_believed() {
+    let _alone = alone();
     if database().is_none() {
         return;
     }

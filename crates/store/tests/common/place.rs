@@ -96,10 +96,10 @@ impl Sql {
             loop {
                 match try_to().await {
                     Ok(client) => return client,
-                    Err(e) => assert!(tries < 600, "the database does not come back: {e}"),
+                    Err(e) => assert!(tries < 3_000, "the database does not come back: {e}"),
                 }
                 tries += 1;
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
         });
         Self::Database(Database { runtime, client })
