@@ -210,6 +210,22 @@ impl Store {
         }
     }
 
+    /// Moves the log into the file from that many pages of 4 KiB on; for tests that stop in the middle of it,
+    /// of a file.
+    ///
+    /// # Errors
+    /// `NotAccessible` of a database.
+    #[doc(hidden)]
+    pub fn dangerous_checkpoint_at(&self, pages: i32) -> Result<(), StoreError> {
+        match &self.engine {
+            Engine::Sqlite(file) => {
+                file.dangerous_checkpoint_at(pages);
+                Ok(())
+            }
+            Engine::Postgres(_) => Err(self.not_of_a_database()),
+        }
+    }
+
     /// Copies the whole store, consistent and while it is in use, to `target`. A database has its own
     /// means for that.
     ///

@@ -1,5 +1,6 @@
-//! A crash at every write, before and after its commit: then the device repeats itself, and there
-//! is exactly one certificate for its request, the one it was answered if it was answered.
+//! A stop at every write, before and after its commit: then the device repeats itself, and there
+//! is exactly one certificate for its request, the one it was answered if it was answered. (See `deaths` for
+//! processes that die there.)
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,8 +11,6 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -31,7 +30,6 @@ use tegata_store::{Faults, NoFaults, StoreError, When, certificate};
 struct StopAt {
     at: usize,
     reached: AtomicUsize,
-    abort: bool,
 }
 
 impl StopAt {
@@ -39,7 +37,6 @@ impl StopAt {
         Arc::new(Self {
             at,
             reached: AtomicUsize::new(0),
-            abort: false,
         })
     }
 }
@@ -49,9 +46,6 @@ impl Faults for StopAt {
         let n = self.reached.fetch_add(1, Ordering::SeqCst);
         if n != self.at {
             return Ok(());
-        }
-        if self.abort {
-            std::process::abort();
         }
         Err(StoreError::Stopped {
             step,
@@ -326,62 +320,6 @@ fn exchange(world: &mut World, device: &mut Device, ta: tegata_wire::ids::TaUuid
     let success = device.success(&token);
     world.tam.teep(&success, &peers, &mut world.rng, NOW).ok()?;
     Some(sequence)
-}
-
-#[test]
-fn issuance_survives_the_death_of_the_process() {
-    let (mut world, device) = ready();
-    let key = PrivateKey::generate(KeyAlg::P256, &mut world.rng).unwrap();
-    let request = device.p10cr(&device.csr(&key), 1);
-    let request_file = world.dir.path().join("request.der");
-    std::fs::write(&request_file, &request).unwrap();
-    let mut seen: BTreeSet<Vec<u8>> = BTreeSet::new();
-    for at in 0..6 {
-        let answer_file = world.dir.path().join(format!("answer-{at}.der"));
-        let status = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child_that_dies", "--ignored", "--quiet"])
-            .env("TEGATA_TEST_DB", world.dir.path().join("ca.db"))
-            .env("TEGATA_TEST_REQUEST", &request_file)
-            .env("TEGATA_TEST_ANSWER", &answer_file)
-            .env("TEGATA_TEST_AT", at.to_string())
-            .stderr(std::process::Stdio::null())
-            .stdout(std::process::Stdio::null())
-            .status()
-            .unwrap();
-        // An answer the process gave must still be the certificate.
-        if let Ok(answer) = std::fs::read(&answer_file) {
-            assert!(status.success());
-            seen.insert(certificate_of(&answer, &world.ca).unwrap());
-        } else {
-            assert!(
-                !status.success(),
-                "step {at} gave no answer and did not die"
-            );
-        }
-    }
-    world.reopen_ca(Arc::new(NoFaults));
-    let answer = world.ca.cmp("device", &request, &mut world.rng, NOW);
-    seen.insert(certificate_of(&answer.body, &world.ca).unwrap());
-    assert_eq!(seen.len(), 1);
-    serials_are_unique(&world, 1);
-}
-
-/// Run by the test above in a process of its own, which is killed at a write.
-#[test]
-#[ignore = "a child process of issuance_survives_the_death_of_the_process"]
-fn child_that_dies() {
-    let var = |name: &str| std::env::var(name).unwrap();
-    let at = var("TEGATA_TEST_AT").parse().unwrap();
-    let faults = Arc::new(StopAt {
-        at,
-        reached: AtomicUsize::new(0),
-        abort: true,
-    });
-    let role = role(&PathBuf::from(var("TEGATA_TEST_DB")), faults);
-    let ca = Issuer::open(role, profiles(), MacPolicy::default()).unwrap();
-    let request = std::fs::read(var("TEGATA_TEST_REQUEST")).unwrap();
-    let answer = ca.cmp("device", &request, &mut Seeded(at as u64 + 1000), NOW);
-    std::fs::write(var("TEGATA_TEST_ANSWER"), answer.body).unwrap();
 }
 
 #[test]

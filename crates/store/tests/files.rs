@@ -1,4 +1,5 @@
-//! What is told about a store that cannot be used, and what stays untouched.
+//! Stores in files: what is told about one that cannot be used, what stays untouched, and what is left of
+//! one whose process was killed.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -6,9 +7,17 @@
     clippy::indexing_slicing
 )] // Helpers of tests.
 
-use std::path::Path;
+mod common;
 
-use tegata_store::{Store, StoreError, keys};
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use common::Seeded;
+use tegata_crypto::Rng as _;
+use tegata_store::{Store, StoreError, Tx, keys};
 
 fn open_error(path: &Path) -> (StoreError, String) {
     let e = Store::open(path).expect_err("the store was opened");
@@ -177,4 +186,113 @@ fn a_full_disk_changes_nothing() {
     assert_eq!(e.code(), "store-full", "{e}");
     let found = |name: &'static str| store.read("t", |tx| keys::document(tx, name)).unwrap();
     assert!(found("before").is_some() && found("big").is_none());
+}
+
+/// Threads that write at once, and the pages in the log from which on it is moved: two commits of theirs.
+const WRITERS: u8 = 4;
+const LOG_PAGES: i32 = 8;
+
+/// What the n-th commit of a thread is: two documents that no other has, and one that it changes.
+fn documents(of: &str, n: u64) -> [(String, Vec<u8>); 3] {
+    let body = format!("{of} {n} ").repeat(400).into_bytes();
+    [
+        (format!("{of} {n} a"), body.clone()),
+        (format!("{of} {n} b"), body),
+        (format!("{of} last"), n.to_string().into_bytes()),
+    ]
+}
+
+#[test]
+fn a_process_that_is_killed_at_any_moment_loses_nothing_that_it_told_of() {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let seed = u64::try_from(since.unwrap().as_nanos() & u128::from(u64::MAX)).unwrap();
+    println!("seed {seed}");
+    let mut rng = Seeded(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ca.db");
+    drop(Store::open(&path).unwrap());
+    let length = || std::fs::metadata(&path).unwrap().len();
+    let (mut told, mut moved) = (Vec::new(), 0);
+    for round in 0..12 {
+        let before = length();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_that_writes", "--ignored", "--nocapture"])
+            .env("TEGATA_TEST_DB", &path)
+            .env("TEGATA_TEST_ROUND", round.to_string())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut lines = lines
+            .map(Result::unwrap)
+            .filter(|line| line.starts_with("told "));
+        told.push(lines.next().unwrap());
+        let mut random = [0; 4];
+        rng.fill(&mut random).unwrap();
+        std::thread::sleep(Duration::from_micros(
+            u64::from(u32::from_be_bytes(random)) % 100_000,
+        ));
+        child.kill().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
+        // What it had said until then.
+        told.extend(lines);
+        moved += usize::from(length() > before);
+        // The next process is the program's own, which mends what there is to mend.
+        let store = Store::open(&path).unwrap();
+        let find = |name: &str| store.read("t", |tx| keys::document(tx, name)).unwrap();
+        for line in &told {
+            let words: Vec<&str> = line.split(' ').collect();
+            let (of, n) = (words[1], words[2].parse().unwrap());
+            let [a, b, last] = documents(of, n);
+            for (name, body) in [a, b] {
+                assert!(find(&name) == Some(body), "{name} is lost");
+            }
+            let found = String::from_utf8(find(&last.0).unwrap()).unwrap();
+            let found: u64 = found.parse().unwrap();
+            // One that nobody heard of may be there too, and then all of it.
+            assert!(found >= n, "{line}: {found}");
+            let [a, b, _] = documents(of, found);
+            assert!(find(&a.0) == Some(a.1) && find(&b.0) == Some(b.1));
+            assert!(find(&format!("{of} {} a", found + 1)).is_none());
+            assert!(find(&format!("{of} {} b", found + 1)).is_none());
+        }
+        drop(store);
+        let conn = rusqlite::Connection::open(&path).unwrap();
+        let said = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0));
+        assert_eq!(said, Ok("ok".to_owned()));
+    }
+    assert!(moved > 0, "no log was moved before its process was killed");
+    println!(
+        "{} commits told of, logs moved in {moved} lives",
+        told.len()
+    );
+}
+
+/// Run by the test above in a process of its own, which never ends.
+#[test]
+#[ignore = "a child process of a_process_that_is_killed_at_any_moment_loses_nothing_that_it_told_of"]
+fn child_that_writes() {
+    let var = |name: &str| std::env::var(name).unwrap();
+    let store = Store::open(var("TEGATA_TEST_DB")).unwrap();
+    store.dangerous_checkpoint_at(LOG_PAGES).unwrap();
+    let round = var("TEGATA_TEST_ROUND");
+    // The harness has begun a line.
+    println!();
+    std::thread::scope(|scope| {
+        for thread in 0..WRITERS {
+            let (store, of) = (&store, format!("{round}-{thread}"));
+            scope.spawn(move || {
+                for n in 0.. {
+                    let put = |tx: &Tx<'_>| {
+                        let all = documents(&of, n);
+                        let mut all = all.iter();
+                        all.try_for_each(|(name, body)| keys::put_document(tx, name, body, 1))
+                    };
+                    store.run_tx("t", put).unwrap();
+                    println!("told {of} {n}");
+                }
+            });
+        }
+    });
 }

@@ -16,9 +16,10 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use common::killer::{Killer, alone, as_application, back};
 use common::place::{database, place};
 use common::*;
 use tegata_authority::ca::cmp::{CmpDenial, MacPolicy};
@@ -30,13 +31,6 @@ use tegata_store::issuer::{CmpOutcome, Issuer};
 use tegata_store::role::Role;
 use tegata_store::status::StatusSettings;
 use tegata_store::{Faults, NoFaults, Store, StoreError, When, certificate, keys};
-
-/// What kills backends has the database to itself.
-static ALONE: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Certificates of a shard: few, so that shards end while nodes meet.
 const SHARD: u32 = 7;
@@ -253,39 +247,6 @@ fn nodes_that_meet_at_every_row_deal_shards_of_one_issuer_and_size() {
     nothing_is_lost(&nodes[0], &requests, &answered.into_inner().unwrap());
 }
 
-/// `kill -9` of all backends of one application.
-struct Killer {
-    sql: Mutex<Option<Sql>>,
-    path: PathBuf,
-}
-
-impl Killer {
-    fn new(path: &Path) -> Self {
-        Self {
-            sql: Mutex::default(),
-            path: path.to_owned(),
-        }
-    }
-
-    /// Kills one backend of `application`; says whether there was one. The server takes all others down
-    /// with it, this one's too, and comes back.
-    fn kill(&self, application: &str) -> bool {
-        let mut sql = self.sql.lock().unwrap();
-        let fresh = sql.take().unwrap_or_else(|| Sql::open(&self.path));
-        let pid = fresh.number(&format!(
-            "SELECT coalesce(max(pid), 0)::bigint FROM pg_stat_activity \
-             WHERE application_name = '{application}'"
-        ));
-        if pid == 0 {
-            *sql = Some(fresh);
-            return false;
-        }
-        let killed = Command::new("kill").args(["-9", &pid.to_string()]).status();
-        assert!(killed.unwrap().success());
-        true
-    }
-}
-
 /// Kills the backend at the n-th point.
 struct KillAt {
     at: usize,
@@ -307,20 +268,6 @@ impl Faults for KillAt {
                 when: when.as_str(),
             }),
         }
-    }
-}
-
-fn as_application(path: &Path, name: &str) -> PathBuf {
-    format!("{}&application_name={name}", place(path).display()).into()
-}
-
-/// Waits until the server serves again.
-fn back(path: &Path) {
-    let begun = Instant::now();
-    while let Err(e) = open_store(path) {
-        assert_eq!(e.code(), "store-unreachable", "{e}");
-        assert!(begun.elapsed() < Duration::from_secs(60), "{e}");
-        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
@@ -420,6 +367,7 @@ fn backends_that_are_killed_under_load_lose_nothing() {
 
 #[test]
 fn a_database_that_takes_no_writes_is_not_believed() {
+    let _alone = alone();
     if database().is_none() {
         return;
     }

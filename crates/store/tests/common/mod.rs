@@ -1,8 +1,10 @@
 //! A CA, a TAM and a Verifier over real stores, and a device made of keys alone.
 #![allow(dead_code)]
 
+pub mod deaths;
 pub mod elsewhere;
 pub mod fleet;
+pub mod killer;
 pub mod kur;
 pub mod ocsp;
 pub mod place;

@@ -82,25 +82,27 @@ impl Sql {
             .enable_all()
             .build()
             .unwrap();
+        let path = format!("SET search_path TO \"{}\"", schema(path));
         let client = runtime.block_on(async {
+            let try_to = async || {
+                let to = tokio_postgres::connect(&database, tokio_postgres::NoTls);
+                let (client, connection) = to.await?;
+                tokio::spawn(connection);
+                client.batch_execute(&path).await?;
+                Ok::<_, tokio_postgres::Error>(client)
+            };
             // It may be on its way back from a crash that a test made.
             let mut tries = 0;
             loop {
-                let to = tokio_postgres::connect(&database, tokio_postgres::NoTls);
-                match to.await {
-                    Ok((client, connection)) => {
-                        tokio::spawn(connection);
-                        return client;
-                    }
-                    Err(e) => assert!(tries < 600, "the database does not come back: {e}"),
+                match try_to().await {
+                    Ok(client) => return client,
+                    Err(e) => assert!(tries < 3_000, "the database does not come back: {e}"),
                 }
                 tries += 1;
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
         });
-        let sql = Self::Database(Database { runtime, client });
-        sql.run(&format!("SET search_path TO \"{}\"", schema(path)));
-        sql
+        Self::Database(Database { runtime, client })
     }
 
     /// Runs statements.
@@ -123,6 +125,16 @@ impl Sql {
                 db.runtime.block_on(row).unwrap().get(0)
             }
         }
+    }
+
+    /// A process of the database that is another one after each of its crashes, unless it is in one now.
+    pub fn incarnation(&self) -> Option<i32> {
+        let Self::Database(db) = self else {
+            return None;
+        };
+        let query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+        let row = db.runtime.block_on(db.client.query_one(query, &[]));
+        row.ok().map(|row| row.get(0))
     }
 
     /// Bytes as they are written in a statement.

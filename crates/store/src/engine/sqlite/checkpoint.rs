@@ -6,7 +6,7 @@
 //! it waits there until the last reader of the log has ended; new ones read the file.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -24,21 +24,35 @@ pub(super) struct Checkpoints {
     thread: Option<JoinHandle<()>>,
     pokes: SyncSender<()>,
     over: Arc<AtomicBool>,
+    soon: Arc<AtomicI32>,
+}
+
+/// What a connection tells of its log.
+pub(super) struct Told {
+    poke: SyncSender<()>,
+    pokes: Receiver<()>,
+    /// Pages in the log from which on it tells.
+    soon: Arc<AtomicI32>,
 }
 
 /// Takes the checkpoints away from a connection's commits; what is told when the log is long.
-pub(super) fn take_from(conn: &mut Connection) -> rusqlite::Result<(SyncSender<()>, Receiver<()>)> {
+pub(super) fn take_from(conn: &mut Connection) -> rusqlite::Result<Told> {
     let (poke, pokes): (SyncSender<()>, _) = sync_channel(1);
-    let also = poke.clone();
+    let soon = Arc::new(AtomicI32::new(LOG_PAGES_SOON));
+    let told = Told {
+        poke: poke.clone(),
+        pokes,
+        soon: Arc::clone(&soon),
+    };
     // The hook takes the place of SQLite's own checkpoints.
     conn.wal_hook(Some(move |_: &mut _, pages| {
-        if pages >= LOG_PAGES_SOON {
+        if pages >= soon.load(Ordering::Relaxed) {
             // Full: the thread is told already.
             let _ = poke.try_send(());
         }
         Ok(())
     }))?;
-    Ok((also, pokes))
+    Ok(told)
 }
 
 impl Checkpoints {
@@ -46,13 +60,15 @@ impl Checkpoints {
     pub(super) fn begin(
         path: &Path,
         conn: Connection,
-        (poke, pokes): (SyncSender<()>, Receiver<()>),
+        told: Told,
         writer: Weak<Writer>,
     ) -> Result<Self, StoreError> {
         let name = "store checkpoints".to_owned();
         let thread = std::thread::Builder::new().name(name);
         let over = Arc::new(AtomicBool::new(false));
         let is_over = Arc::clone(&over);
+        let Told { poke, pokes, soon } = told;
+        let is_soon = Arc::clone(&soon);
         let thread = thread.spawn(move || {
             let mut not_before = Instant::now();
             for () in pokes {
@@ -60,7 +76,7 @@ impl Checkpoints {
                     return;
                 }
                 // Somebody reads for long, a backup: commits are not stopped for it over and over.
-                if Instant::now() >= not_before && !checkpoint(&conn, &writer) {
+                if Instant::now() >= not_before && !checkpoint(&conn, &writer, &is_soon) {
                     not_before = Instant::now() + PAUSE;
                 }
             }
@@ -73,7 +89,13 @@ impl Checkpoints {
             thread: Some(thread),
             pokes: poke,
             over,
+            soon,
         })
+    }
+
+    /// See [`crate::Store::dangerous_checkpoint_at`].
+    pub(super) fn dangerous_checkpoint_at(&self, pages: i32) {
+        self.soon.store(pages, Ordering::Relaxed);
     }
 }
 
@@ -91,17 +113,18 @@ impl Drop for Checkpoints {
 
 /// Moves what is in the log into the file. A failure loses nothing: the log has it, and the next
 /// commit tells this thread again. `false` if the log is long and could not be begun anew.
-fn checkpoint(conn: &Connection, writer: &Weak<Writer>) -> bool {
+fn checkpoint(conn: &Connection, writer: &Weak<Writer>, soon: &AtomicI32) -> bool {
+    let soon = soon.load(Ordering::Relaxed);
     let pass = |mode| conn.wal_checkpoint_v2(DEFAULT_NAME, mode);
     let Ok((log, _)) = pass(CheckpointMode::PASSIVE) else {
         return true;
     };
-    if log < LOG_PAGES_LONG {
+    if log < soon.saturating_mul(LONG_TO_SOON) {
         return true;
     }
     // What came in during the first pass; then the few pages that came in during this one.
     let left = pass(CheckpointMode::PASSIVE).map(|(log, moved)| log.saturating_sub(moved));
-    left.is_ok_and(|left| left < LOG_PAGES_SOON)
+    left.is_ok_and(|left| left < soon)
         && writer.upgrade().is_some_and(|writer| {
             let done = writer.between("checkpoint", |_| pass(CheckpointMode::RESTART));
             done.is_ok()
@@ -115,5 +138,5 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Pages in the log, of 4 KiB, from which on it is moved: 16 MB.
 const LOG_PAGES_SOON: i32 = 4_096;
-/// Pages in the log from which on commits wait for its end: 64 MB.
-const LOG_PAGES_LONG: i32 = 16_384;
+/// So many times that, and commits wait for the log's end: 64 MB.
+const LONG_TO_SOON: i32 = 4;

@@ -28,7 +28,7 @@ pub(crate) struct Sqlite {
     path: PathBuf,
     // Closed in this order: see `Checkpoints`.
     readers: Readers,
-    _checkpoints: Checkpoints,
+    checkpoints: Checkpoints,
     writer: Arc<Writer>,
 }
 
@@ -40,7 +40,7 @@ impl Sqlite {
         check_integrity(path, &conn, CHECKED_WHOLE_MAX)?;
         configure(path, &conn)?;
         migrations::bring_up(path, &mut conn)?;
-        let pokes = checkpoint::take_from(&mut conn).map_err(failed)?;
+        let told = checkpoint::take_from(&mut conn).map_err(failed)?;
         let writer = Arc::new(Writer::new(path, conn));
         let beside = connect(path, false)?;
         beside
@@ -49,12 +49,12 @@ impl Sqlite {
         beside
             .busy_timeout(checkpoint::READERS_WAIT)
             .map_err(failed)?;
-        let checkpoints = Checkpoints::begin(path, beside, pokes, Arc::downgrade(&writer))?;
+        let checkpoints = Checkpoints::begin(path, beside, told, Arc::downgrade(&writer))?;
         Ok(Self {
             path: path.to_path_buf(),
             readers: Readers::new(path),
             writer,
-            _checkpoints: checkpoints,
+            checkpoints,
         })
     }
 
@@ -96,6 +96,11 @@ impl Sqlite {
         let sql = format!("PRAGMA max_page_count={pages}");
         self.writer
             .between("limit", |conn| conn.query_row(&sql, [], |_| Ok(())))
+    }
+
+    /// See [`crate::Store::dangerous_checkpoint_at`].
+    pub(crate) fn dangerous_checkpoint_at(&self, pages: i32) {
+        self.checkpoints.dangerous_checkpoint_at(pages);
     }
 
     /// Copies everything to a new file.

@@ -1,0 +1,392 @@
+//! Stories that are told to a process which dies at each of its writes in turn.
+//!
+//! The process is the CA, the TAM and the Verifier of a world; the test is its devices and its operator.
+//! On files the process kills itself. On a database it kills the backend that it writes through, and goes
+//! on. Then the story begins again.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)] // Helpers of tests.
+
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tegata_authority::UnixMs;
+use tegata_authority::ca::cmp::{CmpDenial, MacPolicy};
+use tegata_authority::ca::est::Operation;
+use tegata_authority::ca::revocation::{FinalReason, Word};
+use tegata_authority::profile::{EXAMPLE, Profiles};
+use tegata_authority::verifier::AppraisalPolicy;
+use tegata_store::archive::sweep_some;
+use tegata_store::est::Asker;
+use tegata_store::generation::{Kind, roll_over};
+use tegata_store::issuer::{CmpOutcome, Issuer};
+use tegata_store::revocation::scoped::{Predicate, say_to_all};
+use tegata_store::revocation::{Target, say};
+use tegata_store::role::Role;
+use tegata_store::tam::{TamServer, TeepAnswer};
+use tegata_store::verifier::VerifierServer;
+use tegata_store::{Faults, StoreError, When};
+
+use super::elsewhere::Watched;
+use super::killer::{Killer, as_application, kill_9};
+use super::place::{Sql, database};
+use super::rolled::next;
+use super::{Direct, Seeded, role};
+
+/// How long the archive waits, in seconds.
+pub const KEEP: u64 = 90 * 86_400;
+
+/// There was no answer.
+#[derive(Debug)]
+pub struct Gone;
+
+/// The process that a story is told to.
+pub struct Server {
+    child: Child,
+    input: Option<ChildStdin>,
+    lines: Lines<BufReader<ChildStdout>>,
+    /// Why it gave no answer, if it said so.
+    why: String,
+    /// Whether the story was begun before.
+    pub again: bool,
+}
+
+impl Server {
+    fn start(deaths: &Deaths, at: usize) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_that_dies", "--ignored", "--nocapture"])
+            .env("TEGATA_TEST_DIR", &deaths.dir)
+            .env("TEGATA_TEST_AT", at.to_string())
+            .env("TEGATA_TEST_IN_PROCESS", deaths.in_process.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut server = Self {
+            input: child.stdin.take(),
+            child,
+            lines,
+            why: String::new(),
+            again: at == NEVER,
+        };
+        let ready = server.hear();
+        assert!(ready.is_ok(), "it does not start: {}", server.why);
+        server
+    }
+
+    /// Asks for something; see [`serve`].
+    pub fn ask(&mut self, what: &str, now: UnixMs, body: &[u8]) -> Result<Vec<u8>, Gone> {
+        let line = format!("{what} {} {}\n", now.0, hex::encode(body));
+        let input = self.input.as_mut().unwrap();
+        input.write_all(line.as_bytes()).map_err(|_| Gone)?;
+        self.hear()
+    }
+
+    fn hear(&mut self) -> Result<Vec<u8>, Gone> {
+        for line in self.lines.by_ref().map_while(Result::ok) {
+            if let Some(said) = line.strip_prefix("said ") {
+                return Ok(hex::decode(said).unwrap());
+            }
+            if let Some(why) = line.strip_prefix("not ") {
+                self.why = why.to_owned();
+                return Err(Gone);
+            }
+        }
+        Err(Gone)
+    }
+
+    /// Waits for its end, once nobody asks any more; by what signal it ended, if by one.
+    fn end(mut self) -> Option<i32> {
+        drop(self.input.take());
+        let status = self.child.wait().unwrap();
+        assert!(status.success() || status.signal().is_some(), "{status}");
+        status.signal()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It has ended, or the test failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The deaths of one story.
+pub struct Deaths {
+    dir: PathBuf,
+    in_process: bool,
+    /// Where they were: `before issue`, `after issue`, and so on.
+    pub at: Vec<String>,
+}
+
+impl Deaths {
+    /// Of a process on the stores in `dir`, with keys in it or elsewhere. The test has none of them open.
+    pub fn new(dir: &Path, in_process: bool) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            in_process,
+            at: Vec::new(),
+        }
+    }
+
+    /// Tells a story to a process that dies at its next fault point, then again until it has an end. `false`
+    /// once nobody died, and it had its end at once.
+    pub fn tell(&mut self, mut story: impl FnMut(&mut Server) -> Result<(), Gone>) -> bool {
+        let mark = self.dir.join(MARK);
+        let incarnation = || Sql::open(&self.dir.join("ca.db")).incarnation();
+        let before = incarnation();
+        let mut server = Server::start(self, self.at.len());
+        let came = story(&mut server);
+        let Ok(death) = std::fs::read_to_string(&mark) else {
+            assert!(came.is_ok(), "nobody died: {}", server.why);
+            assert_eq!(server.end(), None);
+            return false;
+        };
+        std::fs::remove_file(&mark).unwrap();
+        if database().is_none() {
+            assert!(came.is_err(), "{death}: the dead answered");
+            assert_eq!(server.end(), Some(SIGKILL), "{death}");
+            server = Server::start(self, NEVER);
+        }
+        let begun = Instant::now();
+        while database().is_some() && incarnation().is_none_or(|now| Some(now) == before) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{death}");
+        }
+        self.at.push(death);
+        server.again = true;
+        let begun = Instant::now();
+        while story(&mut server).is_err() {
+            let death = self.at.last().unwrap();
+            let status = server.child.try_wait().unwrap();
+            assert!(status.is_none(), "{death}: then it ended, {status:?}");
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "{death}: {}",
+                server.why
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(server.end(), None);
+        sound(&self.dir);
+        true
+    }
+
+    /// Asserts where the deaths were: before and after the commit of each of these.
+    pub fn were_at(&self, commits: &[&str]) {
+        let each = |commit| ["before", "after"].map(|when| format!("{when} {commit}"));
+        let expected: Vec<String> = commits.iter().flat_map(each).collect();
+        assert_eq!(self.at, expected);
+    }
+}
+
+/// Asserts that the files are sound.
+pub fn sound(dir: &Path) {
+    for file in ["ca.db", "tam.db", "verifier.db"] {
+        let path = dir.join(file);
+        if !path.exists() {
+            continue;
+        }
+        let conn = rusqlite::Connection::open(path).unwrap();
+        let said = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0));
+        assert_eq!(said, Ok("ok".to_owned()), "{file}");
+        let mut orphans = conn.prepare("PRAGMA foreign_key_check").unwrap();
+        assert!(!orphans.exists([]).unwrap(), "{file}");
+    }
+}
+
+/// Dies at the n-th fault point of all stores, and leaves word of where.
+struct DieAt {
+    at: usize,
+    reached: Arc<AtomicUsize>,
+    mark: PathBuf,
+    /// Where the store is in a database, and the name of the connections to it.
+    backend: Option<(Killer, String)>,
+}
+
+impl Faults for DieAt {
+    fn reach(&self, step: &'static str, when: When) -> Result<(), StoreError> {
+        if self.reached.fetch_add(1, Ordering::SeqCst) != self.at {
+            return Ok(());
+        }
+        let when_str = when.as_str();
+        std::fs::write(&self.mark, format!("{when_str} {step}")).unwrap();
+        let Some((killer, application)) = &self.backend else {
+            kill_9(&std::process::id().to_string());
+            loop {
+                std::thread::park();
+            }
+        };
+        assert!(killer.kill(application), "there is no backend");
+        match when {
+            // The commit that comes now finds nobody.
+            When::Before => Ok(()),
+            When::After => Err(StoreError::Stopped {
+                step,
+                when: when_str,
+            }),
+        }
+    }
+}
+
+/// The process itself. It is asked by lines: what is wanted, the time in milliseconds, a body in hex. It
+/// answers `said` and what, or `not` and why.
+pub fn serve() {
+    let var = |name: &str| std::env::var(name).unwrap();
+    let dir = PathBuf::from(var("TEGATA_TEST_DIR"));
+    let reached = Arc::new(AtomicUsize::new(0));
+    let pid = std::process::id();
+    let open = |name: &str| {
+        let path = dir.join(format!("{name}.db"));
+        let application = format!("dies_{name}_{pid}");
+        let place = match database() {
+            Some(_) => as_application(&path, &application),
+            None => path.clone(),
+        };
+        let faults = DieAt {
+            at: var("TEGATA_TEST_AT").parse().unwrap(),
+            reached: Arc::clone(&reached),
+            mark: dir.join(MARK),
+            backend: database().map(|_| (Killer::new(&path), application)),
+        };
+        role(&place, Arc::new(faults))
+    };
+    let keys = Watched {
+        in_process: var("TEGATA_TEST_IN_PROCESS").parse().unwrap(),
+        ..Watched::default()
+    };
+    let ca = Role {
+        provider: Arc::new(keys),
+        ..open("ca")
+    };
+    let policy = AppraisalPolicy::parse(tegata_authority::verifier::EXAMPLE).unwrap();
+    let process = Process {
+        ca: Issuer::open(ca, profiles(), MacPolicy::default()).unwrap(),
+        tam: TamServer::open(open("tam"), None).unwrap(),
+        verifier: VerifierServer::open(open("verifier"), policy).unwrap(),
+    };
+    // No two of them draw the same numbers.
+    let mut rng = Seeded(u64::from(pid) << 32);
+    // The harness has begun a line.
+    println!("\nsaid ");
+    for line in std::io::stdin().lines() {
+        let line = line.unwrap();
+        let words: Vec<&str> = line.split(' ').collect();
+        let now = UnixMs(words[1].parse().unwrap());
+        let body = hex::decode(words[2]).unwrap();
+        match process.answer(words[0], now, &body, &mut rng) {
+            Ok(said) => println!("said {}", hex::encode(said)),
+            Err(why) => println!("not {why}"),
+        }
+    }
+}
+
+/// The example's profile, which takes certificates by EST too.
+fn profiles() -> Profiles {
+    let takes = "authentication = [\"ta\", \"certificate\"]\n[profile.device.san]";
+    Profiles::parse(&EXAMPLE.replace("[profile.device.san]", takes)).unwrap()
+}
+
+struct Process {
+    ca: Issuer,
+    tam: TamServer,
+    verifier: VerifierServer,
+}
+
+impl Process {
+    fn answer(
+        &self,
+        what: &str,
+        now: UnixMs,
+        body: &[u8],
+        rng: &mut Seeded,
+    ) -> Result<Vec<u8>, String> {
+        let store = &self.ca.role().store;
+        let secs = now.secs();
+        let word = match what {
+            "hold" | "hold-all" => Word::Hold,
+            "unhold" | "unhold-all" => Word::Unhold,
+            _ => Word::Revoke(FinalReason::KeyCompromise),
+        };
+        match what {
+            "cmp" => {
+                let answer = self.ca.cmp("device", body, rng, now);
+                match answer.outcome {
+                    CmpOutcome::Denied(CmpDenial::Unavailable(code)) => Err(code.to_owned()),
+                    _ => Ok(answer.body),
+                }
+            }
+            // The length of the certificate that is shown, it, and the request.
+            "est" => {
+                let (length, rest) = body.split_first_chunk().unwrap();
+                let (shown, csr) = rest.split_at(usize::from(u16::from_be_bytes(*length)));
+                let profile = self.ca.est_profile(None).map_err(|e| e.to_string())?;
+                let asker = Asker::Certificate(shown);
+                let enrolled =
+                    self.ca
+                        .est_enrol(Operation::Reenroll, profile, asker, csr, rng, now);
+                enrolled.map(|e| e.certificate).map_err(|e| e.to_string())
+            }
+            "teep" => {
+                let peers = Direct {
+                    ca: &self.ca,
+                    verifier: &self.verifier,
+                    now: secs,
+                };
+                match self.tam.teep(body, &peers, rng, now) {
+                    Ok((TeepAnswer::Message(message), _)) => Ok(message),
+                    Ok((TeepAnswer::Nothing, _)) => Ok(Vec::new()),
+                    Err(e) => Err(e.to_string()),
+                }
+            }
+            // A serial number.
+            "hold" | "unhold" | "revoke" => {
+                let said = say(store, &Target::Certificate(body.to_vec()), word, secs);
+                said.map(|_| Vec::new()).map_err(|e| e.to_string())
+            }
+            // A model.
+            "hold-all" | "unhold-all" => {
+                let predicate = Predicate {
+                    model: Some(String::from_utf8(body.to_vec()).unwrap()),
+                    ..Predicate::default()
+                };
+                let done = say_to_all(store, &predicate, word, secs, |_| ());
+                let done = done.map_err(|e| e.to_string())?;
+                Ok(done.changed.to_be_bytes().to_vec())
+            }
+            "sweep" => loop {
+                let part = sweep_some(store, KEEP, secs).map_err(|e| e.to_string())?;
+                if part.rows() == 0 {
+                    return Ok(Vec::new());
+                }
+            },
+            // The number of the generation.
+            "roll-issuing" | "roll-root" => {
+                let kind = match what {
+                    "roll-root" => Kind::Root,
+                    _ => Kind::Issuing,
+                };
+                let made = roll_over(self.ca.role(), next(u32::from(body[0]), kind), rng, secs);
+                made.map(|m| m.issuing.cert_der.clone())
+                    .map_err(|e| e.to_string())
+            }
+            other => panic!("{other}"),
+        }
+    }
+}
+
+const NEVER: usize = usize::MAX;
+/// The file that says where somebody died.
+const MARK: &str = "died-at";
+const SIGKILL: i32 = 9;
