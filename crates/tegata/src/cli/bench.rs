@@ -181,8 +181,8 @@ of a device (the TAM asks the CA and keeps what it says), one with a kept delive
 anew). Their measure is a TAM that would serve one ciphertext to all: a session in which nothing is due, and that
 ciphertext.
 
-overload: five times what the CA can do in a closed loop of 100 connections, sent by 500 that ask again at once when
-they are refused. An honest peer is measured alone, beside 256 connections that send slowly, beside a peer that opens
+overload: five times what the CA can do in a closed loop, sent by 750 connections that ask again at once when they are
+refused. An honest peer is measured alone, beside 256 connections that send slowly, beside a peer that opens
 and closes 2,000 a second, and beside all of it. One run, no rounds.
 
 docs/perf.md explains the figures.";
