@@ -352,7 +352,7 @@ mod tests {
             latencies: vec![Duration::from_millis(1); 3],
             refused: 1,
         };
-        let found = Measured::closed(Subject::CfsslNoDatabase, &tally);
+        let found = Measured::closed(Subject::Cfssl, &tally);
         assert!((found.cpu_us - 1000.0).abs() < 0.01, "{found:?}");
         assert!((found.per_second - 3.0).abs() < 0.01, "{found:?}");
     }

@@ -275,14 +275,26 @@ impl Tried {
 }
 
 fn judge(found: &Overload) -> Outcome<()> {
-    let Some(wrong) = wrong(found) else {
-        return Ok(());
-    };
-    Err(Fault::failed(
-        "bench-overload",
-        format!("{wrong}: {found:?}"),
-        "docs/ops/limits.md explains the limits of the server; a client without a processor of its own offers too little.",
-    ))
+    if let Some(wrong) = wrong(found) {
+        return Err(Fault::failed(
+            "bench-overload",
+            format!("{wrong}: {found:?}"),
+            "docs/ops/limits.md explains the limits that are to prevent this.",
+        ));
+    }
+    if found.times < TIMES {
+        return Err(Fault::environment(
+            "bench-too-little",
+            format!(
+                "{:.1} times what the server can do was sent, while it had {:.0} % of a processor: that is no overload of \
+                 {TIMES} times and more",
+                found.times,
+                found.server_busy * 100.0
+            ),
+            "Server and client need a processor each that nobody else uses: look at --server-cpu and --client-cpu.",
+        ));
+    }
+    Ok(())
 }
 
 /// The first thing that must not be.
@@ -320,9 +332,7 @@ fn wrong(found: &Overload) -> Option<String> {
     }
     let slowest = found.accepted_latency.map_or(0.0, |l| l.max_us);
     let refusals = found.refused_latency.map_or(0.0, |l| l.p99_us);
-    let wrong = if found.times < TIMES {
-        "what was sent is less than 4.5 times what it can do"
-    } else if found.accepted == 0 {
+    let wrong = if found.accepted == 0 {
         "nothing was accepted at five times its load"
     } else if found.refused == 0 {
         "nothing was refused at five times its load: a queue grew"
@@ -511,7 +521,13 @@ mod tests {
         assert!(cut.contains("too few"));
         let all = bad(|f| f.situations[3].connections.as_mut().unwrap().cut = 0);
         assert!(all.contains("more connections than it may"));
-        assert!(bad(|f| f.times = 4.4).contains("less than 4.5 times"));
+        let mut little = good();
+        little.times = 4.4;
+        let fault = judge(&little).unwrap_err();
+        assert_eq!(fault.code, "bench-too-little");
+        // A server that lets all wait is not excused by how little could be sent.
+        little.refused = 0;
+        assert_eq!(judge(&little).unwrap_err().code, "bench-overload");
         // What it does under the flood.
         assert!(bad(|f| f.accepted = 0).contains("nothing was accepted"));
         assert!(bad(|f| f.refused = 0).contains("a queue grew"));
