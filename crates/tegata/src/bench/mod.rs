@@ -127,7 +127,7 @@ impl Place {
     /// Leaves what there is, after a fault; says where.
     fn keep(&mut self) -> String {
         self.kept = true;
-        // What a subject left in memory is named, for it takes memory until somebody removes it; an empty directory goes.
+        // What a subject left in memory is named, for it takes memory until somebody removes it.
         let memory = self
             .memory
             .take_if(|memory| std::fs::remove_dir(memory).is_err());
