@@ -103,7 +103,7 @@ impl<'a> Bed<'a> {
     /// Connections of the closed loop.
     #[must_use]
     pub fn clients(&self) -> usize {
-        usize::try_from(self.args.clients).unwrap_or(1)
+        usize::try_from(self.args.clients()).unwrap_or(1)
     }
 
     /// A directory of this run.
@@ -122,7 +122,7 @@ impl<'a> Bed<'a> {
         mut measure: impl FnMut(Subject) -> Outcome<Vec<Measured>>,
     ) -> Outcome<Vec<Round>> {
         pin(self.cpus.client)?;
-        let rounds = usize::try_from(self.args.rounds).unwrap_or(1);
+        let rounds = usize::try_from(self.args.rounds()).unwrap_or(1);
         self.bar.set_position(0);
         self.bar
             .set_length(u64::try_from(rounds * subjects.len()).unwrap_or(0));
@@ -224,6 +224,7 @@ impl<'a> Bed<'a> {
     pub fn results(&self, what: &'static str, rounds: Vec<Round>, found: Found) -> Results {
         let (ratio, checked) = (found.ratio_to_crypto_bound, found.verified_with_openssl);
         let mut skipped = found.skipped;
+        skipped.extend(self.place.no_memory.clone());
         if checked.is_none() {
             skipped.push("verification with openssl: it is not installed".to_owned());
         }
@@ -232,7 +233,7 @@ impl<'a> Bed<'a> {
             what,
             machine: self.machine.clone(),
             requests: self.args.requests,
-            clients: self.args.clients,
+            clients: self.args.clients(),
             devices: self.args.devices,
             ratio_to_crypto_bound: ratio,
             subjects: figures::summaries(&rounds),
@@ -251,24 +252,39 @@ impl<'a> Bed<'a> {
     /// # Errors
     /// Files.
     pub fn keep(&self, results: &Results, plot: Option<String>) -> Outcome<()> {
-        let out = &self.args.out;
-        files::make_dir(out)?;
         let mut text = serde_json::to_string_pretty(results).map_err(odd)?;
         text.push('\n');
         let mut kept = vec![(format!("{}.json", results.what), text)];
         kept.extend(plot.map(|plot| (format!("{}.svg", results.what), plot)));
+        let kept = self.write(kept)?;
+        if self.args.json {
+            return show::json(results);
+        }
+        super::report::table(results);
+        show::lines([format!("Kept: {kept}")]);
+        Ok(())
+    }
+
+    /// Writes files, each with its name, where the command line says; gives where they are.
+    ///
+    /// # Errors
+    /// Files.
+    pub fn write(&self, kept: Vec<(String, String)>) -> Outcome<String> {
+        let out = &self.args.out;
+        files::make_dir(out)?;
         let mut names = Vec::new();
         for (name, text) in kept {
             let path = out.join(name);
             files::replace(&path, text.as_bytes(), Readers::Everyone)?;
             names.push(path.display().to_string());
         }
-        if self.args.json {
-            return show::json(results);
-        }
-        super::report::table(results);
-        show::lines([format!("Kept: {}", names.join(", "))]);
-        Ok(())
+        Ok(names.join(", "))
+    }
+
+    /// Where it is measured.
+    #[must_use]
+    pub fn machine(&self) -> &Machine {
+        &self.machine
     }
 }
 

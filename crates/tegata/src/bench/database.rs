@@ -25,7 +25,7 @@ pub fn run(bed: &Bed<'_>, address: &str) -> Outcome<()> {
     let store = format!("\n[store]\ndatabase = {quoted}\n");
     let nursery = Nursery::open(&bed.path("plant"), &store)?;
     let devices = nursery.devices(bed.devices(), &bed.bar)?;
-    let rounds = usize::try_from(bed.args.rounds).map_err(odd)?;
+    let rounds = usize::try_from(bed.args.rounds()).map_err(odd)?;
     let count = bed.all() * rounds;
     let path = bed.path("requests");
     let (spool, some) = requests::make(&path, &devices, &nursery.order, count, &bed.bar)?;

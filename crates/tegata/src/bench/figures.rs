@@ -38,7 +38,8 @@ pub struct Measured {
     pub subject: Subject,
     /// How many a second, in a closed loop.
     pub per_second: f64,
-    /// Processor time of each, microseconds: of the server process alone, if there is one.
+    /// Processor time of each, microseconds: of the server process alone, if there is one. A refusal is work too: it
+    /// counts as an answer here, to the advantage of who refuses.
     pub cpu_us: f64,
     /// In the closed loop.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,7 +84,7 @@ impl Measured {
         Self {
             subject,
             per_second: per_second(count, tally.wall),
-            cpu_us: each_us(tally.cpu, count),
+            cpu_us: each_us(tally.cpu, count.saturating_add(tally.refused)),
             latency: latency(&tally.latencies),
             open: None,
             alone: None,
@@ -355,6 +356,19 @@ mod tests {
         assert!((found.p99_us - 198.0).abs() < 0.01, "{found:?}");
         assert!((found.max_us - 200.0).abs() < 0.01, "{found:?}");
         assert!(latency(&[]).is_none());
+    }
+
+    #[test]
+    fn a_refusal_is_work_too() {
+        let tally = Tally {
+            wall: Duration::from_secs(1),
+            cpu: Duration::from_millis(4),
+            latencies: vec![Duration::from_millis(1); 3],
+            refused: 1,
+        };
+        let found = Measured::closed(Subject::Cfssl, &tally);
+        assert!((found.cpu_us - 1000.0).abs() < 0.01, "{found:?}");
+        assert!((found.per_second - 3.0).abs() < 0.01, "{found:?}");
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub fn run(bed: &Bed<'_>) -> Outcome<()> {
         (Some(_), Some(device)) => {
             // The rows of a large store are as long as this one's.
             issue_to(&nursery, device)?;
-            let rounds = usize::try_from(bed.args.rounds).map_err(odd)?;
+            let rounds = usize::try_from(bed.args.rounds()).map_err(odd)?;
             Some(make("requests-later", bed.all() * rounds)?.0)
         }
         _ => None,
@@ -56,8 +56,6 @@ pub fn run(bed: &Bed<'_>) -> Outcome<()> {
     let mut subjects = vec![Subject::CryptoBound, Subject::Nothing, Subject::Commit];
     if bed.place.memory.is_some() {
         subjects.push(Subject::Memory);
-    } else {
-        skipped.push("the store in memory: /dev/shm is no tmpfs here".to_owned());
     }
     subjects.push(Subject::Durable);
     subjects.extend(preload.is_some().then_some(Subject::Preloaded));

@@ -3,19 +3,20 @@
 //! In the open loop a request's latency counts from the moment it was due, not from the moment a
 //! connection was free for it: a server that falls behind cannot hide it.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
-use axum::http::{Method, Request, StatusCode, header};
+use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
@@ -25,7 +26,7 @@ use crate::fault::{Fault, Outcome};
 /// Longest answer that is read, bytes.
 const ANSWER_LEN_BYTES_MAX: usize = 1024 * 1024;
 /// Longest that one answer may take: beyond it a run is worth nothing.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One request.
 #[derive(Debug, Clone)]
@@ -80,8 +81,17 @@ pub enum Pace {
     Closed(usize),
     /// So many a second, each when it is due, by fewer connections than a server works on at once.
     Open(f64),
-    /// As `Open`, by more of them.
-    Flood(f64),
+}
+
+/// What came back for one request.
+#[derive(Debug)]
+pub enum Answer {
+    /// A success, with its body.
+    Done(Bytes),
+    /// 503 with `Retry-After`: when to come again, and what else it says.
+    Later(Duration, Bytes),
+    /// Anything else.
+    Other(StatusCode, Bytes),
 }
 
 /// A request that was answered.
@@ -135,7 +145,6 @@ async fn all(target: &Target, asks: Vec<Ask>, pace: Pace) -> Outcome<Driven> {
     let connections = match pace {
         Pace::Closed(clients) => clients,
         Pace::Open(_) => OPEN_CONNECTIONS,
-        Pace::Flood(_) => FLOOD_CONNECTIONS,
     };
     let fresh = target.tls.as_ref().is_some_and(|tls| tls.fresh);
     let mut open = Vec::new();
@@ -151,9 +160,7 @@ async fn all(target: &Target, asks: Vec<Ask>, pace: Pace) -> Outcome<Driven> {
         next: AtomicUsize::new(0),
         interval: match pace {
             Pace::Closed(_) => None,
-            Pace::Open(rate) | Pace::Flood(rate) => {
-                Some(Duration::from_secs_f64(1.0 / rate.max(0.001)))
-            }
+            Pace::Open(rate) => Some(interval(rate)),
         },
         started: Instant::now(),
     });
@@ -205,6 +212,27 @@ async fn connect(target: &Target, number: usize) -> Outcome<SendRequest<Body>> {
     speak(shaken.map_err(|e| odd(format!("no TLS: {e}")))?).await
 }
 
+/// A connection of the peer at that address. Linux has all of 127.0.0.0/8 on its loopback interface, so there are as
+/// many peers as one likes.
+///
+/// # Errors
+/// The server does not take it.
+pub async fn stream_as(server: SocketAddr, peer: Ipv4Addr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((peer, 0).into())?;
+    let stream = socket.connect(server).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// The same, ready for requests.
+///
+/// # Errors
+/// As [`stream_as`].
+pub async fn connect_as(server: SocketAddr, peer: Ipv4Addr) -> Outcome<SendRequest<Body>> {
+    speak(stream_as(server, peer).await.map_err(odd)?).await
+}
+
 async fn speak(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> Outcome<SendRequest<Body>> {
@@ -254,6 +282,37 @@ async fn ask(
     target: &Target,
     request: Ask,
 ) -> Outcome<Option<Bytes>> {
+    let (status, bytes) = match exchange(connection, target, request).await? {
+        Answer::Done(bytes) => return Ok(Some(bytes)),
+        Answer::Later(..) if target.refusals == Refusals::Busy => return Ok(None),
+        Answer::Later(_, bytes) => (StatusCode::SERVICE_UNAVAILABLE, bytes),
+        Answer::Other(status, bytes) => (status, bytes),
+    };
+    if target.refusals == Refusals::Any {
+        return Ok(None);
+    }
+    Err(not_done(status, &bytes))
+}
+
+/// An answer that ends the run.
+pub fn not_done(status: StatusCode, body: &[u8]) -> Fault {
+    let text: String = String::from_utf8_lossy(body).chars().take(300).collect();
+    Fault::failed(
+        "bench-refused",
+        format!("a request was answered {status}: {text}"),
+        "A run with refusals measures nothing: lower --clients or --rate, or read the server's log.",
+    )
+}
+
+/// Sends one request and takes its answer.
+///
+/// # Errors
+/// The connection breaks.
+pub async fn exchange(
+    connection: &mut SendRequest<Body>,
+    target: &Target,
+    request: Ask,
+) -> Outcome<Answer> {
     let builder = Request::builder().header(header::HOST, target.address.to_string());
     let request = match request {
         Ask::Post(body) => builder
@@ -269,24 +328,25 @@ async fn ask(
     let (head, body) = answer.into_parts();
     let bytes = axum::body::to_bytes(Body::new(body), ANSWER_LEN_BYTES_MAX);
     let bytes = bytes.await.map_err(odd)?;
-    if head.status.is_success() {
-        return Ok(Some(bytes));
-    }
-    let busy = head.status == StatusCode::SERVICE_UNAVAILABLE
-        && head.headers.contains_key(header::RETRY_AFTER);
-    if target.refusals == Refusals::Any || (target.refusals == Refusals::Busy && busy) {
-        return Ok(None);
-    }
-    let text: String = String::from_utf8_lossy(&bytes).chars().take(300).collect();
-    Err(Fault::failed(
-        "bench-refused",
-        format!("a request was answered {}: {text}", head.status),
-        "A run with refusals measures nothing: lower --clients or --rate, or read the server's log.",
-    ))
+    Ok(match (head.status, retry_after(&head.headers)) {
+        (status, _) if status.is_success() => Answer::Done(bytes),
+        (StatusCode::SERVICE_UNAVAILABLE, Some(after)) => Answer::Later(after, bytes),
+        (status, _) => Answer::Other(status, bytes),
+    })
 }
 
-/// Connections of a flood: of one peer, as many as a server takes, less a few.
-const FLOOD_CONNECTIONS: usize = 250;
+/// Seconds; the other form, a date, is none of ours.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
+    text.parse().ok().map(Duration::from_secs)
+}
+
+/// Between two requests at that rate a second.
+#[must_use]
+pub fn interval(rate: f64) -> Duration {
+    Duration::from_secs_f64(1.0 / rate.max(0.001))
+}
+
 /// Connections of the open loop: below what a server works on at once, or it would refuse what it is to be
 /// measured at. A request that is due and finds none free waits, and its latency has the wait in it.
 const OPEN_CONNECTIONS: usize = 100;

@@ -14,6 +14,8 @@ mod cpus;
 mod database;
 mod deliver;
 mod figures;
+mod flood;
+mod hostile;
 mod issue;
 mod load;
 pub mod nothing;
@@ -22,6 +24,7 @@ mod overload;
 mod peers;
 mod plant;
 mod plot;
+mod polite;
 mod preload;
 mod renew;
 mod report;
@@ -53,8 +56,15 @@ fn odd(why: impl Display) -> Fault {
 /// `tegata bench`.
 ///
 /// # Errors
-/// An answer that is not what it must be; files, processes, processors.
+/// An option that is of no use here; an answer that is not what it must be; files, processes, processors.
 pub fn run(args: &Bench) -> Outcome<()> {
+    if let Some((option, subjects)) = args.misplaced() {
+        return Err(Fault::usage(
+            "option-without-use",
+            format!("{option} changes nothing about what is to be measured"),
+            format!("Leave {option} away; it belongs to: {subjects}."),
+        ));
+    }
     let mut place = Place::open(args)?;
     let bed = |place| Bed::new(args, place);
     let done = match args.what {
@@ -67,12 +77,10 @@ pub fn run(args: &Bench) -> Outcome<()> {
         BenchWhat::Appraise => bed(&place).and_then(|bed| appraise::run(&bed)),
         BenchWhat::Deliver => bed(&place).and_then(|bed| deliver::run(&bed)),
         BenchWhat::Ocsp => bed(&place).and_then(|bed| ocsp::run(&bed)),
-        BenchWhat::Overload => overload::run(args, &place),
+        BenchWhat::Overload => bed(&place).and_then(|bed| overload::run(&bed)),
     };
     done.map_err(|fault| {
-        place.kept = true;
-        let (dir, mend) = (place.dir.display(), fault.mend);
-        let mend = format!("{mend} What there was, logs too, is left in {dir}.");
+        let mend = format!("{} {}", fault.mend, place.keep());
         Fault { mend, ..fault }
     })
 }
@@ -80,8 +88,10 @@ pub fn run(args: &Bench) -> Outcome<()> {
 /// Directories of a run; removed at its end if all was well.
 struct Place {
     dir: PathBuf,
-    /// A directory in memory, where there is one.
+    /// A directory in memory, where there is one and the run has a use for it.
     memory: Option<PathBuf>,
+    /// Why there is none although the run has a use for it.
+    no_memory: Option<String>,
     /// After a fault.
     kept: bool,
 }
@@ -98,17 +108,34 @@ impl Place {
             .join(&name);
         files::make_dir(&dir)?;
         let shm = Path::new("/dev/shm");
-        let in_memory = rustix::fs::statfs(shm).is_ok_and(|fs| fs.f_type == TMPFS_MAGIC);
-        let memory = in_memory.then(|| shm.join(&name));
+        let (memory, no_memory) = match in_memory(args, shm) {
+            Ok(wanted) => (wanted.then(|| shm.join(&name)), None),
+            Err(why) => (None, Some(format!("the store in memory: {why}"))),
+        };
         let place = Self {
             dir,
             memory,
+            no_memory,
             kept: false,
         };
         if let Some(memory) = &place.memory {
             files::make_dir(memory)?;
         }
         Ok(place)
+    }
+
+    /// Leaves what there is, after a fault; says where.
+    fn keep(&mut self) -> String {
+        self.kept = true;
+        // What a subject left in memory is named, for it takes memory until somebody removes it.
+        let memory = self
+            .memory
+            .take_if(|memory| std::fs::remove_dir(memory).is_err());
+        let memory = memory.map_or(String::new(), |memory| {
+            format!(", and in {}, which takes memory", memory.display())
+        });
+        let dir = self.dir.display();
+        format!("What there was, logs too, is left in {dir}{memory}.")
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -128,5 +155,41 @@ impl Drop for Place {
     }
 }
 
+/// Whether the run needs a directory in memory.
+///
+/// # Errors
+/// Why it cannot have one.
+fn in_memory(args: &Bench, shm: &Path) -> Result<bool, String> {
+    let wanted = match args.what {
+        BenchWhat::Issue => !args.tls && args.database.is_none(),
+        BenchWhat::Appraise => true,
+        _ => false,
+    };
+    if !wanted {
+        return Ok(false);
+    }
+    let shown = shm.display();
+    let fs = rustix::fs::statfs(shm).ok();
+    let fs = fs.filter(|fs| fs.f_type == TMPFS_MAGIC);
+    let fs = fs.ok_or_else(|| format!("{shown} is no tmpfs here"))?;
+    let block = u64::try_from(fs.f_bsize).unwrap_or(0);
+    let free = fs.f_bavail.saturating_mul(block);
+    let needed = u64::from(args.requests)
+        .saturating_mul(MEMORY_LEN_BYTES_EACH)
+        .saturating_add(MEMORY_LEN_BYTES_MIN);
+    if free < needed {
+        let mib = |bytes: u64| bytes.div_ceil(1024 * 1024);
+        return Err(format!(
+            "{shown} has {} MiB free, and {} are needed",
+            mib(free),
+            mib(needed)
+        ));
+    }
+    Ok(true)
+}
+
+/// Memory that a store of one round takes: for each request, and before the first.
+const MEMORY_LEN_BYTES_EACH: u64 = 2_500;
+const MEMORY_LEN_BYTES_MIN: u64 = 64 * 1024 * 1024;
 /// What statfs says of a tmpfs.
 const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;

@@ -1,137 +1,351 @@
-//! `tegata bench overload`: five times what the CA can do, beside peers that send slowly.
+//! `tegata bench overload`: five times what the CA can do, beside peers that do all the harm that connections can.
 //!
-//! First a closed loop says what it can do. Then requests come at five times that rate, and at the same
-//! time as many slow connections as one peer may have are held open: half of them stop within the header,
-//! half within the body. Each answer must be a certificate, or 503 with `Retry-After`; nothing else.
+//! First a closed loop says what it can do. Then an honest peer is measured alone, beside one that sends slowly, beside
+//! one that opens and closes connections, and beside both while requests come at five times that rate. Each answer must
+//! be a certificate, or 503 with `Retry-After`; nothing else. Without the flood of requests the honest peer must not
+//! notice the others; in it, it must get what it asks for by coming back as it is told.
 
-use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpSocket, TcpStream};
 
-use super::bed::Asks as _;
+use super::bed::{Asks as _, Bed};
+use super::check::Certificates;
 use super::cpus::pin;
-use super::figures::{self, Latency};
-use super::load::{Pace, Refusals, Target, drive};
+use super::figures::{self, Latency, Machine};
+use super::flood::{Flood, Flooded};
+use super::hostile::{Opened, Opener, SLOW_CONNECTIONS, Slow, Slowly};
+use super::load::{Ask, Pace, Refusals, Target, drive};
 use super::plant::{self, Nursery};
+use super::polite::{self, Polite};
 use super::served::Served;
-use super::{PKIXCMP, Place, check, odd, requests};
-use crate::cli::bench::Bench;
+use super::{PKIXCMP, odd, requests};
 use crate::cli::show;
 use crate::fault::{Fault, Outcome};
 
-/// How much more than it can do.
-const TIMES: f64 = 5.0;
-/// Connections that send slowly: as many as one peer may have.
-const SLOW: usize = 256;
+/// How much more than it can do is sent, or the run proves nothing. Over the whole flood: its end, when only answers
+/// come, is in it.
+const TIMES: f64 = 4.5;
+/// How much more is aimed at.
+const TIMES_AIMED: f64 = 5.5;
+/// Connections that say what it can do, the better of both: some, as the other benches have, and nearly as many as it
+/// works on requests at once, for then more of them share a commit.
+const CLIENTS: [usize; 2] = [16, 100];
+/// One in so many requests is for each of them; the flood has the others.
+const CALM: usize = 10;
+/// One in so many, besides, warms the server up.
+const WARM_UP: usize = 20;
+/// Certificates that the honest peer asks for in each situation; beside the flood, at most.
+const POLITE: usize = 300;
 /// Most that an accepted request may take: a device waits no longer for a busy CA.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// In which 99 % of refusals come, and of the honest peer's answers without a flood of requests. No race: beyond it a
+/// server does not refuse early, it lets wait.
+const EARLY: Duration = Duration::from_secs(1);
+/// Share of the slow connections that must have been open on average, or the server was not tried.
+const SLOW_SHARE: f64 = 0.9;
 /// Most memory that the server may have, bytes.
 const RSS_BYTES_MAX: u64 = 300 * 1024 * 1024;
 
 /// What came of it.
 #[derive(Debug, Serialize)]
 struct Overload {
+    /// Version of this program.
+    version: &'static str,
+    /// What was measured.
+    what: &'static str,
+    /// Where.
+    machine: Machine,
+    /// Requests, those that said what it can do and those of the flood.
+    requests: u32,
+    /// Devices they are from.
+    devices: u32,
     /// What it can do, a second.
     capacity: f64,
-    /// What it was asked, a second.
+    /// What was aimed at, a second.
     offered: f64,
+    /// What was really sent, a second.
+    sent_per_second: f64,
+    /// The same, divided by what it can do.
+    times: f64,
+    /// How long the flood was, seconds.
+    flood_secs: f64,
+    /// Share of one processor that the server used in it.
+    server_busy: f64,
     /// Requests that got a certificate, a second.
     accepted_per_second: f64,
     /// Requests that got a certificate.
     accepted: usize,
-    /// Requests that were told to come back.
+    /// How often a request was told to come back.
     refused: usize,
-    /// From the moment that each accepted request was due: its wait for a connection is in it.
+    /// Of each accepted request, from the sending that was accepted.
     accepted_latency: Option<Latency>,
-    /// As above, of those refused.
+    /// Of each refusal, from sending.
     refused_latency: Option<Latency>,
-    /// Connections of the peer that sends slowly.
-    slow: usize,
+    /// The honest peer, alone and beside others.
+    situations: Vec<Situation>,
     /// Most memory of the server process, bytes.
     rss_bytes_max: u64,
 }
 
-/// Runs it, and fails where the server did.
+/// The honest peer, and beside whom.
+#[derive(Debug, Clone, Serialize)]
+struct Situation {
+    /// Its name.
+    beside: Beside,
+    /// The honest peer.
+    polite: Polite,
+    /// The peer that sends slowly, where there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slow: Option<Slowly>,
+    /// The peer that opens and closes connections, where there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connections: Option<Opened>,
+}
+
+/// Whom a server has beside an honest peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Beside {
+    Nobody,
+    Slow,
+    Connections,
+    Everything,
+}
+
+impl Beside {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Nobody => "alone",
+            Self::Slow => "beside slow senders",
+            Self::Connections => "beside a flood of connections",
+            Self::Everything => "beside both, at five times",
+        }
+    }
+
+    fn slow(self) -> bool {
+        matches!(self, Self::Slow | Self::Everything)
+    }
+
+    fn connections(self) -> bool {
+        matches!(self, Self::Connections | Self::Everything)
+    }
+}
+
+/// Runs it, keeps what was found, and fails where the server did.
 ///
 /// # Errors
 /// What the server must not do under load, by name.
-pub fn run(args: &Bench, place: &Place) -> Outcome<()> {
-    let found = measure(args, place)?;
-    if args.json {
+pub fn run(bed: &Bed<'_>) -> Outcome<()> {
+    let found = measure(bed)?;
+    let mut text = serde_json::to_string_pretty(&found).map_err(odd)?;
+    text.push('\n');
+    let kept = bed.write(vec![("overload.json".to_owned(), text)])?;
+    if bed.args.json {
         show::json(&found)?;
     } else {
         tell(&found);
+        show::lines([format!("Kept: {kept}")]);
     }
     judge(&found)
 }
 
-fn measure(args: &Bench, place: &Place) -> Outcome<Overload> {
-    let cpus = super::cpus::Cpus::choose(args)?;
-    let count = usize::try_from(args.requests).unwrap_or(usize::MAX);
-    let devices = usize::try_from(args.devices).unwrap_or(1);
-    // A tenth to find out what it can do; the rest for the flood.
-    let bar = indicatif::ProgressBar::new(0);
-    let nursery = Nursery::open(&place.path("plant"), "")?;
-    let made = nursery.devices(devices, &bar)?;
-    let path = place.path("requests");
-    let (requests, _) = requests::make(&path, &made, &nursery.order, count, &bar)?;
+/// The server, and who asks it.
+struct Tried {
+    server: Served,
+    target: Target,
+    check: Certificates,
+}
+
+fn measure(bed: &Bed<'_>) -> Outcome<Overload> {
+    let (count, bar) = (bed.count(), &bed.bar);
+    let calm = count.div_ceil(CALM);
+    let warm_up = count.div_ceil(WARM_UP);
+    let nursery = Nursery::open(&bed.path("plant"), "")?;
+    let made = nursery.devices(bed.devices(), bar)?;
+    let all = CLIENTS.len() * warm_up + count + 4 * POLITE;
+    let path = bed.path("requests");
+    let (requests, _) = requests::make(&path, &made, &nursery.order, all, bar)?;
     let plant = nursery.close(made.iter().map(|device| &device.identity));
     bar.finish_and_clear();
-    pin(cpus.client)?;
-    let server = Served::ca(&plant.dir, place.path("run"), cpus.server)?;
-    let target = Target {
-        address: server.address,
-        path: format!("/.well-known/cmp/p/{}", plant::PROFILE),
-        content_type: PKIXCMP,
-        refusals: Refusals::Busy,
-        tls: None,
+    pin(bed.cpus.client)?;
+    let server = Served::ca(&plant.dir, bed.path("run"), bed.cpus.server)?;
+    let mut tried = Tried {
+        target: Target {
+            address: server.address,
+            path: format!("/.well-known/cmp/p/{}", plant::PROFILE),
+            content_type: PKIXCMP,
+            refusals: Refusals::Fault,
+            tls: None,
+        },
+        server,
+        check: Certificates::default(),
     };
     let mut asks = requests.read()?;
-    let first = asks.take_some(count.div_ceil(10))?;
-    let calm = drive(&target, first, Pace::Closed(16))?;
-    let mut check = check::Certificates::default();
-    check.all(calm.bodies())?;
-    let capacity = figures::per_second(calm.answered.len(), calm.wall);
-
-    let slow = Slow::open(server.address)?;
-    let offered = capacity * TIMES;
-    let flood = drive(&target, asks.take_some(count)?, Pace::Flood(offered))?;
-    let still_open = slow.close();
-    check.all(flood.bodies())?;
+    let mut capacity: f64 = 0.0;
+    for clients in CLIENTS {
+        let warm_up = drive(
+            &tried.target,
+            asks.take_some(warm_up)?,
+            Pace::Closed(clients),
+        )?;
+        tried.check.all(warm_up.bodies())?;
+        let driven = drive(&tried.target, asks.take_some(calm)?, Pace::Closed(clients))?;
+        tried.check.all(driven.bodies())?;
+        let found = figures::per_second(driven.answered.len(), driven.wall);
+        capacity = found.max(capacity);
+    }
+    let mut situations = Vec::new();
+    for beside in [Beside::Nobody, Beside::Slow, Beside::Connections] {
+        let polite = asks.take_some(POLITE)?;
+        situations.push(tried.situation(beside, polite, None)?.0);
+    }
+    let polite = asks.take_some(POLITE)?;
+    let offered = capacity * TIMES_AIMED;
+    let rest = asks.take_some(count.saturating_sub(CLIENTS.len() * calm))?;
+    let flooding = Some((rest, offered));
+    let before = tried.server.usage()?.cpu;
+    let (everything, flooded) = tried.situation(Beside::Everything, polite, flooding)?;
+    situations.push(everything);
+    let flooded = flooded.ok_or_else(|| odd("there was no flood"))?;
+    tried.check.all(flooded.bodies.iter())?;
+    let used = tried.server.usage()?.cpu.saturating_sub(before);
+    let sent_per_second = figures::per_second(flooded.sent(), flooded.wall);
     Ok(Overload {
+        version: env!("CARGO_PKG_VERSION"),
+        what: "overload",
+        machine: bed.machine().clone(),
+        requests: bed.args.requests,
+        devices: bed.args.devices,
         capacity,
         offered,
-        accepted_per_second: figures::per_second(flood.answered.len(), flood.wall),
-        accepted: flood.answered.len(),
-        refused: flood.refused.len(),
-        accepted_latency: figures::latency(&flood.latencies()),
-        refused_latency: figures::latency(&flood.refused),
-        slow: still_open,
-        rss_bytes_max: server.usage()?.rss_bytes_max,
+        sent_per_second,
+        times: sent_per_second / capacity.max(f64::EPSILON),
+        flood_secs: flooded.wall.as_secs_f64(),
+        server_busy: used.as_secs_f64() / flooded.wall.as_secs_f64().max(f64::EPSILON),
+        accepted_per_second: figures::per_second(flooded.accepted.len(), flooded.wall),
+        accepted: flooded.accepted.len(),
+        refused: flooded.refused.len(),
+        accepted_latency: figures::latency(&flooded.accepted),
+        refused_latency: figures::latency(&flooded.refused),
+        situations,
+        rss_bytes_max: tried.server.usage()?.rss_bytes_max,
     })
 }
 
+impl Tried {
+    /// The honest peer beside those, and beside a flood of requests if there is one; then until that ends.
+    fn situation(
+        &mut self,
+        beside: Beside,
+        asks: Vec<Ask>,
+        flooding: Option<(Vec<Ask>, f64)>,
+    ) -> Outcome<(Situation, Option<Flooded>)> {
+        // Connections of the situation before are gone when it has nothing to do.
+        self.server.settle()?;
+        let address = self.target.address;
+        // Before the one who opens and closes takes all that the peer may have.
+        let flood = match flooding {
+            Some((asks, rate)) => Some((Flood::open(&self.target)?, asks, rate)),
+            None => None,
+        };
+        let slow = beside.slow().then(|| Slow::open(address)).transpose()?;
+        let opener = beside.connections().then(|| Opener::begin(address));
+        let opener = opener.transpose()?;
+        let (target, stop) = (&self.target, AtomicBool::new(false));
+        let (polite, flooded) = std::thread::scope(|scope| {
+            let polite = scope.spawn(|| polite::ask(target, asks, &stop));
+            let flooded = flood.map(|(flood, asks, rate)| flood.run(asks, rate));
+            stop.store(flooded.is_some(), Ordering::SeqCst);
+            (polite.join(), flooded)
+        });
+        let flooded = flooded.transpose()?;
+        let polite = polite.map_err(|_| odd("a thread of the bench ended early"))?;
+        let (polite, bodies) = polite?;
+        self.check.all(bodies.iter())?;
+        let situation = Situation {
+            beside,
+            polite,
+            slow: slow.map(Slow::close),
+            connections: opener.map(Opener::end),
+        };
+        Ok((situation, flooded))
+    }
+}
+
 fn judge(found: &Overload) -> Outcome<()> {
+    if let Some(wrong) = wrong(found) {
+        return Err(Fault::failed(
+            "bench-overload",
+            format!("{wrong}: {found:?}"),
+            "docs/ops/limits.md explains the limits that are to prevent this.",
+        ));
+    }
+    if found.times < TIMES {
+        return Err(Fault::environment(
+            "bench-too-little",
+            format!(
+                "{:.1} times what the server can do was sent, while it had {:.0} % of a processor: that is no overload of \
+                 {TIMES} times and more",
+                found.times,
+                found.server_busy * 100.0
+            ),
+            "Server and client need a processor each that nobody else uses: look at --server-cpu and --client-cpu.",
+        ));
+    }
+    Ok(())
+}
+
+/// The first thing that must not be.
+fn wrong(found: &Overload) -> Option<String> {
+    let late = EARLY.as_secs_f64() * 1e6;
+    for situation in &found.situations {
+        let (polite, label) = (&situation.polite, situation.beside.label());
+        let alone = situation.beside != Beside::Everything;
+        let p99 = polite.answer_latency.map_or(0.0, |l| l.p99_us);
+        let wrong = if polite.no_connection > 0 {
+            "found no room for a connection"
+        } else if alone && polite.told_to_come_back > 0 {
+            "was refused"
+        } else if alone && p99 > late {
+            "waited more than a second for one answer in a hundred"
+        } else if polite.certificates == 0 {
+            "got no certificate"
+        } else {
+            ""
+        };
+        if !wrong.is_empty() {
+            return Some(format!("an honest peer, {label}, {wrong}"));
+        }
+        let few = figures::number(SLOW_CONNECTIONS) * SLOW_SHARE;
+        if situation.slow.is_some_and(|slow| slow.open_mean < few) {
+            return Some(format!(
+                "{label}: too few of the slow connections were open"
+            ));
+        }
+        if situation.connections.is_some_and(|c| c.cut == 0) {
+            return Some(format!(
+                "{label}: one peer had more connections than it may"
+            ));
+        }
+    }
     let slowest = found.accepted_latency.map_or(0.0, |l| l.max_us);
+    let refusals = found.refused_latency.map_or(0.0, |l| l.p99_us);
     let wrong = if found.accepted == 0 {
-        "nothing was accepted"
+        "nothing was accepted at five times its load"
     } else if found.refused == 0 {
-        "nothing was refused: the flood was none, or a queue grew"
+        "nothing was refused at five times its load: a queue grew"
+    } else if refusals > late {
+        "it did not refuse early: one refusal in a hundred took more than a second"
     } else if slowest > DEADLINE.as_secs_f64() * 1e6 {
         "what was accepted took longer than a device waits"
     } else if found.rss_bytes_max > RSS_BYTES_MAX {
         "the server's memory grew beyond 300 MiB"
     } else {
-        return Ok(());
+        return None;
     };
-    Err(Fault::failed(
-        "bench-overload",
-        format!("under five times its load, {wrong}: {found:?}"),
-        "docs/ops/limits.md explains the limits that are to prevent this.",
-    ))
+    Some(wrong.to_owned())
 }
 
 /// Prints it for people.
@@ -144,7 +358,13 @@ fn tell(found: &Overload) {
     };
     show::record(&[
         ("can do", format!("{:.0} a second", found.capacity)),
-        ("was asked", format!("{:.0} a second", found.offered)),
+        (
+            "was sent",
+            format!(
+                "{:.0} a second, {:.1} times that, for {:.0} s",
+                found.sent_per_second, found.times, found.flood_secs
+            ),
+        ),
         (
             "certificates",
             format!(
@@ -155,54 +375,164 @@ fn tell(found: &Overload) {
         ("  median / 99 % / most", time(found.accepted_latency)),
         ("503 with Retry-After", found.refused.to_string()),
         ("  median / 99 % / most", time(found.refused_latency)),
-        ("slow connections beside it", found.slow.to_string()),
         (
             "memory",
             format!("{} MiB", found.rss_bytes_max / (1024 * 1024)),
         ),
     ]);
+    let rows: Vec<[String; 5]> = found
+        .situations
+        .iter()
+        .map(|s| {
+            [
+                s.beside.label().to_owned(),
+                s.polite.certificates.to_string(),
+                s.polite.told_to_come_back.to_string(),
+                time(s.polite.answer_latency),
+                time(s.polite.latency),
+            ]
+        })
+        .collect();
+    show::lines([String::new()]);
+    let headings = [
+        "HONEST PEER",
+        "CERTIFICATES",
+        "TOLD TO COME BACK",
+        "AN ANSWER",
+        "A CERTIFICATE",
+    ];
+    show::table(headings, &rows, "");
+    for situation in &found.situations {
+        let label = situation.beside.label();
+        show::lines(situation.slow.map(|s| {
+            format!(
+                "{label}: of {} slow connections {:.0} open on average, {} at the end; {} opened, {} cut.",
+                s.wished, s.open_mean, s.open_at_end, s.opened, s.cut
+            )
+        }));
+        show::lines(situation.connections.map(|c| {
+            format!(
+                "{label}: {} connections opened, {:.0} a second; {} ended by the server, {} failed.",
+                c.opened, c.per_second, c.cut, c.failed
+            )
+        }));
+    }
 }
 
-/// Connections of another peer that begin a request and never end it.
-struct Slow {
-    runtime: tokio::runtime::Runtime,
-    open: Vec<TcpStream>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::cpus::Cpus;
 
-impl Slow {
-    fn open(server: SocketAddr) -> Outcome<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .map_err(odd)?;
-        let open = runtime.block_on(async {
-            let mut open = Vec::new();
-            for number in 0..SLOW {
-                // Linux has all of 127.0.0.0/8 on its loopback interface: another peer than the client.
-                let socket = TcpSocket::new_v4().map_err(odd)?;
-                socket.bind(([127, 0, 0, 2], 0).into()).map_err(odd)?;
-                let mut stream = socket.connect(server).await.map_err(odd)?;
-                let begun = match number % 2 {
-                    0 => "POST /.well-known/cmp HTTP/1.1\r\nHost: s",
-                    _ => {
-                        "POST /.well-known/cmp HTTP/1.1\r\nHost: slow\r\n\
-                         Content-Type: application/pkixcmp\r\nContent-Length: 60000\r\n\r\n0"
-                    }
-                };
-                stream.write_all(begun.as_bytes()).await.map_err(odd)?;
-                open.push(stream);
-            }
-            Ok::<_, Fault>(open)
-        })?;
-        Ok(Self { runtime, open })
+    fn latency(us: f64) -> Option<Latency> {
+        Some(Latency {
+            p50_us: us,
+            p99_us: us,
+            max_us: us,
+        })
     }
 
-    /// How many there were.
-    fn close(self) -> usize {
-        let count = self.open.len();
-        drop(self.open);
-        self.runtime.shutdown_timeout(Duration::from_secs(1));
-        count
+    fn good() -> Overload {
+        let situation = |beside: Beside| Situation {
+            beside,
+            polite: Polite {
+                certificates: 3,
+                told_to_come_back: 0,
+                no_connection: 0,
+                asked_most: 1,
+                latency: latency(1e4),
+                answer_latency: latency(1e4),
+            },
+            slow: beside.slow().then_some(Slowly {
+                wished: 256,
+                open_mean: 255.0,
+                open_at_end: 256,
+                opened: 300,
+                cut: 44,
+            }),
+            connections: beside.connections().then_some(Opened {
+                opened: 9,
+                per_second: 9.0,
+                cut: 1,
+                failed: 0,
+            }),
+        };
+        Overload {
+            version: "",
+            what: "overload",
+            machine: Machine {
+                processor: String::new(),
+                processors: 2,
+                system: String::new(),
+                cpus: Cpus {
+                    server: 0,
+                    client: 1,
+                },
+                load_before: 0.0,
+            },
+            requests: 9,
+            devices: 1,
+            capacity: 10.0,
+            offered: 55.0,
+            sent_per_second: 51.0,
+            times: 5.1,
+            flood_secs: 1.0,
+            server_busy: 1.0,
+            accepted_per_second: 10.0,
+            accepted: 10,
+            refused: 41,
+            accepted_latency: latency(1e6),
+            refused_latency: latency(1e5),
+            situations: [
+                Beside::Nobody,
+                Beside::Slow,
+                Beside::Connections,
+                Beside::Everything,
+            ]
+            .map(situation)
+            .to_vec(),
+            rss_bytes_max: 1,
+        }
+    }
+
+    fn bad(change: impl Fn(&mut Overload)) -> String {
+        let mut found = good();
+        change(&mut found);
+        wrong(&found).unwrap_or_default()
+    }
+
+    #[test]
+    fn each_failure_has_its_name() {
+        assert_eq!(wrong(&good()), None);
+        // What the server does to the honest peer.
+        let refused = |at: usize| bad(|f| f.situations[at].polite.told_to_come_back = 1);
+        assert!(refused(0).contains("alone, was refused"));
+        assert!(refused(1).contains("slow senders, was refused"));
+        assert!(refused(2).contains("connections, was refused"));
+        assert_eq!(refused(3), "", "to be told to come back is no harm there");
+        for at in 0..4 {
+            assert!(bad(|f| f.situations[at].polite.no_connection = 1).contains("no room"));
+            assert!(bad(|f| f.situations[at].polite.certificates = 0).contains("no certificate"));
+        }
+        let slow = |at: usize| bad(|f| f.situations[at].polite.answer_latency = latency(2e6));
+        assert!(slow(2).contains("more than a second") && slow(3).is_empty());
+        // Whether it was tried at all.
+        let cut = bad(|f| f.situations[1].slow.as_mut().unwrap().open_mean = 200.0);
+        assert!(cut.contains("too few"));
+        let all = bad(|f| f.situations[3].connections.as_mut().unwrap().cut = 0);
+        assert!(all.contains("more connections than it may"));
+        let mut little = good();
+        little.times = 4.4;
+        let fault = judge(&little).unwrap_err();
+        assert_eq!(fault.code, "bench-too-little");
+        // A server that lets all wait is not excused by how little could be sent.
+        little.refused = 0;
+        assert_eq!(judge(&little).unwrap_err().code, "bench-overload");
+        // What it does under the flood.
+        assert!(bad(|f| f.accepted = 0).contains("nothing was accepted"));
+        assert!(bad(|f| f.refused = 0).contains("a queue grew"));
+        assert!(bad(|f| f.refused_latency = latency(2e6)).contains("refuse early"));
+        assert!(bad(|f| f.accepted_latency = latency(2e7)).contains("than a device waits"));
+        assert!(bad(|f| f.rss_bytes_max = u64::MAX).contains("memory"));
     }
 }

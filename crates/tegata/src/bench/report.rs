@@ -240,7 +240,7 @@ pub fn table(results: &Results) {
     let refusing = results.subjects.iter().filter(|s| s.refused > 0);
     show::lines(refusing.map(|s| {
         let (label, refused) = (s.subject.label(), s.refused);
-        format!("{label}: {refused} requests were not answered 200, and are not in its figures.")
+        format!("{label}: {refused} requests were not answered 200; of its figures only processor time counts them, as answers.")
     }));
     show::lines(results.targets.iter().map(Goal::line));
     show::lines(results.notes.iter().cloned());

@@ -17,7 +17,8 @@ pub enum BenchWhat {
     Appraise,
     /// Deliveries: TEEP sessions with an Update for one device, beside one ciphertext shared by all
     Deliver,
-    /// Five times what the CA can do, beside peers that send slowly: it must refuse early and keep its word
+    /// Five times what the CA can do, beside peers that send slowly or flood it with connections: it must refuse early,
+    /// keep its word, and let an honest peer through
     Overload,
 }
 
@@ -42,12 +43,12 @@ pub struct Bench {
     /// Registered devices that the requests are from
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub devices: u32,
-    /// Rounds; in each, everything runs once, in an order that rotates
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub rounds: u32,
-    /// Closed loop: connections that each send their next request when the last is answered
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=128))]
-    pub clients: u32,
+    /// Rounds; in each, everything runs once, in an order that rotates; 5 when absent
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: Option<u32>,
+    /// Closed loop: connections that each send their next request when the last is answered; 16 when absent
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=128))]
+    pub clients: Option<u32>,
     /// Open loop: requests a second, sent when they are due; 80 % of the closed loop when absent
     #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rate: Option<u32>,
@@ -61,7 +62,7 @@ pub struct Bench {
     /// `issue`: with the store in this PostgreSQL, in which there is no installation yet; it stays there
     #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["preload", "peers", "tls"])]
     pub database: Option<String>,
-    /// Other CAs to run beside it; one that is not installed is skipped and named
+    /// `issue`: other CAs to run beside it; one that is not installed is skipped and named
     #[arg(long, value_name = "NAMES", value_enum, value_delimiter = ',')]
     pub peers: Vec<BenchPeer>,
     /// `issue`: only these, by the names that --json has, as `durable` or `cfssl-sqlite`
@@ -82,6 +83,46 @@ pub struct Bench {
     /// Print the results as JSON instead of a table
     #[arg(long)]
     pub json: bool,
+}
+
+impl Bench {
+    /// How many rounds.
+    #[must_use]
+    pub fn rounds(&self) -> u32 {
+        self.rounds.unwrap_or(5)
+    }
+
+    /// How many connections of the closed loop.
+    #[must_use]
+    pub fn clients(&self) -> u32 {
+        self.clients.unwrap_or(16)
+    }
+
+    /// An option that was given and changes nothing about what is measured, and the subjects that it belongs to.
+    #[must_use]
+    pub fn misplaced(&self) -> Option<(&'static str, &'static str)> {
+        use BenchWhat::{Appraise, Issue, Ocsp, Overload};
+        let (issue, what) = (self.what == Issue, self.what);
+        let open = matches!(what, Issue | Ocsp | Appraise);
+        let rounds = what != Overload;
+        let all_but_overload = "issue, ocsp, renew, appraise, deliver";
+        let options = [
+            (self.preload.is_some(), issue, "--preload", "issue"),
+            (self.tls, issue, "--tls", "issue"),
+            (self.database.is_some(), issue, "--database", "issue"),
+            (!self.peers.is_empty(), issue, "--peers", "issue"),
+            (self.rate.is_some(), open, "--rate", "issue, ocsp, appraise"),
+            (self.rounds.is_some(), rounds, "--rounds", all_but_overload),
+            (
+                self.clients.is_some(),
+                rounds,
+                "--clients",
+                all_but_overload,
+            ),
+        ];
+        let found = options.iter().find(|(given, has, ..)| *given && !has);
+        found.map(|(_, _, option, subjects)| (*option, *subjects))
+    }
 }
 
 /// Arguments of the server that does nothing.
@@ -143,6 +184,53 @@ of a device (the TAM asks the CA and keeps what it says), one with a kept delive
 anew). Their measure is a TAM that would serve one ciphertext to all: a session in which nothing is due, and that
 ciphertext.
 
-overload: five times what the CA can do, beside connections that send slowly.
+overload: five times what the CA can do in a closed loop, sent by 750 connections that ask again at once when they are
+refused. An honest peer is measured alone, beside 256 connections that send slowly, beside a peer that opens
+and closes 2,000 a second, and beside all of it. One run, no rounds.
 
 docs/perf.md explains the figures.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        bench: Bench,
+    }
+
+    fn misplaced(line: &str) -> Option<&'static str> {
+        let line = Line::try_parse_from(["bench"].into_iter().chain(line.split(' '))).unwrap();
+        line.bench.misplaced().map(|(option, _)| option)
+    }
+
+    #[test]
+    fn an_option_that_would_be_ignored_is_found() {
+        for good in [
+            "issue --preload 1000 --rate 5 --rounds 1 --clients 1 --peers cfssl",
+            "issue --tls --rate 5",
+            "issue --database x",
+            "ocsp --rate 5 --rounds 1 --clients 1",
+            "appraise --rate 5",
+            "deliver --rounds 2 --clients 2",
+            "overload --requests 10 --devices 10 --out x --json --server-cpu 0 --dir x",
+        ] {
+            assert_eq!(misplaced(good), None, "{good}");
+        }
+        for (line, option) in [
+            ("ocsp --preload 1000", "--preload"),
+            ("renew --tls", "--tls"),
+            ("appraise --database x", "--database"),
+            ("deliver --peers step-ca", "--peers"),
+            ("renew --rate 5", "--rate"),
+            ("deliver --rate 5", "--rate"),
+            ("overload --rounds 5", "--rounds"),
+            ("overload --clients 16", "--clients"),
+            ("overload --rate 5", "--rate"),
+        ] {
+            assert_eq!(misplaced(line), Some(option), "{line}");
+        }
+    }
+}

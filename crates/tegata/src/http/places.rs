@@ -4,6 +4,7 @@
 //! ends, whether or not somebody still waits for the answer. So a peer that sends slowly holds a
 //! connection and never a place, and work that outlives its time limit is still counted.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use axum::extract::Request;
@@ -42,6 +43,7 @@ impl Places {
         let place = self.0.try_acquire_owned();
         let place = place.map_err(|_| Problem::busy("too-many-requests", 1))?;
         let done = tokio::task::spawn_blocking(move || {
+            yield_to_the_network();
             let done = work();
             drop(place);
             done
@@ -50,3 +52,21 @@ impl Places {
         done.await.map_err(|_| Problem::internal("internal"))
     }
 }
+
+thread_local! {
+    /// Whether this thread has given way already: once is for ever.
+    static YIELDS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Lets the threads that read and answer go before this one, which works. Else they have one share of a processor among
+/// as many as there are places, and under load a refusal waits as long as the work that there was no room for.
+/// Where the kernel refuses, that is how it is.
+fn yield_to_the_network() {
+    if !YIELDS.replace(true) {
+        // Of the calling thread alone: on Linux every thread has its own.
+        let _ = rustix::process::setpriority_process(None, WORK_NICE);
+    }
+}
+
+/// Niceness of threads that work: a third of the weight of those that answer.
+const WORK_NICE: i32 = 5;
