@@ -367,12 +367,7 @@ impl Role {
     /// # Errors
     /// The store's failure.
     pub fn trusted(&self, purpose: Trust) -> Result<Vec<PublicKey>, RoleError> {
-        let rows = self
-            .store
-            .read("trusted", |tx| keys::trusted(tx, purpose.name()))?;
-        rows.iter()
-            .map(|r| PublicKey::from_spki_der(&r.public).map_err(RoleError::from))
-            .collect()
+        self.store.read("trusted", |tx| trusted_in(tx, purpose))
     }
 
     /// Imports a factory's signed manifest; the same manifest again changes nothing.
@@ -479,6 +474,15 @@ fn new_row(d: &EndorsedDevice) -> Result<device::NewDevice, RoleError> {
         serial: d.hardware().serial.clone(),
         endorsement: d.to_record()?,
     })
+}
+
+/// The keys that are trusted for a purpose, within a transaction.
+pub(crate) fn trusted_in(tx: &Tx<'_>, purpose: Trust) -> Result<Vec<PublicKey>, RoleError> {
+    let rows = keys::trusted(tx, purpose.name())?;
+    let read = |row: &keys::TrustedKey| PublicKey::from_spki_der(&row.public);
+    rows.iter()
+        .map(|row| read(row).map_err(RoleError::from))
+        .collect()
 }
 
 /// A row with its endorsement read.

@@ -36,7 +36,7 @@ use zeroize::Zeroizing;
 use self::held::Held;
 use crate::issuer::{availability_of, encoded};
 use crate::keys::{self, SealedKey};
-use crate::role::{Registered, Role, RoleError, Trust, registered, secs};
+use crate::role::{Registered, Role, RoleError, Trust, registered, secs, trusted_in};
 use crate::teep::{self, SentUpdate, Use};
 use crate::{StoreError, Tx, device, release};
 
@@ -563,12 +563,14 @@ impl TamServer {
         now: UnixMs,
     ) -> Result<(TeepAnswer, TeepOutcome), TeepFault> {
         let provider = self.role.provider.as_ref();
-        let known = self
-            .role
-            .store
-            .read("release", |tx| release::known(tx, digest))?;
+        let id = device.row.id;
+        let (known, keys, kept) = self.role.store.read("release", |tx| {
+            let known = release::known(tx, digest)?;
+            let keys = trusted_in(tx, Trust::Release)?;
+            Ok::<_, RoleError>((known, keys, teep::delivery(tx, id, digest)?))
+        })?;
         let (ta_uuid, sequence) = known.ok_or(RoleError::NoRelease)?;
-        let release = self.ready(digest)?;
+        let release = self.ready(digest, &keys)?;
         let package = release.package();
         let ta = match &self.payload_base_url {
             Some(base) => TaPayload::At(format!("{}/{digest}", base.trim_end_matches('/'))),
@@ -576,8 +578,7 @@ impl TamServer {
         };
         let payloads = match package.mode {
             DeliveryMode::Asymmetric => {
-                let delivery = self.delivery(device, digest, peers, now)?;
-                let keys = self.role.trusted(Trust::Release)?;
+                let delivery = self.delivery(device, digest, kept, peers, now)?;
                 match payloads_from_delivery(provider, &release, ta, delivery, &keys) {
                     Ok(payloads) => payloads,
                     Err(error) => {
@@ -625,12 +626,15 @@ impl TamServer {
         Ok((TeepAnswer::Message(message), outcome))
     }
 
-    /// A release's package: from memory, or as the store has it. That the release is there is for the
-    /// caller to have asked the store.
-    fn ready(&self, digest: &ReleaseDigest) -> Result<Arc<ReadyRelease>, TeepFault> {
-        let keys = self.role.trusted(Trust::Release)?;
+    /// A release's package: from memory, or as the store has it. That the release is there, and which keys are
+    /// trusted, is for the caller to have asked the store.
+    fn ready(
+        &self,
+        digest: &ReleaseDigest,
+        keys: &[PublicKey],
+    ) -> Result<Arc<ReadyRelease>, TeepFault> {
         // Another key than the one that is trusted no more may have signed it too.
-        if let Some(release) = self.held.find(digest).filter(|r| r.stands(&keys)) {
+        if let Some(release) = self.held.find(digest).filter(|r| r.stands(keys)) {
             return Ok(release);
         }
         let read = |tx: &Tx<'_>| release::record(tx, digest);
@@ -638,7 +642,7 @@ impl TamServer {
         let record = record.ok_or(RoleError::NoRelease)?;
         let package = ReleasePackage::decode(&record)
             .map_err(|_| StoreError::Unreadable { record: "release" })?;
-        let release = ReadyRelease::new(self.role.provider.as_ref(), package, &keys)?;
+        let release = ReadyRelease::new(self.role.provider.as_ref(), package, keys)?;
         let release = Arc::new(release);
         self.held.keep(*digest, record.len(), &release);
         Ok(release)
@@ -649,15 +653,12 @@ impl TamServer {
         &self,
         device: &Registered,
         digest: &ReleaseDigest,
+        kept: Option<Vec<u8>>,
         peers: &dyn Peers,
         now: UnixMs,
     ) -> Result<Delivery, TeepFault> {
         let id = device.row.id;
         let unreadable = StoreError::Unreadable { record: "delivery" };
-        let kept = self
-            .role
-            .store
-            .read("delivery", |tx| teep::delivery(tx, id, digest))?;
         if let Some(kept) = kept {
             return Ok(Delivery::decode(&kept).map_err(|_| unreadable)?);
         }

@@ -27,12 +27,16 @@ use crate::suit_names::part;
 pub struct Payloads<'a> {
     /// The CA's signed TA envelope.
     pub ta_envelope: &'a [u8],
+    /// Digest of its manifest.
+    pub ta_digest: SuitDigest,
     /// The TA, encrypted.
     pub ta: TaPayload<'a>,
     /// How this device decrypts it.
     pub ta_encryption_info: Vec<u8>,
     /// The CA's signed personalization envelope.
     pub config_envelope: Cow<'a, [u8]>,
+    /// Digest of its manifest.
+    pub config_digest: SuitDigest,
     /// The personalization data, encrypted.
     pub config_ciphertext: Vec<u8>,
     /// How this device decrypts it.
@@ -147,8 +151,10 @@ pub fn payloads_from_delivery<'a>(
     }
     Ok(Payloads {
         ta_envelope: &release.package.ta_envelope,
+        ta_digest: of_ta.digest().clone(),
         ta,
         ta_encryption_info: delivery.ta_encryption_info,
+        config_digest: of_config.digest().clone(),
         config_envelope: delivery.config_envelope.into(),
         config_ciphertext: delivery.config_ciphertext,
         config_encryption_info: delivery.config_encryption_info,
@@ -180,7 +186,12 @@ pub fn payloads_with_kek<'a>(
     let ta_encryption_info = encryption_info_a128kw(provider, kek, kid, &cek, &package.ta_iv)?;
     let config_encryption_info =
         encryption_info_a128kw(provider, kek, kid, &config_cek, &config_iv)?;
+    let digest = |bytes: &[u8]| -> Result<SuitDigest, UpdateError> {
+        Ok(UnverifiedEnvelope::decode(bytes)?.digest().clone())
+    };
     Ok(Payloads {
+        ta_digest: digest(&package.ta_envelope)?,
+        config_digest: digest(config_envelope)?,
         ta_envelope: &package.ta_envelope,
         ta,
         ta_encryption_info,
@@ -226,9 +237,6 @@ pub fn dependent_envelope<'a>(
     sequence: u64,
     payloads: Payloads<'a>,
 ) -> Result<Pieces<'a>, UpdateError> {
-    let digest = |bytes: &[u8]| -> Result<SuitDigest, UpdateError> {
-        Ok(UnverifiedEnvelope::decode(bytes)?.digest().clone())
-    };
     let fetch = |info: &[u8], uri: &str| {
         Command::OverrideParameters(Parameters {
             encryption_info: Some(info.to_vec()),
@@ -259,8 +267,8 @@ pub fn dependent_envelope<'a>(
         Command::index(1),
         fetch(&payloads.config_encryption_info, CONFIG),
     ];
-    install.extend(depend(2, digest(payloads.ta_envelope)?, DEP_TA));
-    install.extend(depend(3, digest(&payloads.config_envelope)?, DEP_CONFIG));
+    install.extend(depend(2, payloads.ta_digest, DEP_TA));
+    install.extend(depend(3, payloads.config_digest, DEP_CONFIG));
     let device = Parameters {
         device_id: Some(DeviceUuid::derive(ueid)),
         ..Parameters::default()
