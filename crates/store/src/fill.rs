@@ -1,7 +1,8 @@
 //! Rows as a CA's store has them after years, without issuing: for figures and tests of large stores.
 //!
-//! Each is as long as the first certificate and device that are in the store, and is the first one's in all that the
-//! store does not look for by: subject, key, validity and signature within a certificate, a device's endorsement. Written in
+//! Each is as long as the first certificate and device that are in the store, and is the first one's in all that
+//! the store does not look for by: subject, key, validity and signature within a certificate, a device's
+//! endorsement. Written in
 //! large transactions; stopped between two of them the store is whole, with fewer rows.
 //!
 //! Trusted: who calls this puts devices and certificates into a CA's store that nobody endorsed and nobody issued.

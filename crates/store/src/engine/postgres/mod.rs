@@ -402,8 +402,8 @@ const PLACE_WAIT: Duration = Duration::from_secs(8);
 const PAUSE_FIRST: Duration = Duration::from_millis(1);
 const PAUSE_MOST: Duration = Duration::from_millis(100);
 /// What a connection begins with. Without scans of whole tables a transaction is in the way of those
-/// alone who change what it read; with them forbidden a plan's cost looks high, and PostgreSQL would compile statements that
-/// read a row. An answer is never ahead of the disk, whatever the server's default.
+/// alone who change what it read; with them forbidden a plan's cost looks high, and PostgreSQL would compile
+/// statements that read a row. An answer is never ahead of the disk, whatever the server's default.
 const SESSION: &str = "SET enable_seqscan = off; SET lock_timeout = '5s'; \
     SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '60s'; \
     SELECT set_config('synchronous_commit', 'on', false) \
