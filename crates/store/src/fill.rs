@@ -2,8 +2,7 @@
 //!
 //! Each is as long as the first certificate and device that are in the store, and is the first one's in all that
 //! the store does not look for by: subject, key, validity and signature within a certificate, a device's
-//! endorsement. Written in
-//! large transactions; stopped between two of them the store is whole, with fewer rows.
+//! endorsement. Written in large transactions; stopped between two of them the store is whole, with fewer rows.
 //!
 //! Trusted: who calls this puts devices and certificates into a CA's store that nobody endorsed and nobody issued.
 //! Programs that serve are built without it.
