@@ -14,9 +14,10 @@ use tokio::task::JoinSet;
 use tracing::info;
 
 use crate::cli::{Role, Serve};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Limits};
 use crate::fault::{Fault, Outcome};
 use crate::files::{self, Readers};
+use crate::http::descriptors;
 use crate::http::frame::{self, Phase};
 use crate::http::tls::Tls;
 use crate::{roles, supervise, telemetry, vault};
@@ -182,6 +183,10 @@ async fn serve(config: &Config, args: &Serve) -> Outcome<()> {
         let router = frame::guard(router, name, &config.limits);
         routers.push((name, listener, None, router));
     }
+    let limits = Limits {
+        connections: descriptors::connections(routers.len(), config.limits.connections),
+        ..config.limits.clone()
+    };
     // 3. Stop signals before the first connection, so that none is missed.
     let (phase, phases) = watch::channel(Phase::Serving);
     let signals = stop_signal()?;
@@ -197,7 +202,7 @@ async fn serve(config: &Config, args: &Serve) -> Outcome<()> {
             listener,
             tls,
             router,
-            config.limits.clone(),
+            limits.clone(),
             phases.clone(),
         ));
     }

@@ -11,10 +11,11 @@
 mod common;
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Installation, post, succeed, talk};
+use common::{Installation, Server, post, program, succeed, talk};
 
 /// Role, path, media type, longest body.
 const RESOURCES: [(&str, &str, &str, usize); 8] = [
@@ -232,4 +233,65 @@ fn logs_can_be_json() {
     let value: serde_json::Value = serde_json::from_str(line).unwrap();
     assert_eq!(value["role"], "ca");
     assert_eq!(value["status"], 415);
+}
+
+/// A server under these limits on open files.
+fn serve_with_descriptors(installation: &Installation, soft: u32, hard: u32) -> Server {
+    let mut program = program();
+    let path = program.get_program().to_owned();
+    program = Command::new("sh");
+    let limits = format!("ulimit -Sn {soft}; ulimit -Hn {hard}; exec \"$0\" \"$@\"");
+    program.args(["-c", &limits]).arg(path);
+    Server::start_by(
+        program,
+        "ca",
+        &installation.config(),
+        &installation.path(&format!("{hard}.ready")),
+    )
+}
+
+/// Opens so many connections and leaves them.
+fn leave_open(address: SocketAddr, count: usize) -> Vec<TcpStream> {
+    (0..count)
+        .map(|_| TcpStream::connect(address).unwrap())
+        .collect()
+}
+
+#[test]
+fn a_server_has_descriptors_for_its_store_whatever_is_connected() {
+    let installation = Installation::new();
+    let asks = b"x";
+    // Few are allowed: its two ports take fewer connections than they are told to, and it says so.
+    let server = serve_with_descriptors(&installation, 64, 400);
+    let address = server.address("ca");
+    let open = leave_open(address, 38);
+    let answer = post(address, "/.well-known/cmp", "application/pkixcmp", asks);
+    assert!(
+        answer.contains("application/pkixcmp"),
+        "{answer} {}",
+        server.log()
+    );
+    let more = leave_open(address, 10);
+    let answer = talk(address, b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n");
+    assert!(
+        answer.starts_with("HTTP/1.1 503"),
+        "{answer} {}",
+        server.log()
+    );
+    drop((open, more));
+    let log = server.log();
+    assert!(log.contains("connections=40"), "{log}");
+    assert!(!log.contains("accept-failed"), "{log}");
+    drop(server);
+    // More are allowed than it was started with: it takes them.
+    let server = serve_with_descriptors(&installation, 64, 4_096);
+    let address = server.address("ca");
+    let _open = leave_open(address, 200);
+    let answer = post(address, "/.well-known/cmp", "application/pkixcmp", asks);
+    assert!(answer.contains("application/pkixcmp"), "{answer}");
+    assert!(
+        !server.log().contains("few-descriptors"),
+        "{}",
+        server.log()
+    );
 }

@@ -51,7 +51,7 @@ const HEADER_LEN_BYTES_MAX: usize = 16 * 1024;
 /// Most header fields of a request.
 const HEADER_FIELDS_MAX: usize = 64;
 /// Connections beyond the limit that still get a 503 instead of a closed socket.
-const REFUSALS_AT_ONCE_MAX: usize = 32;
+pub(super) const REFUSALS_AT_ONCE_MAX: usize = 32;
 
 /// How long a server that stops waits for the first request of a connection.
 const FIRST_REQUEST_WAIT: Duration = Duration::from_millis(250);

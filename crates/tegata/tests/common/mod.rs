@@ -120,6 +120,11 @@ pub struct Server {
 
 impl Server {
     pub fn start(roles: &str, config: &str, ready: &Path) -> Self {
+        Self::start_by(program(), roles, config, ready)
+    }
+
+    /// The same by a command that ends in running the program with what is added to it.
+    pub fn start_by(mut program: Command, roles: &str, config: &str, ready: &Path) -> Self {
         let _ = fs::remove_file(ready);
         let log = ready.with_extension("log");
         let file = fs::OpenOptions::new()
@@ -127,7 +132,7 @@ impl Server {
             .append(true)
             .open(&log)
             .unwrap();
-        let mut child = program()
+        let mut child = program
             .args([
                 "serve",
                 "--roles",
