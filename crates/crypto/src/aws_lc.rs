@@ -84,6 +84,20 @@ impl Signer for AwsLcSigner {
         .map_err(|_| CryptoError::Rng)
     }
 
+    fn sign_pieces(&self, msg: &[&[u8]]) -> Result<Vec<u8>, CryptoError> {
+        let (pair, hash) = match (&self.pair, self.public.alg()) {
+            (Pair::Ecdsa(pair), KeyAlg::P256) => (pair, &digest::SHA256),
+            (Pair::Ecdsa(pair), KeyAlg::P384) => (pair, &digest::SHA384),
+            // Ed25519 hashes the whole message twice.
+            _ => return self.sign(&msg.concat()),
+        };
+        let mut hashed = digest::Context::new(hash);
+        msg.iter().for_each(|piece| hashed.update(piece));
+        pair.sign_digest(&hashed.finish())
+            .map(|signature| signature.as_ref().to_vec())
+            .map_err(|_| CryptoError::Rng)
+    }
+
     fn is_in_process(&self) -> bool {
         true
     }

@@ -20,6 +20,14 @@ pub trait Signer: Send + Sync {
     /// Whatever the place where the key lives reports.
     fn sign(&self, msg: &[u8]) -> Result<Vec<u8>, CryptoError>;
 
+    /// Signs a message that lies in pieces. Who hashes here need not put a long one together.
+    ///
+    /// # Errors
+    /// As [`Signer::sign`].
+    fn sign_pieces(&self, msg: &[&[u8]]) -> Result<Vec<u8>, CryptoError> {
+        self.sign(&msg.concat())
+    }
+
     /// Whether the key is in this process's own memory: then a signature that the process did not hand
     /// on was seen by nobody. A device or a server that signs may keep a record of its own, and counts.
     fn is_in_process(&self) -> bool {

@@ -429,13 +429,16 @@ fn each_provider_verifies_what_the_others_sign() {
             assert_eq!(signer.public_key(), key.public_key());
             for len in [0, 1, 63, 64, 65, 1000] {
                 let message = vec![0xa5; len];
-                let signature = signer.sign(&message).unwrap();
-                assert_eq!(signature.len(), alg.signature_len());
-                for (verifies, verifying) in providers() {
-                    let verified = verifying.verify(key.public_key(), &message, &signature);
-                    assert_eq!(verified, Ok(()), "{alg}: {signs} to {verifies}");
-                    let der = ecdsa_sig::to_der(alg, &signature).unwrap();
-                    assert_eq!(ecdsa_sig::from_der(alg, &der).unwrap(), signature);
+                let (one, rest) = message.split_at(len / 3);
+                let in_pieces = signer.sign_pieces(&[one, &[], rest]).unwrap();
+                for signature in [signer.sign(&message).unwrap(), in_pieces] {
+                    assert_eq!(signature.len(), alg.signature_len());
+                    for (verifies, verifying) in providers() {
+                        let verified = verifying.verify(key.public_key(), &message, &signature);
+                        assert_eq!(verified, Ok(()), "{alg}: {signs} to {verifies}");
+                        let der = ecdsa_sig::to_der(alg, &signature).unwrap();
+                        assert_eq!(ecdsa_sig::from_der(alg, &der).unwrap(), signature);
+                    }
                 }
             }
         }

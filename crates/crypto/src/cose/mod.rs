@@ -203,7 +203,7 @@ pub fn sign1(
     )
 }
 
-/// The same with a payload in pieces, which is copied twice: into what is signed, and into the message.
+/// The same with a payload in pieces, which is copied into the message alone, where the signer hashes it here.
 ///
 /// # Errors
 /// As [`sign1`].
@@ -242,9 +242,7 @@ pub fn sign1_pieces(
         &protected,
         [Pieces::bytes(external_aad)?, payload.clone()],
     )?;
-    let signature = signer.sign(&signed)?;
-    // Before the message takes as much again.
-    drop(signed);
+    let signature = signer.sign_pieces(&signed.iter().collect::<Vec<_>>())?;
     let message = Pieces::array(vec![
         Pieces::bytes(protected)?,
         Pieces::value(&unprotected.finish()?)?,
@@ -408,7 +406,8 @@ pub(crate) fn structure(
     parts: &[&[u8]],
 ) -> Result<Vec<u8>, CoseError> {
     let parts = parts.iter().map(|part| Pieces::bytes(*part));
-    in_pieces(context, protected, parts.collect::<Result<Vec<_>, _>>()?)
+    let parts = parts.collect::<Result<Vec<_>, _>>()?;
+    Ok(in_pieces(context, protected, parts)?.to_vec())
 }
 
 /// The same of encoded parts.
@@ -416,9 +415,9 @@ fn in_pieces<'a>(
     context: &str,
     protected: &'a [u8],
     parts: impl IntoIterator<Item = Pieces<'a>>,
-) -> Result<Vec<u8>, CoseError> {
+) -> Result<Pieces<'a>, CoseError> {
     let protected = if protected == [0xa0] { &[] } else { protected };
     let mut items = vec![Pieces::value(&context.into())?, Pieces::bytes(protected)?];
     items.extend(parts);
-    Ok(Pieces::array(items)?.to_vec())
+    Ok(Pieces::array(items)?)
 }

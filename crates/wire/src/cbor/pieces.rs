@@ -87,6 +87,11 @@ impl<'a> Pieces<'a> {
         self.len() == 0
     }
 
+    /// The pieces in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(AsRef::as_ref)
+    }
+
     /// All pieces in one.
     #[must_use]
     pub fn to_vec(&self) -> Vec<u8> {
