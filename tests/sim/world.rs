@@ -834,7 +834,12 @@ impl World {
             .and_then(|hex| hex.parse::<ReleaseDigest>().ok());
         let payload = digest.and_then(|digest| self.tam.service().payload(&digest).unwrap());
         let told = format!("found: {}", payload.is_some());
-        self.send(conn, Node::Tam, from, Body::Payload(payload));
+        self.send(
+            conn,
+            Node::Tam,
+            from,
+            Body::Payload(payload.map(|bytes| bytes.to_vec())),
+        );
         told
     }
 

@@ -96,6 +96,13 @@ pub fn ciphertext(tx: &Tx<'_>, digest: &ReleaseDigest) -> Result<Option<Vec<u8>>
     Ok(row.flatten())
 }
 
+/// Whether [`ciphertext`] would find it.
+pub fn has_ciphertext(tx: &Tx<'_>, digest: &ReleaseDigest) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM release WHERE digest = ?1 AND ciphertext IS NOT NULL";
+    let row: Option<i64> = tx.query_opt(sql, params![digest.0], |r| r.get(0))?;
+    Ok(row.is_some())
+}
+
 /// All releases, newest last, at most 1,000, without ciphertext, secrets and large records.
 pub fn list(tx: &Tx<'_>) -> Result<Vec<Release>, StoreError> {
     let sql = "SELECT digest, signer, ta, name, sequence, \

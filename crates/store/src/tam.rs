@@ -33,7 +33,7 @@ use tegata_wire::ids::{ReleaseDigest, TaUuid, Ueid};
 use tegata_wire::teep::{Error as TeepError, Message, QueryResponse, Success};
 use zeroize::Zeroizing;
 
-use self::held::Held;
+use self::held::{Held, Payloads};
 use crate::issuer::{availability_of, encoded};
 use crate::keys::{self, SealedKey};
 use crate::role::{Registered, Role, RoleError, Trust, registered, secs, trusted_in};
@@ -197,6 +197,7 @@ pub struct TamServer {
     challenge_secret: Secret<[u8; 32]>,
     payload_base_url: Option<String>,
     held: Held,
+    payloads: Payloads,
 }
 
 impl TamServer {
@@ -253,6 +254,7 @@ impl TamServer {
             challenge_secret,
             payload_base_url,
             held: Held::default(),
+            payloads: Payloads::default(),
         })
     }
 
@@ -382,9 +384,14 @@ impl TamServer {
     ///
     /// # Errors
     /// The store's failure.
-    pub fn payload(&self, digest: &ReleaseDigest) -> Result<Option<Vec<u8>>, RoleError> {
-        let read = |tx: &Tx<'_>| release::ciphertext(tx, digest);
-        Ok(self.role.store.read("payload", read)?)
+    pub fn payload(&self, digest: &ReleaseDigest) -> Result<Option<Arc<[u8]>>, RoleError> {
+        let read =
+            |tx: &Tx<'_>| match self.payloads.find(digest) {
+                Some(known) => Ok(release::has_ciphertext(tx, digest)?.then_some(known)),
+                None => Ok(release::ciphertext(tx, digest)?
+                    .map(|bytes| self.payloads.share(*digest, bytes))),
+            };
+        self.role.store.read("payload", read)
     }
 
     /// Answers one TEEP message over HTTP; an empty body begins an exchange.

@@ -240,7 +240,8 @@ fn what_another_process_changes_counts_at_once_for_a_release_in_memory() {
         let due = matches!(answer, TeepAnswer::Message(_));
         assert_eq!(due, rule == Availability::Everybody, "{rule}");
     }
-    assert!(world.tam.payload(&cut.digest).unwrap().is_some());
+    let payload = world.tam.payload(&cut.digest).unwrap();
+    assert!(payload.is_some());
     let sql = Sql::open(&path);
     // The key that signed it is trusted no more: what was verified with it counts for nothing.
     sql.run("UPDATE trusted_key SET purpose = 'none' WHERE purpose = 'release'");
@@ -254,7 +255,9 @@ fn what_another_process_changes_counts_at_once_for_a_release_in_memory() {
         sync(&mut world, &devices[1], &[cut.ta]).0,
         TeepAnswer::Nothing
     );
+    // Also while somebody still has it.
     assert!(world.tam.payload(&cut.digest).unwrap().is_none());
+    drop(payload);
 }
 
 #[test]

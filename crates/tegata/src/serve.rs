@@ -3,7 +3,7 @@
 //! Everything that can be wrong is found before the first connection is accepted: configuration,
 //! profiles, policy, keys, stores, ports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -39,6 +39,8 @@ pub struct Addresses {
     pub est: Option<SocketAddr>,
 }
 
+/// Threads that may block for what a server does unasked: responses signed ahead, sweeping, looking at certificates.
+const OWN_THREADS: usize = 8;
 /// Name of the CA's port for services in logs and files.
 const DEVICES: &str = "devices";
 /// Name of the CA's EST port in logs and files.
@@ -106,18 +108,31 @@ pub fn run(args: &Serve) -> Outcome<()> {
     if args.end_with_parent {
         supervise::end_with_parent()?;
     }
-    runtime(&config)?.block_on(serve(&config, args))
+    let ports = ports(&config, &args.roles);
+    runtime(ports, config.limits.in_flight)?.block_on(serve(&config, args))
 }
 
-/// The threads of a server: those that wait for the network, and those that may block.
+/// How many ports these roles have.
+fn ports(config: &Config, roles: &[Role]) -> usize {
+    let ca = config.ca.as_ref().filter(|_| roles.contains(&Role::Ca));
+    let more = ca.map_or(0, |ca| {
+        usize::from(ca.devices.is_some()).saturating_add(usize::from(ca.est.is_some()))
+    });
+    let roles: BTreeSet<_> = roles.iter().map(|role| role_name(*role)).collect();
+    roles.len().saturating_add(more)
+}
+
+/// The threads of a server with so many ports, of so many places each: those that wait for the network, and those
+/// that may block.
 ///
 /// # Errors
 /// The limits of this process allow none.
-pub fn runtime(config: &Config) -> Outcome<tokio::runtime::Runtime> {
+pub fn runtime(ports: usize, places: usize) -> Outcome<tokio::runtime::Runtime> {
+    // Whoever has a place has a thread: the TAM's work waits for that of the CA and the Verifier, perhaps here.
+    let threads = ports.saturating_mul(places).saturating_add(OWN_THREADS);
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        // One more than there are places for requests: responses are signed ahead by it.
-        .max_blocking_threads(config.limits.in_flight.clamp(4, 256).saturating_add(1))
+        .max_blocking_threads(threads)
         .build()
         .map_err(|e| {
             Fault::environment(

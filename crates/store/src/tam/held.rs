@@ -1,9 +1,11 @@
-//! Release packages that the TAM has in memory, decoded: one is in as many Updates as there are devices.
+//! What of releases the TAM has in memory: packages, decoded, for one is in as many Updates as there are devices;
+//! and encrypted TAs while they are sent, for many devices fetch the same one at a time, some of them slowly.
 //!
 //! Invariants: a package never changes under its digest; who may get it, and whether it is there at all, is
 //! never held here, but asked of the store each time. No more than a bound of bytes is kept.
 
-use std::sync::{Arc, Mutex};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, Weak};
 
 use tegata_authority::tam::update::ReadyRelease;
 use tegata_wire::ids::ReleaseDigest;
@@ -59,6 +61,27 @@ impl Held {
             fits -= 1;
         }
         entries.drain(..fits);
+    }
+}
+
+/// Encrypted TAs that somebody has at this moment.
+#[derive(Default)]
+pub(super) struct Payloads(Mutex<HashMap<ReleaseDigest, Weak<[u8]>>>);
+
+impl Payloads {
+    /// The one of that release, if somebody has it.
+    pub(super) fn find(&self, digest: &ReleaseDigest) -> Option<Arc<[u8]>> {
+        self.0.lock().ok()?.get(digest)?.upgrade()
+    }
+
+    /// Lets others have it too, for as long as somebody has it.
+    pub(super) fn share(&self, digest: ReleaseDigest, bytes: Vec<u8>) -> Arc<[u8]> {
+        let bytes: Arc<[u8]> = bytes.into();
+        if let Ok(mut known) = self.0.lock() {
+            known.retain(|_, bytes| bytes.strong_count() > 0);
+            known.insert(digest, Arc::downgrade(&bytes));
+        }
+        bytes
     }
 }
 

@@ -48,7 +48,7 @@ pub fn run(args: &BenchNothing) -> Outcome<()> {
     let work = move |_: &str, _: &[u8]| Ok(Reply::ok("application/pkixcmp", answer.clone()));
     let router = Router::new().route("/", posted(accepts, Arc::new(work)));
     let router = frame::guard(router, "nothing", &config.limits);
-    serve::runtime(&config)?.block_on(async {
+    serve::runtime(1, config.limits.in_flight)?.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(odd)?;
         let address = listener.local_addr().map_err(odd)?;
         let scheme = if tls.is_some() { "https" } else { "http" };

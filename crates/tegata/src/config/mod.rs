@@ -88,6 +88,21 @@ pub struct Limits {
     pub stop_grace: Duration,
 }
 
+impl Limits {
+    /// Time for an answer, from the end of the request's header.
+    #[must_use]
+    pub fn answer(&self) -> Duration {
+        self.answer_timeout.saturating_add(self.body_timeout)
+    }
+
+    /// Time for a request, from its first byte until its answer is taken.
+    #[must_use]
+    pub fn request(&self) -> Duration {
+        let header = self.header_timeout.saturating_add(self.body_timeout);
+        header.saturating_add(self.answer())
+    }
+}
+
 /// Form of the log on standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -9,8 +9,9 @@ use tracing::warn;
 pub fn connections(ports: usize, wanted: usize) -> usize {
     let before = getrlimit(Resource::Nofile);
     let needed = to_u64(needed(ports, wanted));
-    // `None`: without limit.
-    let raised = before.maximum.map_or(needed, |most| most.min(needed));
+    // More than that does no harm. `None`: without limit.
+    let raised = needed.saturating_mul(2);
+    let raised = before.maximum.map_or(raised, |most| most.min(raised));
     if before.current.is_some_and(|now| now < raised) {
         let more = Rlimit {
             current: Some(raised),
@@ -52,7 +53,7 @@ fn to_u64(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
 }
 
-/// Descriptors beside connections: of three stores each with 18 connections of two files, or of databases; of
+/// Descriptors beside connections: of stores each with 18 connections of two files, or 16 to a database; of
 /// the roles' calls to each other; ports, log, the runtime.
 const OWN: usize = 256;
 /// So many a port takes even so.

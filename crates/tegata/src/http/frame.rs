@@ -25,6 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt as _;
 use tracing::{debug, info, warn};
 
@@ -59,7 +60,7 @@ const FIRST_REQUEST_WAIT: Duration = Duration::from_millis(250);
 /// Wraps the routes of a port with the limits that every request shares.
 pub fn guard(router: Router, role: &'static str, limits: &Limits) -> Router {
     let places = Places::new(limits.in_flight);
-    let answer_timeout = limits.answer_timeout.saturating_add(limits.body_timeout);
+    let answer_timeout = limits.answer();
     router
         .fallback(|| async { Problem::not_found() })
         .layer(middleware::from_fn(
@@ -237,6 +238,10 @@ async fn connection(
     phase: watch::Receiver<Phase>,
 ) {
     let _ = stream.set_nodelay(true);
+    let mut stream = TimeoutStream::new(stream);
+    // A peer that takes nothing of its answer for so long holds its memory no longer.
+    stream.set_write_timeout(Some(limits.body_timeout));
+    let stream = Box::pin(stream);
     let Some(tls) = tls else {
         return served(stream, peer, None, router, limits, phase).await;
     };
@@ -286,6 +291,15 @@ async fn served(
         () = tokio::time::sleep(limits.connection_life) => None,
         _ = phase.wait_for(|phase| *phase == Phase::Stopping) => None,
     };
+    if ended.is_none() && *phase.borrow() != Phase::Stopping {
+        // Its life is over, the server goes on: the request in progress has all the time it would have had.
+        serving.as_mut().graceful_shutdown();
+        ended = tokio::select! {
+            result = serving.as_mut() => Some(result),
+            () = tokio::time::sleep(limits.request()) => None,
+            _ = phase.wait_for(|phase| *phase == Phase::Stopping) => None,
+        };
+    }
     if ended.is_none() && !asked.load(Ordering::Relaxed) {
         // A connection as old as the stop has its first request on the way; it ends with the answer.
         let first = tokio::time::timeout(FIRST_REQUEST_WAIT, serving.as_mut());
@@ -300,7 +314,9 @@ async fn served(
     match ended {
         Some(Ok(())) => {}
         Some(Err(error)) => {
-            let reason = if error.is_timeout() {
+            let reason = if is_not_read(&error) {
+                "not-read"
+            } else if error.is_timeout() {
                 "header-timeout"
             } else if error.is_parse_too_large() {
                 "header-too-large"
@@ -315,6 +331,13 @@ async fn served(
         }
         None => info!(reason = "connection-life-over", peer = %peer, "connection cut"),
     }
+}
+
+/// Whether the peer took nothing of an answer for too long.
+fn is_not_read(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error);
+    let io = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    io.is_some_and(|io| io.kind() == std::io::ErrorKind::TimedOut)
 }
 
 /// Answers one request with 503, whatever it asks, and closes.

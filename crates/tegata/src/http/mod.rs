@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod client;
+pub mod content;
 pub mod descriptors;
 pub mod frame;
 mod peers;

@@ -9,6 +9,7 @@ use axum::Router;
 use tokio::sync::watch;
 
 use super::body::Accepts;
+use super::content::Content;
 use super::frame::{self, Phase};
 use crate::config::Limits;
 use crate::roles::{Reply, fetched, posted};
@@ -35,6 +36,10 @@ struct Port {
 
 impl Port {
     fn open() -> Self {
+        Self::open_with(limits())
+    }
+
+    fn open_with(limits: Limits) -> Self {
         let (stop, stopped) = watch::channel(Phase::Serving);
         let (tell, told) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -46,8 +51,8 @@ impl Port {
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
                 tell.send(listener.local_addr().unwrap()).unwrap();
-                let router = frame::guard(router(), "test", &limits());
-                frame::run(listener, None, router, limits(), stopped).await;
+                let router = frame::guard(router(), "test", &limits);
+                frame::run(listener, None, router, limits, stopped).await;
             });
         });
         Self {
@@ -129,7 +134,17 @@ fn router() -> Router {
                 Ok(Reply::nothing())
             })),
         )
+        .route(
+            "/long",
+            fetched(Arc::new(|_, _| {
+                let long = Content::shared(vec![7; LONG]);
+                Ok(Reply::ok("application/answer", long))
+            })),
+        )
 }
+
+/// Length of a long answer, bytes: more than the kernel's buffers between two sockets take.
+const LONG: usize = 32 << 20;
 
 const CLOSE: &str = "Host: t\r\nConnection: close\r\n";
 
@@ -361,6 +376,42 @@ fn a_request_in_progress_survives_the_stop() {
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
     assert!(TcpStream::connect(port.address).is_err());
+}
+
+#[test]
+fn a_request_in_progress_survives_the_end_of_its_connections_life() {
+    let port = Port::open_with(Limits {
+        connection_life: Duration::from_millis(200),
+        stop_grace: Duration::ZERO,
+        ..limits()
+    });
+    let answer = port.talk(b"GET /slow HTTP/1.1\r\nHost: t\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+}
+
+#[test]
+fn who_takes_nothing_of_an_answer_is_cut() {
+    let port = Port::open();
+    let asks = b"GET /long HTTP/1.1\r\nHost: t\r\n\r\n";
+    let mut deaf = port.connect();
+    deaf.write_all(asks).unwrap();
+    std::thread::sleep(4 * limits().body_timeout);
+    let mut taken = Vec::new();
+    let _ = deaf.read_to_end(&mut taken);
+    assert!(taken.len() < LONG, "{}", taken.len());
+    // Who reads, however slowly, gets all of it.
+    let mut slow = port.connect();
+    slow.write_all(b"GET /long HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let (mut piece, mut taken) = (vec![0; 4 << 20], 0);
+    loop {
+        match slow.read(&mut piece).unwrap() {
+            0 => break,
+            n => taken += n,
+        }
+        std::thread::sleep(limits().body_timeout / 30);
+    }
+    assert!(taken > LONG, "{taken}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -77,11 +77,11 @@ impl Tls {
     ///
     /// # Errors
     /// What went wrong, for the log.
-    pub async fn accept(
+    pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
-        stream: TcpStream,
+        stream: S,
         timeout: Duration,
-    ) -> io::Result<(TlsStream<TcpStream>, Option<ClientCertificate>)> {
+    ) -> io::Result<(TlsStream<S>, Option<ClientCertificate>)> {
         let acceptor = match self.shown.read() {
             Ok(shown) => shown.acceptor.clone(),
             Err(_) => return Err(io::ErrorKind::Other.into()),

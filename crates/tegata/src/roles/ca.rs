@@ -276,14 +276,14 @@ fn answer_cmp(
         return Reply {
             status: StatusCode::INTERNAL_SERVER_ERROR,
             content_type: "",
-            body: Vec::new(),
+            body: Vec::new().into(),
             reason,
         };
     }
     Reply {
         status: StatusCode::OK,
         content_type: PKIXCMP,
-        body: answer.body,
+        body: answer.body.into(),
         reason,
     }
 }

@@ -22,6 +22,7 @@ use axum::response::IntoResponse as _;
 use axum::routing::{MethodRouter, any};
 
 use crate::http::body::{self, Accepts};
+use crate::http::content::Content;
 use crate::http::places::Places;
 use crate::http::problem::{Problem, Reason};
 
@@ -33,18 +34,18 @@ pub struct Reply {
     /// Media type of the body.
     pub content_type: &'static str,
     /// The body; empty with 204.
-    pub body: Vec<u8>,
+    pub body: Content,
     /// Reason code for the log; `ok` when all is well.
     pub reason: &'static str,
 }
 
 impl Reply {
     /// A success with a body.
-    pub fn ok(content_type: &'static str, body: Vec<u8>) -> Self {
+    pub fn ok(content_type: &'static str, body: impl Into<Content>) -> Self {
         Self {
             status: StatusCode::OK,
             content_type,
-            body,
+            body: body.into(),
             reason: "ok",
         }
     }
@@ -54,7 +55,7 @@ impl Reply {
         Self {
             status: StatusCode::NO_CONTENT,
             content_type: "",
-            body: Vec::new(),
+            body: Vec::new().into(),
             reason: "ok",
         }
     }
@@ -112,7 +113,10 @@ async fn run(
 }
 
 pub(crate) fn respond(reply: Reply) -> Response<Body> {
-    let mut response = Response::new(Body::from(reply.body));
+    let mut response = match reply.body.into_body() {
+        Ok(body) => Response::new(body),
+        Err(problem) => return problem.into_response(),
+    };
     *response.status_mut() = reply.status;
     if !reply.content_type.is_empty() {
         response.headers_mut().insert(

@@ -26,6 +26,7 @@ use tracing::{debug, info, warn};
 use super::role_problem;
 use crate::config::Limits;
 use crate::http::body::{self, Accepts};
+use crate::http::content::Content;
 use crate::http::places::Places;
 use crate::http::problem::{Problem, Reason};
 use crate::stores::now_secs;
@@ -186,6 +187,7 @@ fn list(
         Ok(list) => cached(
             PKIX_CRL,
             &list,
+            Content::shared(Der(Arc::clone(&list))),
             max_age(&list, now, service.max_age_secs),
             headers,
         ),
@@ -226,7 +228,8 @@ fn root_list(
         next_update: list.next_update,
     };
     let age = max_age(&published, now, service.max_age_secs);
-    cached(PKIX_CRL, &published, age, headers)
+    let der = published.der.clone().into();
+    cached(PKIX_CRL, &published, der, age, headers)
 }
 
 /// `/ca/{name}.cer`: an issuing CA, a root, or what links two roots.
@@ -246,7 +249,8 @@ fn ca_certificate(
         renewed: now,
         next_update: now,
     };
-    cached(PKIX_CERT, &cert, CERT_MAX_AGE_SECS, headers)
+    let der = cert.der.clone().into();
+    cached(PKIX_CERT, &cert, der, CERT_MAX_AGE_SECS, headers)
 }
 
 /// `/ocsp/{base64 of the request}`; its slashes may or may not be escaped.
@@ -272,7 +276,8 @@ fn ocsp(service: &Service, request: &[u8], headers: Option<&HeaderMap>) -> Respo
     let answer = service.server.ocsp(request, &mut OsRng, UnixSecs(now));
     let kept = headers.filter(|_| answer.cacheable).and_then(|headers| {
         let age = max_age(&answer.published, now, service.max_age_secs);
-        cached(OCSP_RESPONSE, &answer.published, age, headers).ok()
+        let der = answer.published.der.clone().into();
+        cached(OCSP_RESPONSE, &answer.published, der, age, headers).ok()
     });
     let mut response = kept.unwrap_or_else(|| {
         let mut response = Response::new(Body::from(answer.published.der));
@@ -288,6 +293,15 @@ fn ocsp(service: &Service, request: &[u8], headers: Option<&HeaderMap>) -> Respo
     response
 }
 
+/// A list while it is sent: one for all who read it.
+struct Der(Arc<Published>);
+
+impl AsRef<[u8]> for Der {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.der
+    }
+}
+
 /// How long caches may keep it: never beyond the moment at which a new one is signed.
 fn max_age(published: &Published, now: u64, max_age_secs: u64) -> u64 {
     published.renewed.0.saturating_sub(now).min(max_age_secs)
@@ -299,6 +313,7 @@ fn max_age(published: &Published, now: u64, max_age_secs: u64) -> u64 {
 fn cached(
     content_type: &'static str,
     published: &Published,
+    der: Content,
     max_age_secs: u64,
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Problem> {
@@ -319,7 +334,7 @@ fn cached(
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        Response::new(Body::from(published.der.clone()))
+        Response::new(der.into_body()?)
     };
     let control = format!("max-age={max_age_secs}, public, no-transform, must-revalidate");
     let expires = http_date(now_secs().saturating_add(max_age_secs));
@@ -380,17 +395,31 @@ mod tests {
             next_update: UnixSecs(784_111_977),
         };
         let mut headers = HeaderMap::new();
-        let first = cached(PKIX_CRL, &published, 5, &headers).unwrap();
+        let first = cached(
+            PKIX_CRL,
+            &published,
+            published.der.clone().into(),
+            5,
+            &headers,
+        )
+        .unwrap();
         assert_eq!(first.status(), StatusCode::OK);
         let tag = first.headers().get(header::ETAG).unwrap().clone();
         headers.insert(header::IF_NONE_MATCH, tag);
-        let again = cached(PKIX_CRL, &published, 5, &headers).unwrap();
+        let again = cached(
+            PKIX_CRL,
+            &published,
+            published.der.clone().into(),
+            5,
+            &headers,
+        )
+        .unwrap();
         assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
         let other = Published {
             der: vec![2],
             ..published
         };
-        let new = cached(PKIX_CRL, &other, 5, &headers).unwrap();
+        let new = cached(PKIX_CRL, &other, other.der.clone().into(), 5, &headers).unwrap();
         assert_eq!(new.status(), StatusCode::OK);
     }
 }

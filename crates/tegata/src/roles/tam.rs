@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::fault::{Fault, Outcome};
 use crate::http::body::Accepts;
 use crate::http::client::Client;
+use crate::http::content::Content;
 use crate::http::problem::Problem;
 use crate::roles::verifier::{APPRAISAL_REQUEST, EAR};
 use crate::serve::Addresses;
@@ -281,7 +282,10 @@ fn answer_release(tam: &TamServer, body: &[u8]) -> Result<Reply, Problem> {
 fn answer_payload(tam: &TamServer, digest: &str) -> Result<Reply, Problem> {
     let digest = ReleaseDigest::from_str(digest).map_err(|_| Problem::not_found())?;
     match tam.payload(&digest) {
-        Ok(Some(bytes)) => Ok(Reply::ok("application/octet-stream", bytes)),
+        Ok(Some(bytes)) => Ok(Reply::ok(
+            "application/octet-stream",
+            Content::shared(bytes),
+        )),
         Ok(None) => Err(Problem::not_found()),
         Err(error) => Err(role_problem(&error)),
     }

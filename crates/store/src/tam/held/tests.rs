@@ -47,3 +47,17 @@ fn no_more_than_the_bound_is_kept_and_the_longest_unused_go_first() {
     held.keep(digest(6), HELD_LEN_BYTES_MAX + 1, &release);
     assert!(there(&held).is_empty());
 }
+
+#[test]
+fn an_encrypted_ta_is_one_copy_for_all_who_have_it_and_then_none() {
+    let payloads = Payloads::default();
+    assert!(payloads.find(&digest(1)).is_none());
+    let first = payloads.share(digest(1), vec![1; 100]);
+    let second = payloads.find(&digest(1)).unwrap();
+    assert!(Arc::ptr_eq(&first, &second));
+    drop((first, second));
+    assert!(payloads.find(&digest(1)).is_none());
+    // What nobody has is not even remembered.
+    let _other = payloads.share(digest(2), vec![2; 100]);
+    assert_eq!(payloads.0.lock().unwrap().len(), 1);
+}
