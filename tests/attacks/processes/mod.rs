@@ -60,9 +60,11 @@ fn command(name: &str) -> Command {
     command
 }
 
-/// A process of a test; it ends with this value.
+/// A process of a test; it ends with this value, and with the test program: what attacks share is never dropped.
 pub struct Process {
     child: Child,
+    /// Waits until its standard input ends, which is held here, and ends the process.
+    guard: Child,
     pub log: PathBuf,
 }
 
@@ -70,8 +72,14 @@ impl Process {
     fn start(mut command: Command, log: &Path) -> Self {
         let open = || File::options().create(true).append(true).open(log).unwrap();
         let child = command.stdout(open()).stderr(open()).spawn().unwrap();
+        let guard = Command::new("sh")
+            .args(["-c", "read nothing; kill -9 \"$0\" 2>/dev/null"])
+            .arg(child.id().to_string())
+            .stdin(Stdio::piped())
+            .spawn();
         Self {
             child,
+            guard: guard.unwrap(),
             log: log.into(),
         }
     }
@@ -82,6 +90,9 @@ impl Process {
 
     /// As a power cut would.
     pub fn kill(&mut self) {
+        // First: later the number may be another process's.
+        let _ = self.guard.kill();
+        let _ = self.guard.wait();
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
