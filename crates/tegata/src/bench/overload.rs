@@ -216,12 +216,10 @@ fn measure(bed: &Bed<'_>) -> Outcome<Overload> {
     let offered = capacity * TIMES_AIMED;
     let rest = asks.take_some(count.saturating_sub(CLIENTS.len() * calm))?;
     let flooding = Some((rest, offered));
-    let before = tried.server.usage()?.cpu;
     let (everything, flooded) = tried.situation(Beside::Everything, polite, flooding)?;
     situations.push(everything);
-    let flooded = flooded.ok_or_else(|| odd("there was no flood"))?;
+    let (flooded, used) = flooded.ok_or_else(|| odd("there was no flood"))?;
     tried.check.all(flooded.bodies.iter())?;
-    let used = tried.server.usage()?.cpu.saturating_sub(before);
     let sent_per_second = figures::per_second(flooded.sent(), flooded.wall);
     Ok(Overload {
         version: env!("CARGO_PKG_VERSION"),
@@ -246,13 +244,14 @@ fn measure(bed: &Bed<'_>) -> Outcome<Overload> {
 }
 
 impl Tried {
-    /// The honest peer beside those, and beside a flood of requests if there is one; then until that ends.
+    /// The honest peer beside those, and beside a flood of requests if there is one; then until that ends. With what came
+    /// of the flood, the processor time that the server used in it.
     fn situation(
         &mut self,
         beside: Beside,
         asks: Vec<Ask>,
         flooding: Option<(Vec<Ask>, f64)>,
-    ) -> Outcome<(Situation, Option<Flooded>)> {
+    ) -> Outcome<(Situation, Option<(Flooded, Duration)>)> {
         // Connections of the situation before are gone when it has nothing to do.
         self.server.settle()?;
         let address = self.target.address;
@@ -264,10 +263,16 @@ impl Tried {
         let slow = beside.slow().then(|| Slow::open(address)).transpose()?;
         let opener = beside.connections().then(|| Opener::begin(address));
         let opener = opener.transpose()?;
-        let (target, stop) = (&self.target, AtomicBool::new(false));
+        let (server, target) = (&self.server, &self.target);
+        let stop = AtomicBool::new(false);
         let (polite, flooded) = std::thread::scope(|scope| {
             let polite = scope.spawn(|| polite::ask(target, asks, beside.every(), &stop));
-            let flooded = flood.map(|(flood, asks, rate)| flood.run(asks, rate));
+            let flooded = flood.map(|(flood, asks, rate)| {
+                let before = server.usage()?.cpu;
+                let flooded = flood.run(asks, rate)?;
+                let used = server.usage()?.cpu.saturating_sub(before);
+                Ok::<_, Fault>((flooded, used))
+            });
             stop.store(flooded.is_some(), Ordering::SeqCst);
             (polite.join(), flooded)
         });
