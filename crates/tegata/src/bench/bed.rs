@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::cpus::{Cpus, pin};
 use super::figures::{self, Machine, Measured, Round, Spread, Tally};
-use super::load::{Ask, Driven, Pace, Target, drive};
+use super::load::{Ask, Connected, Driven, Pace, Target};
 use super::preload::Preloaded;
 use super::report::{Beside, Goal, Results};
 use super::served::Served;
@@ -209,8 +209,9 @@ impl<'a> Bed<'a> {
             if number == 0 {
                 return Err(odd("there are fewer requests than are to be sent"));
             }
+            let connected = Connected::open(target, some, pace)?;
             let before = server.usage()?;
-            let driven = drive(target, some, pace)?;
+            let driven = connected.drive()?;
             let used = server.usage()?.cpu.saturating_sub(before.cpu);
             tally.add(&driven, used);
             check(from + done, &driven)?;

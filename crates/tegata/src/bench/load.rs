@@ -17,6 +17,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
@@ -134,28 +135,74 @@ impl Driven {
 /// # Errors
 /// The first answer that is no success, or does not come.
 pub fn drive(target: &Target, asks: Vec<Ask>, pace: Pace) -> Outcome<Driven> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(odd)?
-        .block_on(all(target, asks, pace))
+    Connected::open(target, asks, pace)?.drive()
 }
 
-async fn all(target: &Target, asks: Vec<Ask>, pace: Pace) -> Outcome<Driven> {
-    let connections = match pace {
-        Pace::Closed(clients) => clients,
-        Pace::Open(_) => OPEN_CONNECTIONS,
-    };
-    let fresh = target.tls.as_ref().is_some_and(|tls| tls.fresh);
-    let mut open = Vec::new();
-    for number in 0..connections.min(asks.len()) {
-        open.push(match fresh {
-            true => None,
-            false => Some(connect(target, number).await?),
-        });
+/// Who sends, connected: what that costs the server is in no figure of the requests.
+pub struct Connected {
+    runtime: Runtime,
+    target: Target,
+    asks: Vec<Ask>,
+    pace: Pace,
+    /// `None` for one that opens a connection for each request.
+    open: Vec<Option<SendRequest<Body>>>,
+}
+
+impl Connected {
+    /// Opens the connections that are kept.
+    ///
+    /// # Errors
+    /// The server does not take them.
+    pub fn open(target: &Target, asks: Vec<Ask>, pace: Pace) -> Outcome<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(odd)?;
+        let connections = match pace {
+            Pace::Closed(clients) => clients,
+            Pace::Open(_) => OPEN_CONNECTIONS,
+        };
+        let fresh = target.tls.as_ref().is_some_and(|tls| tls.fresh);
+        let open = runtime.block_on(async {
+            let mut open = Vec::new();
+            for number in 0..connections.min(asks.len()) {
+                open.push(match fresh {
+                    true => None,
+                    false => Some(connect(target, number).await?),
+                });
+            }
+            if target.tls.is_some() && !fresh {
+                tokio::time::sleep(SERVER_FINISHES).await;
+            }
+            Ok::<_, Fault>(open)
+        })?;
+        Ok(Self {
+            runtime,
+            target: target.clone(),
+            asks,
+            pace,
+            open,
+        })
     }
+
+    /// Sends every request once and takes every answer.
+    ///
+    /// # Errors
+    /// The first answer that is no success, or does not come.
+    pub fn drive(self) -> Outcome<Driven> {
+        let all = all(self.target, self.asks, self.pace, self.open);
+        self.runtime.block_on(all)
+    }
+}
+
+async fn all(
+    target: Target,
+    asks: Vec<Ask>,
+    pace: Pace,
+    open: Vec<Option<SendRequest<Body>>>,
+) -> Outcome<Driven> {
     let shared = Arc::new(Shared {
-        target: target.clone(),
+        target,
         asks,
         next: AtomicUsize::new(0),
         interval: match pace {
@@ -347,6 +394,8 @@ pub fn interval(rate: f64) -> Duration {
     Duration::from_secs_f64(1.0 / rate.max(0.001))
 }
 
+/// Until a server has verified the last client's certificate: the client's part of a handshake (TLS 1.3) ends before.
+const SERVER_FINISHES: Duration = Duration::from_millis(50);
 /// Connections of the open loop: below what a server works on at once, or it would refuse what it is to be
 /// measured at. A request that is due and finds none free waits, and its latency has the wait in it.
 const OPEN_CONNECTIONS: usize = 100;
