@@ -274,7 +274,13 @@ impl Renew<'_> {
         };
         let conf = self.leg(server, &target, &confirmations, &mut check)?;
         let every = new.len().div_ceil(4).max(1);
-        let new = Certificates::default().each(new.into_iter().map(Ok))?;
+        let mut seen = Certificates::default();
+        for kur in &self.kurs {
+            seen.add(&CertView::from_der(&kur.current.der).map_err(odd)?)?;
+        }
+        let keys = self.kurs.iter().map(|kur| kur.bound.new.to_spki_der());
+        let mut keys = keys.map(|key| key.map_err(odd));
+        let new = seen.each(new.into_iter().map(Ok), &mut keys)?;
         self.sample.extend(new.into_iter().step_by(every));
         let mut whole = Measured::closed(Subject::Renewal, &both(&kur, &conf)?);
         whole.rss_bytes_max = Some(server.usage()?.rss_bytes_max);
