@@ -19,11 +19,11 @@ use crate::fault::Outcome;
 use crate::files::{self, Readers};
 
 /// Share of the closed loop's throughput at which the open loop runs.
-const OPEN_SHARE: f64 = 0.8;
+pub const OPEN_SHARE: f64 = 0.8;
 /// One in so many requests warms a server up, before the clock starts.
-const WARM_UP: usize = 10;
+pub const WARM_UP: usize = 10;
 /// One in so many requests is for the open loop, beside those of the closed one.
-const OPEN: usize = 2;
+pub const OPEN: usize = 2;
 /// One in so many requests is for one client alone.
 const ALONE: usize = 10;
 /// Most requests in memory at a time, with their answers; while the next ones come the clock stands.
