@@ -247,7 +247,8 @@ impl Issue<'_> {
     }
 }
 
-/// Certificates from a running CA; each answer must have another one, of its request's key, and a few go into the sample.
+/// Certificates from a running CA; each answer must have another one, of its request's key; a few go into the
+/// sample.
 ///
 /// # Errors
 /// An answer that has none.

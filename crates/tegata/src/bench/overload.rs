@@ -38,8 +38,8 @@ const CALM: usize = 10;
 const WARM_UP: usize = 20;
 /// Certificates that the honest peer asks for in each situation; beside the flood, at most.
 const POLITE: usize = 300;
-/// How long it asks beside slow connections, and beside those that open and close: longer than a server waits for a header
-/// (10 s), or no limit on time would come to bear.
+/// How long it asks beside slow connections, and beside those that open and close: longer than a server waits for a
+/// header (10 s), or no limit on time would come to bear.
 const PACED: Duration = Duration::from_secs(13);
 /// Most that an accepted request may take: a device waits no longer for a busy CA.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -244,8 +244,8 @@ fn measure(bed: &Bed<'_>) -> Outcome<Overload> {
 }
 
 impl Tried {
-    /// The honest peer beside those, and beside a flood of requests if there is one; then until that ends. With what came
-    /// of the flood, the processor time that the server used in it.
+    /// The honest peer beside those, and beside a flood of requests if there is one; then until that ends. With what
+    /// came of the flood, the processor time that the server used in it.
     fn situation(
         &mut self,
         beside: Beside,

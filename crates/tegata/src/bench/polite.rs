@@ -44,8 +44,8 @@ pub struct Polite {
     pub answer_latency: Option<Latency>,
 }
 
-/// Asks one request after the other, each so long after the one before at the earliest, until there is none or `stop` is
-/// true; what it has begun it ends.
+/// Asks one request after the other, each so long after the one before at the earliest, until there is none or `stop`
+/// is true; what it has begun it ends.
 ///
 /// # Errors
 /// An answer that is none, or none at all for two minutes.
