@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::cpus::{Cpus, pin};
 use super::figures::{self, Machine, Measured, Round, Spread, Tally};
-use super::load::{Ask, Driven, Pace, Target, drive};
+use super::load::{Ask, Connected, Driven, Pace, Target};
 use super::preload::Preloaded;
 use super::report::{Beside, Goal, Results};
 use super::served::Served;
@@ -19,11 +19,11 @@ use crate::fault::Outcome;
 use crate::files::{self, Readers};
 
 /// Share of the closed loop's throughput at which the open loop runs.
-const OPEN_SHARE: f64 = 0.8;
+pub const OPEN_SHARE: f64 = 0.8;
 /// One in so many requests warms a server up, before the clock starts.
-const WARM_UP: usize = 10;
+pub const WARM_UP: usize = 10;
 /// One in so many requests is for the open loop, beside those of the closed one.
-const OPEN: usize = 2;
+pub const OPEN: usize = 2;
 /// One in so many requests is for one client alone.
 const ALONE: usize = 10;
 /// Most requests in memory at a time, with their answers; while the next ones come the clock stands.
@@ -209,8 +209,9 @@ impl<'a> Bed<'a> {
             if number == 0 {
                 return Err(odd("there are fewer requests than are to be sent"));
             }
+            let connected = Connected::open(target, some, pace)?;
             let before = server.usage()?;
-            let driven = drive(target, some, pace)?;
+            let driven = connected.drive()?;
             let used = server.usage()?.cpu.saturating_sub(before.cpu);
             tally.add(&driven, used);
             check(from + done, &driven)?;

@@ -21,32 +21,50 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// The certificates in the answers, each another one than any before.
+    /// The certificates in answers that come in any order, each another one than any before.
     ///
     /// # Errors
     /// A refusal, or a serial number that was there before.
-    pub fn all<'a>(&mut self, answers: impl Iterator<Item = &'a Bytes>) -> Outcome<Vec<Vec<u8>>> {
-        let of = |answer: &Bytes| certificate_in(answer).map_err(refused);
-        self.each(answers.map(of))
+    pub fn all<'a>(&mut self, answers: impl Iterator<Item = &'a Bytes>) -> Outcome<()> {
+        for answer in answers {
+            let der = certificate_in(answer).map_err(refused)?;
+            self.add(&CertView::from_der(&der).map_err(odd)?)?;
+        }
+        Ok(())
     }
 
-    /// The same of certificates (DER).
+    /// Certificates (DER) in the order of their requests, each of the key (SubjectPublicKeyInfo) that was asked for.
     ///
     /// # Errors
-    /// As above.
+    /// As above, or another key.
     pub fn each(
         &mut self,
         certificates: impl Iterator<Item = Outcome<Vec<u8>>>,
+        keys: &mut dyn Iterator<Item = Outcome<Vec<u8>>>,
     ) -> Outcome<Vec<Vec<u8>>> {
         let one = |der: Outcome<Vec<u8>>| {
             let der = der?;
+            let key = keys.next();
+            let key = key.ok_or_else(|| odd("more answers than requests"))??;
             let view = CertView::from_der(&der).map_err(odd)?;
-            if !self.serials.insert(view.serial.to_vec()) {
-                return Err(refused("two requests got the same certificate".to_owned()));
+            if view.spki_der != key {
+                return Err(refused("a certificate is of another key".to_owned()));
             }
+            self.add(&view)?;
             Ok(der)
         };
         certificates.map(one).collect()
+    }
+
+    /// One that there is.
+    ///
+    /// # Errors
+    /// Its serial number was there before.
+    pub fn add(&mut self, certificate: &CertView<'_>) -> Outcome<()> {
+        match self.serials.insert(certificate.serial.to_vec()) {
+            true => Ok(()),
+            false => Err(refused("two requests got the same certificate".to_owned())),
+        }
     }
 }
 
@@ -97,4 +115,56 @@ pub fn with_openssl(plant: &Plant, sample: &[Vec<u8>], dir: &Path) -> Outcome<Op
         ),
         "Please report this: it is a fault of the CA.",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tegata_wire::x509::{
+        AttributeSpec, CertBuilder, ExtensionSet, NameBuilder, SerialNumber, SignatureAlg,
+        Validity, assemble_certificate,
+    };
+
+    fn certificate(serial: u8, spki_der: &[u8]) -> Vec<u8> {
+        let cn = AttributeSpec::by_name("CN").unwrap();
+        let name = NameBuilder::new()
+            .push(cn, "x")
+            .and_then(NameBuilder::build)
+            .unwrap();
+        let builder = CertBuilder {
+            serial: SerialNumber::from_bytes(&[serial]).unwrap(),
+            signature_alg: SignatureAlg::EcdsaSha256,
+            issuer: name.clone(),
+            validity: Validity {
+                not_before_secs: 0,
+                not_after_secs: Some(1),
+            },
+            subject: name,
+            spki_der: spki_der.to_vec(),
+            extensions: ExtensionSet::new(),
+        };
+        let tbs = builder.to_tbs().unwrap();
+        assemble_certificate(&tbs, SignatureAlg::EcdsaSha256, &[1; 64]).unwrap()
+    }
+
+    #[test]
+    fn another_key_and_an_old_certificate_are_found() {
+        let new = || crate::bench::plant::key().unwrap();
+        let [mine, other] = [new(), new()].map(|key| key.public_key().to_spki_der().unwrap());
+        let each = |seen: &mut Certificates, der: &[u8], keys: &[&Vec<u8>]| {
+            let mut keys = keys.iter().map(|key| Ok((*key).clone()));
+            let found = seen.each(std::iter::once(Ok(der.to_vec())), &mut keys);
+            found.map_err(|fault| fault.what)
+        };
+        let (old, der) = (certificate(1, &mine), certificate(2, &mine));
+        let mut seen = Certificates::default();
+        seen.add(&CertView::from_der(&old).unwrap()).unwrap();
+        assert_eq!(each(&mut seen, &der, &[&mine]).unwrap(), [&der[..]]);
+        let mut wrong = |der: &[u8], keys: &[&Vec<u8>]| each(&mut seen, der, keys).unwrap_err();
+        assert!(wrong(&der, &[&mine]).contains("same certificate"));
+        assert!(wrong(&old, &[&mine]).contains("same certificate"));
+        let third = certificate(3, &mine);
+        assert!(wrong(&third, &[&other]).contains("another key"));
+        assert!(wrong(&third, &[]).contains("more answers"));
+    }
 }

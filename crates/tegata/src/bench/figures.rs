@@ -29,6 +29,8 @@ pub struct Open {
     pub per_second: f64,
     /// From the moment each was due.
     pub latency: Latency,
+    /// How long after that moment the client sent each; in `latency` too.
+    pub late: Latency,
 }
 
 /// One subject in one round.
@@ -104,6 +106,8 @@ pub struct Tally {
     pub cpu: Duration,
     /// Of each request that was answered, in their order.
     pub latencies: Vec<Duration>,
+    /// Of each of them, how long after it was due it was sent.
+    pub late: Vec<Duration>,
     /// How many were refused.
     pub refused: usize,
 }
@@ -115,6 +119,7 @@ impl Tally {
         self.cpu += cpu;
         self.latencies
             .extend(driven.answered.iter().map(|a| a.latency));
+        self.late.extend(driven.answered.iter().map(|a| a.late));
         self.refused = self.refused.saturating_add(driven.refused.len());
     }
 
@@ -123,6 +128,7 @@ impl Tally {
         self.wall += more.wall;
         self.cpu += more.cpu;
         self.latencies.extend(&more.latencies);
+        self.late.extend(&more.late);
         self.refused = self.refused.saturating_add(more.refused);
     }
 
@@ -130,11 +136,14 @@ impl Tally {
     /// `None` unless both have as many.
     #[must_use]
     pub fn then(&self, second: &Self) -> Option<Self> {
-        let pairs = self.latencies.iter().zip(&second.latencies);
+        let sums = |first: &[Duration], second: &[Duration]| {
+            first.iter().zip(second).map(|(a, b)| *a + *b).collect()
+        };
         (self.latencies.len() == second.latencies.len()).then(|| Self {
             wall: self.wall + second.wall,
             cpu: self.cpu + second.cpu,
-            latencies: pairs.map(|(a, b)| *a + *b).collect(),
+            latencies: sums(&self.latencies, &second.latencies),
+            late: sums(&self.late, &second.late),
             refused: self.refused.saturating_add(second.refused),
         })
     }
@@ -147,6 +156,7 @@ pub fn open(rate: f64, tally: &Tally) -> Option<Open> {
         rate,
         per_second: per_second(tally.latencies.len(), tally.wall),
         latency: latency(&tally.latencies)?,
+        late: latency(&tally.late)?,
     })
 }
 
@@ -359,11 +369,27 @@ mod tests {
     }
 
     #[test]
+    fn what_two_requests_took_is_their_sum() {
+        let ms = |all: &[u64]| all.iter().map(|ms| Duration::from_millis(*ms)).collect();
+        let tally = |latencies: &[u64], late: &[u64]| Tally {
+            latencies: ms(latencies),
+            late: ms(late),
+            ..Tally::default()
+        };
+        let both = tally(&[1, 2], &[0, 1]).then(&tally(&[3, 4], &[5, 0]));
+        let found = open(10.0, &both.unwrap()).unwrap();
+        assert!((found.latency.max_us - 6_000.0).abs() < 0.01, "{found:?}");
+        assert!((found.late.max_us - 5_000.0).abs() < 0.01, "{found:?}");
+        assert!(tally(&[1], &[0]).then(&tally(&[], &[])).is_none());
+    }
+
+    #[test]
     fn a_refusal_is_work_too() {
         let tally = Tally {
             wall: Duration::from_secs(1),
             cpu: Duration::from_millis(4),
             latencies: vec![Duration::from_millis(1); 3],
+            late: Vec::new(),
             refused: 1,
         };
         let found = Measured::closed(Subject::Cfssl, &tally);

@@ -1,14 +1,14 @@
 //! `tegata bench issue`: certificates, beside what a CA cannot do without and beside other CAs.
 
 use super::bed::{Bed, Found, zeros};
-use super::check::Certificates;
+use super::check::{Certificates, refused};
 use super::figures::{Measured, Round, Spread};
 use super::load::{Driven, Refusals, Target};
 use super::peers::{self, Peer};
 use super::plant::{self, Nursery, Plant};
 use super::preload::{self, Preload};
 use super::report::{Aim, Goal, beside, within};
-use super::requests::{self, Reader, Request, Spool, issue_to};
+use super::requests::{self, Reader, Request, Spool, certificate_in, issue_to};
 use super::served::{self, Served};
 use super::subject::Subject;
 use super::{PKIXCMP, bound, check, odd, plot};
@@ -247,7 +247,8 @@ impl Issue<'_> {
     }
 }
 
-/// Certificates from a running CA; each answer must have another one, and a few go into the sample.
+/// Certificates from a running CA; each answer must have another one, of its request's key; a few go into the
+/// sample.
 ///
 /// # Errors
 /// An answer that has none.
@@ -261,9 +262,12 @@ pub fn certificates(
     let path = format!("/.well-known/cmp/p/{}", plant::PROFILE);
     let target = target(server, &path, PKIXCMP, Refusals::Fault);
     let mut seen = Certificates::default();
+    let mut keys = asks.keys(requests::key_in)?;
     let every = bed.all().div_ceil(4);
     let mut check = |from: usize, driven: &Driven| {
-        for (number, der) in (from..).zip(seen.all(driven.bodies())?) {
+        let bodies = driven.bodies();
+        let all = bodies.map(|body| certificate_in(body).map_err(refused));
+        for (number, der) in (from..).zip(seen.each(all, &mut keys)?) {
             if number.is_multiple_of(every) {
                 sample.push(der);
             }

@@ -1,7 +1,8 @@
 //! The client: connections that stay open, in a closed loop or an open one.
 //!
 //! In the open loop a request's latency counts from the moment it was due, not from the moment a
-//! connection was free for it: a server that falls behind cannot hide it.
+//! connection was free for it: a server that falls behind cannot hide it. How late each was sent is
+//! kept too, so a client that falls behind cannot hide it either.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,6 +18,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
@@ -101,6 +103,8 @@ pub struct Answered {
     pub number: usize,
     /// How long it took.
     pub latency: Duration,
+    /// How long after it was due it was sent: a connection was not free, or the client not awake.
+    pub late: Duration,
     /// The answer's body.
     pub body: Bytes,
 }
@@ -134,28 +138,74 @@ impl Driven {
 /// # Errors
 /// The first answer that is no success, or does not come.
 pub fn drive(target: &Target, asks: Vec<Ask>, pace: Pace) -> Outcome<Driven> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(odd)?
-        .block_on(all(target, asks, pace))
+    Connected::open(target, asks, pace)?.drive()
 }
 
-async fn all(target: &Target, asks: Vec<Ask>, pace: Pace) -> Outcome<Driven> {
-    let connections = match pace {
-        Pace::Closed(clients) => clients,
-        Pace::Open(_) => OPEN_CONNECTIONS,
-    };
-    let fresh = target.tls.as_ref().is_some_and(|tls| tls.fresh);
-    let mut open = Vec::new();
-    for number in 0..connections.min(asks.len()) {
-        open.push(match fresh {
-            true => None,
-            false => Some(connect(target, number).await?),
-        });
+/// Who sends, connected: what that costs the server is in no figure of the requests.
+pub struct Connected {
+    runtime: Runtime,
+    target: Target,
+    asks: Vec<Ask>,
+    pace: Pace,
+    /// `None` for one that opens a connection for each request.
+    open: Vec<Option<SendRequest<Body>>>,
+}
+
+impl Connected {
+    /// Opens the connections that are kept.
+    ///
+    /// # Errors
+    /// The server does not take them.
+    pub fn open(target: &Target, asks: Vec<Ask>, pace: Pace) -> Outcome<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(odd)?;
+        let connections = match pace {
+            Pace::Closed(clients) => clients,
+            Pace::Open(_) => OPEN_CONNECTIONS,
+        };
+        let fresh = target.tls.as_ref().is_some_and(|tls| tls.fresh);
+        let open = runtime.block_on(async {
+            let mut open = Vec::new();
+            for number in 0..connections.min(asks.len()) {
+                open.push(match fresh {
+                    true => None,
+                    false => Some(connect(target, number).await?),
+                });
+            }
+            if target.tls.is_some() && !fresh {
+                tokio::time::sleep(SERVER_FINISHES).await;
+            }
+            Ok::<_, Fault>(open)
+        })?;
+        Ok(Self {
+            runtime,
+            target: target.clone(),
+            asks,
+            pace,
+            open,
+        })
     }
+
+    /// Sends every request once and takes every answer.
+    ///
+    /// # Errors
+    /// The first answer that is no success, or does not come.
+    pub fn drive(self) -> Outcome<Driven> {
+        let all = all(self.target, self.asks, self.pace, self.open);
+        self.runtime.block_on(all)
+    }
+}
+
+async fn all(
+    target: Target,
+    asks: Vec<Ask>,
+    pace: Pace,
+    open: Vec<Option<SendRequest<Body>>>,
+) -> Outcome<Driven> {
     let shared = Arc::new(Shared {
-        target: target.clone(),
+        target,
         asks,
         next: AtomicUsize::new(0),
         interval: match pace {
@@ -174,14 +224,10 @@ async fn all(target: &Target, asks: Vec<Ask>, pace: Pace) -> Outcome<Driven> {
         refused: Vec::new(),
     };
     while let Some(ended) = running.join_next().await {
-        for (number, latency, answer) in ended.map_err(odd)?? {
-            match answer {
-                Some(body) => driven.answered.push(Answered {
-                    number,
-                    latency,
-                    body,
-                }),
-                None => driven.refused.push(latency),
+        for took in ended.map_err(odd)?? {
+            match took {
+                Took::Answered(answered) => driven.answered.push(answered),
+                Took::Refused(latency) => driven.refused.push(latency),
             }
         }
     }
@@ -244,11 +290,23 @@ async fn speak(
     Ok(sender)
 }
 
+/// What came of one request.
+enum Took {
+    Answered(Answered),
+    Refused(Duration),
+}
+
+/// Waits for a moment, sharper than a timer: those go off up to two milliseconds late.
+async fn until(due: Instant) {
+    let early = due.checked_sub(TIMER).unwrap_or(due);
+    tokio::time::sleep_until(early.into()).await;
+    while Instant::now() < due {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// One connection, or one after the other: takes the next request until there is none.
-async fn one(
-    shared: Arc<Shared>,
-    mut connection: Option<SendRequest<Body>>,
-) -> Outcome<Vec<(usize, Duration, Option<Bytes>)>> {
+async fn one(shared: Arc<Shared>, mut connection: Option<SendRequest<Body>>) -> Outcome<Vec<Took>> {
     let mut done = Vec::new();
     loop {
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
@@ -260,10 +318,11 @@ async fn one(
             Some(interval) => {
                 let number = u32::try_from(number).unwrap_or(u32::MAX);
                 let due = shared.started + interval.saturating_mul(number);
-                tokio::time::sleep_until(due.into()).await;
+                until(due).await;
                 due
             }
         };
+        let late = due.elapsed();
         let asking = async {
             let (target, request) = (&shared.target, request.clone());
             match &mut connection {
@@ -273,7 +332,16 @@ async fn one(
         };
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, asking).await;
         let answer = answer.map_err(|_| odd("a request had no answer within a minute"))??;
-        done.push((number, due.elapsed(), answer));
+        let latency = due.elapsed();
+        done.push(match answer {
+            Some(body) => Took::Answered(Answered {
+                number,
+                latency,
+                late,
+                body,
+            }),
+            None => Took::Refused(latency),
+        });
     }
 }
 
@@ -347,6 +415,24 @@ pub fn interval(rate: f64) -> Duration {
     Duration::from_secs_f64(1.0 / rate.max(0.001))
 }
 
+/// How much later than asked for a timer goes off: its steps and those of the kernel's wait are a millisecond each.
+const TIMER: Duration = Duration::from_millis(2);
+/// Until a server has verified the last client's certificate: the client's part of a handshake (TLS 1.3) ends before.
+const SERVER_FINISHES: Duration = Duration::from_millis(50);
 /// Connections of the open loop: below what a server works on at once, or it would refuse what it is to be
 /// measured at. A request that is due and finds none free waits, and its latency has the wait in it.
 const OPEN_CONNECTIONS: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_sent_before_it_is_due() {
+        for early_us in [0, 300, 1_000, 2_500, 4_000] {
+            let due = Instant::now() + Duration::from_micros(early_us);
+            until(due).await;
+            assert!(Instant::now() >= due);
+        }
+    }
+}

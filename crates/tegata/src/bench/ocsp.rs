@@ -3,7 +3,7 @@
 //! Each device of a CA has a certificate, one in ten of them revoked. What was signed ahead and what is signed
 //! for each request are measured apart: a request with a nonce cannot be answered from what is kept. Every
 //! answer is looked at: its status octet, and whether what follows the serial number is what the CA said of
-//! that certificate; a sample goes to `openssl ocsp`.
+//! that certificate, and its request's nonce if that had one; a sample goes to `openssl ocsp`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,12 +12,13 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use base64ct::{Base64, Encoding as _};
 use const_oid::ObjectIdentifier;
-use der::asn1::{AnyRef, OctetString};
+use der::asn1::{AnyRef, OctetString, OctetStringRef};
 use der::{Decode as _, Encode as _, Sequence};
 use tegata_authority::UnixSecs;
 use tegata_authority::ca::revocation::{FinalReason, Word};
+use tegata_crypto::aws_lc::AwsLc;
 use tegata_crypto::ocsp::name_hash_sha1;
-use tegata_crypto::{OsRng, PublicKey, Rng as _};
+use tegata_crypto::{OsRng, Provider as _, PublicKey, Rng as _};
 use tegata_store::revocation;
 use tegata_wire::ocsp::CertId;
 use tegata_wire::x509::CertView;
@@ -76,6 +77,42 @@ struct SingleRequestSeq<'a> {
 struct ExtensionSeq {
     id: ObjectIdentifier,
     value: OctetString,
+}
+
+/// OCSPResponse of a success. Spec: RFC 6960 section 4.2.1.
+#[derive(Sequence)]
+struct ResponseSeq<'a> {
+    status: AnyRef<'a>,
+    #[asn1(context_specific = "0", tag_mode = "EXPLICIT")]
+    bytes: ResponseBytesSeq<'a>,
+}
+
+/// ResponseBytes.
+#[derive(Sequence)]
+struct ResponseBytesSeq<'a> {
+    kind: ObjectIdentifier,
+    /// DER of BasicOCSPResponse.
+    response: &'a OctetStringRef,
+}
+
+/// BasicOCSPResponse.
+#[derive(Sequence)]
+struct BasicResponseSeq<'a> {
+    tbs: ResponseDataSeq<'a>,
+    algorithm: AnyRef<'a>,
+    signature: AnyRef<'a>,
+    #[asn1(context_specific = "0", tag_mode = "EXPLICIT", optional = "true")]
+    certs: Option<AnyRef<'a>>,
+}
+
+/// ResponseData.
+#[derive(Sequence)]
+struct ResponseDataSeq<'a> {
+    responder: AnyRef<'a>,
+    produced_at: AnyRef<'a>,
+    responses: AnyRef<'a>,
+    #[asn1(context_specific = "1", tag_mode = "EXPLICIT", optional = "true")]
+    extensions: Option<Vec<ExtensionSeq>>,
 }
 
 /// A certificate that is asked for.
@@ -250,9 +287,18 @@ impl Ocsp<'_> {
                 bed.loops(subject, &server, &target, &mut asks, &mut check)
             }
             _ => {
+                let nonces = Nonces::new()?;
                 let mut asks = WithNonces {
                     asked: Arc::clone(&asked),
+                    nonces,
                     number: 0,
+                };
+                let mut check = |from: usize, driven: &Driven| {
+                    for answered in &driven.answered {
+                        let nonce = nonces.of(from + answered.number);
+                        judge_nonce(&answered.body, &nonce)?;
+                    }
+                    check(from, driven)
                 };
                 bed.loops(subject, &server, &target, &mut asks, &mut check)
             }
@@ -287,9 +333,28 @@ impl Ocsp<'_> {
     }
 }
 
+/// The nonce of each request, made anew when its answer has come: none has to be kept.
+#[derive(Clone, Copy)]
+struct Nonces {
+    key: [u8; 32],
+}
+
+impl Nonces {
+    fn new() -> Outcome<Self> {
+        let mut key = [0; 32];
+        OsRng.fill(&mut key).map_err(odd)?;
+        Ok(Self { key })
+    }
+
+    fn of(&self, number: usize) -> [u8; NONCE_LEN_BYTES] {
+        AwsLc.hmac_sha256(&self.key, &number.to_be_bytes())
+    }
+}
+
 /// Requests for the certificates by turns, each with a nonce of its own.
 struct WithNonces {
     asked: Arc<[Asked]>,
+    nonces: Nonces,
     number: usize,
 }
 
@@ -299,9 +364,8 @@ impl Asks for WithNonces {
         for _ in 0..at_most {
             let of = self.number % self.asked.len().max(1);
             let one = self.asked.get(of).ok_or_else(|| odd("no certificates"))?;
+            let nonce = self.nonces.of(self.number);
             self.number += 1;
-            let mut nonce = [0; NONCE_LEN_BYTES];
-            OsRng.fill(&mut nonce).map_err(odd)?;
             some.push(Ask::Post(Bytes::from(request_for(&one.id, Some(&nonce))?)));
         }
         Ok(some)
@@ -338,6 +402,28 @@ pub fn judge(response: &[u8], serial: &[u8], revoked: bool) -> Outcome<()> {
         (Some(0x80 | 0xa1), _) => wrong("tells another status than the CA said"),
         _ => wrong("tells no status of its certificate"),
     }
+}
+
+/// Whether a response has its request's nonce: a signed answer to somebody else has another one, or none.
+fn judge_nonce(response: &[u8], nonce: &[u8]) -> Outcome<()> {
+    let found = nonce_in(response).map_err(odd)?;
+    if found.is_some_and(|found| found.as_bytes() == nonce) {
+        return Ok(());
+    }
+    Err(refused(format!(
+        "an OCSP answer has not its request's nonce: {}",
+        hex::encode(response)
+    )))
+}
+
+/// The nonce of a successful response.
+fn nonce_in(response: &[u8]) -> der::Result<Option<OctetString>> {
+    let outer = ResponseSeq::from_der(response)?;
+    let basic = BasicResponseSeq::from_der(outer.bytes.response.as_bytes())?;
+    let extensions = basic.tbs.extensions.unwrap_or_default();
+    let nonce = extensions.iter().find(|one| one.id == NONCE);
+    let inner = nonce.map(|one| OctetString::from_der(one.value.as_bytes()));
+    inner.transpose()
 }
 
 /// Has openssl verify a response; `None` if it is not installed.
@@ -381,7 +467,10 @@ fn openssl(path: &Path, issuing: &PathBuf, anchors: &PathBuf, one: &Asked) -> Ou
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tegata_wire::ocsp::OcspRequest;
+    use tegata_wire::ocsp::{
+        CertStatus, OcspRequest, ResponseBuilder, SingleStatus, assemble_response,
+    };
+    use tegata_wire::x509::SignatureAlg;
 
     fn asked() -> Asked {
         let serial = vec![7; 16];
@@ -406,6 +495,35 @@ mod tests {
         let with = request_for(&one.id, Some(&[9; NONCE_LEN_BYTES])).unwrap();
         let with = OcspRequest::from_der(&with).unwrap();
         assert_eq!(with.nonce.as_deref(), Some([9; NONCE_LEN_BYTES].as_slice()));
+    }
+
+    #[test]
+    fn another_requests_nonce_is_found() {
+        let one = asked();
+        let answer = |nonce: Option<&[u8]>| {
+            let status = SingleStatus {
+                cert: &one.id,
+                status: CertStatus::Good,
+            };
+            let said = ResponseBuilder {
+                responder_key_hash: &[3; 20],
+                this_update_secs: 1,
+                next_update_secs: 2,
+                statuses: &[status],
+                nonce,
+            };
+            let (tbs, alg) = (said.to_tbs().unwrap(), SignatureAlg::EcdsaSha256);
+            assemble_response(&tbs, alg, &[1; 64], &[0x30, 0]).unwrap()
+        };
+        let nonces = Nonces::new().unwrap();
+        let (mine, other) = (nonces.of(0), nonces.of(1));
+        assert!(judge(&answer(Some(&mine)), &one.serial, false).is_ok());
+        assert!(judge_nonce(&answer(Some(&mine)), &mine).is_ok());
+        for wrong in [Some(&other[..]), Some(&mine[..31]), None] {
+            let fault = judge_nonce(&answer(wrong), &mine).unwrap_err();
+            assert_eq!(fault.code, "bench-refused", "{wrong:?}");
+        }
+        assert!(judge_nonce(&[0x30, 3, 0x0a, 1, 6], &mine).is_err());
     }
 
     #[test]

@@ -38,6 +38,9 @@ const CALM: usize = 10;
 const WARM_UP: usize = 20;
 /// Certificates that the honest peer asks for in each situation; beside the flood, at most.
 const POLITE: usize = 300;
+/// How long it asks beside slow connections, and beside those that open and close: longer than a server waits for a
+/// header (10 s), or no limit on time would come to bear.
+const PACED: Duration = Duration::from_secs(13);
 /// Most that an accepted request may take: a device waits no longer for a busy CA.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// In which 99 % of refusals come, and of the honest peer's answers without a flood of requests. No race: beyond it a
@@ -128,6 +131,14 @@ impl Beside {
         matches!(self, Self::Slow | Self::Everything)
     }
 
+    /// Between two certificates that the honest peer asks for.
+    fn every(self) -> Duration {
+        match self {
+            Self::Slow | Self::Connections => PACED.div_f64(figures::number(POLITE)),
+            Self::Nobody | Self::Everything => Duration::ZERO,
+        }
+    }
+
     fn connections(self) -> bool {
         matches!(self, Self::Connections | Self::Everything)
     }
@@ -205,12 +216,10 @@ fn measure(bed: &Bed<'_>) -> Outcome<Overload> {
     let offered = capacity * TIMES_AIMED;
     let rest = asks.take_some(count.saturating_sub(CLIENTS.len() * calm))?;
     let flooding = Some((rest, offered));
-    let before = tried.server.usage()?.cpu;
     let (everything, flooded) = tried.situation(Beside::Everything, polite, flooding)?;
     situations.push(everything);
-    let flooded = flooded.ok_or_else(|| odd("there was no flood"))?;
+    let (flooded, used) = flooded.ok_or_else(|| odd("there was no flood"))?;
     tried.check.all(flooded.bodies.iter())?;
-    let used = tried.server.usage()?.cpu.saturating_sub(before);
     let sent_per_second = figures::per_second(flooded.sent(), flooded.wall);
     Ok(Overload {
         version: env!("CARGO_PKG_VERSION"),
@@ -235,13 +244,14 @@ fn measure(bed: &Bed<'_>) -> Outcome<Overload> {
 }
 
 impl Tried {
-    /// The honest peer beside those, and beside a flood of requests if there is one; then until that ends.
+    /// The honest peer beside those, and beside a flood of requests if there is one; then until that ends. With what
+    /// came of the flood, the processor time that the server used in it.
     fn situation(
         &mut self,
         beside: Beside,
         asks: Vec<Ask>,
         flooding: Option<(Vec<Ask>, f64)>,
-    ) -> Outcome<(Situation, Option<Flooded>)> {
+    ) -> Outcome<(Situation, Option<(Flooded, Duration)>)> {
         // Connections of the situation before are gone when it has nothing to do.
         self.server.settle()?;
         let address = self.target.address;
@@ -253,10 +263,16 @@ impl Tried {
         let slow = beside.slow().then(|| Slow::open(address)).transpose()?;
         let opener = beside.connections().then(|| Opener::begin(address));
         let opener = opener.transpose()?;
-        let (target, stop) = (&self.target, AtomicBool::new(false));
+        let (server, target) = (&self.server, &self.target);
+        let stop = AtomicBool::new(false);
         let (polite, flooded) = std::thread::scope(|scope| {
-            let polite = scope.spawn(|| polite::ask(target, asks, &stop));
-            let flooded = flood.map(|(flood, asks, rate)| flood.run(asks, rate));
+            let polite = scope.spawn(|| polite::ask(target, asks, beside.every(), &stop));
+            let flooded = flood.map(|(flood, asks, rate)| {
+                let before = server.usage()?.cpu;
+                let flooded = flood.run(asks, rate)?;
+                let used = server.usage()?.cpu.saturating_sub(before);
+                Ok::<_, Fault>((flooded, used))
+            });
             stop.store(flooded.is_some(), Ordering::SeqCst);
             (polite.join(), flooded)
         });
@@ -322,6 +338,13 @@ fn wrong(found: &Overload) -> Option<String> {
         if situation.slow.is_some_and(|slow| slow.open_mean < few) {
             return Some(format!(
                 "{label}: too few of the slow connections were open"
+            ));
+        }
+        // In the flood they are not always held for so long.
+        let endured = |slow: Slowly| slow.cut == 0 || slow.opened <= slow.wished;
+        if situation.beside == Beside::Slow && situation.slow.is_none_or(endured) {
+            return Some(format!(
+                "{label}: no slow connection was cut and opened again"
             ));
         }
         if situation.connections.is_some_and(|c| c.cut == 0) {
@@ -519,6 +542,11 @@ mod tests {
         // Whether it was tried at all.
         let cut = bad(|f| f.situations[1].slow.as_mut().unwrap().open_mean = 200.0);
         assert!(cut.contains("too few"));
+        let endured = |at: usize| bad(|f| f.situations[at].slow.as_mut().unwrap().cut = 0);
+        assert!(endured(1).contains("no slow connection was cut"));
+        assert_eq!(endured(3), "", "a flood may be shorter than a timeout");
+        let gone = bad(|f| f.situations[1].slow.as_mut().unwrap().opened = 256);
+        assert!(gone.contains("opened again"));
         let all = bad(|f| f.situations[3].connections.as_mut().unwrap().cut = 0);
         assert!(all.contains("more connections than it may"));
         let mut little = good();

@@ -44,25 +44,38 @@ pub struct Polite {
     pub answer_latency: Option<Latency>,
 }
 
-/// Asks one request after the other until there is none or `stop` is true; what it has begun it ends.
+/// Asks one request after the other, each so long after the one before at the earliest, until there is none or `stop`
+/// is true; what it has begun it ends.
 ///
 /// # Errors
 /// An answer that is none, or none at all for two minutes.
-pub fn ask(target: &Target, asks: Vec<Ask>, stop: &AtomicBool) -> Outcome<(Polite, Vec<Bytes>)> {
+pub fn ask(
+    target: &Target,
+    asks: Vec<Ask>,
+    every: Duration,
+    stop: &AtomicBool,
+) -> Outcome<(Polite, Vec<Bytes>)> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(odd)?
-        .block_on(all(target, asks, stop))
+        .block_on(all(target, asks, every, stop))
 }
 
-async fn all(target: &Target, asks: Vec<Ask>, stop: &AtomicBool) -> Outcome<(Polite, Vec<Bytes>)> {
+async fn all(
+    target: &Target,
+    asks: Vec<Ask>,
+    every: Duration,
+    stop: &AtomicBool,
+) -> Outcome<(Polite, Vec<Bytes>)> {
     let mut peer = Peer::default();
     for request in asks {
         if stop.load(Ordering::SeqCst) {
             break;
         }
+        let next = Instant::now() + every;
         peer.one(target, &request).await?;
+        tokio::time::sleep_until(next.into()).await;
     }
     let found = Polite {
         certificates: peer.bodies.len(),

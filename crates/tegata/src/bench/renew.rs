@@ -3,8 +3,8 @@
 //! A kur, signed by the key that serves, with the new key's proof and the release's token over both; the
 //! answer is confirmed by certConf. Certificates are due: they were issued under a profile of thirty days and are
 //! renewed under one of a year with a window of thirty days, so nothing else has to be revoked and no daily limit
-//! counts. Both requests of a renewal are measured, each in a closed loop of its own; what a renewal costs is
-//! their sum.
+//! counts. Both requests of a renewal are measured, each in a closed loop and an open one of its own; what a renewal
+//! costs is their sum.
 
 use axum::body::Bytes;
 use tegata_crypto::aws_lc::AwsLc;
@@ -16,10 +16,10 @@ use tegata_wire::cmp::{
 use tegata_wire::enrolment::{CertificateOrder, Identity, RenewalToken, SenderKid, token_input};
 use tegata_wire::x509::{CertView, DistinguishedName, RawDer, SignatureAlg};
 
-use super::bed::{Bed, Check, Found, zeros};
+use super::bed::{Bed, Check, Found, OPEN, OPEN_SHARE, WARM_UP, zeros};
 use super::bound::{self, Renewal};
 use super::check::{self, Certificates, refused};
-use super::figures::{Measured, Tally};
+use super::figures::{self, Measured, Tally};
 use super::issue::target;
 use super::load::{Ask, Driven, Pace, Refusals, Target};
 use super::plant::{self, Device, Nursery, Plant, key};
@@ -33,8 +33,6 @@ use crate::files::{self, Readers};
 
 /// Length of the answers of the server that does nothing, bytes: the mean of kup and pkiConf.
 const ANSWER_LEN_BYTES: usize = 850;
-/// One in so many renewals warms a server up, before the clock starts.
-const WARM_UP: usize = 10;
 /// Most renewals of a round: keys and requests of all of them are in memory.
 const RENEWALS_MAX: u32 = 100_000;
 
@@ -50,7 +48,8 @@ pub fn run(bed: &Bed<'_>) -> Outcome<()> {
             format!("Give --requests {RENEWALS_MAX} or less, and more --rounds."),
         ));
     }
-    let many = bed.count() + bed.count().div_ceil(WARM_UP);
+    let many = [1, WARM_UP, OPEN].map(|part| bed.count().div_ceil(part));
+    let many = many.iter().sum();
     let nursery = Nursery::with_profile(&bed.path("plant"), "", ("30d", "29d"))?;
     let devices = nursery.devices(bed.devices(), &bed.bar)?;
     bed.bar.set_message("certificates to renew");
@@ -234,7 +233,7 @@ impl Renew<'_> {
                 let bodies: Vec<Bytes> = bodies.collect();
                 let first = self.leg(&server, &target, &bodies, &mut zeros)?;
                 let second = self.leg(&server, &target, &bodies, &mut zeros)?;
-                Ok(vec![Measured::closed(subject, &both(&first, &second)?)])
+                Ok(vec![first.then(&second)?.measured(subject)])
             }
             _ => {
                 let server = Served::ca(&self.plant.dir, dir, cpu)?;
@@ -274,37 +273,67 @@ impl Renew<'_> {
         };
         let conf = self.leg(server, &target, &confirmations, &mut check)?;
         let every = new.len().div_ceil(4).max(1);
-        let new = Certificates::default().each(new.into_iter().map(Ok))?;
+        let mut seen = Certificates::default();
+        for kur in &self.kurs {
+            seen.add(&CertView::from_der(&kur.current.der).map_err(odd)?)?;
+        }
+        let keys = self.kurs.iter().map(|kur| kur.bound.new.to_spki_der());
+        let mut keys = keys.map(|key| key.map_err(odd));
+        let new = seen.each(new.into_iter().map(Ok), &mut keys)?;
         self.sample.extend(new.into_iter().step_by(every));
-        let mut whole = Measured::closed(Subject::Renewal, &both(&kur, &conf)?);
+        let mut whole = kur.then(&conf)?.measured(Subject::Renewal);
         whole.rss_bytes_max = Some(server.usage()?.rss_bytes_max);
         Ok(vec![
-            Measured::closed(Subject::Kur, &kur),
-            Measured::closed(Subject::CertConf, &conf),
+            kur.measured(Subject::Kur),
+            conf.measured(Subject::CertConf),
             whole,
         ])
     }
 
-    /// One request of each renewal: the first to warm up, then those that count.
+    /// One request of each renewal: the first to warm up, then those of the closed loop, then those of the open one.
     fn leg(
         &self,
         server: &Served,
         target: &Target,
         bodies: &[Bytes],
         check: Check<'_>,
-    ) -> Outcome<Tally> {
+    ) -> Outcome<Loops> {
         let mut asks = bodies.iter().cloned().map(Ask::Post);
+        let count = self.bed.count();
         let closed = Pace::Closed(self.bed.clients());
-        let warm_up = bodies.len().saturating_sub(self.bed.count());
-        self.bed
-            .sent(server, target, &mut asks, (0, warm_up, closed), check)?;
-        let rest = (warm_up, self.bed.count(), closed);
-        self.bed.sent(server, target, &mut asks, rest, check)
+        let mut from = 0;
+        let mut some = |count: usize, pace| {
+            let some = (from, count, pace);
+            from += count;
+            self.bed.sent(server, target, &mut asks, some, check)
+        };
+        some(count.div_ceil(WARM_UP), closed)?;
+        let closed = some(count, closed)?;
+        let rate = figures::per_second(count, closed.wall) * OPEN_SHARE;
+        let open = some(count.div_ceil(OPEN), Pace::Open(rate))?;
+        Ok(Loops { closed, open })
     }
 }
 
-fn both(first: &Tally, second: &Tally) -> Outcome<Tally> {
-    first
-        .then(second)
-        .ok_or_else(|| odd("a request of a renewal is missing"))
+/// What came of the requests of one kind, or of both.
+struct Loops {
+    closed: Tally,
+    open: Tally,
+}
+
+impl Loops {
+    fn then(&self, second: &Self) -> Outcome<Self> {
+        let missing = || odd("a request of a renewal is missing");
+        Ok(Self {
+            closed: self.closed.then(&second.closed).ok_or_else(missing)?,
+            open: self.open.then(&second.open).ok_or_else(missing)?,
+        })
+    }
+
+    /// Both requests one after the other, each at its share of its own rate, are renewals at that share of theirs.
+    fn measured(&self, subject: Subject) -> Measured {
+        let mut measured = Measured::closed(subject, &self.closed);
+        measured.open = figures::open(measured.per_second * OPEN_SHARE, &self.open);
+        measured
+    }
 }

@@ -3,7 +3,7 @@
 //! A million of them would be a gigabyte; the client has some thousand in memory.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read as _, Write as _};
+use std::io::{BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use axum::body::Bytes;
@@ -16,7 +16,7 @@ use tegata_wire::cmp::{
     BodyKind, MessageToProtect, PkiHeader, ProtectionAlg, RawBody, UnverifiedPkiMessage, null_dn,
 };
 use tegata_wire::enrolment::{CertificateOrder, Identity};
-use tegata_wire::x509::{CsrBuilder, SignatureAlg, assemble_csr};
+use tegata_wire::x509::{AllegedCsr, CsrBuilder, SignatureAlg, assemble_csr};
 
 use super::bed::Asks;
 use super::load::Ask;
@@ -193,6 +193,28 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// The keys of the requests from here on, each as `key_in` finds it in a body; this one stays where it is.
+    ///
+    /// # Errors
+    /// The file is gone.
+    pub fn keys(
+        &mut self,
+        key_in: fn(&[u8]) -> Outcome<Vec<u8>>,
+    ) -> Outcome<impl Iterator<Item = Outcome<Vec<u8>>> + use<>> {
+        let io = |e: std::io::Error| Fault::io("read", &self.path, &e);
+        let mut file = File::open(&self.path).map_err(io)?;
+        let at = self.file.stream_position().map_err(io)?;
+        file.seek(SeekFrom::Start(at)).map_err(io)?;
+        let mut again = Self {
+            path: self.path.clone(),
+            file: BufReader::new(file),
+        };
+        let bodies = std::iter::from_fn(move || again.next_body().transpose());
+        Ok(bodies.map(move |body| key_in(&body?)))
+    }
+}
+
 impl Asks for Reader {
     fn take_some(&mut self, at_most: usize) -> Outcome<Vec<Ask>> {
         let mut some = Vec::new();
@@ -249,6 +271,16 @@ pub fn p10cr(device: &Device, order: &CertificateOrder) -> Outcome<Request> {
     })
 }
 
+/// The key (SubjectPublicKeyInfo) that a p10cr asks for.
+///
+/// # Errors
+/// It is none.
+pub fn key_in(request: &[u8]) -> Outcome<Vec<u8>> {
+    let message = UnverifiedPkiMessage::from_der(request).map_err(odd)?;
+    let csr = message.body().p10cr_csr().map_err(odd)?;
+    Ok(AllegedCsr::from_der(csr).map_err(odd)?.spki_der)
+}
+
 /// The certificate in a cp or kup, or why there is none.
 ///
 /// # Errors
@@ -294,6 +326,13 @@ mod tests {
         assert_eq!(read.take_some(9).unwrap().len(), 2);
         assert!(read.take_some(9).unwrap().is_empty());
         assert_eq!(spool.read().unwrap().take_some(2).unwrap().len(), 2);
+        // A second look from where the first one is.
+        let mut read = spool.read().unwrap();
+        assert_eq!(read.next_body().unwrap().unwrap(), "one");
+        let keys = read.keys(|body| Ok(body.to_vec())).unwrap();
+        let keys: Vec<Vec<u8>> = keys.map(Outcome::unwrap).collect();
+        assert_eq!(keys, [b"".to_vec(), b"three".to_vec()]);
+        assert_eq!(read.take_some(9).unwrap().len(), 2);
 
         // A length beyond the limit, and a body that is not all there.
         std::fs::write(&path, [0xff; 8]).unwrap();

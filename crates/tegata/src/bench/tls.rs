@@ -17,7 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Serve
 use rustls::{ClientConfig, RootCertStore};
 use tegata_crypto::aws_lc::AwsLc;
 use tegata_wire::est;
-use tegata_wire::x509::{CsrBuilder, NameBuilder, SignatureAlg, assemble_csr};
+use tegata_wire::x509::{AllegedCsr, CsrBuilder, NameBuilder, SignatureAlg, assemble_csr};
 
 use super::bed::{Bed, Found, zeros};
 use super::bound::{self, Signed};
@@ -214,9 +214,10 @@ impl OverTls<'_> {
                 };
                 let every = bed.all().div_ceil(4);
                 let mut seen = Certificates::default();
+                let mut keys = asks.keys(key_in)?;
                 let sample = &mut self.sample;
                 let mut check = |from: usize, driven: &Driven| {
-                    let all = seen.each(driven.bodies().map(certificate_in))?;
+                    let all = seen.each(driven.bodies().map(certificate_in), &mut keys)?;
                     for (number, der) in (from..).zip(all) {
                         if number.is_multiple_of(every) {
                             sample.push(der);
@@ -239,6 +240,12 @@ impl OverTls<'_> {
             ..target(server, path, PKCS10, Refusals::Fault)
         })
     }
+}
+
+/// The key (SubjectPublicKeyInfo) of a CSR as it is posted.
+fn key_in(request: &[u8]) -> Outcome<Vec<u8>> {
+    let csr = est::from_body(request).map_err(odd)?;
+    Ok(AllegedCsr::from_der(&csr).map_err(odd)?.spki_der)
 }
 
 /// The one certificate in a certs-only answer.

@@ -99,9 +99,8 @@ impl Peer for Cfssl {
         Ok((server, target))
     }
 
-    fn is_certificate(&self, answer: &serde_json::Value) -> bool {
-        let certificate = answer.pointer("/result/certificate");
-        certificate.is_some_and(serde_json::Value::is_string)
+    fn certificate<'a>(&self, answer: &'a serde_json::Value) -> Option<&'a str> {
+        answer.pointer("/result/certificate")?.as_str()
     }
 }
 

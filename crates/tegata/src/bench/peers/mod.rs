@@ -9,13 +9,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use der::pem::{self, LineEnding};
+use serde_json::Value;
 use tegata_wire::cmp::UnverifiedPkiMessage;
+use tegata_wire::x509::CertView;
 
 use super::load::{Driven, Refusals, Target};
 use super::odd;
 use super::requests::{Reader, Spool, Spooler};
 use super::served::{Served, copy};
 use super::subject::Subject;
+use crate::certificate::from_pem;
 use crate::cli::bench::BenchPeer;
 use crate::fault::{Fault, Outcome};
 use crate::files::{self, Readers};
@@ -28,8 +31,8 @@ pub trait Peer {
     fn requests(&self) -> Outcome<Reader>;
     /// Starts it over a copy of its files in `dir`, and says where requests go.
     fn start(&self, subject: Subject, dir: PathBuf, cpu: usize) -> Outcome<(Served, Target)>;
-    /// Whether an answer has a certificate.
-    fn is_certificate(&self, answer: &serde_json::Value) -> bool;
+    /// The certificate (PEM) in an answer.
+    fn certificate<'a>(&self, answer: &'a Value) -> Option<&'a str>;
 }
 
 /// Makes a peer ready; `None` if it is not installed, and then says so in `skipped`.
@@ -55,7 +58,7 @@ pub fn prepare(
     }
 }
 
-/// Whether each answer has a certificate.
+/// Whether each answer has a certificate that can be read.
 ///
 /// # Errors
 /// One that has none.
@@ -65,18 +68,29 @@ pub fn check(peer: &dyn Peer, driven: &Driven) -> Outcome<()> {
     }
     for answer in driven.bodies() {
         let value = serde_json::from_slice(answer).map_err(odd)?;
-        if !peer.is_certificate(&value) {
-            return Err(odd(format!("another CA refused a request: {value}")));
-        }
+        let text = peer.certificate(&value);
+        let text = text.ok_or_else(|| odd(format!("another CA refused a request: {value}")))?;
+        one_certificate(text)?;
     }
     Ok(())
+}
+
+/// Whether a text (PEM) is one certificate.
+fn one_certificate(text: &str) -> Outcome<()> {
+    let none = |why: String| odd(format!("another CA's certificate cannot be read: {why}"));
+    match from_pem(text)?.as_slice() {
+        [der] => CertView::from_der(der)
+            .map(|_| ())
+            .map_err(|e| none(e.to_string())),
+        all => Err(none(format!("there are {}", all.len()))),
+    }
 }
 
 /// The plant's requests with the CSR of each (PEM) in what a peer takes.
 fn translated(
     dir: &Path,
     requests: &Spool,
-    translate: impl Fn(&str) -> Outcome<serde_json::Value>,
+    translate: impl Fn(&str) -> Outcome<Value>,
 ) -> Outcome<Spool> {
     let mut ours = requests.read()?;
     let mut theirs = Spooler::new(&dir.with_extension("requests"))?;
@@ -142,4 +156,18 @@ fn answer_of(command: &mut Command) -> Outcome<Option<Vec<u8>>> {
 
 fn write(dir: &Path, name: &str, text: &str) -> Outcome<()> {
     files::replace(&dir.join(name), text.as_bytes(), Readers::Owner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certificate::to_pem;
+
+    #[test]
+    fn what_is_no_certificate_is_found() {
+        assert!(one_certificate("").is_err());
+        assert!(one_certificate("a certificate").is_err());
+        // PEM of something else.
+        assert!(one_certificate(&to_pem(&[0x30, 0]).unwrap()).is_err());
+    }
 }

@@ -114,8 +114,8 @@ impl Peer for StepCa {
         Ok((server, target))
     }
 
-    fn is_certificate(&self, answer: &Value) -> bool {
-        answer.get("crt").is_some_and(Value::is_string)
+    fn certificate<'a>(&self, answer: &'a Value) -> Option<&'a str> {
+        answer.get("crt")?.as_str()
     }
 }
 
