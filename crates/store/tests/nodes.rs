@@ -21,7 +21,7 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 
 use common::killer::{Killer, alone, as_application, back};
-use common::place::{database, place};
+use common::place::{Sql, database, place};
 use common::*;
 use tegata_authority::ca::cmp::{CmpDenial, MacPolicy};
 use tegata_authority::tam::availability::Availability;
@@ -433,6 +433,42 @@ fn hosts_that_say_nothing_do_not_keep_a_store_from_the_one_that_serves() {
     let none = format!("postgres://u@{mute_at},{off_at}/d?connect_timeout=1");
     let said = Store::open(Path::new(&none)).map(drop).unwrap_err();
     assert_eq!(said.code(), "store-unreachable", "{said}");
+}
+
+#[test]
+fn a_schema_that_stopped_between_the_parts_of_a_step_is_brought_up() {
+    let _alone = alone();
+    if database().is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ca.db");
+    drop(open_store(&path).unwrap());
+    let sql = Sql::open(&path);
+    let is_whole = || {
+        let index = "SELECT count(*) FROM pg_indexes WHERE schemaname = current_schema() \
+            AND indexname = 'attested_by_runtime'";
+        let marks = "SELECT count(*) FROM migration WHERE version > 17";
+        let columns = "SELECT count(*) FROM information_schema.columns \
+            WHERE table_schema = current_schema() AND (column_name LIKE 'runtime%' \
+            OR (table_name, column_name) = ('issuance_stop', 'at_least'))";
+        [index, marks, columns].map(|query| sql.number(query))
+    };
+    let whole = is_whole();
+    assert_eq!((whole[0], whole[2]), (1, 4));
+    // As it was before the step, after its first part, and as it is.
+    for undone in [
+        "DELETE FROM migration WHERE version > 17; \
+         ALTER TABLE issuance_stop DROP COLUMN at_least; \
+         ALTER TABLE attested DROP COLUMN runtime, DROP COLUMN runtime_version, \
+         DROP COLUMN runtime_order",
+        "DELETE FROM migration WHERE version > 17; DROP INDEX attested_by_runtime",
+        "SELECT",
+    ] {
+        sql.run(undone);
+        drop(open_store(&path).unwrap());
+        assert_eq!(is_whole(), whole, "{undone}");
+    }
 }
 
 #[test]
