@@ -67,7 +67,7 @@ fn start(program: &Path, dir: &Path, role: &str, name: &str) -> Server {
 }
 
 impl Server {
-    fn end(mut self, signal: &str) {
+    fn end(&mut self, signal: &str) {
         let pid = self.process.id().to_string();
         let sent = Command::new("kill").args([signal, &pid]).status();
         assert!(sent.unwrap().success());
@@ -91,6 +91,74 @@ fn once(agent: &ureq::Agent, url: &str, request: &[u8], ca: &Issuer) -> Option<V
         Ok(certificate) => Some(certificate),
         Err(said) if said == "SYSTEM_UNAVAIL" => None,
         Err(said) => panic!("{url} says {said}"),
+    }
+}
+
+/// Two servers of a role, as a load balancer sees them.
+struct Balancer {
+    urls: RwLock<[String; 2]>,
+    /// What `/healthz` of each said last.
+    well: [AtomicBool; 2],
+    /// Requests that a node was sent and did not answer.
+    dropped: AtomicUsize,
+}
+
+impl Balancer {
+    fn new(nodes: &[Server; 2]) -> Self {
+        Self {
+            urls: RwLock::new([nodes[0].url.clone(), nodes[1].url.clone()]),
+            well: [AtomicBool::new(true), AtomicBool::new(true)],
+            dropped: AtomicUsize::new(0),
+        }
+    }
+
+    /// Looks at both, every 50 ms.
+    fn watch(&self, done: &AtomicBool) {
+        let agent = client();
+        while !done.load(Ordering::SeqCst) {
+            for (node, well) in self.well.iter().enumerate() {
+                let url = self.urls.read().unwrap()[node].clone();
+                let answer = agent.get(&format!("{url}/healthz")).call();
+                well.store(answer.is_ok(), Ordering::SeqCst);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Sends the n-th request, to each in turn or to the one that is well: no session sticks to one.
+    fn send<T>(&self, n: usize, ask: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let well = |node: &usize| self.well[node % 2].load(Ordering::SeqCst);
+        let node = [n, n + 1].into_iter().find(well).unwrap_or(n);
+        let url = self.urls.read().unwrap()[node % 2].clone();
+        let answer = ask(&url);
+        if answer.is_none() {
+            self.dropped.fetch_add(1, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        answer
+    }
+
+    /// Ends one of them, and starts it again.
+    fn anew(&self, node: usize, server: &mut Server, signal: &str, start: impl FnOnce() -> Server) {
+        server.end(signal);
+        *server = start();
+        self.urls.write().unwrap()[node] = server.url.clone();
+    }
+
+    /// Replaces both, one after the other, as an upgrade does: they leave first, and nobody is sent away.
+    fn roll(
+        &self,
+        nodes: &mut [Server; 2],
+        start: impl Fn(&'static str) -> Server,
+        wait: impl Fn(usize),
+    ) {
+        let before = self.dropped.load(Ordering::SeqCst);
+        for (node, name) in ["a", "b"].into_iter().enumerate() {
+            self.anew(node, &mut nodes[node], "-TERM", || start(name));
+            wait(node);
+        }
+        let dropped = self.dropped.load(Ordering::SeqCst) - before;
+        assert_eq!(dropped, 0, "requests that a rolling restart dropped");
     }
 }
 
@@ -175,12 +243,10 @@ fn servers_that_die_and_restart_behind_a_load_balancer_lose_and_drop_nothing() {
     let third = role(&third, Arc::new(NoFaults));
     let third = Issuer::open(third, profiles(), MacPolicy::default()).unwrap();
 
-    let a = start(&program, dir, "ca", "a");
-    let b = start(&program, dir, "ca", "b");
-    let urls = RwLock::new([a.url.clone(), b.url.clone()]);
-    // As a load balancer sees it: each node's `/healthz`, every 50 ms; and what went wrong at a node that it sent to.
-    let healthy = [AtomicBool::new(true), AtomicBool::new(true)];
-    let (done, gone_wrong) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let start = |name| start(&program, dir, "ca", name);
+    let mut nodes = ["a", "b"].map(start);
+    let balancer = Balancer::new(&nodes);
+    let done = AtomicBool::new(false);
     let (next, longest) = (AtomicUsize::new(0), Mutex::new(Duration::ZERO));
     let answered = Mutex::new(BTreeMap::new());
     let total = requests.len();
@@ -190,17 +256,7 @@ fn servers_that_die_and_restart_behind_a_load_balancer_lose_and_drop_nothing() {
         }
     };
     let sent = |agent: &ureq::Agent, node: usize, n: usize| {
-        if !healthy[node % 2].load(Ordering::SeqCst) {
-            std::thread::sleep(Duration::from_millis(5));
-            return None;
-        }
-        let url = urls.read().unwrap()[node % 2].clone();
-        let cert = once(agent, &url, &requests[n], &third);
-        if cert.is_none() {
-            gone_wrong.fetch_add(1, Ordering::SeqCst);
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        cert
+        balancer.send(node, |url| once(agent, url, &requests[n], &third))
     };
     std::thread::scope(|scope| {
         let _over = Over(&done);
@@ -218,17 +274,7 @@ fn servers_that_die_and_restart_behind_a_load_balancer_lose_and_drop_nothing() {
                 assert!(cert.is_none() || cert == before, "another certificate");
             }
         });
-        scope.spawn(|| {
-            let agent = client();
-            while !done.load(Ordering::SeqCst) {
-                for (node, healthy) in healthy.iter().enumerate() {
-                    let url = urls.read().unwrap()[node].clone();
-                    let answer = agent.get(&format!("{url}/healthz")).call();
-                    healthy.store(answer.is_ok(), Ordering::SeqCst);
-                }
-                std::thread::sleep(Duration::from_millis(50));
-            }
-        });
+        scope.spawn(|| balancer.watch(&done));
         for _ in 0..6 {
             scope.spawn(|| {
                 let agent = client();
@@ -237,7 +283,6 @@ fn servers_that_die_and_restart_behind_a_load_balancer_lose_and_drop_nothing() {
                     if n >= total {
                         return;
                     }
-                    // Another node each time: no session sticks to one.
                     let begun = Instant::now();
                     let cert = (n..).find_map(|node| {
                         assert!(begun.elapsed() < Duration::from_secs(60), "no answer");
@@ -251,23 +296,12 @@ fn servers_that_die_and_restart_behind_a_load_balancer_lose_and_drop_nothing() {
         }
         // One is killed in the middle of its work, and comes back.
         at(1);
-        a.end("-KILL");
-        at(2);
-        let a = start(&program, dir, "ca", "a");
-        urls.write().unwrap()[0] = a.url.clone();
-        // Both are replaced, one after the other, as an upgrade does: they leave first, and nobody is sent away.
+        balancer.anew(0, &mut nodes[0], "-KILL", || {
+            at(2);
+            start("a")
+        });
         at(3);
-        let before = gone_wrong.load(Ordering::SeqCst);
-        a.end("-TERM");
-        let a = start(&program, dir, "ca", "a");
-        urls.write().unwrap()[0] = a.url.clone();
-        at(4);
-        b.end("-TERM");
-        let b = start(&program, dir, "ca", "b");
-        urls.write().unwrap()[1] = b.url.clone();
-        at(5);
-        let dropped = gone_wrong.load(Ordering::SeqCst) - before;
-        assert_eq!(dropped, 0, "requests that a rolling restart dropped");
+        balancer.roll(&mut nodes, start, |node| at(4 + node));
         // The database is restarted under both.
         at(6);
         restart_database();
@@ -276,13 +310,14 @@ fn servers_that_die_and_restart_behind_a_load_balancer_lose_and_drop_nothing() {
         // What one answered, the other has.
         let agent = client();
         for (n, cert) in answered.lock().unwrap().iter() {
-            for url in urls.read().unwrap().iter() {
+            for Server { url, .. } in &nodes {
                 let again = once(&agent, url, &requests[*n], &third);
                 assert_eq!(again.as_ref(), Some(cert), "request {n} at {url}");
             }
         }
-        a.end("-TERM");
-        b.end("-TERM");
+        for node in &mut nodes {
+            node.end("-TERM");
+        }
     });
     let look = third.role().store.read("t", |tx| {
         let all = certificate::list(tx, &[], 1000)?;
@@ -358,19 +393,21 @@ fn tams_that_die_and_restart_behind_a_load_balancer_bring_every_device_its_ta() 
     let listen = "listen = \"127.0.0.1:0\"\n";
     let peers = format!("{store}[ca]\n{listen}[verifier]\n{listen}policy = \"verifier.toml\"\n");
     text("tegata.toml", &peers);
-    let ca = start(&program, &dir, "ca", "ca");
-    let verifier = start(&program, &dir, "verifier", "verifier");
+    let mut ca = start(&program, &dir, "ca", "ca");
+    let mut verifier = start(&program, &dir, "verifier", "verifier");
     let (ca_url, verifier_url) = (&ca.url, &verifier.url);
     text(
         "tegata.toml",
         &format!(
             "{store}[tam]\n{listen}public_url = \"http://tam.example/tam\"\n\
-             ca_url = \"{ca_url}\"\nverifier_url = \"{verifier_url}\"\n"
+             ca_url = \"{ca_url}\"\nverifier_url = \"{verifier_url}\"\n\
+             [limits]\nleave_secs = 1\n"
         ),
     );
     let tam = |name| start(&program, &dir, "tam", name);
-    let (a, b) = (tam("a"), tam("b"));
-    let urls = RwLock::new([a.url.clone(), b.url.clone()]);
+    let mut nodes = ["a", "b"].map(tam);
+    let balancer = Balancer::new(&nodes);
+    let done = AtomicBool::new(false);
     let (next, messages) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let (served, visits) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let total = devices.len();
@@ -380,20 +417,30 @@ fn tams_that_die_and_restart_behind_a_load_balancer_bring_every_device_its_ta() 
             std::thread::sleep(Duration::from_millis(2));
         }
     };
-    let anew = |node: usize, old: Server, signal: &str, name| {
-        old.end(signal);
-        let new = tam(name);
-        urls.write().unwrap()[node] = new.url.clone();
-        new
-    };
     let served_by = |device: &mut Device, agent: &ureq::Agent| {
         visit(device, (&keys.0, &keys.1), cut.ta, |message| {
             let n = messages.fetch_add(1, Ordering::SeqCst);
-            let url = urls.read().unwrap()[n % 2].clone();
-            say(agent, &url, message)
+            balancer.send(n, |url| say(agent, url, message))
         })
     };
     std::thread::scope(|scope| {
+        let _over = Over(&done);
+        // Load that does not end: who has its TA asks whether there is more.
+        scope.spawn(|| {
+            let agent = client();
+            for device in devices.iter().cycle() {
+                if done.load(Ordering::SeqCst) {
+                    return;
+                }
+                match device.try_lock() {
+                    Ok(mut device) if device.installed.is_some() => {
+                        served_by(&mut device, &agent);
+                    }
+                    _ => std::thread::sleep(Duration::from_millis(2)),
+                }
+            }
+        });
+        scope.spawn(|| balancer.watch(&done));
         for _ in 0..6 {
             scope.spawn(|| {
                 let agent = client();
@@ -410,20 +457,23 @@ fn tams_that_die_and_restart_behind_a_load_balancer_bring_every_device_its_ta() 
             });
         }
         at(1);
-        let a = anew(0, a, "-KILL", "a");
+        balancer.anew(0, &mut nodes[0], "-KILL", || {
+            at(2);
+            tam("a")
+        });
         at(3);
-        let a = anew(0, a, "-TERM", "a");
-        let b = anew(1, b, "-TERM", "b");
-        at(5);
+        balancer.roll(&mut nodes, tam, |node| at(4 + node));
+        at(6);
         restart_database();
         at(8);
+        done.store(true, Ordering::SeqCst);
         // Each has it, and both TAMs know: there is nothing more to bring.
         let agent = client();
         for device in &devices {
             let mut device = device.lock().unwrap();
             let installed = device.installed.as_ref().unwrap();
             assert_eq!((installed.ta, &installed.module[..]), (cut.ta, MODULE));
-            for url in urls.read().unwrap().iter() {
+            for Server { url, .. } in &nodes {
                 let mut answers = Vec::new();
                 assert!(visit(&mut device, (&keys.0, &keys.1), cut.ta, |message| {
                     let answer = say(&agent, url, message)?;
@@ -433,7 +483,7 @@ fn tams_that_die_and_restart_behind_a_load_balancer_bring_every_device_its_ta() 
                 assert_eq!(answers[1..], [0], "{url} brings something again");
             }
         }
-        for server in [a, b, ca, verifier] {
+        for server in nodes.iter_mut().chain([&mut ca, &mut verifier]) {
             server.end("-TERM");
         }
     });
