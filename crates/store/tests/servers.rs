@@ -75,6 +75,14 @@ impl Server {
     }
 }
 
+/// None outlives a test that fails.
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
 /// One request to one server; nothing if it does not answer, or says that it cannot now. What else it
 /// says is an error.
 fn once(agent: &ureq::Agent, url: &str, request: &[u8], ca: &Issuer) -> Option<Vec<u8>> {
@@ -112,7 +120,7 @@ impl Balancer {
         }
     }
 
-    /// Looks at both, every 50 ms.
+    /// Looks at both, every 250 ms: what does not leave before it goes is sent requests that it drops.
     fn watch(&self, done: &AtomicBool) {
         let agent = client();
         while !done.load(Ordering::SeqCst) {
@@ -121,7 +129,7 @@ impl Balancer {
                 let answer = agent.get(&format!("{url}/healthz")).call();
                 well.store(answer.is_ok(), Ordering::SeqCst);
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(250));
         }
     }
 
@@ -488,5 +496,7 @@ fn tams_that_die_and_restart_behind_a_load_balancer_bring_every_device_its_ta() 
         }
     });
     let again = visits.into_inner();
-    println!("{total} devices served; {again} visits were begun again");
+    println!(
+        "{total} devices served, none dropped by a rolling restart; {again} visits were begun again"
+    );
 }
