@@ -1,5 +1,5 @@
 //! Two `tegata serve` of one role on one database, CAs and TAMs, as clients meet them behind a load balancer: one
-//! killed under load, both restarted one after the other, and the database under them too.
+//! killed under load, both restarted one after the other, and the database under them too. CAs also behind NGINX.
 //!
 //! Run by `.ci/postgres`, which says where the program is.
 #![allow(
@@ -13,12 +13,13 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use common::place::{database, schema};
+use common::serve::{Server, client, ports, start, start_nginx};
 use common::*;
 use tegata_authority::ca::cmp::MacPolicy;
 use tegata_authority::tam::availability::Availability;
@@ -26,62 +27,6 @@ use tegata_crypto::{KeyAlg, PrivateKey, PublicKey};
 use tegata_store::issuer::Issuer;
 use tegata_store::{NoFaults, StoreError, certificate};
 use tegata_wire::ids::TaUuid;
-
-/// A server, where it listens, and what it is started with.
-struct Server {
-    process: Child,
-    url: String,
-}
-
-fn start(program: &Path, dir: &Path, role: &str, name: &str) -> Server {
-    let ready = dir.join(format!("{name}.ready"));
-    let _ = std::fs::remove_file(&ready);
-    let log = std::fs::File::options()
-        .append(true)
-        .create(true)
-        .open(dir.join(format!("{name}.log")));
-    let mut process = Command::new(program)
-        .args(["serve", "--roles", role, "--config"])
-        .arg(dir.join("tegata.toml"))
-        .arg("--ready-file")
-        .arg(&ready)
-        .env("TEGATA_SEALING_KEY", hex::encode([9; 32]))
-        .stdout(Stdio::null())
-        .stderr(log.unwrap())
-        .spawn()
-        .unwrap();
-    let begun = Instant::now();
-    loop {
-        let text = std::fs::read_to_string(&ready).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.split_once(" = "));
-        if let Some((_, url)) = line.filter(|(named, _)| *named == role) {
-            let url = url.trim_matches('"').to_owned();
-            return Server { process, url };
-        }
-        if begun.elapsed() > Duration::from_secs(30) || process.try_wait().unwrap().is_some() {
-            let log = std::fs::read_to_string(dir.join(format!("{name}.log"))).unwrap();
-            panic!("{name} is not ready: {log}");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-impl Server {
-    fn end(&mut self, signal: &str) {
-        let pid = self.process.id().to_string();
-        let sent = Command::new("kill").args([signal, &pid]).status();
-        assert!(sent.unwrap().success());
-        self.process.wait().unwrap();
-    }
-}
-
-/// None outlives a test that fails.
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 /// One request to one server; nothing if it does not answer, or says that it cannot now. What else it
 /// says is an error.
@@ -200,31 +145,12 @@ fn hand_over(dir: &Path, role: &str) {
     sql.run(&format!("ALTER SCHEMA \"{made}\" RENAME TO tegata_{role}"));
 }
 
-fn restart_database() {
-    let pg_ctl = std::env::var("TEGATA_TEST_PG_CTL").unwrap();
-    let restarted = Command::new("sh")
-        .args(["-c", &format!("cd / && {pg_ctl} restart -m fast")])
-        .status();
-    assert!(restarted.unwrap().success());
-}
-
-fn client() -> ureq::Agent {
-    let config = ureq::Agent::config_builder();
-    let config = config.timeout_global(Some(Duration::from_secs(20)));
-    config.build().into()
-}
-
-#[test]
-fn servers_that_die_and_restart_behind_a_load_balancer_lose_and_drop_nothing() {
-    let Some((database, program)) = serves() else {
-        return;
-    };
-    let _alone = alone();
-    // A CA and its fleet; then the servers take its store over.
-    let mut world = World::new();
+/// A CA and its fleet, whose store the servers take over: requests, each of another key, and the same CA in
+/// this process.
+fn handed_over_ca(world: &mut World, database: &str) -> (Vec<Vec<u8>>, Issuer) {
     let mut devices = world.batch("B1", 16);
     let cut = world.release(MODULE, false, Availability::Everybody);
-    common::fleet::install(&mut world, &mut devices, cut.ta);
+    common::fleet::install(world, &mut devices, cut.ta);
     let mut requests = Vec::new();
     for device in &devices {
         for n in 0..8 {
@@ -234,23 +160,50 @@ fn servers_that_die_and_restart_behind_a_load_balancer_lose_and_drop_nothing() {
     }
     let dir = world.dir.path();
     hand_over(dir, "ca");
-    std::fs::write(
-        dir.join("tegata.toml"),
-        format!(
-            "[store]\ndatabase = \"{database}\"\n[ca]\nlisten = \"127.0.0.1:0\"\n\
-             [limits]\nleave_secs = 1\n"
-        ),
-    )
-    .unwrap();
-    std::fs::write(
-        dir.join("profiles.toml"),
-        tegata_authority::profile::EXAMPLE,
-    )
-    .unwrap();
+    let profiles_toml = dir.join("profiles.toml");
+    std::fs::write(profiles_toml, tegata_authority::profile::EXAMPLE).unwrap();
     let third = PathBuf::from(format!("{database}?schema=tegata_ca"));
     let third = role(&third, Arc::new(NoFaults));
     let third = Issuer::open(third, profiles(), MacPolicy::default()).unwrap();
+    (requests, third)
+}
 
+/// What a CA is started with from now on.
+fn configure_ca(dir: &Path, database: &str, port: u16) {
+    let text = format!(
+        "[store]\ndatabase = \"{database}\"\n[ca]\nlisten = \"127.0.0.1:{port}\"\n\
+         [limits]\nleave_secs = 1\n"
+    );
+    std::fs::write(dir.join("tegata.toml"), text).unwrap();
+}
+
+/// How many certificates the CA has, and how many it has only begun.
+fn certificates(ca: &Issuer) -> (usize, usize) {
+    let look = ca.role().store.read("t", |tx| {
+        let all = certificate::list(tx, &[], 1000)?;
+        Ok::<_, StoreError>((all.len(), certificate::unfinished(tx)?.len()))
+    });
+    look.unwrap()
+}
+
+fn restart_database() {
+    let pg_ctl = std::env::var("TEGATA_TEST_PG_CTL").unwrap();
+    let restarted = Command::new("sh")
+        .args(["-c", &format!("cd / && {pg_ctl} restart -m fast")])
+        .status();
+    assert!(restarted.unwrap().success());
+}
+
+#[test]
+fn servers_that_die_and_restart_behind_a_load_balancer_lose_and_drop_nothing() {
+    let Some((database, program)) = serves() else {
+        return;
+    };
+    let _alone = alone();
+    let mut world = World::new();
+    let (requests, third) = handed_over_ca(&mut world, &database);
+    let dir = world.dir.path();
+    configure_ca(dir, &database, 0);
     let start = |name| start(&program, dir, "ca", name);
     let mut nodes = ["a", "b"].map(start);
     let balancer = Balancer::new(&nodes);
@@ -327,13 +280,81 @@ fn servers_that_die_and_restart_behind_a_load_balancer_lose_and_drop_nothing() {
             node.end("-TERM");
         }
     });
-    let look = third.role().store.read("t", |tx| {
-        let all = certificate::list(tx, &[], 1000)?;
-        Ok::<_, StoreError>((all.len(), certificate::unfinished(tx)?.len()))
-    });
-    assert_eq!(look.unwrap(), (total, 0));
+    assert_eq!(certificates(&third), (total, 0));
     let longest = longest.into_inner().unwrap();
     println!("{total} requests, none dropped; the longest wait was {longest:?}");
+}
+
+#[test]
+fn behind_nginx_as_documented_every_request_is_answered_the_first_time() {
+    let (Some((database, program)), Ok(nginx)) = (serves(), std::env::var("TEGATA_TEST_NGINX"))
+    else {
+        return;
+    };
+    let _alone = alone();
+    let mut world = World::new();
+    let (requests, third) = handed_over_ca(&mut world, &database);
+    let dir = world.dir.path();
+    let [a, b, port] = ports();
+    let start = |name| {
+        configure_ca(dir, &database, if name == "a" { a } else { b });
+        start(&program, dir, "ca", name)
+    };
+    let mut nodes = ["a", "b"].map(start);
+    let mut nginx = start_nginx(&nginx, dir, [a, b], port);
+    let (done, asked, answers) = (
+        AtomicBool::new(false),
+        AtomicUsize::new(0),
+        Mutex::new(BTreeMap::new()),
+    );
+    let more = |more: usize| {
+        let (from, begun) = (asked.load(Ordering::SeqCst), Instant::now());
+        while asked.load(Ordering::SeqCst) < from + more {
+            assert!(begun.elapsed() < Duration::from_secs(60), "no answers");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    };
+    std::thread::scope(|scope| {
+        let _over = Over(&done);
+        for _ in 0..6 {
+            scope.spawn(|| {
+                let agent = client();
+                while !done.load(Ordering::SeqCst) {
+                    // Each once; what was answered is asked for again by another.
+                    let n = asked.fetch_add(1, Ordering::SeqCst) % requests.len();
+                    let cert = once(&agent, &nginx.url, &requests[n], &third);
+                    let cert = cert.expect("a request without its answer");
+                    let mut answers = answers.lock().unwrap();
+                    let before = answers.entry(n).or_insert_with(|| cert.clone());
+                    assert_eq!(*before, cert, "another certificate");
+                }
+            });
+        }
+        more(30);
+        nodes[0].end("-KILL");
+        more(60);
+        nodes[0] = start("a");
+        more(30);
+        for (node, name) in nodes.iter_mut().zip(["a", "b"]) {
+            node.end("-TERM");
+            more(30);
+            *node = start(name);
+            more(30);
+        }
+        more(requests.len());
+    });
+    assert_eq!(answers.into_inner().unwrap().len(), requests.len());
+    assert_eq!(certificates(&third), (requests.len(), 0));
+    let log = std::fs::read_to_string(dir.join("nginx.log")).unwrap();
+    let again = log.matches("while connecting to upstream").count();
+    assert!(again > 0, "no request met a node that was gone: {log}");
+    let asked = asked.into_inner();
+    println!(
+        "{asked} requests by NGINX, all answered the first time; {again} met a node that was gone"
+    );
+    for server in nodes.iter_mut().chain([&mut nginx]) {
+        server.end("-TERM");
+    }
 }
 
 /// One TEEP message to one TAM; nothing if it does not answer, or cannot now.
