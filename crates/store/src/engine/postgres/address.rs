@@ -83,7 +83,11 @@ impl Address {
             None => SslMode::Disable,
         });
         let wait = config.get_connect_timeout().copied();
-        let hosts = Hosts::new(&config, tls, wait.unwrap_or(CONNECT_WAIT));
+        let wait = wait.unwrap_or(CONNECT_WAIT);
+        if wait > CONNECT_WAIT_MAX {
+            return Err(refused("connect_timeout must be at most 600"));
+        }
+        let hosts = Hosts::new(&config, tls, wait);
         let hosts = hosts.ok_or_else(|| {
             refused("it must have one port, or one for each host, and one hostaddr for each host or none")
         })?;
@@ -262,6 +266,7 @@ const CONNECTIONS: usize = 16;
 const CONNECTIONS_MAX: usize = 256;
 /// How long it may take to reach one host.
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
+const CONNECT_WAIT_MAX: Duration = Duration::from_secs(600);
 /// How long the other machine may say nothing while something is on its way to it.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Where systems keep the roots that they trust.
@@ -321,6 +326,14 @@ mod tests {
         );
         let some = error("postgres://u@127.0.0.1/d?sslmode=require&sslrootcert=/dev/null");
         assert!(some.contains("sslrootcert"), "{some}");
+    }
+
+    #[test]
+    fn no_host_is_waited_for_without_end() {
+        let at = |secs: u64| format!("postgres://u@127.0.0.1/d?connect_timeout={secs}");
+        assert!(Address::parse(&at(600)).is_ok());
+        assert!(error(&at(601)).contains("connect_timeout"));
+        assert!(error(&at(i64::MAX.unsigned_abs())).contains("connect_timeout"));
     }
 
     #[test]
