@@ -13,14 +13,15 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 
 use common::killer::{Killer, alone, as_application, back};
-use common::place::{database, place};
+use common::place::{Sql, database, place};
 use common::*;
 use tegata_authority::ca::cmp::{CmpDenial, MacPolicy};
 use tegata_authority::tam::availability::Availability;
@@ -381,6 +382,93 @@ fn a_database_that_takes_no_writes_is_not_believed() {
     );
     let said = Store::open(std::path::Path::new(&standby)).map(drop);
     assert_eq!(said.unwrap_err().code(), "store-unreachable");
+}
+
+#[test]
+fn hosts_that_say_nothing_do_not_keep_a_store_from_the_one_that_serves() {
+    let _alone = alone();
+    if database().is_none() {
+        return;
+    }
+    // One takes each connection and says nothing.
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mute_at = mute.local_addr().unwrap();
+    // Of one whose queue is full what comes is dropped, as by a machine without power.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.unwrap();
+    let _runs = runtime.enter();
+    let off = tokio::net::TcpSocket::new_v4().unwrap();
+    off.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let off = off.listen(0).unwrap();
+    let off_at = off.local_addr().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(one) = TcpStream::connect_timeout(&off_at, Duration::from_millis(100)) {
+        queued.push(one);
+        assert!(queued.len() < 8, "its queue does not fill");
+    }
+
+    let dir = tempfile::tempdir().unwrap();
+    let serves = place(dir.path().join("ca.db"));
+    let serves = serves.to_str().unwrap();
+    let all = serves.replacen('@', &format!("@{mute_at},{off_at},"), 1);
+    let store = Store::open(Path::new(&format!("{all}&connect_timeout=3"))).unwrap();
+    // Connections after the first begin where that was answered.
+    let together = Barrier::new(4);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let look = |_: &tegata_store::Tx<'_>| {
+                    together.wait();
+                    Ok::<_, StoreError>(())
+                };
+                store.read("t", look).unwrap();
+            });
+        }
+    });
+    mute.set_nonblocking(true).unwrap();
+    assert_eq!(std::iter::from_fn(|| mute.accept().ok()).count(), 1);
+    // Where none serves, each had its time, and it is said.
+    let none = format!("postgres://u@{mute_at},{off_at}/d?connect_timeout=1");
+    let said = Store::open(Path::new(&none)).map(drop).unwrap_err();
+    assert_eq!(said.code(), "store-unreachable", "{said}");
+}
+
+#[test]
+fn a_schema_that_stopped_between_the_parts_of_a_step_is_brought_up() {
+    let _alone = alone();
+    if database().is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ca.db");
+    drop(open_store(&path).unwrap());
+    let sql = Sql::open(&path);
+    let is_whole = || {
+        let index = "SELECT count(*) FROM pg_indexes WHERE schemaname = current_schema() \
+            AND indexname = 'attested_by_runtime'";
+        let marks = "SELECT count(*) FROM migration WHERE version > 17";
+        let columns = "SELECT count(*) FROM information_schema.columns \
+            WHERE table_schema = current_schema() AND (column_name LIKE 'runtime%' \
+            OR (table_name, column_name) = ('issuance_stop', 'at_least'))";
+        [index, marks, columns].map(|query| sql.number(query))
+    };
+    let whole = is_whole();
+    assert_eq!((whole[0], whole[2]), (1, 4));
+    // As it was before the step, after its first part, and as it is.
+    for undone in [
+        "DELETE FROM migration WHERE version > 17; \
+         ALTER TABLE issuance_stop DROP COLUMN at_least; \
+         ALTER TABLE attested DROP COLUMN runtime, DROP COLUMN runtime_version, \
+         DROP COLUMN runtime_order",
+        "DELETE FROM migration WHERE version > 17; DROP INDEX attested_by_runtime",
+        "SELECT",
+    ] {
+        sql.run(undone);
+        drop(open_store(&path).unwrap());
+        assert_eq!(is_whole(), whole, "{undone}");
+    }
 }
 
 #[test]

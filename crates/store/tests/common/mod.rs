@@ -10,6 +10,7 @@ pub mod ocsp;
 pub mod place;
 pub mod ready;
 pub mod rolled;
+pub mod serve;
 pub mod undo;
 
 use std::path::Path;

@@ -15,14 +15,13 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
+use super::hosts::Hosts;
 use super::tls::Tls;
 use crate::StoreError;
 
 /// A database, and the schema in it that is the store.
 pub(crate) struct Address {
-    pub(super) config: tokio_postgres::Config,
-    /// Absent for a server that is reached without TLS.
-    pub(super) tls: Option<Tls>,
+    pub(super) hosts: Arc<Hosts>,
     /// Name of the schema: letters, digits and underscores.
     pub(super) schema: String,
     /// Most connections at once.
@@ -74,6 +73,7 @@ impl Address {
             config.application_name("tegata");
         }
         settings.bound(&mut config);
+        // Absent for servers that are reached without TLS.
         let tls = match settings.by_tls(&config)? {
             true => Some(settings.tls(&place)?),
             false => None,
@@ -82,9 +82,17 @@ impl Address {
             Some(_) => SslMode::Require,
             None => SslMode::Disable,
         });
+        let wait = config.get_connect_timeout().copied();
+        let wait = wait.unwrap_or(CONNECT_WAIT);
+        if wait > CONNECT_WAIT_MAX {
+            return Err(refused("connect_timeout must be at most 600"));
+        }
+        let hosts = Hosts::new(&config, tls, wait);
+        let hosts = hosts.ok_or_else(|| {
+            refused("it must have one port, or one for each host, and one hostaddr for each host or none")
+        })?;
         Ok(Self {
-            config,
-            tls,
+            hosts: Arc::new(hosts),
             schema: settings.schema,
             connections: settings.connections,
             place,
@@ -253,11 +261,12 @@ fn unreadable(place: &Path, key: &str, file: &Path, e: &std::io::Error) -> Store
 }
 
 const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
-/// Connections of one process where the address does not say how many.
+/// Connections of one store where the address does not say how many.
 const CONNECTIONS: usize = 16;
 const CONNECTIONS_MAX: usize = 256;
-/// How long it may take to reach the server.
-pub(super) const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// How long it may take to reach one host.
+const CONNECT_WAIT: Duration = Duration::from_secs(5);
+const CONNECT_WAIT_MAX: Duration = Duration::from_secs(600);
 /// How long the other machine may say nothing while something is on its way to it.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Where systems keep the roots that they trust.
@@ -302,7 +311,7 @@ mod tests {
 
     #[test]
     fn another_machine_is_reached_by_tls_unless_it_is_said_otherwise() {
-        let tls = |address: &str| Address::parse(address).unwrap().tls.is_some();
+        let tls = |address: &str| Address::parse(address).unwrap().hosts.by_tls();
         assert!(!tls("postgres://u@127.0.0.1/d"));
         assert!(!tls("postgres://u@%2Frun%2Fpostgresql/d"));
         assert!(!tls("postgres://u@db.example/d?sslmode=disable"));
@@ -317,6 +326,25 @@ mod tests {
         );
         let some = error("postgres://u@127.0.0.1/d?sslmode=require&sslrootcert=/dev/null");
         assert!(some.contains("sslrootcert"), "{some}");
+    }
+
+    #[test]
+    fn no_host_is_waited_for_without_end() {
+        let at = |secs: u64| format!("postgres://u@127.0.0.1/d?connect_timeout={secs}");
+        assert!(Address::parse(&at(600)).is_ok());
+        assert!(error(&at(601)).contains("connect_timeout"));
+        assert!(error(&at(i64::MAX.unsigned_abs())).contains("connect_timeout"));
+    }
+
+    #[test]
+    fn ports_and_addresses_are_those_of_hosts() {
+        for address in [
+            "postgres://u@a,b/d?port=1",
+            "postgres://u@a,b/d?hostaddr=::1",
+        ] {
+            let said = error(&format!("{address}&sslmode=disable"));
+            assert!(said.contains("for each host"), "{said}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! and whoever asks the same again gets what was done, if it was.
 
 mod address;
+mod hosts;
 mod schema;
 mod session;
 mod tls;
@@ -20,7 +21,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
-use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
 
 use super::pool::{Place, Pool};
@@ -28,7 +28,6 @@ use super::{EngineError, On, Tx};
 use crate::{Faults, NoFaults, StoreError, When};
 
 pub(crate) use address::Address;
-use address::CONNECT_WAIT;
 pub use address::is_address;
 pub(crate) use session::Running;
 use session::{Failure, Session, wait};
@@ -256,33 +255,16 @@ impl Postgres {
         let unreachable = |e: String| self.address.unreachable(e);
         let runtime = self.runtime.as_ref();
         let runtime = runtime.ok_or_else(|| unreachable("it is closed".to_owned()))?;
-        let (config, tls) = (self.address.config.clone(), self.address.tls.clone());
-        let connected = runtime.spawn(async move {
-            // The connection is driven here until its client is gone.
-            match tls {
-                None => {
-                    let (client, connection) = config.connect(NoTls).await?;
-                    tokio::spawn(connection);
-                    Ok(client)
-                }
-                Some(tls) => {
-                    let (client, connection) = config.connect(tls).await?;
-                    tokio::spawn(connection);
-                    Ok(client)
-                }
-            }
-        });
-        // From the look-up of its name to the server's greeting.
-        let most = self.address.config.get_connect_timeout();
-        let most = most.copied().unwrap_or(CONNECT_WAIT);
+        let hosts = self.address.hosts.clone();
+        let most = hosts.longest() + SLACK;
+        let connected = runtime.spawn(async move { hosts.connect().await });
         let given_up = connected.abort_handle();
         let Some(connected) = wait(connected, most) else {
             given_up.abort();
             return Err(self.address.failed("connect", EngineError::Silent(most)));
         };
         let connected = connected.map_err(|e| unreachable(e.to_string()))?;
-        let client =
-            connected.map_err(|e| self.address.failed("connect", EngineError::Postgres(e)))?;
+        let client = connected.map_err(|e| self.address.failed("connect", e))?;
         let lane = i64::try_from(number).unwrap_or(0).rem_euclid(LANES);
         let session = Session::new(client, lane);
         let set = session.run(SESSION);
@@ -308,6 +290,10 @@ impl Address {
         let e = match e {
             EngineError::Postgres(e) => e,
             EngineError::Silent(_) => return StoreError::Unreachable { path, cause },
+            // Of a name's look-up.
+            EngineError::Said(_) if step == "connect" => {
+                return StoreError::Unreachable { path, cause };
+            }
             source => return StoreError::Engine { step, source },
         };
         let Some(code) = e.code() else {
@@ -399,6 +385,8 @@ const TRIES_MAX: u32 = 24;
 const TRIES_FOR: Duration = Duration::from_secs(8);
 /// How long a caller waits for one of the connections.
 const PLACE_WAIT: Duration = Duration::from_secs(8);
+/// How much longer than its hosts' times a connection is waited for.
+const SLACK: Duration = Duration::from_secs(1);
 const PAUSE_FIRST: Duration = Duration::from_millis(1);
 const PAUSE_MOST: Duration = Duration::from_millis(100);
 /// What a connection begins with. Without scans of whole tables a transaction is in the way of those

@@ -9,7 +9,8 @@ use super::session::{Failure, Session};
 use crate::engine::{EngineError, params};
 use crate::{StoreError, migrations};
 
-/// Runs the steps that the schema lacks, with their marks, all or none.
+/// Runs the steps that the schema lacks, with their marks, all or none; what comes before a later part of
+/// a step stays even if that fails, and is run again then.
 pub(super) fn bring_up(session: &mut Session, address: &Address) -> Result<(), StoreError> {
     for _ in 0..TRIES_MAX {
         match try_to(session, address) {
@@ -64,7 +65,7 @@ impl<E: Into<EngineError>> From<E> for Trouble {
 
 fn try_to(session: &mut Session, address: &Address) -> Result<(), Trouble> {
     let schema = &address.schema;
-    session.run("BEGIN ISOLATION LEVEL SERIALIZABLE; SET LOCAL statement_timeout = 0")?;
+    session.run(BEGIN)?;
     let is_there = "SELECT count(*) FROM information_schema.schemata WHERE schema_name = ?1";
     if session.number(is_there, params![schema])? == 0 {
         // Checked to be a plain name.
@@ -88,8 +89,14 @@ fn try_to(session: &mut Session, address: &Address) -> Result<(), Trouble> {
             known,
         }));
     }
-    for (version, what, step) in STEPS.iter().filter(|(version, ..)| *version > found) {
-        session.run_long(step)?;
+    for (version, what, parts) in STEPS.iter().filter(|(version, ..)| *version > found) {
+        for (n, part) in parts.iter().enumerate() {
+            if n > 0 {
+                session.run("COMMIT")?;
+                session.run(BEGIN)?;
+            }
+            session.run_long(part)?;
+        }
         session.execute(
             "INSERT INTO migration VALUES (?1, ?2)",
             params![version, what],
@@ -99,19 +106,25 @@ fn try_to(session: &mut Session, address: &Address) -> Result<(), Trouble> {
 }
 
 const TABLES: &str = "SELECT count(*) FROM information_schema.tables WHERE table_schema = ?1";
+const BEGIN: &str = "BEGIN ISOLATION LEVEL SERIALIZABLE; SET LOCAL statement_timeout = 0";
 const STEP: &str = "migrate";
 const TRIES_MAX: usize = 8;
 
 /// By the number of the step in SQLite. The first is everything that there was when PostgreSQL came.
-const STEPS: &[(i64, &str, &str)] = &[
-    (15, "the schema as it was then", FIRST),
+/// A step of several parts begins a transaction with each but the first, and each can be run twice.
+const STEPS: &[(i64, &str, &[&str])] = &[
+    (15, "the schema as it was then", &[FIRST]),
     (
         16,
         "devices without our TEE, by the operator's word, and certificates that came by evidence",
-        EVIDENCE,
+        &[EVIDENCE],
     ),
-    (17, "what is in lists, by index", LISTED),
-    (18, "ranges of releases in stops, runtimes", RANGES),
+    (17, "what is in lists, by index", &[LISTED]),
+    (
+        18,
+        "ranges of releases in stops, runtimes",
+        &[RANGES, BY_RUNTIME],
+    ),
 ];
 
 const EVIDENCE: &str = "
@@ -274,11 +287,15 @@ CREATE INDEX revocation_listed ON revocation(shard, change) WHERE listed = 1;
 ";
 
 const RANGES: &str = "
-ALTER TABLE issuance_stop ADD COLUMN at_least BIGINT;
-ALTER TABLE attested ADD COLUMN runtime TEXT;
-ALTER TABLE attested ADD COLUMN runtime_version TEXT;
-ALTER TABLE attested ADD COLUMN runtime_order BYTEA;
-CREATE INDEX attested_by_runtime ON attested(runtime) WHERE runtime IS NOT NULL;
+ALTER TABLE issuance_stop ADD COLUMN IF NOT EXISTS at_least BIGINT;
+ALTER TABLE attested ADD COLUMN IF NOT EXISTS runtime TEXT;
+ALTER TABLE attested ADD COLUMN IF NOT EXISTS runtime_version TEXT;
+ALTER TABLE attested ADD COLUMN IF NOT EXISTS runtime_order BYTEA;
+";
+
+/// CockroachDB has no partial index by a column that came in the same transaction.
+const BY_RUNTIME: &str = "
+CREATE INDEX IF NOT EXISTS attested_by_runtime ON attested(runtime) WHERE runtime IS NOT NULL;
 ";
 
 #[cfg(test)]
@@ -292,7 +309,7 @@ mod tests {
     /// Tables with their columns, of what both engines understand of a schema's text.
     fn tables_of_postgres() -> BTreeSet<(String, BTreeSet<String>)> {
         let mut found = BTreeMap::new();
-        for (_, _, step) in STEPS {
+        for step in STEPS.iter().flat_map(|(_, _, parts)| *parts) {
             for part in step.split("CREATE TABLE ").skip(1) {
                 let (name, rest) = part.split_once('(').unwrap();
                 let body = rest.split("\n)").next().unwrap();
@@ -317,10 +334,10 @@ mod tests {
             for added in step.split("ALTER TABLE ").skip(1) {
                 let mut words = added.split_whitespace();
                 let table = words.next().unwrap();
-                if let (Some("ADD"), Some("COLUMN"), Some(column)) =
-                    (words.next(), words.next(), words.next())
-                {
-                    found.get_mut(table).unwrap().insert(column.to_owned());
+                if (words.next(), words.next()) == (Some("ADD"), Some("COLUMN")) {
+                    let column = words.find(|word| !["IF", "NOT", "EXISTS"].contains(word));
+                    let columns = found.get_mut(table).unwrap();
+                    columns.insert(column.unwrap().to_owned());
                 }
             }
         }
@@ -353,6 +370,28 @@ mod tests {
             })
             .collect();
         assert_eq!(tables_of_postgres(), tables);
+    }
+
+    #[test]
+    fn no_partial_index_is_by_a_column_of_its_own_transaction() {
+        let mut partial = 0;
+        for step in STEPS.iter().flat_map(|(_, _, parts)| *parts) {
+            let added: Vec<&str> = step
+                .split(" ADD COLUMN ")
+                .skip(1)
+                .map(|added| added.trim_start_matches("IF NOT EXISTS "))
+                .filter_map(|added| added.split_whitespace().next())
+                .collect();
+            for index in step.split(" INDEX ").skip(1) {
+                let index = index.split(';').next().unwrap();
+                let Some((_, by)) = index.split_once(" WHERE ") else {
+                    continue;
+                };
+                partial += 1;
+                assert!(!added.iter().any(|column| by.contains(column)), "{index}");
+            }
+        }
+        assert_eq!(partial, 3);
     }
 
     #[test]
