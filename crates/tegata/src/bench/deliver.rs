@@ -6,10 +6,11 @@
 //! * the session in which nothing is due: the device has the release already;
 //! * the session with a delivery, the first time: the TAM asks the CA and keeps what it says;
 //! * the same later: the delivery lies with the TAM, and the Update is made anew;
+//! * that where the TAM has a `payload_url`: the Update has the wrapped key and no TA, which the device then fetches;
 //! * the shared ciphertext, fetched from the same TAM: the same bytes for everybody.
 //!
 //! A TAM that authenticated each device and then served all of them one ciphertext would do the first and the last of
-//! these. The target compares with that: session with a kept delivery ÷ (session in which nothing is due +
+//! these. The target compares with that: a kept delivery, both ways, ÷ (session in which nothing is due +
 //! ciphertext), by processor time of the TAM's process alone. CA and Verifier run on the client's processor.
 
 use std::path::PathBuf;
@@ -25,7 +26,7 @@ use tegata_crypto::{OsRng, Provider as _, PublicKey, Rng as _};
 use tegata_store::issuer::CutRelease;
 use tegata_store::tam::TamServer;
 use tegata_store::verifier::VerifierServer;
-use tegata_wire::enrolment::PersonalizationData;
+use tegata_wire::enrolment::{PersonalizationData, ReleasePackage};
 use tegata_wire::suit::{Command, Section, UnverifiedEnvelope};
 use tegata_wire::teep::{MEDIA_TYPE as TEEP, Message};
 
@@ -50,6 +51,8 @@ use crate::stores::now_secs;
 const MODULE_LEN_BYTES: usize = 190_823;
 /// Sessions of which requests and answers are in memory at a time: an Update has the whole TA in it.
 const PIECE: usize = 200;
+/// From where a device fetches the TA, as it is told; here it fetches it from the TAM itself.
+const PAYLOAD_URL: &str = "http://ta.example/tc";
 /// One Update in so many is opened as its device would.
 const OPENED: usize = 50;
 
@@ -65,6 +68,7 @@ pub fn run(bed: &Bed<'_>) -> Outcome<()> {
         Subject::Shared,
         Subject::UpToDate,
         Subject::DeliveredAgain,
+        Subject::DeliveredFrom,
     ];
     let rounds = bed.rounds(&subjects, |subject| deliver.measure(subject))?;
     let cpu = |round: &Round, subject| Some(round.of(subject)?.cpu_us);
@@ -76,11 +80,18 @@ pub fn run(bed: &Bed<'_>) -> Outcome<()> {
     };
     let first = ratio(Subject::DeliveredFirst);
     let found = Found {
-        targets: vec![Goal::new(
-            "CPU of a session with a kept delivery ÷ one without and the shared ciphertext:",
-            Aim::AtMost(1.3),
-            ratio(Subject::DeliveredAgain),
-        )],
+        targets: vec![
+            Goal::new(
+                "CPU of a session with a kept delivery ÷ one without and the shared ciphertext:",
+                Aim::AtMost(1.3),
+                ratio(Subject::DeliveredAgain),
+            ),
+            Goal::new(
+                "the same where the device fetches the TA:",
+                Aim::AtMost(1.3),
+                ratio(Subject::DeliveredFrom),
+            ),
+        ],
         // Updates are no certificates: OpenSSL does not know them.
         verified_with_openssl: Some(0),
         notes: vec![
@@ -104,6 +115,8 @@ struct Fleet {
     release: CutRelease,
     runs: Runs,
     module: Vec<u8>,
+    /// The same as every device gets it.
+    ciphertext: Bytes,
     /// The TAM's key.
     tam: PublicKey,
     /// The key that signs releases.
@@ -124,6 +137,7 @@ fn furnish(bed: &Bed<'_>) -> Outcome<(Plant, Fleet)> {
     head.copy_from_slice(MODULE);
     OsRng.fill(rest).map_err(odd)?;
     let release = nursery.release(&module)?;
+    let package = ReleasePackage::decode(&release.package).map_err(odd)?;
     let now = UnixSecs(now_secs());
     let tam = TamServer::open(roles.0, None).map_err(|e| role_fault(&e))?;
     tam.import_release(&release.package, &Availability::Everybody, now)
@@ -139,6 +153,7 @@ fn furnish(bed: &Bed<'_>) -> Outcome<(Plant, Fleet)> {
         runs: Runs::new(&release, &module)?,
         tam: tam.public_key().clone(),
         releases: nursery.issuer.release_public_key().clone(),
+        ciphertext: package.ta_ciphertext.into(),
         release,
         module,
     };
@@ -167,6 +182,8 @@ enum State {
     Has,
     /// It asks for it.
     Wants,
+    /// It asks for it, and fetches the TA from where it is told.
+    Fetches,
 }
 
 impl Deliver<'_> {
@@ -182,28 +199,23 @@ impl Deliver<'_> {
             let tally = self.pieces(&server, &target, &mut asks, count, &mut zeros)?;
             return Ok(vec![Measured::closed(subject, &tally)]);
         }
-        let roles = self.start()?;
+        let fetched = subject == Subject::DeliveredFrom;
+        let roles = self.start(fetched.then_some(PAYLOAD_URL))?;
         let server = &roles.tam;
         let mut measured = match subject {
             Subject::Shared => {
-                let path = format!("/tam/tc/{}", self.fleet.release.digest);
-                let target = target(server, &path, TEEP, Refusals::Fault);
-                let mut asks = std::iter::repeat_n(Ask::Get(path), usize::MAX);
-                let mut check = |_: usize, driven: &Driven| {
-                    let whole = |body: &Bytes| body.len() > MODULE_LEN_BYTES;
-                    match driven.bodies().all(whole) {
-                        true => Ok(()),
-                        false => Err(refused("a ciphertext is not whole".to_owned())),
-                    }
-                };
-                self.pieces(server, &target, &mut asks, self.warm_up(), &mut check)?;
-                let tally = self.pieces(server, &target, &mut asks, count, &mut check)?;
-                vec![Measured::closed(subject, &tally)]
+                self.fetch(server, self.warm_up())?;
+                vec![Measured::closed(subject, &self.fetch(server, count)?)]
             }
             Subject::UpToDate => {
                 // Once each before the clock runs: the TAM notes what a device has when it hears it first.
                 self.sessions(server, self.fleet.devices.len(), State::Has)?;
                 let tally = self.sessions(server, count, State::Has)?;
+                vec![Measured::closed(subject, &tally)]
+            }
+            Subject::DeliveredFrom => {
+                self.sessions(server, self.fleet.devices.len(), State::Fetches)?;
+                let tally = self.sessions(server, count, State::Fetches)?;
                 vec![Measured::closed(subject, &tally)]
             }
             _ => {
@@ -228,14 +240,14 @@ impl Deliver<'_> {
     }
 
     /// Starts the three roles, each a process over a copy of the installation.
-    fn start(&self) -> Outcome<Roles> {
+    fn start(&self, payload_url: Option<&str>) -> Outcome<Roles> {
         let cpus = self.bed.cpus;
         let beside = |role: &str, dir| Served::role(role, &self.plant.dir, dir, cpus.client);
         let ca = beside("ca", self.bed.path("run-ca"))?;
         let verifier = beside("verifier", self.bed.path("run-verifier"))?;
         let dir = self.bed.path("run");
         copy(&self.plant.dir, &dir)?;
-        self.tell(&dir.join("tegata.toml"), &ca, &verifier)?;
+        self.tell(&dir.join("tegata.toml"), &ca, &verifier, payload_url)?;
         Ok(Roles {
             tam: Served::here("tam", dir, cpus.server)?,
             _ca: ca,
@@ -243,13 +255,22 @@ impl Deliver<'_> {
         })
     }
 
-    /// Writes into the TAM's configuration where the others are.
-    fn tell(&self, config: &PathBuf, ca: &Served, verifier: &Served) -> Outcome<()> {
+    /// Writes into the TAM's configuration where the others are, and the TAs.
+    fn tell(
+        &self,
+        config: &PathBuf,
+        ca: &Served,
+        verifier: &Served,
+        payload_url: Option<&str>,
+    ) -> Outcome<()> {
         let text = std::fs::read_to_string(config).map_err(|e| Fault::io("read", config, &e))?;
-        let urls = format!(
+        let mut urls = format!(
             "[tam]\nca_url = \"http://{}\"\nverifier_url = \"http://{}\"\n",
             ca.address, verifier.address
         );
+        if let Some(url) = payload_url {
+            urls.push_str(&format!("payload_url = \"{url}\"\n"));
+        }
         let text = text.replacen("[tam]\n", &urls, 1);
         files::replace(config, text.as_bytes(), Readers::Everyone)
     }
@@ -306,10 +327,30 @@ impl Deliver<'_> {
             let second = self
                 .bed
                 .sent(server, &target, &mut responses, answered, &mut check)?;
-            let both = first.then(&second);
-            whole.append(&both.ok_or_else(|| odd("a request of a session is missing"))?);
+            let mut session = first.then(&second);
+            // 3. It fetches the TA.
+            if state == State::Fetches {
+                let fetched = self.fetch(server, some)?;
+                session = session.and_then(|session| session.then(&fetched));
+            }
+            whole.append(&session.ok_or_else(|| odd("a request of a session is missing"))?);
         }
         Ok(whole)
+    }
+
+    /// The encrypted TA so many times, each of them whole.
+    fn fetch(&self, server: &Served, count: usize) -> Outcome<Tally> {
+        let path = format!("/tam/tc/{}", self.fleet.release.digest);
+        let target = target(server, &path, TEEP, Refusals::Fault);
+        let mut asks = std::iter::repeat_n(Ask::Get(path), usize::MAX);
+        let mut check = |_: usize, driven: &Driven| {
+            let whole = |body: &Bytes| *body == self.fleet.ciphertext;
+            match driven.bodies().all(whole) {
+                true => Ok(()),
+                false => Err(refused("a ciphertext is not that of the TA".to_owned())),
+            }
+        };
+        self.pieces(server, &target, &mut asks, count, &mut check)
     }
 
     fn device(&self, number: usize) -> Outcome<&Attester> {
@@ -330,7 +371,7 @@ impl Deliver<'_> {
             challenge.ok_or_else(|| refused("a QueryRequest has no challenge".to_owned()))?;
         let (runs, wants) = match state {
             State::Has => (Some(&self.fleet.runs), None),
-            State::Wants => (None, Some(&self.fleet.release)),
+            State::Wants | State::Fetches => (None, Some(&self.fleet.release)),
         };
         let evidence = device.evidence(challenge.as_bytes(), runs)?;
         let response = device.query_response(evidence, wants)?;
@@ -370,13 +411,13 @@ impl Deliver<'_> {
             return Err(refused("an Update has not one manifest".to_owned()));
         };
         if number.is_multiple_of(OPENED) {
-            self.open(self.device(number)?, envelope)?;
+            self.open(self.device(number)?, envelope, state)?;
         }
         Ok(())
     }
 
     /// Opens a manifest as a device does: signatures, then what is encrypted to it.
-    fn open(&self, device: &Attester, envelope: &[u8]) -> Outcome<()> {
+    fn open(&self, device: &Attester, envelope: &[u8], state: State) -> Outcome<()> {
         let verify = |bytes: &[u8], key: &PublicKey| {
             let alleged = UnverifiedEnvelope::decode(bytes).map_err(odd)?;
             verify_envelope(&AwsLc, alleged, key)
@@ -396,22 +437,29 @@ impl Deliver<'_> {
             .commands()
             .iter()
             .filter_map(|command| match command {
-                Command::OverrideParameters(p) => p.encryption_info.clone(),
+                Command::OverrideParameters(p) => {
+                    Some((p.encryption_info.clone()?, p.uri.clone()?))
+                }
                 _ => None,
             });
-        let infos: Vec<Vec<u8>> = infos.collect();
+        let infos: Vec<(Vec<u8>, String)> = infos.collect();
         let [ta, config] = infos.as_slice() else {
             return Err(refused("a manifest does not say how to decrypt".to_owned()));
         };
-        let opened = |info: &[u8], name: &str| {
+        let from = format!("{PAYLOAD_URL}/{}", self.fleet.release.digest);
+        let opened = |(info, uri): &(Vec<u8>, String)| {
             let keys = DeliveryKeys {
                 kek: None,
                 ecdh: Some(&device.delivery),
             };
-            open_payload(&AwsLc, info, part(name)?, keys)
-                .map_err(|e| refused(format!("{name} cannot be decrypted: {e}")))
+            let encrypted = match state {
+                State::Fetches if *uri == from => &self.fleet.ciphertext,
+                _ => part(uri)?,
+            };
+            open_payload(&AwsLc, info, encrypted, keys)
+                .map_err(|e| refused(format!("{uri} cannot be decrypted: {e}")))
         };
-        let (module, config) = (opened(ta, "#ta")?, opened(config, "#config")?);
+        let (module, config) = (opened(ta)?, opened(config)?);
         if AwsLc.sha256(module.expose_secret()) != AwsLc.sha256(&self.fleet.module) {
             return Err(refused("an Update brought another TA".to_owned()));
         }

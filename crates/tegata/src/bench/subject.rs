@@ -54,6 +54,8 @@ pub enum Subject {
     DeliveredFirst,
     /// A session with a delivery that was kept.
     DeliveredAgain,
+    /// The same where the Update says from where, and the encrypted TA is fetched from there.
+    DeliveredFrom,
 }
 
 impl Subject {
@@ -113,6 +115,7 @@ impl Subject {
             Self::UpToDate => ("session, nothing due", "evidence appraised, 204"),
             Self::DeliveredFirst => ("session, first delivery", "the CA is asked"),
             Self::DeliveredAgain => ("session, kept delivery", "an Update for one device"),
+            Self::DeliveredFrom => ("session, TA fetched", "an Update without it, and a GET"),
             Self::OcspSigned => (
                 "OCSP POST, signed on demand",
                 "each with a nonce of its own",
