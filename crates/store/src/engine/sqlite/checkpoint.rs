@@ -136,7 +136,8 @@ pub(super) const READERS_WAIT: Duration = Duration::from_millis(50);
 /// How long it is let alone after that was in vain.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Pages in the log, of 4 KiB, from which on it is moved: 16 MB.
-const LOG_PAGES_SOON: i32 = 4_096;
-/// So many times that, and commits wait for the log's end: 64 MB.
+/// Pages in the log, of 4 KiB, from which on it is moved: 4 MB. Commits wait for the disk meanwhile, and the 99 % of
+/// latencies is theirs: with four times as much it was longer, with sixteen three times as long.
+const LOG_PAGES_SOON: i32 = 1_024;
+/// So many times that, and commits wait for the log's end: 16 MB.
 const LONG_TO_SOON: i32 = 4;
