@@ -115,19 +115,22 @@ fn assert_confirmed(answer: &[u8]) {
     assert!(matches!(body, PkiBody::PkiConf), "{body:?}");
 }
 
+/// What is committed until a certificate is confirmed, with the CA's key in the process and elsewhere.
+const COMMITS: [(bool, &[&str]); 2] = [
+    (true, &["issue certificate", "confirm certificate"]),
+    (
+        false,
+        &[
+            "intend certificate",
+            "record certificate",
+            "confirm certificate",
+        ],
+    ),
+];
+
 #[test]
 fn issuance_and_confirmation() {
-    for (in_process, commits) in [
-        (true, &["issue certificate", "confirm certificate"][..]),
-        (
-            false,
-            &[
-                "intend certificate",
-                "record certificate",
-                "confirm certificate",
-            ],
-        ),
-    ] {
+    for (in_process, commits) in COMMITS {
         let mut out = Outside::new(0);
         let mut deaths = Deaths::new(out.dir.path(), in_process);
         for round in 1.. {
@@ -158,17 +161,7 @@ fn issuance_and_confirmation() {
 
 #[test]
 fn renewal_and_its_confirmation() {
-    for (in_process, commits) in [
-        (true, &["issue certificate", "confirm certificate"][..]),
-        (
-            false,
-            &[
-                "intend certificate",
-                "record certificate",
-                "confirm certificate",
-            ],
-        ),
-    ] {
+    for (in_process, commits) in COMMITS {
         let mut out = Outside::new(1);
         let mut deaths = Deaths::new(out.dir.path(), in_process);
         for round in 1.. {

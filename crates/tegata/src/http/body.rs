@@ -94,10 +94,7 @@ pub async fn read(headers: &HeaderMap, body: Body, accepts: Accepts) -> Result<B
     }
     // Small bodies are bounded by the connections; long ones share what memory there is for them.
     let may_come = declared.unwrap_or(len_max).min(len_max);
-    let _room = match may_come > SMALL_LEN_BYTES_MAX {
-        false => None,
-        true => Some(long_bodies(may_come)?),
-    };
+    let _room = LONG_BODIES.take(may_come, "too-many-long-bodies")?;
     let reading = axum::body::to_bytes(body, accepts.len_bytes_max);
     match tokio::time::timeout(accepts.timeout, reading).await {
         Err(_) => Err(Problem::new(
@@ -122,18 +119,38 @@ pub async fn read(headers: &HeaderMap, body: Body, accepts: Accepts) -> Result<B
     }
 }
 
-/// Room for a body that is longer than a small one.
-fn long_bodies(len_bytes: u64) -> Result<SemaphorePermit<'static>, Problem> {
-    let kib = u32::try_from(len_bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-    LONG_BODIES
-        .try_acquire_many(kib)
-        .map_err(|_| Problem::busy("too-many-long-bodies", 5))
+/// Room that long bodies, or long answers, of all ports of this process share.
+pub(super) struct Room(Semaphore);
+
+impl Room {
+    pub(super) const fn new() -> Self {
+        Self(Semaphore::const_new(ROOM_KIB))
+    }
+
+    /// Room for so many bytes until it is dropped; none is needed for what is small.
+    ///
+    /// # Errors
+    /// 503 with that code where there is none.
+    pub(super) fn take(
+        &'static self,
+        len_bytes: u64,
+        code: &'static str,
+    ) -> Result<Option<SemaphorePermit<'static>>, Problem> {
+        if len_bytes <= SMALL_LEN_BYTES_MAX {
+            return Ok(None);
+        }
+        let kib = u32::try_from(len_bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        let room = self.0.try_acquire_many(kib);
+        room.map(Some).map_err(|_| Problem::busy(code, 5))
+    }
 }
 
-/// Longest body that needs no room of its own, bytes.
+/// Longest body that needs no room, bytes.
 const SMALL_LEN_BYTES_MAX: u64 = 64 * 1024;
-/// Room for longer ones while they arrive, at all ports of this process together, KiB: 32 of the longest.
-static LONG_BODIES: Semaphore = Semaphore::const_new(128 * 1024);
+/// Room for longer ones: 32 of the longest.
+const ROOM_KIB: usize = 128 * 1024;
+/// For bodies while they arrive.
+static LONG_BODIES: Room = Room::new();
 
 fn too_large(len_bytes_max: usize) -> Problem {
     Problem::new(

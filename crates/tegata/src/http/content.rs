@@ -4,8 +4,9 @@
 //! read it; what is long and made for one takes part in a bound that all share.
 
 use axum::body::{Body, Bytes};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 
+use super::body::Room;
 use super::problem::Problem;
 
 /// Bytes of an answer, and whose they are.
@@ -29,12 +30,12 @@ impl Content {
     pub fn into_body(self) -> Result<Body, Problem> {
         let bytes = match self.0 {
             Kind::Shared(bytes) => bytes,
-            Kind::Own(bytes) if bytes.len() <= SMALL_LEN_BYTES_MAX => bytes.into(),
             Kind::Own(bytes) => {
-                let kib = u32::try_from(bytes.len().div_ceil(1024)).unwrap_or(u32::MAX);
-                let room = LONG_ANSWERS.try_acquire_many(kib);
-                let _room = room.map_err(|_| Problem::busy("too-many-long-answers", 5))?;
-                Bytes::from_owner(Long { bytes, _room })
+                let len_bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                match LONG_ANSWERS.take(len_bytes, "too-many-long-answers")? {
+                    None => bytes.into(),
+                    Some(_room) => Bytes::from_owner(Long { bytes, _room }),
+                }
             }
         };
         Ok(Body::from(bytes))
@@ -70,10 +71,8 @@ impl AsRef<[u8]> for Long {
     }
 }
 
-/// Longest answer that needs no room of its own, bytes.
-const SMALL_LEN_BYTES_MAX: usize = 64 * 1024;
-/// Room for longer ones until they are read, at all ports of this process together, KiB.
-static LONG_ANSWERS: Semaphore = Semaphore::const_new(128 * 1024);
+/// For answers until they are read.
+static LONG_ANSWERS: Room = Room::new();
 
 #[cfg(test)]
 mod tests {
