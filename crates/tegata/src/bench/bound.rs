@@ -1,17 +1,19 @@
-//! What cannot be gone without: the cryptography of one certificate, and its rows in the store.
+//! What cannot be gone without: the cryptography of one certificate, its rows in the store, and the CA's code.
 
 use std::path::Path;
 
+use tegata_authority::UnixMs;
 use tegata_crypto::aws_lc::AwsLc;
 use tegata_crypto::{KeyAlg, OsRng, Provider as _, PublicKey, Rng as _};
 use tegata_store::certificate::{self, Intent};
+use tegata_store::issuer::{CmpOutcome, Issuer};
 use tegata_store::role::RoleError;
 use tegata_store::{Store, device};
 
 use super::cpus::{Took, timed};
 use super::odd;
 use super::plant::{PROFILE, Plant};
-use super::requests::Request;
+use super::requests::{Reader, Request};
 use crate::commands::import::role_fault;
 use crate::fault::Outcome;
 use crate::stores::{now_ms, now_secs, store_fault};
@@ -114,6 +116,29 @@ pub fn renewals(cpu: usize, renewals: &[&Renewal]) -> Outcome<Took> {
             AwsLc.verify(&r.new, &r.request, &r.popo).map_err(odd)?;
             tegata_crypto::hmac_verify(&AwsLc, &r.mac_key, &r.token_input, mac).map_err(odd)?;
             signer.sign(&tbs).map_err(odd)?;
+        }
+        Ok(())
+    })?;
+    Ok(took)
+}
+
+/// Has the CA answer so many requests: its code alone, on one thread, with no HTTP.
+///
+/// # Errors
+/// An answer that has no certificate.
+pub fn called(cpu: usize, issuer: &Issuer, asks: &mut Reader, count: usize) -> Outcome<Took> {
+    let mut bodies = Vec::with_capacity(count);
+    while bodies.len() < count
+        && let Some(body) = asks.next_body()?
+    {
+        bodies.push(body);
+    }
+    let ((), took) = timed(cpu, || {
+        for body in &bodies {
+            let answer = issuer.cmp(PROFILE, body, &mut OsRng, UnixMs(now_ms()));
+            if !matches!(answer.outcome, CmpOutcome::Issued { again: false, .. }) {
+                return Err(odd("a request got no certificate of its own"));
+            }
         }
         Ok(())
     })?;

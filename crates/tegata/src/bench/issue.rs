@@ -12,7 +12,9 @@ use super::requests::{self, Reader, Request, Spool, certificate_in, issue_to};
 use super::served::{self, Served};
 use super::subject::Subject;
 use super::{PKIXCMP, bound, check, odd, plot};
+use crate::config;
 use crate::fault::Outcome;
+use crate::roles::ca;
 
 /// Length of the answers of the server that does nothing, bytes: that of a real one.
 pub const ANSWER_LEN_BYTES: usize = 1_900;
@@ -55,7 +57,7 @@ pub fn run(bed: &Bed<'_>) -> Outcome<()> {
     }
     let mut subjects = vec![Subject::CryptoBound, Subject::Nothing, Subject::Commit];
     if bed.place.memory.is_some() {
-        subjects.push(Subject::Memory);
+        subjects.extend([Subject::Called, Subject::Memory]);
     }
     subjects.push(Subject::Durable);
     subjects.extend(preload.is_some().then_some(Subject::Preloaded));
@@ -217,6 +219,16 @@ impl Issue<'_> {
                     &mut self.spool.read()?,
                     &mut zeros,
                 )
+            }
+            Subject::Called => {
+                let memory = bed.place.memory.as_ref().map(|memory| memory.join("run"));
+                let dir = memory.ok_or_else(|| odd("there is no file system in memory"))?;
+                served::copy(&self.plant.dir, &dir)?;
+                let issuer = ca::issuer(&config::load(&dir.join("tegata.toml"))?)?;
+                // Read before the clock runs, so no more than fit.
+                let count = count.min(requests::BOUND_MAX);
+                let took = bound::called(cpu, &issuer, &mut self.spool.read()?, count)?;
+                Ok(Measured::alone(subject, took, count))
             }
             Subject::Memory | Subject::Durable => {
                 let dir = match (subject, &bed.place.memory) {

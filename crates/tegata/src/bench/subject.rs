@@ -12,6 +12,8 @@ pub enum Subject {
     Nothing,
     /// The store alone.
     Commit,
+    /// The CA's code, called in this process: no HTTP, one thread, the store in memory.
+    Called,
     /// The CA with its store in memory.
     Memory,
     /// The CA with its store on the disk.
@@ -89,6 +91,7 @@ impl Subject {
                 "the same HTTP; the answer is zeros",
             ),
             Self::Commit => ("store alone", "its rows, many in a transaction"),
+            Self::Called => ("Tegata, called", "no HTTP, one thread, store in memory"),
             Self::Memory => (
                 "Tegata, store in memory",
                 "tmpfs: no commit waits for a disk",
