@@ -79,6 +79,29 @@ impl Outside {
         Arc::new(PrivateKey::generate(KeyAlg::P256, &mut self.rng).unwrap())
     }
 
+    /// A request of the device for a new key.
+    fn csr(&mut self) -> Vec<u8> {
+        let key = self.key();
+        self.devices[0].csr(&key)
+    }
+
+    /// The story of a device that asks and confirms what it gets; `seen`: that too, each time it is told.
+    fn enrols(
+        &self,
+        csr: &[u8],
+        seen: &mut BTreeSet<Vec<u8>>,
+        server: &mut Server,
+    ) -> Result<(), Gone> {
+        let device = &self.devices[0];
+        let n = 1 + u8::from(server.again);
+        let answer = server.ask("cmp", NOW, &device.p10cr(csr, n))?;
+        let der = taken(&answer, &self.roots, SECS).unwrap();
+        let conf = device.cert_conf(&answer, &RustCrypto.sha256(&der), n);
+        seen.insert(der);
+        assert_confirmed(&server.ask("cmp", NOW, &conf)?);
+        Ok(())
+    }
+
     /// The CA's store.
     fn db(&self) -> PathBuf {
         self.dir.path().join("ca.db")
@@ -134,19 +157,9 @@ fn issuance_and_confirmation() {
         let mut out = Outside::new(0);
         let mut deaths = Deaths::new(out.dir.path(), in_process);
         for round in 1.. {
-            let key = out.key();
-            let device = &out.devices[0];
-            let csr = device.csr(&key);
+            let csr = out.csr();
             let mut seen = BTreeSet::new();
-            let died = deaths.tell(|server| {
-                let n = 1 + u8::from(server.again);
-                let answer = server.ask("cmp", NOW, &device.p10cr(&csr, n))?;
-                let der = taken(&answer, &out.roots, SECS).unwrap();
-                let conf = device.cert_conf(&answer, &RustCrypto.sha256(&der), n);
-                seen.insert(der);
-                assert_confirmed(&server.ask("cmp", NOW, &conf)?);
-                Ok(())
-            });
+            let died = deaths.tell(|server| out.enrols(&csr, &mut seen, server));
             assert_eq!(seen.len(), 1, "{:?}", deaths.at);
             let rows = out.certificates();
             assert_eq!(rows.len(), round);
@@ -444,6 +457,46 @@ fn a_rollover() {
             }
         }
         deaths.were_at(&["roll over"]);
+    }
+}
+
+/// The calls by which SQLite changes files, as strace names them, and how many there are at least: fewer would
+/// mean that some went unseen.
+const CALLS: [(&str, usize); 5] = [
+    ("pwrite64", 30),
+    ("fdatasync", 4),
+    ("fsync", 0),
+    ("ftruncate", 2),
+    ("unlink", 3),
+];
+
+/// From its start to its end, with all that it writes when it opens files and closes them: a commit has many
+/// writes, and a log that is half written is what the next process finds.
+#[test]
+#[ignore = "needs strace: .ci/writes"]
+fn every_write_of_a_file() {
+    assert!(on_files("writes of SQLite"));
+    for in_process in [true, false] {
+        let mut out = Outside::new(0);
+        let deaths = Deaths::new(out.dir.path(), in_process);
+        let mut issued = 0;
+        for (call, least) in CALLS {
+            let mut killed = true;
+            let mut nth = 0;
+            while killed {
+                nth += 1;
+                let csr = out.csr();
+                let mut seen = BTreeSet::new();
+                killed = deaths.killed_at(call, nth, |server| out.enrols(&csr, &mut seen, server));
+                assert_eq!(seen.len(), 1, "{call} {nth}");
+            }
+            println!("{call}: killed {} times", nth - 1);
+            assert!(nth > least, "{call}");
+            issued += nth;
+        }
+        let rows = out.certificates();
+        assert_eq!(rows.len(), issued);
+        assert!(rows.iter().all(|row| row.confirmed_at.is_some()));
     }
 }
 

@@ -62,7 +62,16 @@ pub struct Server {
 
 impl Server {
     fn start(deaths: &Deaths, at: usize) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let program = Command::new(std::env::current_exe().unwrap());
+        let mut server = Self::run(deaths, at, program);
+        let ready = server.hear();
+        assert!(ready.is_ok(), "it does not start: {}", server.why);
+        server
+    }
+
+    /// `program` is this test's, or one that runs it.
+    fn run(deaths: &Deaths, at: usize, mut program: Command) -> Self {
+        let mut child = program
             .args(["--exact", "child_that_dies", "--ignored", "--nocapture"])
             .env("TEGATA_TEST_DIR", &deaths.dir)
             .env("TEGATA_TEST_AT", at.to_string())
@@ -73,16 +82,13 @@ impl Server {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut server = Self {
+        Self {
             input: child.stdin.take(),
             child,
             lines,
             why: String::new(),
             again: at == NEVER,
-        };
-        let ready = server.hear();
-        assert!(ready.is_ok(), "it does not start: {}", server.why);
-        server
+        }
     }
 
     /// Asks for something; see [`serve`].
@@ -179,6 +185,34 @@ impl Deaths {
             std::thread::sleep(Duration::from_millis(20));
         }
         assert_eq!(server.end(), None);
+        sound(&self.dir);
+        true
+    }
+
+    /// Tells a story to a process that the kernel kills in place of its n-th `call` in a thread, then to another,
+    /// which must end it. `false` if it had no need to be killed.
+    pub fn killed_at(
+        &self,
+        call: &str,
+        nth: usize,
+        mut story: impl FnMut(&mut Server) -> Result<(), Gone>,
+    ) -> bool {
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-e"]);
+        strace.arg(format!("trace={call}")).arg("-e");
+        strace.arg(format!("inject={call}:signal=SIGKILL:when={nth}"));
+        strace.arg("--").arg(std::env::current_exe().unwrap());
+        let mut server = Server::run(self, NEVER, strace);
+        server.again = false;
+        let came = server.hear().and_then(|_| story(&mut server));
+        let Some(signal) = server.end() else {
+            assert!(came.is_ok(), "{call} {nth}: it was not killed");
+            return false;
+        };
+        assert_eq!(signal, SIGKILL, "{call} {nth}");
+        let mut server = Server::start(self, NEVER);
+        assert!(story(&mut server).is_ok(), "{call} {nth}: {}", server.why);
+        assert_eq!(server.end(), None, "{call} {nth}");
         sound(&self.dir);
         true
     }
