@@ -27,6 +27,11 @@ impl Csr {
     pub fn public_key(&self) -> &PublicKey {
         &self.public_key
     }
+
+    /// Request and key.
+    pub fn into_parts(self) -> (AllegedCsr, PublicKey) {
+        (self.alleged, self.public_key)
+    }
 }
 
 /// Why a PKCS#10 request is refused.

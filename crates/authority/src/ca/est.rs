@@ -247,7 +247,7 @@ pub fn by_certificate(
         ta: None,
         ended: superseded,
     };
-    let body = RequestBody::P10cr(csr.as_der().to_vec());
+    let body = RequestBody::P10cr(Box::new(csr.clone()));
     Ok(Authenticated::proven(
         held.ueid,
         Means::Certificate(holder),
@@ -290,7 +290,7 @@ pub fn by_secret(
     if !ct_eq(held.text.expose_secret(), said) {
         return Err(not_authenticated(operation, profile, "a wrong secret"));
     }
-    let body = RequestBody::P10cr(csr.as_der().to_vec());
+    let body = RequestBody::P10cr(Box::new(csr.clone()));
     let means = Means::Secret(held.what.clone());
     Ok(Authenticated::proven(held.ueid, means, body))
 }

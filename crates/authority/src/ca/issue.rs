@@ -11,7 +11,7 @@ use tegata_crypto::{CryptoError, KeyAlg, Provider, PublicKey, Rng, Signer};
 use tegata_wire::ids::{ReleaseDigest, Ueid};
 use tegata_wire::x509::{
     CertBuilder, CertView, DistinguishedName, ExtensionSet, KeyUsages, SanEntry, SerialNumber,
-    X509Error, assemble_certificate, encode_san, oid,
+    X509Error, assemble_certificate, oid,
 };
 
 use super::attested::ReturnDenied;
@@ -255,18 +255,21 @@ pub enum Follows {
 /// Permission to issue one certificate for one request. Made by [`authorize`] alone.
 #[derive(Debug)]
 #[must_use]
-pub struct IssuanceToken {
+pub struct IssuanceToken<'p> {
     ueid: Ueid,
     means: Means,
     request_digest: [u8; 32],
     follows: Follows,
     public_key: PublicKey,
     names: ExpectedNames,
-    /// With the lifetime that was ordered, if that is shorter.
-    profile: Profile,
+    profile: &'p Profile,
+    /// That of the profile, or what was ordered if that is shorter.
+    validity: Validity,
+    /// What names and profile give the certificate, but for where its status will be found.
+    given: ExtensionSet,
 }
 
-impl IssuanceToken {
+impl<'p> IssuanceToken<'p> {
     /// The device.
     #[must_use]
     pub fn ueid(&self) -> &Ueid {
@@ -306,22 +309,22 @@ impl IssuanceToken {
         }
     }
 
-    /// The profile, with the lifetime that the asker's release ordered if that is shorter.
+    /// The profile.
     #[must_use]
-    pub fn profile(&self) -> &Profile {
-        &self.profile
+    pub fn profile(&self) -> &'p Profile {
+        self.profile
     }
 }
 
 /// What a request is checked against: all of it from the CA's own records.
 #[derive(Clone, Copy)]
-pub struct Against<'a> {
+pub struct Against<'a, 'p> {
     /// The registered identity of the device.
     pub identity: &'a Identity,
     /// What the TA's release orders; of other askers, what the profile does.
     pub order: &'a CertificateOrder,
     /// The profile.
-    pub profile: &'a Profile,
+    pub profile: &'p Profile,
     /// Names of this CA's issuing CAs: a template may have that of an earlier one.
     pub issuers: &'a [DistinguishedName],
     /// Thumbprints of the device's attestation, TEEP and delivery keys: a certificate must not turn
@@ -335,11 +338,11 @@ pub struct Against<'a> {
 ///
 /// # Errors
 /// The first check that fails.
-pub fn authorize(
+pub fn authorize<'p>(
     provider: &dyn Provider,
     request: Authenticated,
-    against: &Against<'_>,
-) -> Result<IssuanceToken, IssueDenied> {
+    against: &Against<'_, 'p>,
+) -> Result<IssuanceToken<'p>, IssueDenied> {
     let Against {
         identity, profile, ..
     } = *against;
@@ -364,12 +367,8 @@ pub fn authorize(
         Means::Maker(shown) => std::slice::from_ref(&shown.issuer),
         _ => &[],
     };
-    let asked = Asked::read(
-        provider,
-        &body,
-        &[against.issuers, makers],
-        means.evidence().is_some(),
-    )?;
+    let issuers = [against.issuers, makers];
+    let asked = Asked::read(provider, body, &issuers, means.evidence().is_some())?;
     let alg = asked.public_key.alg();
     if !profile.key_algs.contains(&alg) {
         return Err(IssueDenied::KeyAlg {
@@ -382,7 +381,8 @@ pub fn authorize(
     if shown || against.other_keys.contains(&key) {
         return Err(IssueDenied::KeyReuse);
     }
-    asked.check_names(&names, profile, matches!(means, Means::Ta(_)))?;
+    let given = given_extensions(&names, profile).map_err(IssueDenied::Build)?;
+    asked.check_names(&names, &given, matches!(means, Means::Ta(_)))?;
     let follows = asked.check_old(&ueid, &means, against)?;
     Ok(IssuanceToken {
         ueid,
@@ -391,10 +391,9 @@ pub fn authorize(
         follows,
         public_key: asked.public_key,
         names,
-        profile: Profile {
-            validity: shorter(profile.validity, against.order.validity_secs),
-            ..profile.clone()
-        },
+        profile,
+        validity: shorter(profile.validity, against.order.validity_secs),
+        given,
     })
 }
 
@@ -417,24 +416,18 @@ pub fn requested_extensions(
     profile: &Profile,
 ) -> Result<ExtensionSet, IssueDenied> {
     let mut set = ExtensionSet::new();
-    for e in profile_extensions(names, profile, None)
-        .map_err(IssueDenied::Build)?
-        .as_slice()
-    {
-        // Where status is found, and what policies hold, is the CA's to say.
+    let given = given_extensions(names, profile).map_err(IssueDenied::Build)?;
+    for e in given.into_vec() {
+        // What policies hold is the CA's to say.
         if [oid::SUBJECT_ALT_NAME, oid::KEY_USAGE, oid::EXT_KEY_USAGE].contains(&e.oid) {
-            set.push(e.clone()).map_err(IssueDenied::Build)?;
+            set.push(e).map_err(IssueDenied::Build)?;
         }
     }
     Ok(set)
 }
 
 /// The extensions that depend on profile and device alone, in the order of the certificate.
-fn profile_extensions(
-    names: &ExpectedNames,
-    profile: &Profile,
-    status: Option<&StatusUrls>,
-) -> Result<ExtensionSet, X509Error> {
+fn given_extensions(names: &ExpectedNames, profile: &Profile) -> Result<ExtensionSet, X509Error> {
     let mut set = ExtensionSet::new();
     let usages = profile
         .key_usage
@@ -450,6 +443,24 @@ fn profile_extensions(
     set.ext_key_usage(&profile.extended_key_usage)?;
     set.subject_alt_name(&names.san, names.subject.is_empty())?;
     set.certificate_policies(&profile.policies)?;
+    Ok(set)
+}
+
+/// All extensions of a certificate, in order: `given` between those that name its keys and those that say where
+/// its status will be found.
+fn extensions(
+    token: &IssuanceToken<'_>,
+    given: ExtensionSet,
+    issuer: &Issuer,
+    status: Option<&StatusUrls>,
+) -> Result<ExtensionSet, X509Error> {
+    let profile = token.profile;
+    let mut set = ExtensionSet::new();
+    set.authority_key_id(&issuer.key_id)?;
+    set.subject_key_id(&token.public_key.x509_key_id())?;
+    for extension in given.into_vec() {
+        set.push(extension)?;
+    }
     let with = |given: &[String], own: fn(&StatusUrls) -> &String| {
         let own = status.map(own).filter(|own| !given.contains(own));
         given.iter().chain(own).cloned().collect::<Vec<_>>()
@@ -479,7 +490,7 @@ pub struct Draft {
 /// # Errors
 /// `SignerEnded`; a name or lifetime that cannot be in a certificate; a failing generator.
 pub fn draft(
-    token: &IssuanceToken,
+    token: &IssuanceToken<'_>,
     issuer: &Issuer,
     status: Option<&StatusUrls>,
     rng: &mut dyn Rng,
@@ -490,7 +501,7 @@ pub fn draft(
         return Err(IssueDenied::SignerEnded);
     }
     let serial = serial_number(rng, now)?;
-    let wanted = match token.profile.validity {
+    let wanted = match token.validity {
         Validity::Secs(secs) => now.secs().0.saturating_add(secs).min(issuer.not_after_secs),
         // No well-defined end, unless the issuer has one. Spec: RFC 5280 section 4.1.2.5.
         Validity::Indefinite => issuer.not_after_secs,
@@ -500,18 +511,8 @@ pub fn draft(
         .0
         .saturating_sub(BACKDATE_SECS)
         .max(issuer.not_before_secs);
-    let mut extensions = ExtensionSet::new();
     let build = IssueDenied::Build;
-    extensions.authority_key_id(&issuer.key_id).map_err(build)?;
-    extensions
-        .subject_key_id(&token.public_key.x509_key_id())
-        .map_err(build)?;
-    for e in profile_extensions(&token.names, &token.profile, status)
-        .map_err(build)?
-        .as_slice()
-    {
-        extensions.push(e.clone()).map_err(build)?;
-    }
+    let extensions = extensions(token, token.given.clone(), issuer, status).map_err(build)?;
     let builder = CertBuilder {
         serial: SerialNumber::from_bytes(&serial).map_err(build)?,
         signature_alg: signature_alg(issuer.public_key.alg()).map_err(IssueDenied::Crypto)?,
@@ -559,7 +560,7 @@ impl LintedTbs {
 /// # Errors
 /// `Lint` with the name of the check that failed.
 pub fn lint(
-    token: &IssuanceToken,
+    token: &IssuanceToken<'_>,
     issuer: &Issuer,
     status: Option<&StatusUrls>,
     draft: Draft,
@@ -621,7 +622,7 @@ pub fn lint(
         view.not_before_secs >= recorded.0.saturating_sub(BACKDATE_SECS + RECORD_SECS),
         "not backdated",
     )?;
-    if let Validity::Secs(secs) = token.profile.validity {
+    if let Validity::Secs(secs) = token.validity {
         let length = view.not_after_secs - view.not_before_secs;
         check(length <= secs + BACKDATE_SECS, "lifetime of the profile")?;
     }
@@ -635,22 +636,14 @@ pub fn lint(
 /// Exactly the expected extensions, in order, with the right criticality and values.
 fn lint_extensions(
     view: &CertView<'_>,
-    token: &IssuanceToken,
+    token: &IssuanceToken<'_>,
     issuer: &Issuer,
     status: Option<&StatusUrls>,
 ) -> Result<(), IssueDenied> {
     let build = IssueDenied::Build;
-    let mut expected = ExtensionSet::new();
-    expected.authority_key_id(&issuer.key_id).map_err(build)?;
-    expected
-        .subject_key_id(&token.public_key.x509_key_id())
-        .map_err(build)?;
-    for e in profile_extensions(&token.names, &token.profile, status)
-        .map_err(build)?
-        .as_slice()
-    {
-        expected.push(e.clone()).map_err(build)?;
-    }
+    // Made anew from names and profile: the draft has what the request was checked against.
+    let given = given_extensions(&token.names, token.profile).map_err(build)?;
+    let expected = extensions(token, given, issuer, status).map_err(build)?;
     let found = view.extensions.iter().map(|e| (e.oid, e.critical, e.value));
     let wanted = expected
         .as_slice()
@@ -674,13 +667,6 @@ fn lint_extensions(
         .fold(0u16, |bits, u| bits | (1 << u.bit()));
     if usage == 0 || usage != allowed {
         return Err(IssueDenied::Lint("key usage"));
-    }
-    if !token.names.san.is_empty() {
-        let san = encode_san(&token.names.san).map_err(build)?;
-        let extension = view.extension(&oid::SUBJECT_ALT_NAME);
-        if extension.map(|e| e.value) != Some(san.as_slice()) {
-            return Err(IssueDenied::Lint("alternative names"));
-        }
     }
     Ok(())
 }

@@ -352,25 +352,6 @@ impl Profile {
     /// What a procedure orders so that a TA asks for exactly what this profile gives.
     #[must_use]
     pub fn to_order(&self) -> CertificateOrder {
-        let mut san = Vec::new();
-        if let (Some(hw_type), Ok(serial)) =
-            (self.san.hardware_module_type, Template::new("{serial}"))
-        {
-            san.push(SanTemplate::HardwareModule { hw_type, serial });
-        }
-        if let Some(value) = &self.san.permanent_identifier {
-            san.push(SanTemplate::PermanentIdentifier {
-                value: value.clone(),
-                assigner: None,
-            });
-        }
-        san.extend(self.san.dns.iter().cloned().map(SanTemplate::Dns));
-        san.extend(self.san.uri.iter().cloned().map(SanTemplate::Uri));
-        let spec = |a: SubjectAttribute| AttributeSpec::by_name(a.name());
-        let subject = self
-            .subject
-            .iter()
-            .filter_map(|(a, t)| Some((spec(*a)?, t.clone())));
         let key_kind = match self.key_algs.first() {
             Some(KeyAlg::P384) => KeyKind::P384,
             Some(KeyAlg::Ed25519) => KeyKind::Ed25519,
@@ -379,13 +360,13 @@ impl Profile {
         CertificateOrder {
             profile: self.name.clone(),
             key_kind,
-            subject: subject.collect(),
-            san,
+            subject: self
+                .ordered_subject()
+                .map(|(a, t)| (a, t.clone()))
+                .collect(),
+            san: self.ordered_san().collect(),
             required: self.required.clone(),
-            key_usage: self
-                .key_usage
-                .iter()
-                .fold(0, |bits, usage| bits | 1 << usage.bit()),
+            key_usage: self.ordered_key_usage(),
             ext_key_usage: self.extended_key_usage.clone(),
             validity_secs: match self.validity {
                 Validity::Secs(secs) => Some(secs),
@@ -405,13 +386,42 @@ impl Profile {
     /// they are the CA's alone).
     #[must_use]
     pub fn agrees_with(&self, order: &CertificateOrder) -> bool {
-        let mine = self.to_order();
-        mine.profile == order.profile
-            && mine.subject == order.subject
-            && mine.san == order.san
-            && mine.required == order.required
-            && mine.key_usage == order.key_usage
-            && mine.ext_key_usage == order.ext_key_usage
+        let subject = order.subject.iter().map(|(a, t)| (*a, t));
+        let mut san = order.san.iter();
+        self.name == order.profile
+            && self.ordered_subject().eq(subject)
+            && self.ordered_san().all(|mine| san.next() == Some(&mine))
+            && san.next().is_none()
+            && self.required == order.required
+            && self.ordered_key_usage() == order.key_usage
+            && self.extended_key_usage == order.ext_key_usage
+    }
+
+    fn ordered_subject(&self) -> impl Iterator<Item = (&'static AttributeSpec, &Template)> {
+        let spec = |a: SubjectAttribute| AttributeSpec::by_name(a.name());
+        let all = self.subject.iter();
+        all.filter_map(move |(a, t)| Some((spec(*a)?, t)))
+    }
+
+    fn ordered_san(&self) -> impl Iterator<Item = SanTemplate> {
+        let module = self.san.hardware_module_type.and_then(|hw_type| {
+            let serial = Template::new("{serial}").ok()?;
+            Some(SanTemplate::HardwareModule { hw_type, serial })
+        });
+        let permanent = self.san.permanent_identifier.as_ref();
+        let permanent = permanent.map(|value| SanTemplate::PermanentIdentifier {
+            value: value.clone(),
+            assigner: None,
+        });
+        let dns = self.san.dns.iter().cloned().map(SanTemplate::Dns);
+        let uri = self.san.uri.iter().cloned().map(SanTemplate::Uri);
+        module.into_iter().chain(permanent).chain(dns).chain(uri)
+    }
+
+    /// Bits of keyUsage.
+    fn ordered_key_usage(&self) -> u16 {
+        let usages = self.key_usage.iter();
+        usages.fold(0, |bits, usage| bits | 1 << usage.bit())
     }
 }
 

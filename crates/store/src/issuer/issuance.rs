@@ -80,7 +80,7 @@ pub(crate) enum Counts<'a> {
 
 /// A request that may have a certificate.
 struct Allowed<'a> {
-    token: IssuanceToken,
+    token: IssuanceToken<'a>,
     device: &'a Registered,
     transaction_id: &'a [u8],
     counts: Counts<'a>,
@@ -233,7 +233,7 @@ impl Issuer {
     /// Looks at the bytes of an intent with fresh eyes, and has them signed.
     fn sign(
         &self,
-        token: &IssuanceToken,
+        token: &IssuanceToken<'_>,
         by: &Generation,
         row: Certificate,
     ) -> Result<Vec<u8>, CmpDenial> {
@@ -251,7 +251,7 @@ impl Issuer {
     /// The certificate of a draft: linted, signed, and its signature verified.
     fn signed(
         &self,
-        token: &IssuanceToken,
+        token: &IssuanceToken<'_>,
         by: &Generation,
         urls: Option<&StatusUrls>,
         draft: Draft,
@@ -305,13 +305,13 @@ impl Issuer {
 
     /// Permission for a request, from what the store knows of its device and of the certificate
     /// that it is to replace.
-    fn token(
+    fn token<'p>(
         &self,
         request: Authenticated,
         order: &CertificateOrder,
-        profile: &Profile,
+        profile: &'p Profile,
         device: &Registered,
-    ) -> Result<IssuanceToken, CmpDenial> {
+    ) -> Result<IssuanceToken<'p>, CmpDenial> {
         let old: Option<HeldCertificate> = match request.body().old() {
             Some(id) => self
                 .role
@@ -563,7 +563,7 @@ fn followed(
 /// A device gets so many in a day; renewals that are due do not count as asking for more.
 fn check_daily_limit(
     tx: &Tx<'_>,
-    token: &IssuanceToken,
+    token: &IssuanceToken<'_>,
     history: &History<'_>,
     now: UnixSecs,
 ) -> Result<(), NotIntended> {
@@ -653,7 +653,7 @@ fn on_hold() -> NotIntended {
 }
 
 /// The row, unless the CA has taken its certificate back, or it is of another profile.
-fn usable(row: Certificate, token: &IssuanceToken) -> Result<Certificate, IssueDenied> {
+fn usable(row: Certificate, token: &IssuanceToken<'_>) -> Result<Certificate, IssueDenied> {
     match row.standing {
         standing if standing.is_good() => {}
         // Not for good: the same request serves once the hold is lifted.

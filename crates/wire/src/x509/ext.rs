@@ -107,6 +107,11 @@ impl ExtensionSet {
         &self.items
     }
 
+    /// The extensions in order.
+    pub fn into_vec(self) -> Vec<Extension> {
+        self.items
+    }
+
     /// The extension of a type.
     pub fn find(&self, oid: &ObjectIdentifier) -> Option<&Extension> {
         self.items.iter().find(|e| e.oid == *oid)

@@ -21,8 +21,8 @@ pub struct AllegedRequest {
 /// The bodies this CA serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestBody {
-    /// A PKCS#10 request (DER, as received).
-    P10cr(Vec<u8>),
+    /// A PKCS#10 request.
+    P10cr(Box<AllegedCsr>),
     /// ir, cr or kur.
     Crmf(Box<AskedCertificate>),
     /// A confirmation; empty means that every certificate is refused.
@@ -41,15 +41,12 @@ pub enum RequestBody {
 }
 
 impl RequestBody {
-    /// The certificate that is to be followed, if the request names one. One that cannot be read names
-    /// none: it is refused where it is read whole.
+    /// The certificate that is to be followed, if the request names one. A name that cannot be read is none
+    /// here: it is refused where it is checked.
     #[must_use]
     pub fn old(&self) -> Option<CertId> {
         match self {
-            Self::P10cr(der) => {
-                let csr = AllegedCsr::from_der(der).ok()?;
-                CertId::of_request(&csr).ok().flatten()
-            }
+            Self::P10cr(csr) => CertId::of_request(csr).ok().flatten(),
             Self::Crmf(asked) => asked.old.clone(),
             _ => None,
         }
@@ -192,7 +189,10 @@ fn body_of(body: &RawBody) -> Result<RequestBody, CmpDenial> {
         return Err(CmpDenial::Body { got: kind });
     }
     match body.decode().map_err(CmpDenial::Malformed)? {
-        PkiBody::P10cr(csr) => Ok(RequestBody::P10cr(csr.into_bytes())),
+        PkiBody::P10cr(csr) => match AllegedCsr::from_der(csr.as_bytes()) {
+            Ok(csr) => Ok(RequestBody::P10cr(Box::new(csr))),
+            Err(e) => Err(CmpDenial::Malformed(e.into())),
+        },
         PkiBody::Ir(list) | PkiBody::Cr(list) | PkiBody::Kur(list) => {
             let message = only(list.into_vec())?;
             asked(kind, message).map(|asked| RequestBody::Crmf(Box::new(asked)))

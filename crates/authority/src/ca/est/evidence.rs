@@ -129,6 +129,6 @@ pub fn by_evidence(
         stale,
         digest: *appraised.token_digest(),
     });
-    let body = RequestBody::P10cr(csr.as_der().to_vec());
+    let body = RequestBody::P10cr(Box::new(csr.clone()));
     Ok(Authenticated::proven(*appraised.ueid(), means, body))
 }

@@ -2,16 +2,17 @@
 
 use der::Encode as _;
 use tegata_crypto::crmf::verify_crmf;
-use tegata_crypto::csr::verify_csr;
+use tegata_crypto::csr::verify_alleged_csr;
 use tegata_crypto::{Provider, PublicKey};
 use tegata_wire::cmp::{BodyKind, CertId, CertRequest, CertTemplate, oid as cmp_oid};
 use tegata_wire::ids::Ueid;
-use tegata_wire::x509::{AttributeValue, DistinguishedName, Extension, oid};
+use tegata_wire::x509::{
+    AllegedCsr, AttributeValue, DistinguishedName, Extension, ExtensionSet, oid,
+};
 
-use super::{Against, ExpectedNames, Follows, IssueDenied, profile_extensions};
+use super::{Against, ExpectedNames, Follows, IssueDenied};
 use crate::ca::cmp::{AskedCertificate, RequestBody};
 use crate::ca::means::Means;
-use crate::profile::Profile;
 
 /// A request whose proof of possession was verified.
 pub(super) struct Asked {
@@ -32,20 +33,24 @@ impl Asked {
     /// `appraised`: whether the attestation that a PKCS#10 request may have was looked at.
     pub(super) fn read(
         provider: &dyn Provider,
-        body: &RequestBody,
+        body: RequestBody,
         issuers: &[&[DistinguishedName]],
         appraised: bool,
     ) -> Result<Self, IssueDenied> {
         match body {
-            RequestBody::P10cr(der) => Self::from_csr(provider, der, appraised),
-            RequestBody::Crmf(asked) => Self::from_crmf(provider, asked, issuers),
+            RequestBody::P10cr(csr) => Self::from_csr(provider, *csr, appraised),
+            RequestBody::Crmf(asked) => Self::from_crmf(provider, &asked, issuers),
             _ => Err(IssueDenied::Template("no certification request")),
         }
     }
 
-    fn from_csr(provider: &dyn Provider, der: &[u8], appraised: bool) -> Result<Self, IssueDenied> {
-        let csr = verify_csr(provider, der).map_err(IssueDenied::Csr)?;
-        let request = csr.request();
+    fn from_csr(
+        provider: &dyn Provider,
+        csr: AllegedCsr,
+        appraised: bool,
+    ) -> Result<Self, IssueDenied> {
+        let proven = verify_alleged_csr(provider, csr).map_err(IssueDenied::Csr)?;
+        let (request, public_key) = proven.into_parts();
         let known = |oid| match oid {
             oid::EXTENSION_REQUEST | oid::REG_CTRL_OLD_CERT_ID => true,
             oid::ATTESTATION => appraised,
@@ -55,11 +60,11 @@ impl Asked {
             return Err(IssueDenied::Attribute);
         }
         Ok(Self {
-            digest: provider.sha256(der),
-            public_key: csr.public_key().clone(),
-            subject: given(request.subject.as_der().to_vec()),
-            extensions: request.extensions.as_slice().to_vec(),
-            old: CertId::of_request(request).map_err(|_| IssueDenied::Attribute)?,
+            digest: provider.sha256(request.as_der()),
+            public_key,
+            old: CertId::of_request(&request).map_err(|_| IssueDenied::Attribute)?,
+            subject: (!request.subject.is_empty()).then(|| request.subject.as_der().to_vec()),
+            extensions: request.extensions.into_vec(),
             kind: BodyKind::P10cr,
         })
     }
@@ -103,11 +108,12 @@ impl Asked {
     /// Names exactly those of the device, or left to the CA; usages only as the profile gives them;
     /// nothing else.
     ///
-    /// A TA was told what to ask for: if it asks for less, it is another than we think.
+    /// A TA was told what to ask for: if it asks for less, it is another than we think. `given` is what the
+    /// profile gives: where status will be found is the CA's to say, and no request can ask for it.
     pub(super) fn check_names(
         &self,
         names: &ExpectedNames,
-        profile: &Profile,
+        given: &ExtensionSet,
         all: bool,
     ) -> Result<(), IssueDenied> {
         let fits = match &self.subject {
@@ -118,8 +124,6 @@ impl Asked {
         if !fits {
             return Err(IssueDenied::Subject);
         }
-        // Where its status will be found is the CA's to say: no request can ask for it.
-        let given = profile_extensions(names, profile, None).map_err(IssueDenied::Build)?;
         let san = &oid::SUBJECT_ALT_NAME;
         let asked = self.extensions.iter().find(|e| e.oid == *san);
         let expected = given.find(san).map(|e| &e.value);
@@ -143,7 +147,7 @@ impl Asked {
         &self,
         ueid: &Ueid,
         means: &Means,
-        against: &Against<'_>,
+        against: &Against<'_, '_>,
     ) -> Result<Follows, IssueDenied> {
         let denied = IssueDenied::OldCertificate;
         let in_place = self.kind == BodyKind::P10cr && matches!(means, Means::Ta(_));

@@ -68,20 +68,26 @@ impl Case {
         }
     }
 
-    fn token(&self) -> IssuanceToken {
+    fn token(&self) -> IssuanceToken<'_> {
+        let names = ExpectedNames::of(&self.order, &self.identity).unwrap();
         IssuanceToken {
             ueid: self.identity.ueid,
             means: Means::Ta(ReleaseDigest([1; 32])),
             request_digest: [2; 32],
             follows: Follows::None,
             public_key: self.device.public_key().clone(),
-            names: ExpectedNames::of(&self.order, &self.identity).unwrap(),
-            profile: self.profile.clone(),
+            given: given_extensions(&names, &self.profile).unwrap(),
+            names,
+            profile: &self.profile,
+            validity: self.profile.validity,
         }
     }
 
     fn draft(&mut self) -> Draft {
-        draft(&self.token(), &self.issuer, None, &mut self.rng, NOW).unwrap()
+        let mut rng = Counting(self.rng.0);
+        let drafted = draft(&self.token(), &self.issuer, None, &mut rng, NOW);
+        self.rng = rng;
+        drafted.unwrap()
     }
 
     /// The check that a draft fails.
