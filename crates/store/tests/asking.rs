@@ -790,12 +790,7 @@ fn lists_that_no_message_has_room_for_are_refused_in_words() {
         let [high, low] = len.to_be_bytes();
         let mut der = vec![0x30, 0x82, high, low];
         der.resize(4 + usize::from(len), 0);
-        let list = Arc::new(Published {
-            der,
-            made: SECS,
-            renewed: SECS,
-            next_update: SECS,
-        });
+        let list = Arc::new(Published::new(&RustCrypto, der, (SECS, SECS, SECS)));
         let message = in_the_open(&genm(items));
         let lists = |_: Option<&str>, _, _| Ok(Arc::clone(&list));
         let answer = world.ca.cmp_at(path, &message, &mut world.rng, NOW, &lists);

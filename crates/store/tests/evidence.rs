@@ -532,7 +532,7 @@ fn words_reach_it_as_they_reach_others_and_teep_and_deliveries_do_not() {
     let says = |tag: u8| {
         let id = ocsp::cert_id(&world.ca, &enrolled.serial, true);
         let answer = server.ocsp(&ocsp::request(&id), &mut Seeded(5), SECS);
-        let der = answer.published.der;
+        let der = &answer.published.der;
         let named = der.windows(id.len()).position(|part| part == id).unwrap();
         assert_eq!(der[named + id.len()], tag);
     };
