@@ -98,13 +98,25 @@ pub fn waiting(tx: &Tx<'_>) -> Result<Vec<Approval>, StoreError> {
     tx.query_all(&sql, params![LIST_MAX], row)
 }
 
-/// The requests that wait whose digest begins with these hexadecimal digits, at most two.
-pub fn beginning(tx: &Tx<'_>, digits: &str) -> Result<Vec<Approval>, StoreError> {
+/// Says an operator's word on the one request whose digest begins with these hexadecimal digits. Returns
+/// it as it stands then: the first word stays, and the same again changes nothing. `None` if there is none, or
+/// several.
+pub fn say(
+    tx: &Tx<'_>,
+    digits: &str,
+    approved: bool,
+    now: UnixSecs,
+) -> Result<Option<Approval>, StoreError> {
     let Some((from, to)) = all_beginning(digits) else {
-        return Ok(Vec::new());
+        return Ok(None);
     };
-    let sql = format!("{SELECT} WHERE approved IS NULL AND digest >= ?1 AND digest <= ?2 LIMIT 2");
-    tx.query_all(&sql, params![from, to], row)
+    let sql = format!("{SELECT} WHERE digest >= ?1 AND digest <= ?2 LIMIT 2");
+    let mut rows = tx.query_all(&sql, params![from, to], row)?;
+    let Some(one) = rows.pop().filter(|_| rows.is_empty()) else {
+        return Ok(None);
+    };
+    decide(tx, &one, approved, now)?;
+    find(tx, one.device, &one.digest)
 }
 
 /// Decides; the first word stays. Returns whether it was the first.

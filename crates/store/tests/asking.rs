@@ -12,19 +12,19 @@ use std::sync::Arc;
 
 use common::kur::*;
 use common::rolled::next;
+use common::secrets::{Client, PROFILES, told};
 use common::*;
 use tegata_authority::UnixMs;
 use tegata_authority::ca::cmp::{MacPolicy, Operation};
 use tegata_authority::ca::revocation::{FinalReason, Standing, Word};
 use tegata_authority::profile::Profiles;
-use tegata_crypto::cmp::{MacLimits, protect_mac, verify_message_mac};
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::{KeyAlg, PrivateKey, Provider as _};
 use tegata_store::approval::{self, WAITING_MAX};
 use tegata_store::generation::{Generations, Kind, roll_over};
-use tegata_store::issuer::{CmpAnswer, CmpOutcome, CmpPath, Issuer};
+use tegata_store::issuer::{CmpOutcome, CmpPath, Issuer};
 use tegata_store::revocation::{Target, say};
-use tegata_store::secret::{self, NewSecret};
+use tegata_store::secret;
 use tegata_store::status::{Published, Scope, StatusServer};
 use tegata_store::{NoFaults, StoreError, certificate};
 use tegata_wire::cmp::{
@@ -34,36 +34,6 @@ use tegata_wire::cmp::{
 };
 use tegata_wire::ids::Ueid;
 use tegata_wire::x509::{CertView, List, RawDer};
-
-const PROFILES: &str = r#"
-[profile.open]
-key_algorithms = ["P-256"]
-subject = [{ O = "Example" }, { serialNumber = "{serial}" }]
-key_usage = ["digitalSignature"]
-validity = "365d"
-renewal_window = "30d"
-authentication = ["secret", "certificate"]
-
-[profile.open.san]
-permanent_identifier = "{ueid}"
-
-[profile.other]
-key_algorithms = ["P-256"]
-subject = [{ serialNumber = "{serial}" }]
-key_usage = ["digitalSignature"]
-validity = "365d"
-renewal_window = "30d"
-authentication = ["secret"]
-
-[profile.guarded]
-key_algorithms = ["P-256"]
-subject = [{ serialNumber = "{serial}" }]
-key_usage = ["digitalSignature"]
-validity = "365d"
-renewal_window = "30d"
-authentication = ["secret"]
-approval = "operator"
-"#;
 
 fn ready(count: usize) -> (World, Vec<Ueid>) {
     let mut world = World::new();
@@ -103,110 +73,6 @@ fn standing(world: &World, der: &[u8]) -> Standing {
     row.unwrap().unwrap().standing
 }
 
-/// A client with an enrolment secret.
-struct Client {
-    id: String,
-    text: Vec<u8>,
-    profile: &'static str,
-    alg: ProtectionAlg,
-}
-
-impl Client {
-    fn new(world: &mut World, ueid: Ueid, profile: &'static str, uses: u32) -> Self {
-        let new = NewSecret {
-            ueid,
-            profile: profile.into(),
-            uses,
-            expires: at(1_000_000).secs(),
-        };
-        let made = secret::make(world.ca.role(), &new, &mut world.rng, SECS).unwrap();
-        assert_eq!((made.id.len(), made.text.expose_secret().len()), (12, 32));
-        Self {
-            id: made.id,
-            text: made.text.expose_secret().as_bytes().to_vec(),
-            profile,
-            alg: ProtectionAlg::HMAC_SHA256,
-        }
-    }
-
-    fn message(&self, body: &RawBody, transaction: u8, recip_nonce: Option<&[u8]>) -> Vec<u8> {
-        let mut header = PkiHeader::new(null_dn(), null_dn())
-            .with_transaction_id(&[transaction; 16])
-            .and_then(|h| h.with_sender_nonce(&[transaction ^ 0x55; 16]))
-            .and_then(|h| h.with_sender_kid(self.id.as_bytes()))
-            .and_then(|h| h.with_protection(&self.alg))
-            .unwrap();
-        if let Some(nonce) = recip_nonce {
-            header = header.with_recip_nonce(nonce).unwrap();
-        }
-        let message = MessageToProtect::new(&header, body).unwrap();
-        let part = message.protected_part().unwrap();
-        let mac = protect_mac(&RustCrypto, &self.alg, &self.text, &part).unwrap();
-        message.into_der(Some(&mac), &[]).unwrap()
-    }
-
-    fn send(&self, world: &mut World, message: &[u8], now: UnixMs) -> CmpAnswer {
-        world.ca.cmp(self.profile, message, &mut world.rng, now)
-    }
-
-    fn ask(&self, world: &mut World, message: &[u8], now: UnixMs) -> Result<Vec<u8>, String> {
-        let answer = self.send(world, message, now);
-        told(&answer.body, Some(&self.text), &world.ca)
-    }
-}
-
-/// The certificate in an answer whose MAC or signature was verified, or what it says instead.
-fn told(answer: &[u8], text: Option<&[u8]>, ca: &Issuer) -> Result<Vec<u8>, String> {
-    let message = reread(answer);
-    let by_mac = message.header().protection().unwrap().unwrap().is_mac();
-    match text.filter(|_| by_mac) {
-        Some(text) => {
-            let limits = MacLimits::default();
-            let _proof = verify_message_mac(&RustCrypto, &message, text, &limits).unwrap();
-        }
-        None => {
-            let issuer =
-                tegata_authority::ca::authority_cert::Issuer::from_cert(ca.issuing_certificate());
-            let key = issuer.unwrap().public_key;
-            let _proof =
-                tegata_crypto::cmp::verify_message_signature(&RustCrypto, &message, &key).unwrap();
-        }
-    }
-    let names = |info: Option<PkiFailureInfo>| {
-        info.map(|i| i.names().collect::<Vec<_>>().join("|"))
-            .unwrap_or_default()
-    };
-    match message.body().decode().unwrap() {
-        PkiBody::Ip(rep) | PkiBody::Cp(rep) | PkiBody::Kup(rep) => {
-            let response = &rep.response[0];
-            if by_mac && response.certificate().is_some() {
-                let root = ca.root_certificate();
-                assert_eq!(rep.ca_pubs.as_ref().unwrap()[0].as_bytes(), root);
-            }
-            match response.certificate() {
-                Some(der) => Ok(der.to_vec()),
-                None if response.status.is_waiting() => {
-                    Err(format!("{:?} waiting", message.kind()))
-                }
-                None => Err(format!(
-                    "{:?} {}",
-                    message.kind(),
-                    names(response.status.fail_info)
-                )),
-            }
-        }
-        PkiBody::Rp(rep) => {
-            let status = &rep.status[0];
-            match status.is_granted() {
-                true => Ok(rep.rev_certs.unwrap()[0].serial().to_vec()),
-                false => Err(format!("Rp {}", names(status.fail_info))),
-            }
-        }
-        PkiBody::Error(content) => Err(format!("Error {}", names(content.status.fail_info))),
-        other => Err(format!("{other:?}").chars().take(40).collect()),
-    }
-}
-
 /// Enrols and confirms by secret.
 fn enrol(world: &mut World, client: &Client, n: u8, now: UnixMs) -> Current {
     let key = key(world);
@@ -235,7 +101,7 @@ fn enrol(world: &mut World, client: &Client, n: u8, now: UnixMs) -> Current {
 #[test]
 fn a_secret_gives_what_its_profile_says_as_often_as_its_uses() {
     let (mut world, devices) = ready(1);
-    let client = Client::new(&mut world, devices[0], "open", 2);
+    let client = Client::new(world.ca.role(), &mut world.rng, devices[0], "open", 2);
     let first = enrol(&mut world, &client, 1, at(1));
     let view = CertView::from_der(&first.der).unwrap();
     assert!(!view.subject_der.is_empty() && !view.san().unwrap().is_empty());
@@ -262,7 +128,7 @@ fn a_secret_gives_what_its_profile_says_as_often_as_its_uses() {
     assert_eq!((rows[0].used, rows[0].uses), (2, 2));
     assert_eq!(count(&world), 2);
     // Its time is over.
-    let late = Client::new(&mut world, devices[0], "open", 9);
+    let late = Client::new(world.ca.role(), &mut world.rng, devices[0], "open", 9);
     let message = late.message(&Asked::cr(&third).body(), 5, None);
     assert_eq!(
         late.ask(&mut world, &message, at(1_000_001)).unwrap_err(),
@@ -282,7 +148,7 @@ fn a_secret_gives_what_its_profile_says_as_often_as_its_uses() {
 #[test]
 fn every_mac_that_programs_use_is_taken_and_given_back() {
     let (mut world, devices) = ready(1);
-    let mut client = Client::new(&mut world, devices[0], "open", 9);
+    let mut client = Client::new(world.ca.role(), &mut world.rng, devices[0], "open", 9);
     let algs = [
         ProtectionAlg::HMAC_SHA256,
         ProtectionAlg::PasswordBasedMac(PbmParameter {
@@ -370,7 +236,7 @@ fn dear() -> [(ProtectionAlg, u32); 2] {
 #[test]
 fn a_secret_of_a_profile_that_takes_none_is_nobodys() {
     let (mut world, devices) = ready(1);
-    let client = Client::new(&mut world, devices[0], "open", 1);
+    let client = Client::new(world.ca.role(), &mut world.rng, devices[0], "open", 1);
     let key = key(&mut world);
     let message = client.message(&Asked::cr(&key).body(), 1, None);
     let closed = PROFILES.replacen(r#"["secret", "certificate"]"#, r#"["certificate"]"#, 1);
@@ -384,7 +250,7 @@ fn a_secret_of_a_profile_that_takes_none_is_nobodys() {
 #[test]
 fn what_a_secret_does_not_give() {
     let (mut world, devices) = ready(2);
-    let client = Client::new(&mut world, devices[0], "open", 9);
+    let client = Client::new(world.ca.role(), &mut world.rng, devices[0], "open", 9);
     let key = key(&mut world);
     let before = count(&world);
     let good = Asked::cr(&key);
@@ -396,11 +262,11 @@ fn what_a_secret_does_not_give() {
     let wrong = Client {
         text: b"0123456789abcdef0123456789abcdef".to_vec(),
         id: client.id.clone(),
-        ..Client::new(&mut world, devices[0], "open", 1)
+        ..Client::new(world.ca.role(), &mut world.rng, devices[0], "open", 1)
     };
     let nobody = Client {
         id: "0123456789ab".into(),
-        ..Client::new(&mut world, devices[0], "open", 1)
+        ..Client::new(world.ca.role(), &mut world.rng, devices[0], "open", 1)
     };
     let whole = client.message(&good.body(), 1, None);
     let none = client.message(&good.body_with(None), 1, None);
@@ -432,7 +298,7 @@ fn what_a_secret_does_not_give() {
         "Error BAD_REQUEST"
     );
     // A row whose parts were exchanged does not open: the text of one under the id of another.
-    let other = Client::new(&mut world, devices[1], "open", 1);
+    let other = Client::new(world.ca.role(), &mut world.rng, devices[1], "open", 1);
     Sql::open(&world.dir.path().join("ca.db")).run(&format!(
         "UPDATE enrolment_secret SET sealed = (SELECT sealed FROM enrolment_secret \
          WHERE id = '{}') WHERE id = '{}'",
@@ -441,7 +307,7 @@ fn what_a_secret_does_not_give() {
     let forged = Client {
         id: other.id.clone(),
         text: client.text.clone(),
-        ..Client::new(&mut world, devices[0], "open", 1)
+        ..Client::new(world.ca.role(), &mut world.rng, devices[0], "open", 1)
     };
     let message = forged.message(&good.body(), 2, None);
     let said = world.ca.cmp("open", &message, &mut world.rng, at(1));
@@ -477,8 +343,8 @@ fn rr(current: &[u8], reason: Option<u8>) -> RawBody {
 fn a_device_takes_back_its_own_certificates_and_nobody_elses() {
     let (mut world, devices) = ready(2);
     let (a, b) = (
-        Client::new(&mut world, devices[0], "open", 9),
-        Client::new(&mut world, devices[1], "open", 9),
+        Client::new(world.ca.role(), &mut world.rng, devices[0], "open", 9),
+        Client::new(world.ca.role(), &mut world.rng, devices[1], "open", 9),
     );
     let mine = enrol(&mut world, &a, 1, at(1));
     let also_mine = enrol(&mut world, &a, 2, at(1));
@@ -562,7 +428,8 @@ fn a_device_takes_back_its_own_certificates_and_nobody_elses() {
 #[test]
 fn a_certificate_revokes_others_only_where_certificates_may_ask() {
     let (mut world, devices) = ready(1);
-    let [open, other] = ["open", "other"].map(|p| Client::new(&mut world, devices[0], p, 9));
+    let [open, other] =
+        ["open", "other"].map(|p| Client::new(world.ca.role(), &mut world.rng, devices[0], p, 9));
     let weak = enrol(&mut world, &open, 1, at(1));
     let also_weak = enrol(&mut world, &open, 2, at(1));
     let strong = enrol(&mut world, &other, 3, at(1));
@@ -608,7 +475,7 @@ fn in_the_open(body: &RawBody) -> Vec<u8> {
 #[test]
 fn questions_are_answered_and_nothing_else_is_in_the_open() {
     let (mut world, devices) = ready(1);
-    let client = Client::new(&mut world, devices[0], "open", 9);
+    let client = Client::new(world.ca.role(), &mut world.rng, devices[0], "open", 9);
     let infos = |world: &mut World, message: &[u8]| {
         let answer = world.ca.cmp("open", message, &mut world.rng, at(1));
         let text = told(&answer.body, Some(&client.text), &world.ca).unwrap_err();
@@ -843,8 +710,8 @@ fn poll(id: i64) -> RawBody {
 #[test]
 fn an_operator_decides_and_the_client_hears_it_by_polling() {
     let (mut world, devices) = ready(2);
-    let client = Client::new(&mut world, devices[0], "guarded", 9);
-    let other = Client::new(&mut world, devices[0], "guarded", 9);
+    let client = Client::new(world.ca.role(), &mut world.rng, devices[0], "guarded", 9);
+    let other = Client::new(world.ca.role(), &mut world.rng, devices[0], "guarded", 9);
     let key_ = key(&mut world);
     let asked = client.message(&Asked::cr(&key_).body(), 1, None);
     let ask = client.message(&poll(0), 1, None);
@@ -906,7 +773,7 @@ fn an_operator_decides_and_the_client_hears_it_by_polling() {
 #[test]
 fn a_device_cannot_fill_the_store_and_is_not_shut_out() {
     let (mut world, devices) = ready(1);
-    let client = Client::new(&mut world, devices[0], "guarded", 1);
+    let client = Client::new(world.ca.role(), &mut world.rng, devices[0], "guarded", 1);
     let mut n = 0;
     let mut ask = |world: &mut World, client: &Client, now| {
         n += 1;
@@ -940,7 +807,7 @@ fn a_device_cannot_fill_the_store_and_is_not_shut_out() {
     assert!(client.ask(&mut world, &last, at(2)).is_ok());
     // Its one use is taken, another's time is over, the device is on hold: nothing more waits.
     assert_eq!(ask(&mut world, &client, at(2)).0, "Cp NOT_AUTHORIZED");
-    let other = Client::new(&mut world, devices[0], "guarded", 1);
+    let other = Client::new(world.ca.role(), &mut world.rng, devices[0], "guarded", 1);
     let late = at(1_000_001);
     assert_eq!(ask(&mut world, &other, late).0, "Cp NOT_AUTHORIZED");
     let held = Target::Device(devices[0]);
@@ -954,7 +821,7 @@ fn a_device_cannot_fill_the_store_and_is_not_shut_out() {
 #[test]
 fn a_client_that_fails_is_answered_and_a_late_confirmation_is_not() {
     let (mut world, devices) = ready(1);
-    let client = Client::new(&mut world, devices[0], "open", 9);
+    let client = Client::new(world.ca.role(), &mut world.rng, devices[0], "open", 9);
     let error = RawBody::error(PkiFailureInfo::BAD_DATA_FORMAT, "cannot read this").unwrap();
     let said = client.send(&mut world, &client.message(&error, 1, None), at(1));
     let text = "cannot read this";
@@ -1003,7 +870,7 @@ fn a_client_that_fails_is_answered_and_a_late_confirmation_is_not() {
 fn a_secret_updates_no_certificate() {
     let (mut world, devices) = ready(1);
     for (n, profile) in [(1, "open"), (3, "guarded")] {
-        let client = Client::new(&mut world, devices[0], profile, 9);
+        let client = Client::new(world.ca.role(), &mut world.rng, devices[0], profile, 9);
         open_with(&mut world, &PROFILES.replace("approval = \"operator\"", ""));
         let current = enrol(&mut world, &client, n, at(1));
         open(&mut world);

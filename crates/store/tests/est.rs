@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::kur::Current;
 use common::ready::*;
+use common::requests::{nameless, nameless_as, with_attribute};
 use common::*;
 use der::Encode as _;
 use tegata_authority::UnixMs;
@@ -20,16 +21,12 @@ use tegata_authority::ca::cmp::MacPolicy;
 use tegata_authority::ca::est::{EstDenial, Operation};
 use tegata_authority::ca::revocation::{FinalReason, Word};
 use tegata_authority::profile::{Authentication, EXAMPLE, Profiles};
-use tegata_crypto::{PrivateKey, Signer as _};
 use tegata_store::est::{Asker, Enrolled};
 use tegata_store::issuer::Issuer;
 use tegata_store::revocation::{Target, say};
 use tegata_store::{Faults, NoFaults, StoreError, When, certificate};
 use tegata_wire::cmp::CertId;
-use tegata_wire::x509::{
-    AllegedCsr, AttestationBundle, AttestationStatement, CertView, CsrAttribute, CsrBuilder,
-    NameBuilder, SanEntry, SignatureAlg, assemble_csr, oid,
-};
+use tegata_wire::x509::{AttestationBundle, AttestationStatement, CertView, SanEntry, oid};
 
 /// The example's profile takes certificates, and there is another one.
 fn profiles(more: &str) -> Profiles {
@@ -54,40 +51,6 @@ fn est(count: usize) -> (World, Vec<Device>, Vec<Current>) {
     let (mut world, devices, current) = ready(count);
     reopen(&mut world, profiles(""), Arc::new(NoFaults));
     (world, devices, current)
-}
-
-/// A request that leaves the names to the CA.
-fn nameless(key: &PrivateKey) -> Vec<u8> {
-    nameless_as(key, key.public_key().to_spki_der().unwrap())
-}
-
-/// The same with the key written in another way.
-fn nameless_as(key: &PrivateKey, spki_der: Vec<u8>) -> Vec<u8> {
-    let builder = CsrBuilder {
-        subject: NameBuilder::new().build().unwrap(),
-        spki_der,
-        san: Vec::new(),
-        extensions: Vec::new(),
-    };
-    sign_csr(&builder, key)
-}
-
-/// The same request with an attribute, signed anew.
-fn with_attribute(
-    csr: &[u8],
-    oid: der::asn1::ObjectIdentifier,
-    value: &[u8],
-    key: &PrivateKey,
-) -> Vec<u8> {
-    let mut alleged = AllegedCsr::from_der(csr).unwrap();
-    let mut values = vec![0x31, u8::try_from(value.len()).unwrap()];
-    values.extend_from_slice(value);
-    alleged.attributes.push(CsrAttribute { oid, values });
-    let tbs = AllegedCsr::from_der(&alleged.to_der().unwrap())
-        .unwrap()
-        .tbs_der;
-    let alg = SignatureAlg::from_oid(&key.public_key().alg().signature_oid()).unwrap();
-    assemble_csr(&tbs, alg, &key.sign(&tbs).unwrap()).unwrap()
 }
 
 fn enrol_in(

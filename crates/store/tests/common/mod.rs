@@ -8,8 +8,11 @@ pub mod killer;
 pub mod kur;
 pub mod ocsp;
 pub mod place;
+pub mod psa;
 pub mod ready;
+pub mod requests;
 pub mod rolled;
+pub mod secrets;
 pub mod serve;
 pub mod undo;
 

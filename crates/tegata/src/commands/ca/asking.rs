@@ -254,20 +254,25 @@ pub fn decide(args: &CaDecide, approve: bool) -> Outcome<()> {
         ));
     }
     let now = UnixSecs(now_secs());
-    let decided = store.run_tx("decide", |tx| {
-        let mut rows = approval::beginning(tx, &args.request)?;
-        let row = rows.pop().filter(|_| rows.is_empty());
-        let first = row.map(|row| Ok((approval::decide(tx, &row, approve, now)?, row)));
-        first.transpose()
+    let said = store.run_tx("decide", |tx| {
+        approval::say(tx, &args.request, approve, now)
     });
-    let decided = decided.map_err(|e: StoreError| store_fault(&e))?;
-    let Some((true, row)) = decided else {
-        return Err(Fault::failed(
+    let said = said.map_err(|e: StoreError| store_fault(&e))?;
+    let row = said.ok_or_else(|| {
+        Fault::failed(
             "not-one",
-            format!("no single request that waits begins with {}", args.request),
-            "`tegata ca waiting` shows all that wait; what was decided stays so.",
+            format!("no single request begins with {}", args.request),
+            "`tegata ca waiting` shows all that wait.",
+        )
+    })?;
+    if row.approved != Some(approve) {
+        let stands = if approve { "rejected" } else { "approved" };
+        return Err(Fault::failed(
+            "decided",
+            format!("{} was {stands} before", row.id()),
+            "The first word stays: the client asks with another key.",
         ));
-    };
+    }
     let word = if approve { "approved" } else { "rejected" };
     if args.common.json {
         return show::json(&serde_json::json!({ "request": row.id(), "decision": word }));
