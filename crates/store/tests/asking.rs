@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use common::kur::*;
 use common::rolled::next;
+use common::rows::{count, standing};
 use common::secrets::{Client, PROFILES, told};
 use common::*;
 use tegata_authority::UnixMs;
@@ -58,19 +59,6 @@ fn at(secs: u64) -> UnixMs {
 
 fn key(world: &mut World) -> Arc<PrivateKey> {
     Arc::new(PrivateKey::generate(KeyAlg::P256, &mut world.rng).unwrap())
-}
-
-fn count(world: &World) -> usize {
-    let store = &world.ca.role().store;
-    let rows = store.read("t", |tx| certificate::list(tx, &[], 1000));
-    rows.unwrap().len()
-}
-
-fn standing(world: &World, der: &[u8]) -> Standing {
-    let view = CertView::from_der(der).unwrap();
-    let store = &world.ca.role().store;
-    let row = store.read("t", |tx| certificate::find(tx, view.serial));
-    row.unwrap().unwrap().standing
 }
 
 /// Enrols and confirms by secret.
@@ -126,7 +114,7 @@ fn a_secret_gives_what_its_profile_says_as_often_as_its_uses() {
     assert_eq!(client.ask(&mut world, &again, at(4)).unwrap(), first.der);
     let rows = world.ca.role().store.read("t", secret::list).unwrap();
     assert_eq!((rows[0].used, rows[0].uses), (2, 2));
-    assert_eq!(count(&world), 2);
+    assert_eq!(count(&world.ca), 2);
     // Its time is over.
     let late = Client::new(world.ca.role(), &mut world.rng, devices[0], "open", 9);
     let message = late.message(&Asked::cr(&third).body(), 5, None);
@@ -142,7 +130,7 @@ fn a_secret_gives_what_its_profile_says_as_often_as_its_uses() {
         late.ask(&mut world, &message, at(1)).unwrap_err(),
         "Error BAD_MESSAGE_CHECK"
     );
-    assert_eq!(count(&world), 2);
+    assert_eq!(count(&world.ca), 2);
 }
 
 #[test]
@@ -252,7 +240,7 @@ fn what_a_secret_does_not_give() {
     let (mut world, devices) = ready(2);
     let client = Client::new(world.ca.role(), &mut world.rng, devices[0], "open", 9);
     let key = key(&mut world);
-    let before = count(&world);
+    let before = count(&world.ca);
     let good = Asked::cr(&key);
     let with = |change: &dyn Fn(&mut CertTemplate)| {
         let mut asked = good.clone();
@@ -315,7 +303,7 @@ fn what_a_secret_does_not_give() {
         told(&said.body, None, &world.ca).unwrap_err(),
         "Error SYSTEM_FAILURE"
     );
-    assert_eq!(count(&world), before);
+    assert_eq!(count(&world.ca), before);
     assert!(client.ask(&mut world, &whole, at(1)).is_ok());
 }
 
@@ -380,7 +368,7 @@ fn a_device_takes_back_its_own_certificates_and_nobody_elses() {
         "Error WRONG_INTEGRITY"
     );
     for current in [&mine, &also_mine, &theirs] {
-        assert!(standing(&world, &current.der).is_good());
+        assert!(standing(&world.ca, &current.der).is_good());
     }
     // Another one of the device's, twice; then the one that signs, twice, the reason of the first.
     for _ in 0..2 {
@@ -397,7 +385,7 @@ fn a_device_takes_back_its_own_certificates_and_nobody_elses() {
             since: at(4).secs(),
             reason: FinalReason::KeyCompromise,
         };
-        assert_eq!(standing(&world, &mine.der), last);
+        assert_eq!(standing(&world.ca, &mine.der), last);
     }
     // Who is revoked takes nothing else back, and who is on hold nothing at all.
     let third = enrol(&mut world, &a, 7, at(6));
@@ -442,12 +430,12 @@ fn a_certificate_revokes_others_only_where_certificates_may_ask() {
         let message = signer.sign(&rr(&strong.der, Some(1)), 5, None);
         let said = send(&mut world, &message).unwrap_err();
         assert_eq!(said, "Rp NOT_AUTHORIZED");
-        assert!(standing(&world, &strong.der).is_good());
+        assert!(standing(&world.ca, &strong.der).is_good());
     }
     for (signer, named) in [(&strong, &also_weak), (&strong, &strong), (&weak, &weak)] {
         let message = signer.sign(&rr(&named.der, Some(1)), 6, None);
         assert_eq!(send(&mut world, &message).unwrap(), named.serial());
-        assert!(!standing(&world, &named.der).is_good());
+        assert!(!standing(&world.ca, &named.der).is_good());
     }
 }
 
@@ -723,7 +711,7 @@ fn an_operator_decides_and_the_client_hears_it_by_polling() {
         let said = client.ask(&mut world, &ask, at(2)).unwrap_err();
         assert!(said.starts_with("PollRep"), "{said}");
     }
-    assert_eq!(count(&world), 0);
+    assert_eq!(count(&world.ca), 0);
     // Another secret of the same device, and another transaction, hear nothing of it.
     let said = other.ask(&mut world, &other.message(&poll(0), 1, None), at(2));
     assert_eq!(said.unwrap_err(), "Error BAD_REQUEST");
@@ -753,7 +741,7 @@ fn an_operator_decides_and_the_client_hears_it_by_polling() {
     for message in [&ask, &asked] {
         assert_eq!(client.ask(&mut world, message, at(5)).unwrap(), der);
     }
-    assert_eq!(count(&world), 1);
+    assert_eq!(count(&world.ca), 1);
 
     // What is rejected stays so.
     let key_ = key(&mut world);
@@ -767,7 +755,7 @@ fn an_operator_decides_and_the_client_hears_it_by_polling() {
         let said = client.ask(&mut world, &message, at(7)).unwrap_err();
         assert_eq!(said, "Cp NOT_AUTHORIZED");
     }
-    assert_eq!(count(&world), 1);
+    assert_eq!(count(&world.ca), 1);
 }
 
 #[test]
@@ -847,7 +835,7 @@ fn a_client_that_fails_is_answered_and_a_late_confirmation_is_not() {
     let late = client.ask(&mut world, &conf, at(2 + 86_400)).unwrap_err();
     assert_eq!(late, "Error BAD_REQUEST");
     // It is valid all the same, and the same request begins anew.
-    assert!(standing(&world, &der).is_good());
+    assert!(standing(&world.ca, &der).is_good());
     assert_eq!(
         client.ask(&mut world, &message, at(2 + 86_400)).unwrap(),
         der
@@ -874,7 +862,7 @@ fn a_secret_updates_no_certificate() {
         open_with(&mut world, &PROFILES.replace("approval = \"operator\"", ""));
         let current = enrol(&mut world, &client, n, at(1));
         open(&mut world);
-        let before = count(&world);
+        let before = count(&world.ca);
         let thiefs = key(&mut world);
         let mut asked = Asked::cr(&thiefs);
         asked.kind = BodyKind::Kur;
@@ -884,7 +872,7 @@ fn a_secret_updates_no_certificate() {
             let said = client.ask(&mut world, &message, now).unwrap_err();
             assert_eq!(said, "Kup BAD_CERT_ID", "{profile}");
         }
-        assert_eq!(count(&world), before);
-        assert!(standing(&world, &current.der).is_good());
+        assert_eq!(count(&world.ca), before);
+        assert!(standing(&world.ca, &current.der).is_good());
     }
 }

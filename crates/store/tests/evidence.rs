@@ -10,11 +10,12 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::psa::{self, IMPLEMENTATION, Rot, policy, request, statement};
 use common::ready::*;
 use common::requests::nameless;
+use common::rows::count;
+use common::stops::StopAt;
 use common::*;
 use tegata_authority::UnixMs;
 use tegata_authority::ca::cmp::MacPolicy;
@@ -32,7 +33,7 @@ use tegata_store::revocation::scoped::{Predicate, say_to_all};
 use tegata_store::revocation::{Target, say};
 use tegata_store::role::{RoleError, Trust};
 use tegata_store::status::StatusServer;
-use tegata_store::{Faults, NoFaults, StoreError, When, approval, certificate, device};
+use tegata_store::{Faults, NoFaults, approval, certificate, device};
 use tegata_wire::enrolment::DeliveryRequest;
 use tegata_wire::rats::cmw::{CmwRecord, MessageFormat};
 use tegata_wire::rats::psa::PsaClaims;
@@ -89,14 +90,6 @@ fn ask(world: &mut World, ca: &Issuer, csr: &[u8], now: UnixMs) -> Result<Enroll
 
 fn code(result: Result<Enrolled, EstDenial>) -> &'static str {
     result.unwrap_err().code()
-}
-
-fn count(ca: &Issuer) -> usize {
-    let rows = ca
-        .role()
-        .store
-        .read("t", |tx| certificate::list(tx, &[], 1000));
-    rows.unwrap().len()
 }
 
 fn later(minutes: u64) -> UnixMs {
@@ -444,22 +437,6 @@ fn words_reach_it_as_they_reach_others_and_teep_and_deliveries_do_not() {
     assert_eq!(fault.code(), "not-authenticated");
 }
 
-/// Stops at the n-th fault point.
-struct StopAt {
-    at: usize,
-    reached: AtomicUsize,
-}
-
-impl Faults for StopAt {
-    fn reach(&self, step: &'static str, when: When) -> Result<(), StoreError> {
-        if self.reached.fetch_add(1, Ordering::SeqCst) != self.at {
-            return Ok(());
-        }
-        let when = when.as_str();
-        Err(StoreError::Stopped { step, when })
-    }
-}
-
 #[test]
 fn one_request_is_one_certificate_wherever_the_ca_stops() {
     let (mut world, steady, rot) = begin();
@@ -468,14 +445,11 @@ fn one_request_is_one_certificate_wherever_the_ca_stops() {
         let fresh = nonce(&mut world, &steady, NOW);
         let key = new_key(&mut world);
         let csr = request(&key, &[statement(&rot.token(&fresh, &key))]);
-        let faults = Arc::new(StopAt {
-            at,
-            reached: AtomicUsize::new(0),
-        });
+        let faults = StopAt::new(at);
         let before = count(&steady);
         let stopping = ca(&world, faults.clone());
         let answered = ask(&mut world, &stopping, &csr, NOW);
-        stopped += usize::from(faults.reached.load(Ordering::SeqCst) > at);
+        stopped += usize::from(faults.stopped());
         let new = ask(&mut world, &steady, &csr, NOW).unwrap();
         if let Ok(answered) = answered {
             assert_eq!(answered.certificate, new.certificate);

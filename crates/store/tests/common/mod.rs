@@ -12,8 +12,10 @@ pub mod psa;
 pub mod ready;
 pub mod requests;
 pub mod rolled;
+pub mod rows;
 pub mod secrets;
 pub mod serve;
+pub mod stops;
 pub mod undo;
 
 use std::path::Path;
