@@ -31,7 +31,7 @@ use tegata_store::{NoFaults, StoreError, certificate};
 use tegata_wire::cmp::{
     BodyKind, CertTemplate, HashAlg, InfoTypeAndValue, MessageToProtect, PbmParameter,
     Pbmac1Parameter, PkiBody, PkiFailureInfo, PkiHeader, PollReqEntry, ProtectionAlg, RawBody,
-    RevDetails, null_dn, oid,
+    null_dn, oid,
 };
 use tegata_wire::ids::Ueid;
 use tegata_wire::x509::{CertView, List, RawDer};
@@ -305,26 +305,6 @@ fn what_a_secret_does_not_give() {
     );
     assert_eq!(count(&world.ca), before);
     assert!(client.ask(&mut world, &whole, at(1)).is_ok());
-}
-
-fn rr(current: &[u8], reason: Option<u8>) -> RawBody {
-    let view = CertView::from_der(current).unwrap();
-    let entry = reason.map(|reason| {
-        List::one(x509_cert::ext::Extension {
-            extn_id: der::asn1::ObjectIdentifier::new_unwrap("2.5.29.21"),
-            critical: false,
-            extn_value: der::asn1::OctetString::new(vec![0x0a, 1, reason]).unwrap(),
-        })
-    });
-    let details = RevDetails {
-        cert_details: CertTemplate {
-            serial_number: Some(der::asn1::Int::new(view.serial).unwrap()),
-            issuer: Some(der::Decode::from_der(view.issuer_der).unwrap()),
-            ..CertTemplate::default()
-        },
-        crl_entry_details: entry,
-    };
-    PkiBody::Rr(List::one(details)).to_raw().unwrap()
 }
 
 #[test]

@@ -20,7 +20,7 @@ use std::sync::{Arc, MutexGuard};
 use common::deaths::{Deaths, Gone, KEEP, Server, issuer, joined};
 use common::fleet::{Fill, fill, install};
 use common::killer::alone;
-use common::kur::{Asked, Current};
+use common::kur::{Asked, Current, rr};
 use common::place::database;
 use common::ready::day;
 use common::requests::nameless;
@@ -121,6 +121,11 @@ impl Outside {
         rows.retain(|row| row.intent.serial == serial);
         rows[0].standing
     }
+}
+
+/// Seconds after the first certificates.
+fn at(secs: usize) -> UnixMs {
+    UnixMs(NOW.0 + 1_000 * secs as u64)
 }
 
 /// Whether a confirmation was taken.
@@ -239,9 +244,45 @@ fn renewal_by_est() {
 }
 
 #[test]
+fn a_devices_own_word() {
+    let mut out = Outside::new(5);
+    let mut deaths = out.deaths();
+    loop {
+        let one = out.current.remove(0);
+        let request = one.sign(&rr(&one.der, Some(4)), 1, None);
+        let mut told = 0;
+        // Told twice, the second time by what is revoked already.
+        let died = deaths.tell(|server| {
+            while told < 2 {
+                let answer = server.ask("cmp", at(told), &request)?;
+                let message = UnverifiedPkiMessage::from_der(&answer).unwrap();
+                let body = message.body().decode().unwrap();
+                let PkiBody::Rp(rep) = body else {
+                    panic!("{body:?}")
+                };
+                assert!(rep.status[0].is_granted());
+                told += 1;
+            }
+            Ok(())
+        });
+        let since = match out.standing(&one.der) {
+            Standing::Revoked {
+                since,
+                reason: FinalReason::Superseded,
+            } => since,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(since, at(0).secs(), "{:?}", deaths.at);
+        if !died {
+            break;
+        }
+    }
+    deaths.were_at(&["revoke by request"; 2]);
+}
+
+#[test]
 fn an_operators_words() {
     const WORDS: [&str; 4] = ["hold", "unhold", "hold", "revoke"];
-    let at = |said: usize| UnixMs(NOW.0 + 1_000 * said as u64);
     let stands = |said: usize| match said {
         0 => Standing::Good,
         2 => Standing::Lifted { at: at(2).secs() },

@@ -23,9 +23,9 @@ use tegata_authority::ca::revocation::{FinalReason, Standing, Word};
 use tegata_authority::profile::Profiles;
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::{KeyAlg, PrivateKey, Provider as _};
+use tegata_store::NoFaults;
 use tegata_store::issuer::{CmpOutcome, Issuer};
 use tegata_store::revocation::{Target, say};
-use tegata_store::NoFaults;
 use tegata_wire::cmp::{BodyKind, CertId, ProofOfPossession, RawBody, oid};
 use tegata_wire::x509::{CertView, RawDer};
 

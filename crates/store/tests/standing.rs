@@ -19,9 +19,9 @@ use tegata_authority::UnixMs;
 use tegata_authority::ca::cmp::MacPolicy;
 use tegata_authority::ca::revocation::{FinalReason, Word};
 use tegata_authority::profile::{EXAMPLE, Profiles};
+use tegata_store::NoFaults;
 use tegata_store::issuer::Issuer;
 use tegata_store::revocation::{Target, say};
-use tegata_store::NoFaults;
 use tegata_wire::x509::CertView;
 
 const COMPROMISED: Word = Word::Revoke(FinalReason::KeyCompromise);
