@@ -739,6 +739,44 @@ fn an_operator_decides_and_the_client_hears_it_by_polling() {
 }
 
 #[test]
+fn a_request_that_another_device_copies_can_be_decided() {
+    let (mut world, devices) = ready(2);
+    let body = Asked::cr(&key(&mut world)).body();
+    let clients: Vec<Client> = devices
+        .iter()
+        .map(|ueid| Client::new(world.ca.role(), &mut world.rng, *ueid, "guarded", 9))
+        .collect();
+    let messages: Vec<_> = clients.iter().map(|c| c.message(&body, 1, None)).collect();
+    for (client, message) in clients.iter().zip(&messages) {
+        let said = client.ask(&mut world, message, at(1));
+        assert_eq!(said.unwrap_err(), "Cp waiting");
+    }
+    let store = Arc::clone(&world.ca.role().store);
+    let rows = store.read("t", approval::waiting).unwrap();
+    let id = rows[0].id();
+    assert_eq!(rows[1].id(), id);
+    let say = |of: Option<&Ueid>, approved| {
+        let said = store.run_tx("t", |tx| approval::say(tx, &id, of, approved, SECS));
+        let said: Result<_, StoreError> = said;
+        said.unwrap().map(|row| (row.device, row.approved))
+    };
+    // Nobody guesses whose is meant.
+    assert_eq!(say(None, true), None);
+    let stranger = Ueid::from_random([7; 16]);
+    assert_eq!(say(Some(&stranger), true), None);
+    let one = say(Some(&devices[0]), true).unwrap();
+    let other = say(Some(&devices[1]), false).unwrap();
+    assert_ne!(one.0, other.0);
+    assert_eq!((one.1, other.1), (Some(true), Some(false)));
+    // The first word stays.
+    assert_eq!(say(Some(&devices[0]), false), Some(one));
+    assert!(clients[0].ask(&mut world, &messages[0], at(2)).is_ok());
+    let said = clients[1].ask(&mut world, &messages[1], at(2));
+    assert_eq!(said.unwrap_err(), "Cp NOT_AUTHORIZED");
+    assert_eq!(count(&world.ca), 1);
+}
+
+#[test]
 fn a_device_cannot_fill_the_store_and_is_not_shut_out() {
     let (mut world, devices) = ready(1);
     let client = Client::new(world.ca.role(), &mut world.rng, devices[0], "guarded", 1);

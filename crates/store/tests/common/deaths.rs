@@ -386,7 +386,7 @@ impl Process {
             // What the request is called.
             "approve" => {
                 let id = std::str::from_utf8(body).unwrap();
-                let said = store.run_tx("decide", |tx| approval::say(tx, id, true, secs));
+                let said = store.run_tx("decide", |tx| approval::say(tx, id, None, true, secs));
                 let said = said.map_err(|e: StoreError| e.to_string())?;
                 let stands = said.and_then(|row| row.approved) == Some(true);
                 stands.then(Vec::new).ok_or_else(|| "decided".to_owned())
