@@ -9,7 +9,6 @@ use core::fmt;
 use core::num::NonZeroU32;
 
 use aws_lc_rs::key_wrap::{AES_128, AesKek, KeyWrap};
-use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED,
     ECDSA_P384_SHA384_FIXED_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair, ParsedPublicKey,
@@ -33,7 +32,7 @@ struct AwsLcSigner {
 }
 
 enum Pair {
-    Ecdsa(EcdsaKeyPair),
+    Ecdsa(EcdsaKeyPair, &'static digest::Algorithm),
     Ed25519(Ed25519KeyPair),
 }
 
@@ -46,18 +45,18 @@ impl AwsLc {
         let refused = |_| CryptoError::InvalidKey("refused by AWS-LC");
         let public = key.public_key().clone();
         let scalar = key.expose_scalar_bytes();
-        let ecdsa = |alg| {
+        let ecdsa = |alg, hash| {
             EcdsaKeyPair::from_private_key_and_public_key(
                 alg,
                 scalar.expose_secret(),
                 public.bytes(),
             )
-            .map(Pair::Ecdsa)
+            .map(|pair| Pair::Ecdsa(pair, hash))
             .map_err(refused)
         };
         let pair = match key.alg() {
-            KeyAlg::P256 => ecdsa(&ECDSA_P256_SHA256_FIXED_SIGNING)?,
-            KeyAlg::P384 => ecdsa(&ECDSA_P384_SHA384_FIXED_SIGNING)?,
+            KeyAlg::P256 => ecdsa(&ECDSA_P256_SHA256_FIXED_SIGNING, &digest::SHA256)?,
+            KeyAlg::P384 => ecdsa(&ECDSA_P384_SHA384_FIXED_SIGNING, &digest::SHA384)?,
             KeyAlg::Ed25519 => Pair::Ed25519(
                 Ed25519KeyPair::from_seed_and_public_key(scalar.expose_secret(), public.bytes())
                     .map_err(refused)?,
@@ -73,29 +72,22 @@ impl Signer for AwsLcSigner {
     }
 
     fn sign(&self, msg: &[u8]) -> Result<Vec<u8>, CryptoError> {
-        match &self.pair {
-            Pair::Ecdsa(pair) => pair
-                .sign(&SystemRandom::new(), msg)
-                .map(|signature| signature.as_ref().to_vec()),
-            Pair::Ed25519(pair) => pair
-                .try_sign(msg)
-                .map(|signature| signature.as_ref().to_vec()),
-        }
-        .map_err(|_| CryptoError::Rng)
+        self.sign_pieces(&[msg])
     }
 
     fn sign_pieces(&self, msg: &[&[u8]]) -> Result<Vec<u8>, CryptoError> {
-        let (pair, hash) = match (&self.pair, self.public.alg()) {
-            (Pair::Ecdsa(pair), KeyAlg::P256) => (pair, &digest::SHA256),
-            (Pair::Ecdsa(pair), KeyAlg::P384) => (pair, &digest::SHA384),
+        let signature = match (&self.pair, msg) {
+            (Pair::Ecdsa(pair, hash), _) => {
+                let mut hashed = digest::Context::new(hash);
+                msg.iter().for_each(|piece| hashed.update(piece));
+                pair.sign_digest(&hashed.finish())
+            }
             // Ed25519 hashes the whole message twice.
-            _ => return self.sign(&msg.concat()),
+            (Pair::Ed25519(pair), [whole]) => pair.try_sign(whole),
+            (Pair::Ed25519(pair), _) => pair.try_sign(&msg.concat()),
         };
-        let mut hashed = digest::Context::new(hash);
-        msg.iter().for_each(|piece| hashed.update(piece));
-        pair.sign_digest(&hashed.finish())
-            .map(|signature| signature.as_ref().to_vec())
-            .map_err(|_| CryptoError::Rng)
+        let signature = signature.map_err(|_| CryptoError::Rng)?;
+        Ok(signature.as_ref().to_vec())
     }
 
     fn is_in_process(&self) -> bool {

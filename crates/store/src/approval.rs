@@ -1,9 +1,10 @@
 //! Requests that await an operator: kept as they came, decided once, answered when the client polls.
 
 use tegata_authority::UnixSecs;
+use tegata_wire::ids::Ueid;
 
 use crate::certificate::all_beginning;
-use crate::device::{DeviceId, LIST_MAX};
+use crate::device::{self, DeviceId, LIST_MAX};
 use crate::engine::{self, Row, params};
 use crate::role::secs;
 use crate::{StoreError, Tx};
@@ -98,13 +99,35 @@ pub fn waiting(tx: &Tx<'_>) -> Result<Vec<Approval>, StoreError> {
     tx.query_all(&sql, params![LIST_MAX], row)
 }
 
-/// The requests that wait whose digest begins with these hexadecimal digits, at most two.
-pub fn beginning(tx: &Tx<'_>, digits: &str) -> Result<Vec<Approval>, StoreError> {
+/// Says an operator's word on the one request whose digest begins with these hexadecimal digits, of that
+/// device if one is named: two may ask the same, for what a device asks is no secret. Returns it as it stands
+/// then: the first word stays, and the same again changes nothing. `None` if there is none, or several.
+pub fn say(
+    tx: &Tx<'_>,
+    digits: &str,
+    ueid: Option<&Ueid>,
+    approved: bool,
+    now: UnixSecs,
+) -> Result<Option<Approval>, StoreError> {
     let Some((from, to)) = all_beginning(digits) else {
-        return Ok(Vec::new());
+        return Ok(None);
     };
-    let sql = format!("{SELECT} WHERE approved IS NULL AND digest >= ?1 AND digest <= ?2 LIMIT 2");
-    tx.query_all(&sql, params![from, to], row)
+    let begin = format!("{SELECT} WHERE digest >= ?1 AND digest <= ?2");
+    let mut rows = match ueid {
+        None => tx.query_all(&format!("{begin} LIMIT 2"), params![from, to], row)?,
+        Some(ueid) => {
+            let Some(device) = device::find(tx, ueid)? else {
+                return Ok(None);
+            };
+            let sql = format!("{begin} AND device_id = ?3 LIMIT 2");
+            tx.query_all(&sql, params![from, to, device.id.0], row)?
+        }
+    };
+    let Some(one) = rows.pop().filter(|_| rows.is_empty()) else {
+        return Ok(None);
+    };
+    decide(tx, &one, approved, now)?;
+    find(tx, one.device, &one.digest)
 }
 
 /// Decides; the first word stays. Returns whether it was the first.

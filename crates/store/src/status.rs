@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use tegata_authority::UnixSecs;
+use tegata_crypto::Provider;
 use tegata_wire::x509::MAX_CRL_ENTRIES;
 
 pub use lists::NoList;
@@ -103,9 +104,32 @@ pub struct Published {
     pub renewed: UnixSecs,
     /// Its nextUpdate.
     pub next_update: UnixSecs,
+    digest: [u8; 32],
 }
 
 impl Published {
+    /// What was signed, with its thisUpdate, the moment at which a new one is signed, and its nextUpdate.
+    #[must_use]
+    pub fn new(
+        provider: &dyn Provider,
+        der: Vec<u8>,
+        (made, renewed, next_update): (UnixSecs, UnixSecs, UnixSecs),
+    ) -> Self {
+        Self {
+            digest: provider.sha256(&der),
+            der,
+            made,
+            renewed,
+            next_update,
+        }
+    }
+
+    /// SHA-256 of it, taken once: caches ask by it, and a list may be long.
+    #[must_use]
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
     fn serves(&self, now: UnixSecs) -> bool {
         self.made <= now && now < self.renewed
     }

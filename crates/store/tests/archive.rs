@@ -9,9 +9,9 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::fleet::{Fill, fill, install};
+use common::stops::StopAt;
 use common::*;
 use tegata_authority::UnixSecs;
 use tegata_authority::ca::cmp::MacPolicy;
@@ -22,7 +22,7 @@ use tegata_store::archive::{self, Swept, sweep_some, would_sweep};
 use tegata_store::issuer::{CmpOutcome, Issuer};
 use tegata_store::revocation::{self, RevokeError, Target, say};
 use tegata_store::status::{Scope, StatusServer, StatusSettings};
-use tegata_store::{Faults, NoFaults, Store, StoreError, When, certificate, teep};
+use tegata_store::{NoFaults, Store, StoreError, certificate, teep};
 use tegata_wire::x509::CertView;
 
 const COMPROMISED: Word = Word::Revoke(FinalReason::KeyCompromise);
@@ -176,21 +176,6 @@ fn what_was_promised_of_a_certificate_holds_in_the_archive() {
     assert!(Arc::ptr_eq(&after, &list(UnixSecs(over.0 + 1))));
 }
 
-/// Stops at the n-th fault point of a sweep.
-struct StopAt(usize, AtomicUsize);
-
-impl Faults for StopAt {
-    fn reach(&self, step: &'static str, when: When) -> Result<(), StoreError> {
-        match step == "archive" && self.1.fetch_add(1, Ordering::SeqCst) == self.0 {
-            true => Err(StoreError::Stopped {
-                step,
-                when: when.as_str(),
-            }),
-            false => Ok(()),
-        }
-    }
-}
-
 #[test]
 fn stopped_at_any_write_each_certificate_is_in_one_place() {
     let (mut world, device) = ready();
@@ -217,7 +202,7 @@ fn stopped_at_any_write_each_certificate_is_in_one_place() {
     let count = |table: &str| sql.number(&format!("SELECT count(*) FROM {table}"));
     let mut last = 0;
     for at in 0..6 {
-        let store = open_store_with(&path, Arc::new(StopAt(at, AtomicUsize::new(0)))).unwrap();
+        let store = open_store_with(&path, StopAt::new(at)).unwrap();
         let mut stopped = false;
         while let Ok(part) = sweep_some(&store, KEEP, LATER).map_err(|_| stopped = true) {
             if part.rows() == 0 {

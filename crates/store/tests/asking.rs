@@ -12,58 +12,29 @@ use std::sync::Arc;
 
 use common::kur::*;
 use common::rolled::next;
+use common::rows::{count, standing};
+use common::secrets::{Client, PROFILES, told};
 use common::*;
 use tegata_authority::UnixMs;
 use tegata_authority::ca::cmp::{MacPolicy, Operation};
 use tegata_authority::ca::revocation::{FinalReason, Standing, Word};
 use tegata_authority::profile::Profiles;
-use tegata_crypto::cmp::{MacLimits, protect_mac, verify_message_mac};
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::{KeyAlg, PrivateKey, Provider as _};
 use tegata_store::approval::{self, WAITING_MAX};
 use tegata_store::generation::{Generations, Kind, roll_over};
-use tegata_store::issuer::{CmpAnswer, CmpOutcome, CmpPath, Issuer};
+use tegata_store::issuer::{CmpOutcome, CmpPath, Issuer};
 use tegata_store::revocation::{Target, say};
-use tegata_store::secret::{self, NewSecret};
+use tegata_store::secret;
 use tegata_store::status::{Published, Scope, StatusServer};
 use tegata_store::{NoFaults, StoreError, certificate};
 use tegata_wire::cmp::{
     BodyKind, CertTemplate, HashAlg, InfoTypeAndValue, MessageToProtect, PbmParameter,
     Pbmac1Parameter, PkiBody, PkiFailureInfo, PkiHeader, PollReqEntry, ProtectionAlg, RawBody,
-    RevDetails, null_dn, oid,
+    null_dn, oid,
 };
 use tegata_wire::ids::Ueid;
 use tegata_wire::x509::{CertView, List, RawDer};
-
-const PROFILES: &str = r#"
-[profile.open]
-key_algorithms = ["P-256"]
-subject = [{ O = "Example" }, { serialNumber = "{serial}" }]
-key_usage = ["digitalSignature"]
-validity = "365d"
-renewal_window = "30d"
-authentication = ["secret", "certificate"]
-
-[profile.open.san]
-permanent_identifier = "{ueid}"
-
-[profile.other]
-key_algorithms = ["P-256"]
-subject = [{ serialNumber = "{serial}" }]
-key_usage = ["digitalSignature"]
-validity = "365d"
-renewal_window = "30d"
-authentication = ["secret"]
-
-[profile.guarded]
-key_algorithms = ["P-256"]
-subject = [{ serialNumber = "{serial}" }]
-key_usage = ["digitalSignature"]
-validity = "365d"
-renewal_window = "30d"
-authentication = ["secret"]
-approval = "operator"
-"#;
 
 fn ready(count: usize) -> (World, Vec<Ueid>) {
     let mut world = World::new();
@@ -88,123 +59,6 @@ fn at(secs: u64) -> UnixMs {
 
 fn key(world: &mut World) -> Arc<PrivateKey> {
     Arc::new(PrivateKey::generate(KeyAlg::P256, &mut world.rng).unwrap())
-}
-
-fn count(world: &World) -> usize {
-    let store = &world.ca.role().store;
-    let rows = store.read("t", |tx| certificate::list(tx, &[], 1000));
-    rows.unwrap().len()
-}
-
-fn standing(world: &World, der: &[u8]) -> Standing {
-    let view = CertView::from_der(der).unwrap();
-    let store = &world.ca.role().store;
-    let row = store.read("t", |tx| certificate::find(tx, view.serial));
-    row.unwrap().unwrap().standing
-}
-
-/// A client with an enrolment secret.
-struct Client {
-    id: String,
-    text: Vec<u8>,
-    profile: &'static str,
-    alg: ProtectionAlg,
-}
-
-impl Client {
-    fn new(world: &mut World, ueid: Ueid, profile: &'static str, uses: u32) -> Self {
-        let new = NewSecret {
-            ueid,
-            profile: profile.into(),
-            uses,
-            expires: at(1_000_000).secs(),
-        };
-        let made = secret::make(world.ca.role(), &new, &mut world.rng, SECS).unwrap();
-        assert_eq!((made.id.len(), made.text.expose_secret().len()), (12, 32));
-        Self {
-            id: made.id,
-            text: made.text.expose_secret().as_bytes().to_vec(),
-            profile,
-            alg: ProtectionAlg::HMAC_SHA256,
-        }
-    }
-
-    fn message(&self, body: &RawBody, transaction: u8, recip_nonce: Option<&[u8]>) -> Vec<u8> {
-        let mut header = PkiHeader::new(null_dn(), null_dn())
-            .with_transaction_id(&[transaction; 16])
-            .and_then(|h| h.with_sender_nonce(&[transaction ^ 0x55; 16]))
-            .and_then(|h| h.with_sender_kid(self.id.as_bytes()))
-            .and_then(|h| h.with_protection(&self.alg))
-            .unwrap();
-        if let Some(nonce) = recip_nonce {
-            header = header.with_recip_nonce(nonce).unwrap();
-        }
-        let message = MessageToProtect::new(&header, body).unwrap();
-        let part = message.protected_part().unwrap();
-        let mac = protect_mac(&RustCrypto, &self.alg, &self.text, &part).unwrap();
-        message.into_der(Some(&mac), &[]).unwrap()
-    }
-
-    fn send(&self, world: &mut World, message: &[u8], now: UnixMs) -> CmpAnswer {
-        world.ca.cmp(self.profile, message, &mut world.rng, now)
-    }
-
-    fn ask(&self, world: &mut World, message: &[u8], now: UnixMs) -> Result<Vec<u8>, String> {
-        let answer = self.send(world, message, now);
-        told(&answer.body, Some(&self.text), &world.ca)
-    }
-}
-
-/// The certificate in an answer whose MAC or signature was verified, or what it says instead.
-fn told(answer: &[u8], text: Option<&[u8]>, ca: &Issuer) -> Result<Vec<u8>, String> {
-    let message = reread(answer);
-    let by_mac = message.header().protection().unwrap().unwrap().is_mac();
-    match text.filter(|_| by_mac) {
-        Some(text) => {
-            let limits = MacLimits::default();
-            let _proof = verify_message_mac(&RustCrypto, &message, text, &limits).unwrap();
-        }
-        None => {
-            let issuer =
-                tegata_authority::ca::authority_cert::Issuer::from_cert(ca.issuing_certificate());
-            let key = issuer.unwrap().public_key;
-            let _proof =
-                tegata_crypto::cmp::verify_message_signature(&RustCrypto, &message, &key).unwrap();
-        }
-    }
-    let names = |info: Option<PkiFailureInfo>| {
-        info.map(|i| i.names().collect::<Vec<_>>().join("|"))
-            .unwrap_or_default()
-    };
-    match message.body().decode().unwrap() {
-        PkiBody::Ip(rep) | PkiBody::Cp(rep) | PkiBody::Kup(rep) => {
-            let response = &rep.response[0];
-            if by_mac && response.certificate().is_some() {
-                let root = ca.root_certificate();
-                assert_eq!(rep.ca_pubs.as_ref().unwrap()[0].as_bytes(), root);
-            }
-            match response.certificate() {
-                Some(der) => Ok(der.to_vec()),
-                None if response.status.is_waiting() => {
-                    Err(format!("{:?} waiting", message.kind()))
-                }
-                None => Err(format!(
-                    "{:?} {}",
-                    message.kind(),
-                    names(response.status.fail_info)
-                )),
-            }
-        }
-        PkiBody::Rp(rep) => {
-            let status = &rep.status[0];
-            match status.is_granted() {
-                true => Ok(rep.rev_certs.unwrap()[0].serial().to_vec()),
-                false => Err(format!("Rp {}", names(status.fail_info))),
-            }
-        }
-        PkiBody::Error(content) => Err(format!("Error {}", names(content.status.fail_info))),
-        other => Err(format!("{other:?}").chars().take(40).collect()),
-    }
 }
 
 /// Enrols and confirms by secret.
@@ -235,7 +89,7 @@ fn enrol(world: &mut World, client: &Client, n: u8, now: UnixMs) -> Current {
 #[test]
 fn a_secret_gives_what_its_profile_says_as_often_as_its_uses() {
     let (mut world, devices) = ready(1);
-    let client = Client::new(&mut world, devices[0], "open", 2);
+    let client = Client::new(world.ca.role(), &mut world.rng, devices[0], "open", 2);
     let first = enrol(&mut world, &client, 1, at(1));
     let view = CertView::from_der(&first.der).unwrap();
     assert!(!view.subject_der.is_empty() && !view.san().unwrap().is_empty());
@@ -260,9 +114,9 @@ fn a_secret_gives_what_its_profile_says_as_often_as_its_uses() {
     assert_eq!(client.ask(&mut world, &again, at(4)).unwrap(), first.der);
     let rows = world.ca.role().store.read("t", secret::list).unwrap();
     assert_eq!((rows[0].used, rows[0].uses), (2, 2));
-    assert_eq!(count(&world), 2);
+    assert_eq!(count(&world.ca), 2);
     // Its time is over.
-    let late = Client::new(&mut world, devices[0], "open", 9);
+    let late = Client::new(world.ca.role(), &mut world.rng, devices[0], "open", 9);
     let message = late.message(&Asked::cr(&third).body(), 5, None);
     assert_eq!(
         late.ask(&mut world, &message, at(1_000_001)).unwrap_err(),
@@ -276,13 +130,13 @@ fn a_secret_gives_what_its_profile_says_as_often_as_its_uses() {
         late.ask(&mut world, &message, at(1)).unwrap_err(),
         "Error BAD_MESSAGE_CHECK"
     );
-    assert_eq!(count(&world), 2);
+    assert_eq!(count(&world.ca), 2);
 }
 
 #[test]
 fn every_mac_that_programs_use_is_taken_and_given_back() {
     let (mut world, devices) = ready(1);
-    let mut client = Client::new(&mut world, devices[0], "open", 9);
+    let mut client = Client::new(world.ca.role(), &mut world.rng, devices[0], "open", 9);
     let algs = [
         ProtectionAlg::HMAC_SHA256,
         ProtectionAlg::PasswordBasedMac(PbmParameter {
@@ -370,7 +224,7 @@ fn dear() -> [(ProtectionAlg, u32); 2] {
 #[test]
 fn a_secret_of_a_profile_that_takes_none_is_nobodys() {
     let (mut world, devices) = ready(1);
-    let client = Client::new(&mut world, devices[0], "open", 1);
+    let client = Client::new(world.ca.role(), &mut world.rng, devices[0], "open", 1);
     let key = key(&mut world);
     let message = client.message(&Asked::cr(&key).body(), 1, None);
     let closed = PROFILES.replacen(r#"["secret", "certificate"]"#, r#"["certificate"]"#, 1);
@@ -384,9 +238,9 @@ fn a_secret_of_a_profile_that_takes_none_is_nobodys() {
 #[test]
 fn what_a_secret_does_not_give() {
     let (mut world, devices) = ready(2);
-    let client = Client::new(&mut world, devices[0], "open", 9);
+    let client = Client::new(world.ca.role(), &mut world.rng, devices[0], "open", 9);
     let key = key(&mut world);
-    let before = count(&world);
+    let before = count(&world.ca);
     let good = Asked::cr(&key);
     let with = |change: &dyn Fn(&mut CertTemplate)| {
         let mut asked = good.clone();
@@ -396,11 +250,11 @@ fn what_a_secret_does_not_give() {
     let wrong = Client {
         text: b"0123456789abcdef0123456789abcdef".to_vec(),
         id: client.id.clone(),
-        ..Client::new(&mut world, devices[0], "open", 1)
+        ..Client::new(world.ca.role(), &mut world.rng, devices[0], "open", 1)
     };
     let nobody = Client {
         id: "0123456789ab".into(),
-        ..Client::new(&mut world, devices[0], "open", 1)
+        ..Client::new(world.ca.role(), &mut world.rng, devices[0], "open", 1)
     };
     let whole = client.message(&good.body(), 1, None);
     let none = client.message(&good.body_with(None), 1, None);
@@ -432,7 +286,7 @@ fn what_a_secret_does_not_give() {
         "Error BAD_REQUEST"
     );
     // A row whose parts were exchanged does not open: the text of one under the id of another.
-    let other = Client::new(&mut world, devices[1], "open", 1);
+    let other = Client::new(world.ca.role(), &mut world.rng, devices[1], "open", 1);
     Sql::open(&world.dir.path().join("ca.db")).run(&format!(
         "UPDATE enrolment_secret SET sealed = (SELECT sealed FROM enrolment_secret \
          WHERE id = '{}') WHERE id = '{}'",
@@ -441,7 +295,7 @@ fn what_a_secret_does_not_give() {
     let forged = Client {
         id: other.id.clone(),
         text: client.text.clone(),
-        ..Client::new(&mut world, devices[0], "open", 1)
+        ..Client::new(world.ca.role(), &mut world.rng, devices[0], "open", 1)
     };
     let message = forged.message(&good.body(), 2, None);
     let said = world.ca.cmp("open", &message, &mut world.rng, at(1));
@@ -449,36 +303,16 @@ fn what_a_secret_does_not_give() {
         told(&said.body, None, &world.ca).unwrap_err(),
         "Error SYSTEM_FAILURE"
     );
-    assert_eq!(count(&world), before);
+    assert_eq!(count(&world.ca), before);
     assert!(client.ask(&mut world, &whole, at(1)).is_ok());
-}
-
-fn rr(current: &[u8], reason: Option<u8>) -> RawBody {
-    let view = CertView::from_der(current).unwrap();
-    let entry = reason.map(|reason| {
-        List::one(x509_cert::ext::Extension {
-            extn_id: der::asn1::ObjectIdentifier::new_unwrap("2.5.29.21"),
-            critical: false,
-            extn_value: der::asn1::OctetString::new(vec![0x0a, 1, reason]).unwrap(),
-        })
-    });
-    let details = RevDetails {
-        cert_details: CertTemplate {
-            serial_number: Some(der::asn1::Int::new(view.serial).unwrap()),
-            issuer: Some(der::Decode::from_der(view.issuer_der).unwrap()),
-            ..CertTemplate::default()
-        },
-        crl_entry_details: entry,
-    };
-    PkiBody::Rr(List::one(details)).to_raw().unwrap()
 }
 
 #[test]
 fn a_device_takes_back_its_own_certificates_and_nobody_elses() {
     let (mut world, devices) = ready(2);
     let (a, b) = (
-        Client::new(&mut world, devices[0], "open", 9),
-        Client::new(&mut world, devices[1], "open", 9),
+        Client::new(world.ca.role(), &mut world.rng, devices[0], "open", 9),
+        Client::new(world.ca.role(), &mut world.rng, devices[1], "open", 9),
     );
     let mine = enrol(&mut world, &a, 1, at(1));
     let also_mine = enrol(&mut world, &a, 2, at(1));
@@ -514,7 +348,7 @@ fn a_device_takes_back_its_own_certificates_and_nobody_elses() {
         "Error WRONG_INTEGRITY"
     );
     for current in [&mine, &also_mine, &theirs] {
-        assert!(standing(&world, &current.der).is_good());
+        assert!(standing(&world.ca, &current.der).is_good());
     }
     // Another one of the device's, twice; then the one that signs, twice, the reason of the first.
     for _ in 0..2 {
@@ -531,7 +365,7 @@ fn a_device_takes_back_its_own_certificates_and_nobody_elses() {
             since: at(4).secs(),
             reason: FinalReason::KeyCompromise,
         };
-        assert_eq!(standing(&world, &mine.der), last);
+        assert_eq!(standing(&world.ca, &mine.der), last);
     }
     // Who is revoked takes nothing else back, and who is on hold nothing at all.
     let third = enrol(&mut world, &a, 7, at(6));
@@ -562,7 +396,8 @@ fn a_device_takes_back_its_own_certificates_and_nobody_elses() {
 #[test]
 fn a_certificate_revokes_others_only_where_certificates_may_ask() {
     let (mut world, devices) = ready(1);
-    let [open, other] = ["open", "other"].map(|p| Client::new(&mut world, devices[0], p, 9));
+    let [open, other] =
+        ["open", "other"].map(|p| Client::new(world.ca.role(), &mut world.rng, devices[0], p, 9));
     let weak = enrol(&mut world, &open, 1, at(1));
     let also_weak = enrol(&mut world, &open, 2, at(1));
     let strong = enrol(&mut world, &other, 3, at(1));
@@ -575,12 +410,12 @@ fn a_certificate_revokes_others_only_where_certificates_may_ask() {
         let message = signer.sign(&rr(&strong.der, Some(1)), 5, None);
         let said = send(&mut world, &message).unwrap_err();
         assert_eq!(said, "Rp NOT_AUTHORIZED");
-        assert!(standing(&world, &strong.der).is_good());
+        assert!(standing(&world.ca, &strong.der).is_good());
     }
     for (signer, named) in [(&strong, &also_weak), (&strong, &strong), (&weak, &weak)] {
         let message = signer.sign(&rr(&named.der, Some(1)), 6, None);
         assert_eq!(send(&mut world, &message).unwrap(), named.serial());
-        assert!(!standing(&world, &named.der).is_good());
+        assert!(!standing(&world.ca, &named.der).is_good());
     }
 }
 
@@ -608,7 +443,7 @@ fn in_the_open(body: &RawBody) -> Vec<u8> {
 #[test]
 fn questions_are_answered_and_nothing_else_is_in_the_open() {
     let (mut world, devices) = ready(1);
-    let client = Client::new(&mut world, devices[0], "open", 9);
+    let client = Client::new(world.ca.role(), &mut world.rng, devices[0], "open", 9);
     let infos = |world: &mut World, message: &[u8]| {
         let answer = world.ca.cmp("open", message, &mut world.rng, at(1));
         let text = told(&answer.body, Some(&client.text), &world.ca).unwrap_err();
@@ -790,12 +625,7 @@ fn lists_that_no_message_has_room_for_are_refused_in_words() {
         let [high, low] = len.to_be_bytes();
         let mut der = vec![0x30, 0x82, high, low];
         der.resize(4 + usize::from(len), 0);
-        let list = Arc::new(Published {
-            der,
-            made: SECS,
-            renewed: SECS,
-            next_update: SECS,
-        });
+        let list = Arc::new(Published::new(&RustCrypto, der, (SECS, SECS, SECS)));
         let message = in_the_open(&genm(items));
         let lists = |_: Option<&str>, _, _| Ok(Arc::clone(&list));
         let answer = world.ca.cmp_at(path, &message, &mut world.rng, NOW, &lists);
@@ -848,8 +678,8 @@ fn poll(id: i64) -> RawBody {
 #[test]
 fn an_operator_decides_and_the_client_hears_it_by_polling() {
     let (mut world, devices) = ready(2);
-    let client = Client::new(&mut world, devices[0], "guarded", 9);
-    let other = Client::new(&mut world, devices[0], "guarded", 9);
+    let client = Client::new(world.ca.role(), &mut world.rng, devices[0], "guarded", 9);
+    let other = Client::new(world.ca.role(), &mut world.rng, devices[0], "guarded", 9);
     let key_ = key(&mut world);
     let asked = client.message(&Asked::cr(&key_).body(), 1, None);
     let ask = client.message(&poll(0), 1, None);
@@ -861,7 +691,7 @@ fn an_operator_decides_and_the_client_hears_it_by_polling() {
         let said = client.ask(&mut world, &ask, at(2)).unwrap_err();
         assert!(said.starts_with("PollRep"), "{said}");
     }
-    assert_eq!(count(&world), 0);
+    assert_eq!(count(&world.ca), 0);
     // Another secret of the same device, and another transaction, hear nothing of it.
     let said = other.ask(&mut world, &other.message(&poll(0), 1, None), at(2));
     assert_eq!(said.unwrap_err(), "Error BAD_REQUEST");
@@ -891,7 +721,7 @@ fn an_operator_decides_and_the_client_hears_it_by_polling() {
     for message in [&ask, &asked] {
         assert_eq!(client.ask(&mut world, message, at(5)).unwrap(), der);
     }
-    assert_eq!(count(&world), 1);
+    assert_eq!(count(&world.ca), 1);
 
     // What is rejected stays so.
     let key_ = key(&mut world);
@@ -905,13 +735,51 @@ fn an_operator_decides_and_the_client_hears_it_by_polling() {
         let said = client.ask(&mut world, &message, at(7)).unwrap_err();
         assert_eq!(said, "Cp NOT_AUTHORIZED");
     }
-    assert_eq!(count(&world), 1);
+    assert_eq!(count(&world.ca), 1);
+}
+
+#[test]
+fn a_request_that_another_device_copies_can_be_decided() {
+    let (mut world, devices) = ready(2);
+    let body = Asked::cr(&key(&mut world)).body();
+    let clients: Vec<Client> = devices
+        .iter()
+        .map(|ueid| Client::new(world.ca.role(), &mut world.rng, *ueid, "guarded", 9))
+        .collect();
+    let messages: Vec<_> = clients.iter().map(|c| c.message(&body, 1, None)).collect();
+    for (client, message) in clients.iter().zip(&messages) {
+        let said = client.ask(&mut world, message, at(1));
+        assert_eq!(said.unwrap_err(), "Cp waiting");
+    }
+    let store = Arc::clone(&world.ca.role().store);
+    let rows = store.read("t", approval::waiting).unwrap();
+    let id = rows[0].id();
+    assert_eq!(rows[1].id(), id);
+    let say = |of: Option<&Ueid>, approved| {
+        let said = store.run_tx("t", |tx| approval::say(tx, &id, of, approved, SECS));
+        let said: Result<_, StoreError> = said;
+        said.unwrap().map(|row| (row.device, row.approved))
+    };
+    // Nobody guesses whose is meant.
+    assert_eq!(say(None, true), None);
+    let stranger = Ueid::from_random([7; 16]);
+    assert_eq!(say(Some(&stranger), true), None);
+    let one = say(Some(&devices[0]), true).unwrap();
+    let other = say(Some(&devices[1]), false).unwrap();
+    assert_ne!(one.0, other.0);
+    assert_eq!((one.1, other.1), (Some(true), Some(false)));
+    // The first word stays.
+    assert_eq!(say(Some(&devices[0]), false), Some(one));
+    assert!(clients[0].ask(&mut world, &messages[0], at(2)).is_ok());
+    let said = clients[1].ask(&mut world, &messages[1], at(2));
+    assert_eq!(said.unwrap_err(), "Cp NOT_AUTHORIZED");
+    assert_eq!(count(&world.ca), 1);
 }
 
 #[test]
 fn a_device_cannot_fill_the_store_and_is_not_shut_out() {
     let (mut world, devices) = ready(1);
-    let client = Client::new(&mut world, devices[0], "guarded", 1);
+    let client = Client::new(world.ca.role(), &mut world.rng, devices[0], "guarded", 1);
     let mut n = 0;
     let mut ask = |world: &mut World, client: &Client, now| {
         n += 1;
@@ -945,7 +813,7 @@ fn a_device_cannot_fill_the_store_and_is_not_shut_out() {
     assert!(client.ask(&mut world, &last, at(2)).is_ok());
     // Its one use is taken, another's time is over, the device is on hold: nothing more waits.
     assert_eq!(ask(&mut world, &client, at(2)).0, "Cp NOT_AUTHORIZED");
-    let other = Client::new(&mut world, devices[0], "guarded", 1);
+    let other = Client::new(world.ca.role(), &mut world.rng, devices[0], "guarded", 1);
     let late = at(1_000_001);
     assert_eq!(ask(&mut world, &other, late).0, "Cp NOT_AUTHORIZED");
     let held = Target::Device(devices[0]);
@@ -959,7 +827,7 @@ fn a_device_cannot_fill_the_store_and_is_not_shut_out() {
 #[test]
 fn a_client_that_fails_is_answered_and_a_late_confirmation_is_not() {
     let (mut world, devices) = ready(1);
-    let client = Client::new(&mut world, devices[0], "open", 9);
+    let client = Client::new(world.ca.role(), &mut world.rng, devices[0], "open", 9);
     let error = RawBody::error(PkiFailureInfo::BAD_DATA_FORMAT, "cannot read this").unwrap();
     let said = client.send(&mut world, &client.message(&error, 1, None), at(1));
     let text = "cannot read this";
@@ -985,7 +853,7 @@ fn a_client_that_fails_is_answered_and_a_late_confirmation_is_not() {
     let late = client.ask(&mut world, &conf, at(2 + 86_400)).unwrap_err();
     assert_eq!(late, "Error BAD_REQUEST");
     // It is valid all the same, and the same request begins anew.
-    assert!(standing(&world, &der).is_good());
+    assert!(standing(&world.ca, &der).is_good());
     assert_eq!(
         client.ask(&mut world, &message, at(2 + 86_400)).unwrap(),
         der
@@ -1008,11 +876,11 @@ fn a_client_that_fails_is_answered_and_a_late_confirmation_is_not() {
 fn a_secret_updates_no_certificate() {
     let (mut world, devices) = ready(1);
     for (n, profile) in [(1, "open"), (3, "guarded")] {
-        let client = Client::new(&mut world, devices[0], profile, 9);
+        let client = Client::new(world.ca.role(), &mut world.rng, devices[0], profile, 9);
         open_with(&mut world, &PROFILES.replace("approval = \"operator\"", ""));
         let current = enrol(&mut world, &client, n, at(1));
         open(&mut world);
-        let before = count(&world);
+        let before = count(&world.ca);
         let thiefs = key(&mut world);
         let mut asked = Asked::cr(&thiefs);
         asked.kind = BodyKind::Kur;
@@ -1022,7 +890,7 @@ fn a_secret_updates_no_certificate() {
             let said = client.ask(&mut world, &message, now).unwrap_err();
             assert_eq!(said, "Kup BAD_CERT_ID", "{profile}");
         }
-        assert_eq!(count(&world), before);
-        assert!(standing(&world, &current.der).is_good());
+        assert_eq!(count(&world.ca), before);
+        assert!(standing(&world.ca, &current.der).is_good());
     }
 }

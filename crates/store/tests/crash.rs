@@ -12,9 +12,9 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::elsewhere::Watched;
+use common::stops::StopAt;
 use common::*;
 use tegata_authority::ca::cmp::MacPolicy;
 use tegata_authority::profile::Profiles;
@@ -24,35 +24,7 @@ use tegata_crypto::{KeyAlg, PrivateKey, Provider as _};
 use tegata_store::issuer::{CmpOutcome, Issuer};
 use tegata_store::role::Role;
 use tegata_store::tam::{TeepAnswer, TeepOutcome};
-use tegata_store::{Faults, NoFaults, StoreError, When, certificate};
-
-/// Stops at the n-th fault point; counts them all.
-struct StopAt {
-    at: usize,
-    reached: AtomicUsize,
-}
-
-impl StopAt {
-    fn new(at: usize) -> Arc<Self> {
-        Arc::new(Self {
-            at,
-            reached: AtomicUsize::new(0),
-        })
-    }
-}
-
-impl Faults for StopAt {
-    fn reach(&self, step: &'static str, when: When) -> Result<(), StoreError> {
-        let n = self.reached.fetch_add(1, Ordering::SeqCst);
-        if n != self.at {
-            return Ok(());
-        }
-        Err(StoreError::Stopped {
-            step,
-            when: when.as_str(),
-        })
-    }
-}
+use tegata_store::{NoFaults, certificate};
 
 /// A device with its TA, ready to enrol.
 fn ready() -> (World, Device) {
@@ -131,7 +103,7 @@ fn issuance_survives_a_stop_at_every_step() {
             let faults = StopAt::new(at);
             keys.reopen(&mut world, faults.clone());
             let answer = world.ca.cmp("device", &request, &mut world.rng, NOW);
-            let stopped = faults.reached.load(Ordering::SeqCst) > at;
+            let stopped = faults.stopped();
             let answered = certificate_of(&answer.body, &world.ca).ok();
             assert_eq!(
                 answered.is_none(),

@@ -7,18 +7,23 @@
     clippy::indexing_slicing
 )] // Helpers of tests.
 
+#[path = "deaths/asking.rs"]
+mod asking;
 mod common;
+#[path = "deaths/imports.rs"]
+mod imports;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard};
 
-use common::deaths::{Deaths, Gone, KEEP, Server};
+use common::deaths::{Deaths, Gone, KEEP, Server, issuer, joined};
 use common::fleet::{Fill, fill, install};
 use common::killer::alone;
-use common::kur::{Asked, Current};
+use common::kur::{Asked, Current, rr};
 use common::place::database;
 use common::ready::day;
+use common::requests::nameless;
 use common::rolled::taken;
 use common::*;
 use tegata_authority::UnixMs;
@@ -30,10 +35,11 @@ use tegata_crypto::{KeyAlg, PrivateKey, Provider as _, PublicKey};
 use tegata_store::certificate::{self, Certificate};
 use tegata_store::generation::Generations;
 use tegata_store::issuer::Issuer;
+use tegata_store::role::Role;
 use tegata_store::{NoFaults, attested, teep};
 use tegata_wire::cmp::{PkiBody, UnverifiedPkiMessage};
 use tegata_wire::ids::TaUuid;
-use tegata_wire::x509::{CertView, CsrBuilder, NameBuilder};
+use tegata_wire::x509::CertView;
 
 /// What a device and an operator have of a world whose servers are elsewhere: here its stores are closed.
 struct Outside {
@@ -43,6 +49,7 @@ struct Outside {
     tam: PublicKey,
     release: PublicKey,
     ta: TaUuid,
+    factory: PrivateKey,
     devices: Vec<Device>,
     current: Vec<Current>,
     _alone: Option<MutexGuard<'static, ()>>,
@@ -58,12 +65,15 @@ impl Outside {
         install(&mut world, &mut devices, ta);
         let enrol = |_| ready::enrol(&mut world, &devices[0]);
         let current = (0..certificates).map(enrol).collect();
+        // The key of its nonces is made here, and not by a process that is to die of something else.
+        drop(issuer(world.ca.role().clone()));
         Self {
             rng: Seeded(2),
             roots: vec![world.ca.root_certificate().to_vec()],
             tam: world.tam.public_key().clone(),
             release: world.ca.release_public_key().clone(),
             ta,
+            factory: world.factory,
             devices,
             current,
             dir: world.dir,
@@ -102,6 +112,11 @@ impl Outside {
         Ok(())
     }
 
+    /// The CA's part of the world, for as long as no process has it.
+    fn ca(&self) -> Role {
+        role(&self.db(), Arc::new(NoFaults))
+    }
+
     /// The CA's store.
     fn db(&self) -> PathBuf {
         self.dir.path().join("ca.db")
@@ -129,6 +144,11 @@ impl Outside {
         rows.retain(|row| row.intent.serial == serial);
         rows[0].standing
     }
+}
+
+/// Seconds after the first certificates.
+fn at(secs: usize) -> UnixMs {
+    UnixMs(NOW.0 + 1_000 * secs as u64)
 }
 
 /// Whether a confirmation was taken.
@@ -216,17 +236,10 @@ fn renewal_and_its_confirmation() {
 fn renewal_by_est() {
     let mut out = Outside::new(1);
     let old = out.current[0].der.clone();
-    let length = u16::try_from(old.len()).unwrap().to_be_bytes();
     let mut deaths = out.deaths();
     for round in 2.. {
         let key = out.key();
-        let builder = CsrBuilder {
-            subject: NameBuilder::new().build().unwrap(),
-            spki_der: key.public_key().to_spki_der().unwrap(),
-            san: Vec::new(),
-            extensions: Vec::new(),
-        };
-        let request = [&length[..], &old, &sign_csr(&builder, &key)].concat();
+        let request = joined(&[&nameless(&key), &old]);
         let mut seen = BTreeSet::new();
         // Told twice even if nobody dies: a client that lost the answer asks again, days later.
         let died = deaths.tell(|server| {
@@ -244,9 +257,45 @@ fn renewal_by_est() {
 }
 
 #[test]
+fn a_devices_own_word() {
+    let mut out = Outside::new(5);
+    let mut deaths = out.deaths();
+    loop {
+        let one = out.current.remove(0);
+        let request = one.sign(&rr(&one.der, Some(4)), 1, None);
+        let mut told = 0;
+        // Told twice, the second time by what is revoked already.
+        let died = deaths.tell(|server| {
+            while told < 2 {
+                let answer = server.ask("cmp", at(told), &request)?;
+                let message = UnverifiedPkiMessage::from_der(&answer).unwrap();
+                let body = message.body().decode().unwrap();
+                let PkiBody::Rp(rep) = body else {
+                    panic!("{body:?}")
+                };
+                assert!(rep.status[0].is_granted());
+                told += 1;
+            }
+            Ok(())
+        });
+        let since = match out.standing(&one.der) {
+            Standing::Revoked {
+                since,
+                reason: FinalReason::Superseded,
+            } => since,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(since, at(0).secs(), "{:?}", deaths.at);
+        if !died {
+            break;
+        }
+    }
+    deaths.were_at(&["revoke by request"; 2]);
+}
+
+#[test]
 fn an_operators_words() {
     const WORDS: [&str; 4] = ["hold", "unhold", "hold", "revoke"];
-    let at = |said: usize| UnixMs(NOW.0 + 1_000 * said as u64);
     let stands = |said: usize| match said {
         0 => Standing::Good,
         2 => Standing::Lifted { at: at(2).secs() },
@@ -439,7 +488,7 @@ fn a_rollover() {
             assert_eq!(made.len(), 1, "{:?}", deaths.at);
             let (made, number) = (made.pop_first().unwrap(), usize::from(number));
             let key = out.key();
-            let ca = role(&out.db(), Arc::new(NoFaults));
+            let ca = out.ca();
             let there = Generations::load(&ca).unwrap();
             assert_eq!(there.iter().count(), number);
             assert_eq!(there.newest().ca.cert_der, made);

@@ -9,10 +9,12 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::kur::Current;
 use common::ready::*;
+use common::requests::{nameless, nameless_as, with_attribute};
+use common::rows::count;
+use common::stops::StopAt;
 use common::*;
 use der::Encode as _;
 use tegata_authority::UnixMs;
@@ -20,16 +22,12 @@ use tegata_authority::ca::cmp::MacPolicy;
 use tegata_authority::ca::est::{EstDenial, Operation};
 use tegata_authority::ca::revocation::{FinalReason, Word};
 use tegata_authority::profile::{Authentication, EXAMPLE, Profiles};
-use tegata_crypto::{PrivateKey, Signer as _};
 use tegata_store::est::{Asker, Enrolled};
 use tegata_store::issuer::Issuer;
 use tegata_store::revocation::{Target, say};
-use tegata_store::{Faults, NoFaults, StoreError, When, certificate};
+use tegata_store::{Faults, NoFaults, certificate};
 use tegata_wire::cmp::CertId;
-use tegata_wire::x509::{
-    AllegedCsr, AttestationBundle, AttestationStatement, CertView, CsrAttribute, CsrBuilder,
-    NameBuilder, SanEntry, SignatureAlg, assemble_csr, oid,
-};
+use tegata_wire::x509::{AttestationBundle, AttestationStatement, CertView, SanEntry, oid};
 
 /// The example's profile takes certificates, and there is another one.
 fn profiles(more: &str) -> Profiles {
@@ -56,40 +54,6 @@ fn est(count: usize) -> (World, Vec<Device>, Vec<Current>) {
     (world, devices, current)
 }
 
-/// A request that leaves the names to the CA.
-fn nameless(key: &PrivateKey) -> Vec<u8> {
-    nameless_as(key, key.public_key().to_spki_der().unwrap())
-}
-
-/// The same with the key written in another way.
-fn nameless_as(key: &PrivateKey, spki_der: Vec<u8>) -> Vec<u8> {
-    let builder = CsrBuilder {
-        subject: NameBuilder::new().build().unwrap(),
-        spki_der,
-        san: Vec::new(),
-        extensions: Vec::new(),
-    };
-    sign_csr(&builder, key)
-}
-
-/// The same request with an attribute, signed anew.
-fn with_attribute(
-    csr: &[u8],
-    oid: der::asn1::ObjectIdentifier,
-    value: &[u8],
-    key: &PrivateKey,
-) -> Vec<u8> {
-    let mut alleged = AllegedCsr::from_der(csr).unwrap();
-    let mut values = vec![0x31, u8::try_from(value.len()).unwrap()];
-    values.extend_from_slice(value);
-    alleged.attributes.push(CsrAttribute { oid, values });
-    let tbs = AllegedCsr::from_der(&alleged.to_der().unwrap())
-        .unwrap()
-        .tbs_der;
-    let alg = SignatureAlg::from_oid(&key.public_key().alg().signature_oid()).unwrap();
-    assemble_csr(&tbs, alg, &key.sign(&tbs).unwrap()).unwrap()
-}
-
 fn enrol_in(
     world: &mut World,
     operation: Operation,
@@ -113,12 +77,6 @@ fn code(result: Result<Enrolled, EstDenial>) -> &'static str {
     result.unwrap_err().code()
 }
 
-fn count(world: &World) -> usize {
-    let store = &world.ca.role().store;
-    let rows = store.read("t", |tx| certificate::list(tx, &[], 1000));
-    rows.unwrap().len()
-}
-
 #[test]
 fn a_certificate_renews_itself_and_the_same_request_gets_the_same() {
     let (mut world, _, current) = est(1);
@@ -140,7 +98,7 @@ fn a_certificate_renews_itself_and_the_same_request_gets_the_same() {
     assert_eq!(new.spki_der, key.public_key().to_spki_der().unwrap());
     let again = renew(&mut world, &old.der, &csr, day(2)).unwrap();
     assert!(again.again && again.certificate == first.certificate);
-    assert_eq!(count(&world), 2);
+    assert_eq!(count(&world.ca), 2);
     // EST has no confirmation: it counts at once, and the old one goes on.
     let key = new_key(&mut world);
     let next = renew(&mut world, &first.certificate, &nameless(&key), day(3)).unwrap();
@@ -169,7 +127,7 @@ fn each_refusal_leaves_the_store_as_it_was() {
     let key = new_key(&mut world);
     let csr = nameless(&key);
     let now = day(1);
-    let start = count(&world);
+    let start = count(&world.ca);
 
     // Nobody, and what no certificate of this CA is.
     let enroll = |world: &mut World, operation, profile: &str, asker: Asker<'_>| {
@@ -288,7 +246,7 @@ fn each_refusal_leaves_the_store_as_it_was() {
         Arc::new(NoFaults),
     );
     assert_eq!(code(renew(&mut world, &old.der, &csr, now)), "means");
-    assert_eq!(count(&world), start);
+    assert_eq!(count(&world.ca), start);
 }
 
 #[test]
@@ -358,24 +316,6 @@ fn a_profile_may_let_the_key_stay() {
     assert_ne!(new.certificate, current[0].der);
 }
 
-/// Stops at the n-th fault point.
-struct StopAt {
-    at: usize,
-    reached: AtomicUsize,
-}
-
-impl Faults for StopAt {
-    fn reach(&self, step: &'static str, when: When) -> Result<(), StoreError> {
-        if self.reached.fetch_add(1, Ordering::SeqCst) != self.at {
-            return Ok(());
-        }
-        Err(StoreError::Stopped {
-            step,
-            when: when.as_str(),
-        })
-    }
-}
-
 #[test]
 fn one_request_is_one_certificate_wherever_the_ca_stops() {
     let (mut world, _, current) = est(1);
@@ -384,22 +324,19 @@ fn one_request_is_one_certificate_wherever_the_ca_stops() {
     for at in 0..3 {
         let key = new_key(&mut world);
         let csr = nameless(&key);
-        let faults = Arc::new(StopAt {
-            at,
-            reached: AtomicUsize::new(0),
-        });
+        let faults = StopAt::new(at);
         reopen(&mut world, profiles(""), faults.clone());
         let answered = renew(&mut world, &old.der, &csr, day(1));
-        stopped += usize::from(faults.reached.load(Ordering::SeqCst) > at);
+        stopped += usize::from(faults.stopped());
         reopen(&mut world, profiles(""), Arc::new(NoFaults));
-        let before = count(&world);
+        let before = count(&world.ca);
         let new = renew(&mut world, &old.der, &csr, day(2)).unwrap();
         if let Ok(answered) = answered {
             assert_eq!(answered.certificate, new.certificate);
         }
         // What was begun was finished: no second row.
         assert!(
-            count(&world) <= before + usize::from(at == 0),
+            count(&world.ca) <= before + usize::from(at == 0),
             "stopped at {at}"
         );
         let store = &world.ca.role().store;

@@ -10,9 +10,12 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+use common::psa::{self, IMPLEMENTATION, Rot, policy, request, statement};
 use common::ready::*;
+use common::requests::nameless;
+use common::rows::count;
+use common::stops::StopAt;
 use common::*;
 use tegata_authority::UnixMs;
 use tegata_authority::ca::cmp::MacPolicy;
@@ -21,55 +24,24 @@ use tegata_authority::ca::revocation::{FinalReason, Word};
 use tegata_authority::profile::{EXAMPLE, Profiles};
 use tegata_authority::registry::{NewPsaDevice, PsaDevice};
 use tegata_authority::tam::availability::Availability;
-use tegata_authority::verifier::PsaPolicy;
 use tegata_crypto::cose::{Sign1Headers, sign1};
 use tegata_crypto::rustcrypto::RustCrypto;
-use tegata_crypto::{KeyAlg, PrivateKey, Provider as _, Signer as _};
+use tegata_crypto::{KeyAlg, PrivateKey, Provider as _};
 use tegata_store::est::{Asker, Enrolled};
 use tegata_store::issuer::Issuer;
 use tegata_store::revocation::scoped::{Predicate, say_to_all};
 use tegata_store::revocation::{Target, say};
 use tegata_store::role::{RoleError, Trust};
 use tegata_store::status::StatusServer;
-use tegata_store::{Faults, NoFaults, StoreError, When, approval, certificate, device};
+use tegata_store::{Faults, NoFaults, approval, certificate, device};
 use tegata_wire::enrolment::DeliveryRequest;
 use tegata_wire::rats::cmw::{CmwRecord, MessageFormat};
-use tegata_wire::rats::psa::{PsaClaims, PsaProfile, SoftwareComponent};
+use tegata_wire::rats::psa::PsaClaims;
 use tegata_wire::teep::{Message, QueryResponse};
-use tegata_wire::x509::{
-    AllegedCsr, AttestationBundle, AttestationStatement, CertView, CsrAttribute, CsrBuilder,
-    NameBuilder, SignatureAlg, assemble_csr, oid,
-};
-
-const IMPLEMENTATION: [u8; 32] = [5; 32];
+use tegata_wire::x509::{AttestationStatement, CertView, oid};
 
 fn profiles() -> Profiles {
-    let profile = |name: &str, more: &str| {
-        format!(
-            "[profile.{name}]\nkey_algorithms = [\"P-256\"]\n\
-             subject = [{{ CN = \"{{model}} {{serial}}\" }}]\nkey_usage = [\"digitalSignature\"]\n\
-             validity = \"90d\"\nrenewal_window = \"30d\"\n{more}\n"
-        )
-    };
-    let text = [
-        EXAMPLE.to_owned(),
-        profile("psa", "authentication = [\"evidence\", \"certificate\"]"),
-        profile(
-            "watched",
-            "authentication = [\"evidence\"]\napproval = \"operator\"",
-        ),
-        profile("plain", "authentication = [\"certificate\", \"secret\"]"),
-    ];
-    Profiles::parse(&text.concat()).unwrap()
-}
-
-fn policy() -> PsaPolicy {
-    let text = format!(
-        "[psa]\nid = \"p\"\n[[psa.software]]\ntype = \"PRoT\"\nmeasurement = \"{}\"\nsigner = \"{}\"\n",
-        "03".repeat(32),
-        "04".repeat(32)
-    );
-    PsaPolicy::parse(&text).unwrap()
+    Profiles::parse(&[EXAMPLE, &psa::profiles()].concat()).unwrap()
 }
 
 fn ca(world: &World, faults: Arc<dyn Faults>) -> Issuer {
@@ -79,114 +51,11 @@ fn ca(world: &World, faults: Arc<dyn Faults>) -> Issuer {
     issuer.unwrap()
 }
 
-/// A PSA Root of Trust, and the world that knows it.
-struct Rot {
-    iak: PrivateKey,
-    device: PsaDevice,
-    claims: PsaClaims,
-}
-
-impl Rot {
-    fn new(world: &mut World, serial: &str) -> Self {
-        let iak = PrivateKey::generate(KeyAlg::P256, &mut world.rng).unwrap();
-        let new = NewPsaDevice {
-            iak: iak.public_key().clone(),
-            instance_id: None,
-            implementation_id: IMPLEMENTATION,
-            model: "sensor".into(),
-            serial: serial.into(),
-            batch: "operator".into(),
-        };
-        let device = PsaDevice::new(&RustCrypto, new).unwrap();
-        let claims = PsaClaims {
-            profile: PsaProfile::Tfm2023,
-            nonce: Vec::new(),
-            instance_id: *device.ueid(),
-            implementation_id: IMPLEMENTATION,
-            client_id: -1,
-            lifecycle: 0x3000,
-            boot_seed: Some(vec![8; 32]),
-            certification: None,
-            software: vec![SoftwareComponent {
-                kind: Some("PRoT".into()),
-                measurement: vec![3; 32],
-                version: None,
-                signer: vec![4; 32],
-                description: None,
-            }],
-            verification_service: None,
-        };
-        Self {
-            iak,
-            device,
-            claims,
-        }
-    }
-
-    fn token(&self, nonce: &[u8], key: &PrivateKey) -> Vec<u8> {
-        self.token_of(nonce, key, |_| {})
-    }
-
-    fn token_of(&self, nonce: &[u8], key: &PrivateKey, change: impl Fn(&mut PsaClaims)) -> Vec<u8> {
-        let spki = key.public_key().to_spki_der().unwrap();
-        let mut claims = PsaClaims {
-            nonce: [nonce, &RustCrypto.sha256(&spki)].concat(),
-            ..self.claims.clone()
-        };
-        change(&mut claims);
-        let headers = Sign1Headers {
-            no_kid: true,
-            ..Sign1Headers::default()
-        };
-        sign1(&self.iak, &claims.encode().unwrap(), &headers, b"", false).unwrap()
-    }
-}
-
-fn statement(token: &[u8]) -> AttestationStatement {
-    let record = CmwRecord {
-        format: MessageFormat::Number(10003),
-        value: token.to_vec(),
-        indicators: None,
-    };
-    AttestationStatement::of_cmw(&record).unwrap()
-}
-
-/// A request of that key with these statements, the names left to the CA.
-fn request(key: &PrivateKey, statements: &[AttestationStatement]) -> Vec<u8> {
-    let builder = CsrBuilder {
-        subject: NameBuilder::new().build().unwrap(),
-        spki_der: key.public_key().to_spki_der().unwrap(),
-        san: Vec::new(),
-        extensions: Vec::new(),
-    };
-    let bundle = AttestationBundle {
-        statements: statements.to_vec(),
-        certs: Vec::new(),
-    };
-    let mut alleged = AllegedCsr::from_der(&sign_csr(&builder, key)).unwrap();
-    let value = bundle.to_der().unwrap();
-    let len = u16::try_from(value.len()).unwrap().to_be_bytes();
-    let header = match value.len() {
-        0..=127 => vec![0x31, len[1]],
-        128..=255 => vec![0x31, 0x81, len[1]],
-        _ => vec![0x31, 0x82, len[0], len[1]],
-    };
-    alleged.attributes.push(CsrAttribute {
-        oid: oid::ATTESTATION,
-        values: [header, value].concat(),
-    });
-    let tbs = AllegedCsr::from_der(&alleged.to_der().unwrap())
-        .unwrap()
-        .tbs_der;
-    let alg = SignatureAlg::from_oid(&key.public_key().alg().signature_oid()).unwrap();
-    assemble_csr(&tbs, alg, &key.sign(&tbs).unwrap()).unwrap()
-}
-
 /// A CA that takes evidence, and a registered device.
 fn begin() -> (World, Issuer, Rot) {
     let mut world = World::new();
     let ca = ca(&world, Arc::new(NoFaults));
-    let rot = Rot::new(&mut world, "S1");
+    let rot = Rot::new(&mut world.rng, "S1");
     assert!(!ca.role().add_psa_device(&rot.device, SECS).unwrap());
     (world, ca, rot)
 }
@@ -221,14 +90,6 @@ fn ask(world: &mut World, ca: &Issuer, csr: &[u8], now: UnixMs) -> Result<Enroll
 
 fn code(result: Result<Enrolled, EstDenial>) -> &'static str {
     result.unwrap_err().code()
-}
-
-fn count(ca: &Issuer) -> usize {
-    let rows = ca
-        .role()
-        .store
-        .read("t", |tx| certificate::list(tx, &[], 1000));
-    rows.unwrap().len()
 }
 
 fn later(minutes: u64) -> UnixMs {
@@ -272,12 +133,6 @@ fn a_good_token_gets_a_certificate_and_the_same_request_the_same() {
     assert_eq!(count(&ca), 1);
     // Renewal by the certificate, and by evidence again.
     let key = new_key(&mut world);
-    let builder = CsrBuilder {
-        subject: NameBuilder::new().build().unwrap(),
-        spki_der: key.public_key().to_spki_der().unwrap(),
-        san: Vec::new(),
-        extensions: Vec::new(),
-    };
     let profile = ca.est_profile(Some("psa")).unwrap();
     let reenroll = |world: &mut World, asker: Asker<'_>, csr: &[u8]| {
         ca.est_enrol(
@@ -290,7 +145,7 @@ fn a_good_token_gets_a_certificate_and_the_same_request_the_same() {
         )
     };
     let shown = Asker::Certificate(&first.certificate);
-    let next = reenroll(&mut world, shown, &sign_csr(&builder, &key)).unwrap();
+    let next = reenroll(&mut world, shown, &nameless(&key)).unwrap();
     assert_eq!(next.by.name(), "certificate");
     let fresh = nonce(&mut world, &ca, later(9));
     let key = new_key(&mut world);
@@ -343,7 +198,7 @@ fn each_refusal_leaves_the_store_as_it_was() {
         "evidence-other-key",
     );
     // The device: unknown, another's signature, another implementation.
-    let stranger = Rot::new(&mut world, "S2");
+    let stranger = Rot::new(&mut world.rng, "S2");
     refused(
         &mut world,
         &csr(&stranger.token(&fresh, &key)),
@@ -443,7 +298,7 @@ fn a_nonce_is_for_one_request_whichever_process_saw_it() {
         "nonce-old"
     );
     // Another device has no more of it.
-    let neighbour = Rot::new(&mut world, "S2");
+    let neighbour = Rot::new(&mut world.rng, "S2");
     ca_one
         .role()
         .add_psa_device(&neighbour.device, SECS)
@@ -532,7 +387,7 @@ fn words_reach_it_as_they_reach_others_and_teep_and_deliveries_do_not() {
     let says = |tag: u8| {
         let id = ocsp::cert_id(&world.ca, &enrolled.serial, true);
         let answer = server.ocsp(&ocsp::request(&id), &mut Seeded(5), SECS);
-        let der = answer.published.der;
+        let der = &answer.published.der;
         let named = der.windows(id.len()).position(|part| part == id).unwrap();
         assert_eq!(der[named + id.len()], tag);
     };
@@ -582,22 +437,6 @@ fn words_reach_it_as_they_reach_others_and_teep_and_deliveries_do_not() {
     assert_eq!(fault.code(), "not-authenticated");
 }
 
-/// Stops at the n-th fault point.
-struct StopAt {
-    at: usize,
-    reached: AtomicUsize,
-}
-
-impl Faults for StopAt {
-    fn reach(&self, step: &'static str, when: When) -> Result<(), StoreError> {
-        if self.reached.fetch_add(1, Ordering::SeqCst) != self.at {
-            return Ok(());
-        }
-        let when = when.as_str();
-        Err(StoreError::Stopped { step, when })
-    }
-}
-
 #[test]
 fn one_request_is_one_certificate_wherever_the_ca_stops() {
     let (mut world, steady, rot) = begin();
@@ -606,14 +445,11 @@ fn one_request_is_one_certificate_wherever_the_ca_stops() {
         let fresh = nonce(&mut world, &steady, NOW);
         let key = new_key(&mut world);
         let csr = request(&key, &[statement(&rot.token(&fresh, &key))]);
-        let faults = Arc::new(StopAt {
-            at,
-            reached: AtomicUsize::new(0),
-        });
+        let faults = StopAt::new(at);
         let before = count(&steady);
         let stopping = ca(&world, faults.clone());
         let answered = ask(&mut world, &stopping, &csr, NOW);
-        stopped += usize::from(faults.reached.load(Ordering::SeqCst) > at);
+        stopped += usize::from(faults.stopped());
         let new = ask(&mut world, &steady, &csr, NOW).unwrap();
         if let Ok(answered) = answered {
             assert_eq!(answered.certificate, new.certificate);
@@ -659,7 +495,7 @@ fn the_registry_takes_a_device_once_and_has_no_key_that_it_has_not() {
     );
     // Beside devices with our TEE, and another one without.
     let tee = world.batch("B1", 1);
-    let second = Rot::new(&mut world, "S2");
+    let second = Rot::new(&mut world.rng, "S2");
     assert!(!role.add_psa_device(&second.device, SECS).unwrap());
     let listed = role
         .store

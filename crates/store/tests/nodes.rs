@@ -85,6 +85,35 @@ fn ask(ca: &Issuer, request: &[u8], seed: u64) -> Vec<u8> {
     }
 }
 
+/// Requests that threads ask one after the other, each once.
+struct Work<'a> {
+    requests: &'a [Vec<u8>],
+    next: AtomicUsize,
+    answered: Mutex<BTreeMap<usize, Vec<u8>>>,
+}
+
+impl<'a> Work<'a> {
+    fn of(requests: &'a [Vec<u8>]) -> Self {
+        Self {
+            requests,
+            next: AtomicUsize::new(0),
+            answered: Mutex::default(),
+        }
+    }
+
+    /// What one thread does of it, by a node.
+    fn share(&self, node: &Issuer, thread: usize) {
+        loop {
+            let n = self.next.fetch_add(1, Ordering::SeqCst);
+            let Some(request) = self.requests.get(n) else {
+                return;
+            };
+            let cert = ask(node, request, (thread * 1_000 + n) as u64);
+            self.answered.lock().unwrap().insert(n, cert);
+        }
+    }
+}
+
 /// What may be said while a database dies and comes back.
 const OF_THE_MOMENT: [&str; 5] = [
     "store-unreachable",
@@ -218,25 +247,14 @@ fn nodes_that_meet_at_every_row_deal_shards_of_one_issuer_and_size() {
     let (world, requests) = fleet(10, 6);
     let path = world.dir.path().join("ca.db");
     let nodes: Vec<Issuer> = (0..2).map(|_| node(&path, Arc::new(NoFaults))).collect();
-    let answered = Mutex::new(BTreeMap::new());
-    let next = AtomicUsize::new(0);
+    let work = Work::of(&requests);
     std::thread::scope(|scope| {
         for thread in 0..8 {
-            let (node, requests, answered, next) =
-                (&nodes[thread % 2], &requests, &answered, &next);
-            scope.spawn(move || {
-                loop {
-                    let n = next.fetch_add(1, Ordering::SeqCst);
-                    let Some(request) = requests.get(n) else {
-                        return;
-                    };
-                    let cert = ask(node, request, (thread * 1_000 + n) as u64);
-                    answered.lock().unwrap().insert(n, cert);
-                }
-            });
+            let (node, work) = (&nodes[thread % 2], &work);
+            scope.spawn(move || work.share(node, thread));
         }
         // In the middle of it the CA gets a new issuing key, by a third process.
-        while next.load(Ordering::SeqCst) < requests.len() / 3 {
+        while work.next.load(Ordering::SeqCst) < requests.len() / 3 {
             std::thread::yield_now();
         }
         let next = common::rolled::next(2, Kind::Issuing);
@@ -245,7 +263,7 @@ fn nodes_that_meet_at_every_row_deal_shards_of_one_issuer_and_size() {
             assert!(begun.elapsed() < Duration::from_secs(30), "{e}");
         }
     });
-    nothing_is_lost(&nodes[0], &requests, &answered.into_inner().unwrap());
+    nothing_is_lost(&nodes[0], &requests, &work.answered.into_inner().unwrap());
 }
 
 /// Kills the backend at the n-th point.
@@ -321,26 +339,12 @@ fn backends_that_are_killed_under_load_lose_nothing() {
     let nodes: Vec<Issuer> = (0..2)
         .map(|_| node(&as_application(&path, "victim"), Arc::new(NoFaults)))
         .collect();
-    let (answered, next, over) = (
-        Mutex::new(BTreeMap::new()),
-        AtomicUsize::new(0),
-        AtomicBool::new(false),
-    );
+    let (work, over) = (Work::of(&requests), AtomicBool::new(false));
     let kills = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..6)
             .map(|thread| {
-                let (node, requests, answered, next) =
-                    (&nodes[thread % 2], &requests, &answered, &next);
-                scope.spawn(move || {
-                    loop {
-                        let n = next.fetch_add(1, Ordering::SeqCst);
-                        let Some(request) = requests.get(n) else {
-                            return;
-                        };
-                        let cert = ask(node, request, (thread * 1_000 + n) as u64);
-                        answered.lock().unwrap().insert(n, cert);
-                    }
-                })
+                let (node, work) = (&nodes[thread % 2], &work);
+                scope.spawn(move || work.share(node, thread))
             })
             .collect();
         let killing = scope.spawn(|| {
@@ -363,7 +367,7 @@ fn backends_that_are_killed_under_load_lose_nothing() {
     assert!(kills > 0, "nothing was killed");
     println!("{kills} backends killed under {} requests", requests.len());
     let other = node(&path, Arc::new(NoFaults));
-    nothing_is_lost(&other, &requests, &answered.into_inner().unwrap());
+    nothing_is_lost(&other, &requests, &work.answered.into_inner().unwrap());
 }
 
 #[test]

@@ -9,6 +9,7 @@
 
 mod common;
 
+use common::rows::count;
 use common::*;
 use proptest::prelude::*;
 use tegata_authority::ca::cmp::MacPolicy;
@@ -62,21 +63,11 @@ fn deliver(world: &mut World, devices: &mut [Device], ta: TaUuid) {
 
 /// What the peer is told; nothing may be recorded.
 fn told(world: &mut World, path: &str, request: &[u8]) -> String {
-    let before = count(world);
+    let before = count(&world.ca);
     let answer = world.ca.cmp(path, request, &mut world.rng, NOW);
     let told = certificate_of(&answer.body, &world.ca).expect_err("a certificate was issued");
-    assert_eq!(count(world), before, "state changed");
+    assert_eq!(count(&world.ca), before, "state changed");
     told
-}
-
-fn count(world: &World) -> usize {
-    world
-        .ca
-        .role()
-        .store
-        .read("t", |tx| certificate::list(tx, &[], 1000))
-        .unwrap()
-        .len()
 }
 
 fn builder(device: &Device, key: &PrivateKey) -> CsrBuilder {
@@ -452,7 +443,7 @@ fn every_flipped_bit_and_every_truncation_is_refused() {
     for len in (0..request.len()).step_by(7) {
         told(&mut world, "device", &request[..len]);
     }
-    assert_eq!(count(&world), 0);
+    assert_eq!(count(&world.ca), 0);
 }
 
 proptest! {

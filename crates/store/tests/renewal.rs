@@ -10,11 +10,12 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::elsewhere::reopen_with_keys;
 use common::kur::*;
 use common::ready::*;
+use common::rows::{count, standing};
+use common::stops::StopAt;
 use common::*;
 use tegata_authority::UnixMs;
 use tegata_authority::ca::cmp::MacPolicy;
@@ -22,24 +23,11 @@ use tegata_authority::ca::revocation::{FinalReason, Standing, Word};
 use tegata_authority::profile::Profiles;
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::{KeyAlg, PrivateKey, Provider as _};
+use tegata_store::NoFaults;
 use tegata_store::issuer::{CmpOutcome, Issuer};
 use tegata_store::revocation::{Target, say};
-use tegata_store::{Faults, NoFaults, StoreError, When, certificate};
 use tegata_wire::cmp::{BodyKind, CertId, ProofOfPossession, RawBody, oid};
 use tegata_wire::x509::{CertView, RawDer};
-
-fn standing(world: &World, der: &[u8]) -> Standing {
-    let view = CertView::from_der(der).unwrap();
-    let store = &world.ca.role().store;
-    let row = store.read("t", |tx| certificate::find(tx, view.serial));
-    row.unwrap().unwrap().standing
-}
-
-fn count(world: &World) -> usize {
-    let store = &world.ca.role().store;
-    let rows = store.read("t", |tx| certificate::list(tx, &[], 1000));
-    rows.unwrap().len()
-}
 
 fn is_superseded(standing: Standing) -> bool {
     let reason = FinalReason::Superseded;
@@ -69,7 +57,7 @@ fn a_certificate_renews_itself_and_the_old_one_serves_until_the_new_one_is_confi
     assert_eq!(is.spki_der, key.public_key().to_spki_der().unwrap());
     assert_eq!(is.not_after_secs, day(100).secs().0 + 365 * 86_400);
     assert!(
-        standing(&world, &old.der).is_good(),
+        standing(&world.ca, &old.der).is_good(),
         "until it is confirmed"
     );
 
@@ -83,8 +71,8 @@ fn a_certificate_renews_itself_and_the_old_one_serves_until_the_new_one_is_confi
     for _ in 0..3 {
         let confirmed = send(&world.ca, &mut world.rng, &conf, day(101));
         assert_eq!(granted(&confirmed.body, &world.ca).unwrap_err(), "PkiConf");
-        assert!(is_superseded(standing(&world, &old.der)));
-        assert!(standing(&world, &new).is_good());
+        assert!(is_superseded(standing(&world.ca, &old.der)));
+        assert!(standing(&world.ca, &new).is_good());
     }
     // pkiConf was lost and the TA begins again: what was answered is answered.
     let anew = old.sign(&Asked::kur(device, old, &key).body(), 4, None);
@@ -101,7 +89,7 @@ fn a_certificate_renews_itself_and_the_old_one_serves_until_the_new_one_is_confi
     let late = old.sign(&Asked::kur(device, old, &other).body(), 5, None);
     let denied = ask(&mut world, &late, day(102)).unwrap_err();
     assert_eq!(denied, "Kup SIGNER_NOT_TRUSTED");
-    assert_eq!(count(&world), 2);
+    assert_eq!(count(&world.ca), 2);
     // The new one goes on.
     let new = Current { key, der: new };
     let next = new_key(&mut world);
@@ -143,36 +131,36 @@ fn a_p10cr_in_place_of_a_certificate_supersedes_it() {
     let answer = send(&world.ca, &mut world.rng, &device.p10cr(&csr, 2), day(100));
     let new = granted(&answer.body, &world.ca).unwrap();
     assert!(
-        standing(&world, &old.der).is_good(),
+        standing(&world.ca, &old.der).is_good(),
         "until it is confirmed"
     );
     let hash = world.ca.role().provider.sha256(&new);
     let conf = device.cert_conf(&answer.body, &hash, 2);
     let confirmed = send(&world.ca, &mut world.rng, &conf, day(100));
     assert_eq!(granted(&confirmed.body, &world.ca).unwrap_err(), "PkiConf");
-    assert!(is_superseded(standing(&world, &old.der)));
-    assert!(standing(&world, &new).is_good());
+    assert!(is_superseded(standing(&world.ca, &old.der)));
+    assert!(standing(&world.ca, &new).is_good());
 
     // The TA has not heard of that one, and names the one before: it takes the place of what there is now.
     let csr = device.csr_in_place_of(&new_key(&mut world), Some(&old.der));
     let answer = send(&world.ca, &mut world.rng, &device.p10cr(&csr, 3), day(101));
     let third = granted(&answer.body, &world.ca).unwrap();
-    assert!(standing(&world, &new).is_good());
+    assert!(standing(&world.ca, &new).is_good());
     let hash = world.ca.role().provider.sha256(&third);
     let conf = device.cert_conf(&answer.body, &hash, 3);
     send(&world.ca, &mut world.rng, &conf, day(101));
-    assert!(is_superseded(standing(&world, &new)));
+    assert!(is_superseded(standing(&world.ca, &new)));
     let new = third;
     // One that the CA does not have stands in nobody's way.
     let named = certificate_of_another_ca();
     let csr = device.csr_in_place_of(&new_key(&mut world), Some(&named));
     ask(&mut world, &device.p10cr(&csr, 4), day(101)).unwrap();
-    assert!(standing(&world, &new).is_good());
+    assert!(standing(&world.ca, &new).is_good());
     // Another device's is not its to replace.
     let csr = device.csr_in_place_of(&new_key(&mut world), Some(&current[1].der));
     let denied = ask(&mut world, &device.p10cr(&csr, 5), day(101));
     assert_eq!(denied.unwrap_err(), "Cp BAD_CERT_ID");
-    assert!(standing(&world, &current[1].der).is_good());
+    assert!(standing(&world.ca, &current[1].der).is_good());
 }
 
 /// A hold is the operator's to lift: nothing takes the place of what is on hold, asked for before or after.
@@ -198,13 +186,16 @@ fn a_hold_of_the_certificate_that_is_named_is_not_got_round() {
     ] {
         assert_eq!(ask(&mut world, message, day(2)).unwrap_err(), told);
     }
-    assert!(matches!(standing(&world, &old.der), Standing::Held { .. }));
+    assert!(matches!(
+        standing(&world.ca, &old.der),
+        Standing::Held { .. }
+    ));
     say(&store, &target, Word::Unhold, day(3).secs()).unwrap();
     assert_eq!(ask(&mut world, &asked, day(3)).unwrap(), new);
     let conf = send(&world.ca, &mut world.rng, &asked, day(3));
     let conf = device.cert_conf(&conf.body, &hash, 2);
     assert_eq!(ask(&mut world, &conf, day(3)).unwrap_err(), "PkiConf");
-    assert!(is_superseded(standing(&world, &old.der)));
+    assert!(is_superseded(standing(&world.ca, &old.der)));
 }
 
 /// A TA names what it accepted, and the CA may never have heard of that: what counts then is the
@@ -239,9 +230,9 @@ fn what_was_accepted_and_not_confirmed_stands_for_what_it_was_to_follow() {
         let conf = device.cert_conf(&answer.body, &hash, 3);
         assert_eq!(ask(&mut world, &conf, day(3)).unwrap_err(), "PkiConf");
         for before in [&old.der, &accepted] {
-            assert!(is_superseded(standing(&world, before)));
+            assert!(is_superseded(standing(&world.ca, before)));
         }
-        assert!(standing(&world, &new).is_good());
+        assert!(standing(&world.ca, &new).is_good());
     }
 }
 
@@ -279,8 +270,8 @@ fn within_the_window_the_old_certificate_just_ends() {
     let new = granted(&answer.body, &world.ca).unwrap();
     let conf = old.conf(&answer.body, &new, 2);
     send(&world.ca, &mut world.rng, &conf, day(340));
-    assert!(standing(&world, &old.der).is_good());
-    assert!(standing(&world, &new).is_good());
+    assert!(standing(&world.ca, &old.der).is_good());
+    assert!(standing(&world.ca, &new).is_good());
 }
 
 #[test]
@@ -305,7 +296,7 @@ fn what_was_answered_is_answered_although_the_old_certificate_expired() {
     let late = old.sign(&Asked::kur(device, old, &other).body(), 4, None);
     let denied = ask(&mut world, &late, day(400)).unwrap_err();
     assert_eq!(denied, "Kup SIGNER_NOT_TRUSTED");
-    assert_eq!(count(&world), 2);
+    assert_eq!(count(&world.ca), 2);
 }
 
 #[test]
@@ -323,10 +314,12 @@ fn the_last_that_was_asked_for_stays_however_late_confirmations_come() {
     let (second_conf, second) = asked(&kept, 3);
     // The network held the first confirmation back.
     send(&world.ca, &mut world.rng, &second_conf, day(3));
-    assert!(is_superseded(standing(&world, &first)) && is_superseded(standing(&world, &old.der)));
+    assert!(
+        is_superseded(standing(&world.ca, &first)) && is_superseded(standing(&world.ca, &old.der))
+    );
     send(&world.ca, &mut world.rng, &first_conf, day(3));
-    assert!(standing(&world, &second).is_good());
-    assert!(is_superseded(standing(&world, &first)));
+    assert!(standing(&world.ca, &second).is_good());
+    assert!(is_superseded(standing(&world.ca, &first)));
 }
 
 #[test]
@@ -350,8 +343,8 @@ fn a_refused_certificate_is_taken_back_and_the_old_one_stays() {
             ..
         }
     ));
-    assert!(!standing(&world, &new).is_good());
-    assert!(standing(&world, &old.der).is_good());
+    assert!(!standing(&world.ca, &new).is_good());
+    assert!(standing(&world.ca, &old.der).is_good());
 }
 
 #[test]
@@ -369,7 +362,7 @@ fn only_who_asked_may_confirm() {
     let conf = device.cert_conf(&answer.body, &RustCrypto.sha256(&new), 2);
     let told = ask(&mut world, &conf, day(9)).unwrap_err();
     assert_eq!(told, "Error BAD_REQUEST");
-    assert!(standing(&world, &old.der).is_good());
+    assert!(standing(&world.ca, &old.der).is_good());
 }
 
 /// One row: how the message is made wrong, and what the peer is told.
@@ -569,11 +562,11 @@ fn each_refusal() {
             "Error BAD_DATA_FORMAT",
         ),
     ];
-    let before = count(&world);
+    let before = count(&world.ca);
     for (what, message, told) in rows {
         let got = ask(&mut world, &message, day(9)).expect_err(what);
         assert_eq!(got, told, "{what}");
-        assert_eq!(count(&world), before, "{what}: something was recorded");
+        assert_eq!(count(&world.ca), before, "{what}: something was recorded");
     }
     // On another profile's path.
     let answer = world.ca.cmp("other", &whole, &mut world.rng, day(9));
@@ -581,7 +574,7 @@ fn each_refusal() {
         granted(&answer.body, &world.ca).unwrap_err(),
         "Error BAD_REQUEST"
     );
-    assert_eq!(count(&world), before);
+    assert_eq!(count(&world.ca), before);
     assert!(ask(&mut world, &whole, day(9)).is_ok(), "the good one");
 }
 
@@ -658,24 +651,6 @@ fn a_cr_by_certificate_needs_a_profile_that_lets_it() {
     );
 }
 
-/// Stops at the n-th fault point.
-struct StopAt {
-    at: usize,
-    reached: AtomicUsize,
-}
-
-impl Faults for StopAt {
-    fn reach(&self, step: &'static str, when: When) -> Result<(), StoreError> {
-        if self.reached.fetch_add(1, Ordering::SeqCst) != self.at {
-            return Ok(());
-        }
-        Err(StoreError::Stopped {
-            step,
-            when: when.as_str(),
-        })
-    }
-}
-
 #[test]
 fn renewal_survives_a_stop_at_every_step() {
     // Certificate and confirmation, each before and after.
@@ -694,10 +669,7 @@ fn survives_stops(in_process: bool, points: usize) {
         let key = new_key(&mut world);
         let body = Asked::kur(device, &old, &key).body();
         let now = day(10 + u64::try_from(at).unwrap());
-        let faults = Arc::new(StopAt {
-            at,
-            reached: AtomicUsize::new(0),
-        });
+        let faults = StopAt::new(at);
         reopen_with_keys(&mut world, faults.clone(), in_process);
         let kur = old.sign(&body, 2, None);
         let mut seen: BTreeSet<Vec<u8>> = BTreeSet::new();
@@ -707,7 +679,7 @@ fn survives_stops(in_process: bool, points: usize) {
             send(&world.ca, &mut world.rng, &conf, now);
             seen.insert(new);
         }
-        if faults.reached.load(Ordering::SeqCst) > at {
+        if faults.stopped() {
             stopped_at.insert(at);
         }
         // Another process; the device begins again, whatever it had.
@@ -723,10 +695,10 @@ fn survives_stops(in_process: bool, points: usize) {
             CmpOutcome::Confirmed { accepted: true, .. }
         ));
         assert_eq!(seen.len(), 1, "step {at}");
-        assert!(is_superseded(standing(&world, &old.der)), "step {at}");
-        assert!(standing(&world, &new).is_good());
+        assert!(is_superseded(standing(&world.ca, &old.der)), "step {at}");
+        assert!(standing(&world.ca, &new).is_good());
         current.push(Current { key, der: new });
     }
     assert_eq!(stopped_at, (0..points).collect());
-    assert_eq!(count(&world), points + 2);
+    assert_eq!(count(&world.ca), points + 2);
 }

@@ -316,7 +316,7 @@ fn the_responder_renews_its_certificate_and_keeps_its_key() {
     let asked = request(&cert_id(&world.ca, &serial, true));
     let certificate = |secs| {
         let answer = server.ocsp(&asked, &mut Seeded(secs), at(secs));
-        let der = answer.published.der;
+        let der = &answer.published.der;
         // The certificate is the last thing in the response.
         let start = der.windows(2).rposition(|w| w == [0xa0, 0x82]).unwrap();
         der[start..].to_vec()

@@ -9,15 +9,15 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use common::elsewhere::reopen_with_keys;
 use common::kur::{Asked, Current, send};
 use common::ocsp::{cert_id_by, tlv};
 use common::ready::{day, new_key, ready};
 use common::rolled::{
-    StopAt, generations, issuer_of, next, renewed, roll, roll_next, roll_with, taken, told, verify,
+    generations, issuer_of, next, renewed, roll, roll_next, roll_with, taken, told, verify,
 };
+use common::stops::StopAt;
 use common::*;
 use tegata_authority::UnixSecs;
 use tegata_authority::ca::cmp::MacPolicy;
@@ -371,7 +371,7 @@ fn a_crash_at_every_step_leaves_one_generation_or_none_and_the_command_again_men
         for at in 0.. {
             let (mut world, devices, current) = ready(1);
             let anchors = vec![world.ca.root_certificate().to_vec()];
-            let stop = Arc::new(StopAt(at, AtomicUsize::new(0)));
+            let stop = StopAt::new(at);
             let done = roll_with(&world, 2, kind, SECS, stop);
             let stopped = done.is_err();
             let there = generations(&world).iter().count();
@@ -407,7 +407,7 @@ fn what_was_fixed_before_a_rollover_is_finished_by_whom_it_was_fixed_for() {
     let (device, old) = (&devices[0], &current[0]);
     let key = new_key(&mut world);
     // The intent is durable (points 0 and 1), and its certificate is not: the key is elsewhere.
-    let stop = Arc::new(StopAt(2, AtomicUsize::new(0)));
+    let stop = StopAt::new(2);
     reopen_with_keys(&mut world, stop, false);
     let kur = |n| old.sign(&Asked::kur(device, old, &key).body(), n, None);
     let answer = send(&world.ca, &mut world.rng, &kur(1), day(60));

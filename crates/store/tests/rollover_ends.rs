@@ -15,9 +15,8 @@ use common::elsewhere::{Watched, reopen_with_keys};
 use common::kur::{Asked, granted, send};
 use common::ocsp::tlv;
 use common::ready::{day, new_key, ready};
-use common::rolled::{
-    StopAt, generations, issuer_of, next, renewed, roll, roll_next, taken, told, verify,
-};
+use common::rolled::{generations, issuer_of, next, renewed, roll, roll_next, taken, told, verify};
+use common::stops::StopAt;
 use common::*;
 use tegata_authority::ca::cmp::{CmpDenial, MacPolicy};
 use tegata_authority::tam::availability::Availability;
@@ -555,7 +554,7 @@ fn what_was_fixed_before_a_leak_is_not_signed_after_it() {
     let (mut world, devices, _) = ready(1);
     let request = |key: &PrivateKey, n| devices[0].p10cr(&devices[0].csr(key), n);
     let (key, next) = (new_key(&mut world), new_key(&mut world));
-    let stop = Arc::new(StopAt(2, AtomicUsize::new(0)));
+    let stop = StopAt::new(2);
     reopen_with_keys(&mut world, stop, false);
     let answer = send(&world.ca, &mut world.rng, &request(&key, 2), NOW);
     assert!(matches!(answer.outcome, CmpOutcome::Denied(_)));

@@ -13,26 +13,21 @@ use std::time::Duration;
 
 use common::kur::*;
 use common::ready::*;
+use common::rows::standing;
 use common::*;
 use tegata_authority::UnixMs;
 use tegata_authority::ca::cmp::MacPolicy;
-use tegata_authority::ca::revocation::{FinalReason, Standing, Word};
+use tegata_authority::ca::revocation::{FinalReason, Word};
 use tegata_authority::profile::{EXAMPLE, Profiles};
+use tegata_store::NoFaults;
 use tegata_store::issuer::Issuer;
 use tegata_store::revocation::{Target, say};
-use tegata_store::{NoFaults, certificate};
 use tegata_wire::x509::CertView;
 
 const COMPROMISED: Word = Word::Revoke(FinalReason::KeyCompromise);
 
 fn serial(der: &[u8]) -> Vec<u8> {
     CertView::from_der(der).unwrap().serial.to_vec()
-}
-
-fn standing(world: &World, der: &[u8]) -> Standing {
-    let store = &world.ca.role().store;
-    let row = store.read("t", |tx| certificate::find(tx, &serial(der)));
-    row.unwrap().unwrap().standing
 }
 
 fn say_of(world: &World, der: &[u8], word: Word, now: UnixMs) {
@@ -76,7 +71,7 @@ fn what_was_taken_back_is_not_confirmed_and_takes_no_place() {
             let (_, said) = ask(&mut world, &conf, day(100));
             assert_eq!(said.unwrap_err(), "Error CERT_REVOKED");
         }
-        assert!(standing(&world, &old.der).is_good(), "it serves on");
+        assert!(standing(&world.ca, &old.der).is_good(), "it serves on");
         // What the TA does next: the kur again, which tells it.
         let (_, said) = ask(&mut world, &kur, day(100));
         assert_eq!(said.unwrap_err(), then);
@@ -86,7 +81,7 @@ fn what_was_taken_back_is_not_confirmed_and_takes_no_place() {
             assert_eq!(again.unwrap(), new);
             let (_, said) = ask(&mut world, &old.conf(&answer, &new, 2), day(101));
             assert_eq!(said.unwrap_err(), "PkiConf");
-            assert!(!standing(&world, &old.der).is_good());
+            assert!(!standing(&world.ca, &old.der).is_good());
         }
     }
 }
@@ -102,7 +97,7 @@ fn what_its_own_confirmation_supersedes_is_not_confirmed() {
     let first = first.unwrap();
     let (_, said) = ask(&mut world, &old.conf(&answer, &first, 2), day(340));
     assert_eq!(said.unwrap_err(), "PkiConf");
-    assert!(standing(&world, &old.der).is_good());
+    assert!(standing(&world.ca, &old.der).is_good());
     // It is put right; pkiConf was lost and the owner gave the request up.
     let key = new_key(&mut world);
     let kur = old.sign(&Asked::kur(device, old, &key).body(), 3, None);
@@ -110,8 +105,8 @@ fn what_its_own_confirmation_supersedes_is_not_confirmed() {
     let second = second.unwrap();
     let (_, said) = ask(&mut world, &old.conf(&answer, &second, 3), day(200));
     assert_eq!(said.unwrap_err(), "Error CERT_REVOKED");
-    assert!(!standing(&world, &second).is_good());
-    assert!(standing(&world, &first).is_good());
+    assert!(!standing(&world.ca, &second).is_good());
+    assert!(standing(&world.ca, &first).is_good());
 }
 
 #[test]

@@ -327,6 +327,7 @@ impl StatusServer {
         };
         let number = list_number(counted, now);
         let next_update = UnixSecs(now.0.saturating_add(life));
+        let renewed = UnixSecs(now.0.saturating_add(life / 2));
         let draft = ListDraft {
             // The whole of the issuer's needs no place: it is what a list is when it says nothing.
             scope_urls: &of.scope.shard().map(|_| place("")).unwrap_or_default(),
@@ -340,12 +341,7 @@ impl StatusServer {
         let provider = self.issuer.role.provider.as_ref();
         let der = sign_list(provider, &of.by.ca, of.by.key.as_ref(), &draft)?;
         Ok(Listed {
-            published: Arc::new(Published {
-                der,
-                made: now,
-                renewed: UnixSecs(now.0.saturating_add(life / 2)),
-                next_update,
-            }),
+            published: Arc::new(Published::new(provider, der, (now, renewed, next_update))),
             change,
             number,
         })

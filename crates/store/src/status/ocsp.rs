@@ -29,7 +29,7 @@ use crate::{StoreError, keys, revocation};
 #[derive(Debug, Clone)]
 pub struct OcspAnswer {
     /// The response (DER).
-    pub published: Published,
+    pub published: Arc<Published>,
     /// Whether it is signed, and nobody's nonce is in it: it may be kept by caches.
     pub cacheable: bool,
     /// `ok`, or why there is no status in it.
@@ -53,20 +53,19 @@ impl StatusServer {
             .and_then(|request| self.answer(&request, rng, now));
         match answered {
             Ok((published, cacheable)) => OcspAnswer {
-                published: published.as_ref().clone(),
+                published,
                 cacheable,
                 reason: "ok",
             },
-            Err((failure, reason)) => OcspAnswer {
-                published: Published {
-                    der: failure_response(failure).unwrap_or_default(),
-                    made: now,
-                    renewed: now,
-                    next_update: now,
-                },
-                cacheable: false,
-                reason,
-            },
+            Err((failure, reason)) => {
+                let der = failure_response(failure).unwrap_or_default();
+                let provider = self.issuer.role.provider.as_ref();
+                OcspAnswer {
+                    published: Arc::new(Published::new(provider, der, (now, now, now))),
+                    cacheable: false,
+                    reason,
+                }
+            }
         }
     }
 
@@ -139,6 +138,7 @@ impl StatusServer {
         let responder = self.responder(by, rng, now)?;
         let life = self.issuer.status.ocsp_life_secs;
         let next_update = UnixSecs(now.0.saturating_add(life));
+        let renewed = UnixSecs(now.0.saturating_add(life / 2));
         let der = sign_response(
             responder.signer.as_ref(),
             &responder.cert,
@@ -146,12 +146,9 @@ impl StatusServer {
             nonce,
             (now, next_update),
         )?;
-        Ok(Arc::new(Published {
-            der,
-            made: now,
-            renewed: UnixSecs(now.0.saturating_add(life / 2)),
-            next_update,
-        }))
+        let provider = self.issuer.role.provider.as_ref();
+        let times = (now, renewed, next_update);
+        Ok(Arc::new(Published::new(provider, der, times)))
     }
 
     /// Signs ahead, so that requests seldom wait for a signature: again what is kept and soon too old to be

@@ -21,14 +21,15 @@ use std::time::{Duration, Instant};
 
 use tegata_authority::UnixMs;
 use tegata_authority::ca::cmp::{CmpDenial, MacPolicy};
-use tegata_authority::ca::est::Operation;
+use tegata_authority::ca::est::{EstDenial, Operation};
 use tegata_authority::ca::revocation::{FinalReason, Word};
 use tegata_authority::profile::{EXAMPLE, Profiles};
 use tegata_authority::verifier::AppraisalPolicy;
+use tegata_store::approval;
 use tegata_store::archive::sweep_some;
 use tegata_store::est::Asker;
 use tegata_store::generation::{Kind, roll_over};
-use tegata_store::issuer::{CmpOutcome, Issuer};
+use tegata_store::issuer::{CmpOutcome, Issuer, NewRelease};
 use tegata_store::revocation::scoped::{Predicate, say_to_all};
 use tegata_store::revocation::{Target, say};
 use tegata_store::role::Role;
@@ -40,7 +41,7 @@ use super::elsewhere::Watched;
 use super::killer::{Killer, as_application, kill_9};
 use super::place::{Sql, database};
 use super::rolled::next;
-use super::{Direct, Seeded, role};
+use super::{Direct, SECS, Seeded, psa, role, secrets};
 
 /// How long the archive waits, in seconds.
 pub const KEEP: u64 = 90 * 86_400;
@@ -127,6 +128,26 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Parts of what is asked, each with its length before it.
+pub fn joined(parts: &[&[u8]]) -> Vec<u8> {
+    let each = parts.iter().map(|part| {
+        let length = u32::try_from(part.len()).unwrap().to_be_bytes();
+        [&length[..], part].concat()
+    });
+    each.collect::<Vec<_>>().concat()
+}
+
+/// The parts of [`joined`].
+pub fn parts(mut body: &[u8]) -> Vec<&[u8]> {
+    let mut parts = Vec::new();
+    while let Some((length, rest)) = body.split_first_chunk() {
+        let (part, after) = rest.split_at(u32::from_be_bytes(*length) as usize);
+        parts.push(part);
+        body = after;
+    }
+    parts
 }
 
 /// The deaths of one story.
@@ -274,8 +295,8 @@ impl Faults for DieAt {
     }
 }
 
-/// The process itself. It is asked by lines: what is wanted, the time in milliseconds, a body in hex. It
-/// answers `said` and what, or `not` and why.
+/// The process itself. It is asked by lines: what is wanted (of which profile or role, if need be, after a
+/// slash), the time in milliseconds, a body in hex. It answers `said` and what, or `not` and why.
 pub fn serve() {
     let var = |name: &str| std::env::var(name).unwrap();
     let dir = PathBuf::from(var("TEGATA_TEST_DIR"));
@@ -306,7 +327,7 @@ pub fn serve() {
     };
     let policy = AppraisalPolicy::parse(tegata_authority::verifier::EXAMPLE).unwrap();
     let process = Process {
-        ca: Issuer::open(ca, profiles(), MacPolicy::default()).unwrap(),
+        ca: issuer(ca),
         tam: TamServer::open(open("tam"), None).unwrap(),
         verifier: VerifierServer::open(open("verifier"), policy).unwrap(),
     };
@@ -326,10 +347,15 @@ pub fn serve() {
     }
 }
 
-/// The example's profile, which takes certificates by EST too.
-fn profiles() -> Profiles {
+/// A CA of the example's profile, which takes certificates by EST too, and of those for secrets and evidence.
+pub fn issuer(role: Role) -> Issuer {
     let takes = "authentication = [\"ta\", \"certificate\"]\n[profile.device.san]";
-    Profiles::parse(&EXAMPLE.replace("[profile.device.san]", takes)).unwrap()
+    let device = EXAMPLE.replace("[profile.device.san]", takes);
+    let profiles = [&device, secrets::PROFILES, &psa::profiles()].concat();
+    let profiles = Profiles::parse(&profiles).unwrap();
+    let ca = Issuer::open(role, profiles, MacPolicy::default()).unwrap();
+    ca.with_psa_policy(psa::policy(), &mut Seeded(3), SECS)
+        .unwrap()
 }
 
 struct Process {
@@ -348,6 +374,12 @@ impl Process {
     ) -> Result<Vec<u8>, String> {
         let store = &self.ca.role().store;
         let secs = now.secs();
+        let (what, of) = what.split_once('/').unwrap_or((what, "device"));
+        let role = match of {
+            "tam" => self.tam.role(),
+            "verifier" => self.verifier.role(),
+            _ => self.ca.role(),
+        };
         let word = match what {
             "hold" | "hold-all" => Word::Hold,
             "unhold" | "unhold-all" => Word::Unhold,
@@ -355,22 +387,76 @@ impl Process {
         };
         match what {
             "cmp" => {
-                let answer = self.ca.cmp("device", body, rng, now);
+                let answer = self.ca.cmp(of, body, rng, now);
                 match answer.outcome {
                     CmpOutcome::Denied(CmpDenial::Unavailable(code)) => Err(code.to_owned()),
                     _ => Ok(answer.body),
                 }
             }
-            // The length of the certificate that is shown, it, and the request.
+            // The request; the certificate that is shown, or id and text of a secret, or nothing.
             "est" => {
-                let (length, rest) = body.split_first_chunk().unwrap();
-                let (shown, csr) = rest.split_at(usize::from(u16::from_be_bytes(*length)));
-                let profile = self.ca.est_profile(None).map_err(|e| e.to_string())?;
-                let asker = Asker::Certificate(shown);
-                let enrolled =
-                    self.ca
-                        .est_enrol(Operation::Reenroll, profile, asker, csr, rng, now);
-                enrolled.map(|e| e.certificate).map_err(|e| e.to_string())
+                let profile = self.ca.est_profile(Some(of)).unwrap();
+                let text = |part| std::str::from_utf8(part).unwrap();
+                let (operation, csr, asker) = match *parts(body).as_slice() {
+                    [csr] => (Operation::Enroll, csr, Asker::Nobody),
+                    [csr, shown] => (Operation::Reenroll, csr, Asker::Certificate(shown)),
+                    [csr, id, secret] => {
+                        let (id, secret) = (text(id), text(secret));
+                        (Operation::Enroll, csr, Asker::Secret { id, secret })
+                    }
+                    _ => panic!("{body:?}"),
+                };
+                let enrolled = self.ca.est_enrol(operation, profile, asker, csr, rng, now);
+                match enrolled {
+                    Err(EstDenial::Waiting) => Ok(Vec::new()),
+                    enrolled => enrolled.map(|e| e.certificate).map_err(|e| e.to_string()),
+                }
+            }
+            "nonce" => {
+                let profile = self.ca.est_profile(Some(of)).unwrap();
+                let fresh = self.ca.evidence_nonce(profile, rng, now).unwrap();
+                Ok(fresh.unwrap().nonce.to_vec())
+            }
+            // What the request is called.
+            "approve" => {
+                let id = std::str::from_utf8(body).unwrap();
+                let said = store.run_tx("decide", |tx| approval::say(tx, id, None, true, secs));
+                let said = said.map_err(|e: StoreError| e.to_string())?;
+                let stands = said.and_then(|row| row.approved) == Some(true);
+                stands.then(Vec::new).ok_or_else(|| "decided".to_owned())
+            }
+            // A factory's manifest.
+            "import" => {
+                let imported = role.import_devices(body, secs).map_err(|e| e.to_string())?;
+                Ok(imported.devices.to_be_bytes().to_vec())
+            }
+            // Their delivery keys.
+            "import-keys" => {
+                let imported = self.tam.import_keks(body, rng).map_err(|e| e.to_string())?;
+                Ok(imported.to_be_bytes().to_vec())
+            }
+            // A module.
+            "cut" => {
+                let new = NewRelease {
+                    ta_name: "enrol",
+                    module: body,
+                    profiles: &["device"],
+                    paper_exchange_key: None,
+                };
+                let cut = self
+                    .ca
+                    .release(&new, rng, secs)
+                    .map_err(|e| e.to_string())?;
+                Ok(joined(&[&cut.package, &cut.ta_envelope]))
+            }
+            // A release's package, or the envelope of its TA.
+            "register" if of == "verifier" => {
+                let value = self.verifier.import_reference_value(body, secs);
+                value.map(|_| Vec::new()).map_err(|e| e.to_string())
+            }
+            "register" => {
+                let release = self.tam.register_release(body, secs);
+                release.map(|_| Vec::new()).map_err(|e| e.to_string())
             }
             "teep" => {
                 let peers = Direct {

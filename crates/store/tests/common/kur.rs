@@ -8,8 +8,8 @@ use tegata_crypto::{PrivateKey, Provider as _, Signer as _};
 use tegata_store::issuer::{CmpAnswer, Issuer};
 use tegata_wire::cmp::{
     BodyKind, CertId, CertReqMsg, CertRequest, CertTemplate, MessageToProtect, PkiBody, PkiHeader,
-    PopoSigningKey, ProofOfPossession, ProtectionAlg, RawBody, RegInfo, UnverifiedPkiMessage,
-    directory_name, null_dn, oid,
+    PopoSigningKey, ProofOfPossession, ProtectionAlg, RawBody, RegInfo, RevDetails,
+    UnverifiedPkiMessage, directory_name, null_dn, oid,
 };
 use tegata_wire::enrolment::{Identity, RenewalToken, SenderKid, token_input};
 use tegata_wire::x509::{CertView, DistinguishedName, List, RawDer, SignatureAlg, san_extension};
@@ -223,6 +223,27 @@ pub fn granted(answer: &[u8], ca: &Issuer) -> Result<Vec<u8>, String> {
         PkiBody::PkiConf => Err("PkiConf".into()),
         other => panic!("{other:?}"),
     }
+}
+
+/// The request that a certificate be revoked, for a reason if it says one.
+pub fn rr(current: &[u8], reason: Option<u8>) -> RawBody {
+    let view = CertView::from_der(current).unwrap();
+    let entry = reason.map(|reason| {
+        List::one(x509_cert::ext::Extension {
+            extn_id: der::asn1::ObjectIdentifier::new_unwrap("2.5.29.21"),
+            critical: false,
+            extn_value: der::asn1::OctetString::new(vec![0x0a, 1, reason]).unwrap(),
+        })
+    });
+    let details = RevDetails {
+        cert_details: CertTemplate {
+            serial_number: Some(der::asn1::Int::new(view.serial).unwrap()),
+            issuer: Some(der::Decode::from_der(view.issuer_der).unwrap()),
+            ..CertTemplate::default()
+        },
+        crl_entry_details: entry,
+    };
+    PkiBody::Rr(List::one(details)).to_raw().unwrap()
 }
 
 /// Sends a message to the CA.

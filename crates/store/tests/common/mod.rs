@@ -7,15 +7,23 @@ pub mod fleet;
 pub mod killer;
 pub mod kur;
 pub mod ocsp;
+pub mod peers;
 pub mod place;
+pub mod psa;
 pub mod ready;
+pub mod requests;
 pub mod rolled;
+pub mod rows;
+pub mod secrets;
 pub mod serve;
+pub mod stops;
 pub mod undo;
 
 use std::path::Path;
 use std::sync::Arc;
 
+#[allow(unused_imports)] // Each test uses some.
+pub use peers::Direct;
 #[allow(unused_imports)] // Each test uses some.
 pub use place::{Sql, on_files, open_store, open_store_with};
 
@@ -36,7 +44,7 @@ use tegata_crypto::suit::{DeliveryKeys, open_payload};
 use tegata_crypto::{CryptoError, KeyAlg, PrivateKey, PublicKey, Rng, Secret, Signer};
 use tegata_store::issuer::{CaSetup, CutRelease, Issuer, NewRelease};
 use tegata_store::role::{Role, Trust};
-use tegata_store::tam::{PeerFailure, Peers, TamServer};
+use tegata_store::tam::TamServer;
 use tegata_store::verifier::VerifierServer;
 use tegata_store::{Faults, NoFaults};
 use tegata_wire::cmp::{
@@ -204,40 +212,6 @@ pub fn batch(rng: &mut Seeded, name: &str, count: usize) -> MadeBatch {
         security_level: "software".into(),
     };
     make_devices(&RustCrypto, rng, &spec, count, SECS).unwrap()
-}
-
-/// The TAM's peers, called directly.
-pub struct Direct<'a> {
-    pub ca: &'a Issuer,
-    pub verifier: &'a VerifierServer,
-    pub now: UnixSecs,
-}
-
-impl Peers for Direct<'_> {
-    fn appraise(&self, request: &[u8]) -> Result<Vec<u8>, PeerFailure> {
-        let answer = self.verifier.appraise(request, self.now);
-        answer.map(|a| a.ear).map_err(|e| PeerFailure {
-            who: "Verifier",
-            why: e.to_string(),
-        })
-    }
-
-    fn deliver(&self, request: &[u8]) -> Result<Vec<u8>, PeerFailure> {
-        let mut rng = Seeded(77);
-        let answer = self.ca.deliver(request, &mut rng, self.now);
-        answer.map_err(|e| PeerFailure {
-            who: "CA",
-            why: e.to_string(),
-        })
-    }
-
-    fn attested(&self, word: &[u8]) -> Result<(), PeerFailure> {
-        let noted = self.ca.note_attested(word, self.now);
-        noted.map(drop).map_err(|e| PeerFailure {
-            who: "CA",
-            why: e.to_string(),
-        })
-    }
 }
 
 /// What a device has after an installation.

@@ -7,7 +7,6 @@
 )] // Helpers of tests.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tegata_authority::UnixSecs;
 use tegata_crypto::chain::{Purpose, TrustAnchor, verify_chain};
@@ -17,7 +16,7 @@ use tegata_store::generation::{Generations, Kind, Made, Next, Sure, roll_over};
 use tegata_store::issuer::CmpOutcome;
 use tegata_store::role::RoleError;
 use tegata_store::status::StatusServer;
-use tegata_store::{Faults, NoFaults, StoreError, When};
+use tegata_store::{Faults, NoFaults};
 use tegata_wire::cmp::{PkiBody, UnverifiedPkiMessage};
 use tegata_wire::x509::CertView;
 
@@ -171,20 +170,5 @@ pub fn told(server: &StatusServer, issuing: &[u8], serial: &[u8], now: UnixSecs)
         0xa1 => "revoked",
         0x82 => "unknown",
         other => panic!("{other:#x}"),
-    }
-}
-
-/// Stops at the n-th fault point.
-pub struct StopAt(pub usize, pub AtomicUsize);
-
-impl Faults for StopAt {
-    fn reach(&self, step: &'static str, when: When) -> Result<(), StoreError> {
-        match self.1.fetch_add(1, Ordering::SeqCst) == self.0 {
-            true => Err(StoreError::Stopped {
-                step,
-                when: when.as_str(),
-            }),
-            false => Ok(()),
-        }
     }
 }

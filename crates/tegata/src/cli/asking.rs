@@ -62,4 +62,7 @@ pub struct CaDecide {
     /// The request: its digits from `tegata ca waiting`, the beginning of SHA-256 of what the client signed
     #[arg(value_name = "REQUEST")]
     pub request: String,
+    /// Of this device (UEID), where two devices ask the same
+    #[arg(long, value_name = "UEID")]
+    pub device: Option<String>,
 }

@@ -17,8 +17,8 @@ use axum::response::IntoResponse as _;
 use axum::routing::{MethodRouter, any};
 use base64ct::{Base64, Encoding as _};
 use tegata_authority::UnixSecs;
+use tegata_crypto::OsRng;
 use tegata_crypto::aws_lc::AwsLc;
-use tegata_crypto::{OsRng, Provider as _};
 use tegata_store::status::{NoList, Published, Scope, StatusServer};
 use tegata_wire::ocsp::MAX_REQUEST_BYTES;
 use tracing::{debug, info, warn};
@@ -140,7 +140,7 @@ fn posted(service: &Service, accepts: Accepts) -> MethodRouter {
             let (parts, body) = request.into_parts();
             match body::read(&parts.headers, body, accepts).await {
                 // RFC 9111 section 3: a POST is answered anew each time.
-                Ok(bytes) => run(places, move || Ok(ocsp(&service, &bytes, None))).await,
+                Ok(bytes) => run(places, move || ocsp(&service, &bytes, None)).await,
                 Err(problem) => problem.into_response(),
             }
         }
@@ -186,9 +186,8 @@ fn list(
     match service.server.list_of(issuer, scope, delta, UnixSecs(now)) {
         Ok(list) => cached(
             PKIX_CRL,
-            &list,
-            Content::shared(Der(Arc::clone(&list))),
             max_age(&list, now, service.max_age_secs),
+            list,
             headers,
         ),
         Err(NoList::Unknown) if scope == Scope::Full && !delta => {
@@ -221,15 +220,10 @@ fn root_list(
         .root_list(root)
         .map_err(|e| role_problem(&e))?;
     let list = list.ok_or_else(Problem::not_found)?;
-    let published = Published {
-        der: list.der,
-        made: list.made,
-        renewed: list.next_update,
-        next_update: list.next_update,
-    };
+    let times = (list.made, list.next_update, list.next_update);
+    let published = Arc::new(Published::new(&AwsLc, list.der, times));
     let age = max_age(&published, now, service.max_age_secs);
-    let der = published.der.clone().into();
-    cached(PKIX_CRL, &published, der, age, headers)
+    cached(PKIX_CRL, age, published, headers)
 }
 
 /// `/ca/{name}.cer`: an issuing CA, a root, or what links two roots.
@@ -243,14 +237,8 @@ fn ca_certificate(
     let found = found.transpose().map_err(|e| role_problem(&e))?;
     let der = found.flatten().ok_or_else(Problem::not_found)?;
     let now = UnixSecs(now_secs());
-    let cert = Published {
-        der,
-        made: UnixSecs(0),
-        renewed: now,
-        next_update: now,
-    };
-    let der = cert.der.clone().into();
-    cached(PKIX_CERT, &cert, der, CERT_MAX_AGE_SECS, headers)
+    let cert = Arc::new(Published::new(&AwsLc, der, (UnixSecs(0), now, now)));
+    cached(PKIX_CERT, CERT_MAX_AGE_SECS, cert, headers)
 }
 
 /// `/ocsp/{base64 of the request}`; its slashes may or may not be escaped.
@@ -267,33 +255,31 @@ fn ocsp_get(
     } else {
         Vec::new()
     };
-    Ok(ocsp(service, &request, Some(headers)))
+    ocsp(service, &request, Some(headers))
 }
 
 /// Answers an OCSP request; `headers` are those of a GET, whose answer caches may keep.
-fn ocsp(service: &Service, request: &[u8], headers: Option<&HeaderMap>) -> Response<Body> {
+fn ocsp(
+    service: &Service,
+    request: &[u8],
+    headers: Option<&HeaderMap>,
+) -> Result<Response<Body>, Problem> {
     let now = now_secs();
     let answer = service.server.ocsp(request, &mut OsRng, UnixSecs(now));
-    let kept = headers.filter(|_| answer.cacheable).and_then(|headers| {
-        let age = max_age(&answer.published, now, service.max_age_secs);
-        let der = answer.published.der.clone().into();
-        cached(OCSP_RESPONSE, &answer.published, der, age, headers).ok()
-    });
-    let mut response = kept.unwrap_or_else(|| {
-        let mut response = Response::new(Body::from(answer.published.der));
-        response.headers_mut().insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static(OCSP_RESPONSE),
-        );
-        response
-    });
+    let mut response = match headers.filter(|_| answer.cacheable) {
+        Some(headers) => {
+            let age = max_age(&answer.published, now, service.max_age_secs);
+            cached(OCSP_RESPONSE, age, answer.published, headers)?
+        }
+        None => sent(OCSP_RESPONSE, answer.published)?,
+    };
     if answer.reason != "ok" {
         response.extensions_mut().insert(Reason(answer.reason));
     }
-    response
+    Ok(response)
 }
 
-/// A list while it is sent: one for all who read it.
+/// What is sent: one copy for all who read it.
 struct Der(Arc<Published>);
 
 impl AsRef<[u8]> for Der {
@@ -312,13 +298,12 @@ fn max_age(published: &Published, now: u64, max_age_secs: u64) -> u64 {
 /// Spec: RFC 5019 section 7.2, RFC 9110 sections 8.8 and 13.1
 fn cached(
     content_type: &'static str,
-    published: &Published,
-    der: Content,
     max_age_secs: u64,
+    published: Arc<Published>,
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Problem> {
-    let digest = AwsLc.sha256(&published.der);
-    let tag = format!("\"{}\"", hex::encode(digest.get(..16).unwrap_or_default()));
+    let digest = published.digest().get(..16).unwrap_or_default();
+    let tag = format!("\"{}\"", hex::encode(digest));
     let made = http_date(published.made.0);
     let given = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let known = match given(header::IF_NONE_MATCH) {
@@ -334,7 +319,7 @@ fn cached(
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        Response::new(der.into_body()?)
+        sent(content_type, published)?
     };
     let control = format!("max-age={max_age_secs}, public, no-transform, must-revalidate");
     let expires = http_date(now_secs().saturating_add(max_age_secs));
@@ -347,9 +332,16 @@ fn cached(
     put(header::LAST_MODIFIED, made);
     put(header::CACHE_CONTROL, Some(control));
     put(header::EXPIRES, expires);
-    if !known {
-        put(header::CONTENT_TYPE, Some(content_type.to_owned()));
-    }
+    Ok(response)
+}
+
+/// The whole of it.
+fn sent(content_type: &'static str, published: Arc<Published>) -> Result<Response<Body>, Problem> {
+    let mut response = Response::new(Content::shared(Der(published)).into_body()?);
+    let content_type = HeaderValue::from_static(content_type);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, content_type);
     Ok(response)
 }
 
@@ -372,14 +364,14 @@ mod tests {
         assert_eq!(date, "Sun, 06 Nov 1994 08:49:37 GMT");
     }
 
+    fn published(der: Vec<u8>, made: u64) -> Arc<Published> {
+        let times = [0, 100, 200].map(|later| UnixSecs(made + later));
+        Arc::new(Published::new(&AwsLc, der, times.into()))
+    }
+
     #[test]
     fn caches_never_keep_what_is_signed_anew() {
-        let published = Published {
-            der: vec![1],
-            made: UnixSecs(1_000),
-            renewed: UnixSecs(1_100),
-            next_update: UnixSecs(1_200),
-        };
+        let published = published(vec![1], 1_000);
         assert_eq!(max_age(&published, 1_000, 300), 100);
         assert_eq!(max_age(&published, 1_090, 300), 10);
         assert_eq!(max_age(&published, 1_000, 30), 30);
@@ -388,38 +380,16 @@ mod tests {
 
     #[test]
     fn who_has_it_is_not_sent_it_again() {
-        let published = Published {
-            der: vec![1],
-            made: UnixSecs(784_111_777),
-            renewed: UnixSecs(784_111_877),
-            next_update: UnixSecs(784_111_977),
-        };
+        let one = published(vec![1], 784_111_777);
         let mut headers = HeaderMap::new();
-        let first = cached(
-            PKIX_CRL,
-            &published,
-            published.der.clone().into(),
-            5,
-            &headers,
-        )
-        .unwrap();
+        let first = cached(PKIX_CRL, 5, Arc::clone(&one), &headers).unwrap();
         assert_eq!(first.status(), StatusCode::OK);
         let tag = first.headers().get(header::ETAG).unwrap().clone();
         headers.insert(header::IF_NONE_MATCH, tag);
-        let again = cached(
-            PKIX_CRL,
-            &published,
-            published.der.clone().into(),
-            5,
-            &headers,
-        )
-        .unwrap();
+        let again = cached(PKIX_CRL, 5, one, &headers).unwrap();
         assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
-        let other = Published {
-            der: vec![2],
-            ..published
-        };
-        let new = cached(PKIX_CRL, &other, other.der.clone().into(), 5, &headers).unwrap();
+        let other = published(vec![2], 784_111_777);
+        let new = cached(PKIX_CRL, 5, other, &headers).unwrap();
         assert_eq!(new.status(), StatusCode::OK);
     }
 }

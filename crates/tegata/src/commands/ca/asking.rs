@@ -31,13 +31,7 @@ pub fn secret(command: &CaSecret) -> Outcome<()> {
 }
 
 fn add(args: &SecretAdd) -> Outcome<()> {
-    let ueid: Ueid = args.device.to_lowercase().parse().map_err(|_| {
-        Fault::usage(
-            "not-a-ueid",
-            format!("{} is not a UEID", args.device),
-            "`tegata device list` shows the UEID of each device; give it whole.",
-        )
-    })?;
+    let ueid = whole_ueid(&args.device)?;
     let span = parse_span_secs(&args.expires).filter(|secs| *secs > 0);
     let span = span.ok_or_else(|| {
         Fault::usage(
@@ -91,6 +85,16 @@ fn add(args: &SecretAdd) -> Outcome<()> {
             .to_owned(),
     ]);
     Ok(())
+}
+
+fn whole_ueid(text: &str) -> Outcome<Ueid> {
+    text.to_lowercase().parse().map_err(|_| {
+        Fault::usage(
+            "not-a-ueid",
+            format!("{text} is not a UEID"),
+            "`tegata device list` shows the UEID of each device; give it whole.",
+        )
+    })
 }
 
 /// A secret in a list.
@@ -254,20 +258,26 @@ pub fn decide(args: &CaDecide, approve: bool) -> Outcome<()> {
         ));
     }
     let now = UnixSecs(now_secs());
-    let decided = store.run_tx("decide", |tx| {
-        let mut rows = approval::beginning(tx, &args.request)?;
-        let row = rows.pop().filter(|_| rows.is_empty());
-        let first = row.map(|row| Ok((approval::decide(tx, &row, approve, now)?, row)));
-        first.transpose()
+    let ueid = args.device.as_deref().map(whole_ueid).transpose()?;
+    let said = store.run_tx("decide", |tx| {
+        approval::say(tx, &args.request, ueid.as_ref(), approve, now)
     });
-    let decided = decided.map_err(|e: StoreError| store_fault(&e))?;
-    let Some((true, row)) = decided else {
-        return Err(Fault::failed(
+    let said = said.map_err(|e: StoreError| store_fault(&e))?;
+    let row = said.ok_or_else(|| {
+        Fault::failed(
             "not-one",
-            format!("no single request that waits begins with {}", args.request),
-            "`tegata ca waiting` shows all that wait; what was decided stays so.",
+            format!("no single request begins with {}", args.request),
+            "`tegata ca waiting` shows all that wait. Where two devices ask the same, name one: --device UEID.",
+        )
+    })?;
+    if row.approved != Some(approve) {
+        let stands = if approve { "rejected" } else { "approved" };
+        return Err(Fault::failed(
+            "decided",
+            format!("{} was {stands} before", row.id()),
+            "The first word stays: the client asks with another key.",
         ));
-    };
+    }
     let word = if approve { "approved" } else { "rejected" };
     if args.common.json {
         return show::json(&serde_json::json!({ "request": row.id(), "decision": word }));
