@@ -109,7 +109,7 @@ pub type Lists<'a> = &'a dyn Fn(Option<&str>, Scope, UnixSecs) -> Result<Arc<Pub
 /// A request while it is answered.
 struct Asking<'a> {
     /// Its header.
-    header: PkiHeader,
+    header: Arc<PkiHeader>,
     /// Its body, with its tag (DER).
     body_der: Vec<u8>,
     /// Profile of the path that it came to.
@@ -233,12 +233,14 @@ impl Issuer {
         form: &mut Form,
     ) -> Result<CmpOutcome, CmpDenial> {
         let alleged = decode(body)?;
-        form.request = Some(Request::of(&alleged));
+        let request = Request::of(&alleged);
+        let header = Arc::clone(request.header());
+        form.request = Some(request);
         if let Some(operation) = path.operation {
             operation.check(alleged.body())?;
         }
         let asking = Asking {
-            header: alleged.header().clone(),
+            header,
             body_der: alleged.body_der().to_vec(),
             profile: path.profile,
             nonce,

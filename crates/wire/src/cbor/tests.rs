@@ -110,6 +110,31 @@ fn malformed_input_is_refused() {
 }
 
 #[test]
+fn no_key_is_there_twice_in_a_map_of_any_length() {
+    // Texts, byte strings, and what is not equal to itself.
+    for text in ["a2616101616102", "a2416101416102", "a2f97e0001f97e0002"] {
+        assert_eq!(
+            decode(&unhex(text), 4),
+            Err(CborError::DuplicateKey),
+            "{text}"
+        );
+    }
+    for len in [2u64, 23, 24, 25, 26, 200] {
+        let entries = |last| (1..len).chain([last]).map(|n| (n.into(), Value::Null));
+        let coded = |last| encode(&Value::Map(entries(last).collect())).unwrap();
+        assert!(decode(&coded(len), 4).is_ok(), "{len}");
+        for last in [1, len / 2, len - 1] {
+            let last = last.max(1);
+            assert_eq!(
+                decode(&coded(last), 4),
+                Err(CborError::DuplicateKey),
+                "{len} {last}"
+            );
+        }
+    }
+}
+
+#[test]
 fn depth_and_items_are_limited() {
     let mut bomb = vec![0x81; 100_000];
     assert_eq!(decode(&bomb, 16), Err(CborError::TooDeep { max: 16 }));

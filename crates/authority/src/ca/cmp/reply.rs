@@ -3,6 +3,8 @@
 //!
 //! Spec: RFC 9483 sections 3.1 (header), 3.6 (error), 4.1 to 4.4.
 
+use std::sync::Arc;
+
 use tegata_crypto::cmp::{protect_mac, protect_signature};
 use tegata_crypto::{Provider, Secret, Signer};
 use tegata_wire::cmp::{
@@ -71,7 +73,7 @@ impl MacAnswer {
 /// What of a request decides the form of its answer: nothing of it is believed.
 #[derive(Debug, Clone)]
 pub struct Request {
-    header: PkiHeader,
+    header: Arc<PkiHeader>,
     kind: BodyKind,
 }
 
@@ -80,7 +82,7 @@ impl Request {
     #[must_use]
     pub fn of(alleged: &AllegedRequest) -> Self {
         Self {
-            header: alleged.header().clone(),
+            header: Arc::new(alleged.header().clone()),
             kind: alleged.message.kind(),
         }
     }
@@ -90,9 +92,15 @@ impl Request {
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let message = UnverifiedPkiMessage::from_der(bytes).ok()?;
         Some(Self {
-            header: message.header().clone(),
+            header: Arc::new(message.header().clone()),
             kind: message.kind(),
         })
+    }
+
+    /// Its header.
+    #[must_use]
+    pub fn header(&self) -> &Arc<PkiHeader> {
+        &self.header
     }
 
     /// The same, answered as a request of that kind: a poll is answered as what it asks about.
