@@ -61,8 +61,7 @@ const OPENED: usize = 50;
 /// # Errors
 /// An answer that is not what it must be; files, processes, processors.
 pub fn run(bed: &Bed<'_>) -> Outcome<()> {
-    let (plant, fleet) = furnish(bed)?;
-    let deliver = Deliver { bed, plant, fleet };
+    let deliver = Deliver::furnish(bed)?;
     let subjects = [
         Subject::Nothing,
         Subject::Shared,
@@ -162,14 +161,15 @@ fn furnish(bed: &Bed<'_>) -> Outcome<(Plant, Fleet)> {
 }
 
 /// A TAM on the servers' processor, and those that it asks on the client's.
-struct Roles {
-    tam: Served,
+pub struct Roles {
+    /// The TAM.
+    pub tam: Served,
     _ca: Served,
     _verifier: Served,
 }
 
 /// What one run needs.
-struct Deliver<'a> {
+pub struct Deliver<'a> {
     bed: &'a Bed<'a>,
     plant: Plant,
     fleet: Fleet,
@@ -177,7 +177,7 @@ struct Deliver<'a> {
 
 /// What a device of a session has and wants.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+pub enum State {
     /// It has the TA.
     Has,
     /// It asks for it.
@@ -186,7 +186,16 @@ enum State {
     Fetches,
 }
 
-impl Deliver<'_> {
+impl<'a> Deliver<'a> {
+    /// Makes the installation.
+    ///
+    /// # Errors
+    /// Files, keys, stores.
+    pub fn furnish(bed: &'a Bed<'a>) -> Outcome<Self> {
+        let (plant, fleet) = furnish(bed)?;
+        Ok(Self { bed, plant, fleet })
+    }
+
     fn measure(&self, subject: Subject) -> Outcome<Vec<Measured>> {
         let count = self.bed.count();
         if subject == Subject::Nothing {
@@ -240,7 +249,10 @@ impl Deliver<'_> {
     }
 
     /// Starts the three roles, each a process over a copy of the installation.
-    fn start(&self, payload_url: Option<&str>) -> Outcome<Roles> {
+    ///
+    /// # Errors
+    /// Files, or a server that does not start.
+    pub fn start(&self, payload_url: Option<&str>) -> Outcome<Roles> {
         let cpus = self.bed.cpus;
         let beside = |role: &str, dir| Served::role(role, &self.plant.dir, dir, cpus.client);
         let ca = beside("ca", self.bed.path("run-ca"))?;
@@ -294,8 +306,11 @@ impl Deliver<'_> {
     }
 
     /// So many sessions of the devices by turns: what both requests of each took.
-    fn sessions(&self, server: &Served, count: usize, state: State) -> Outcome<Tally> {
-        let target = target(server, "/tam", TEEP, Refusals::Fault);
+    ///
+    /// # Errors
+    /// An answer that is not what it must be.
+    pub fn sessions(&self, server: &Served, count: usize, state: State) -> Outcome<Tally> {
+        let target = self.target(server);
         let closed = Pace::Closed(self.bed.clients());
         let mut whole = Tally::default();
         for from in (0..count).step_by(PIECE) {
@@ -305,8 +320,7 @@ impl Deliver<'_> {
             let mut responses = Vec::with_capacity(some);
             let mut check = |_: usize, driven: &Driven| {
                 for query in driven.bodies() {
-                    let device = self.device(from + responses.len())?;
-                    responses.push(Ask::Post(self.answer(device, query, state)?));
+                    responses.push(self.answer(from + responses.len(), query, state)?);
                 }
                 Ok(())
             };
@@ -359,8 +373,17 @@ impl Deliver<'_> {
         found.ok_or_else(|| odd("there are no devices"))
     }
 
-    /// What a device says to a QueryRequest.
-    fn answer(&self, device: &Attester, query: &[u8], state: State) -> Outcome<Bytes> {
+    /// Where devices visit the TAM.
+    pub fn target(&self, server: &Served) -> Target {
+        target(server, "/tam", TEEP, Refusals::Fault)
+    }
+
+    /// What the device of that number, by turns, says to a QueryRequest.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn answer(&self, number: usize, query: &[u8], state: State) -> Outcome<Ask> {
+        let device = self.device(number)?;
         let Message::QueryRequest(query) = self.told(query)? else {
             return Err(refused(
                 "a knock was not answered with a QueryRequest".to_owned(),
@@ -375,7 +398,7 @@ impl Deliver<'_> {
         };
         let evidence = device.evidence(challenge.as_bytes(), runs)?;
         let response = device.query_response(evidence, wants)?;
-        Ok(Bytes::from(response))
+        Ok(Ask::Post(Bytes::from(response)))
     }
 
     /// A message that the TAM signed.
@@ -386,8 +409,11 @@ impl Deliver<'_> {
             .map_err(|e| refused(format!("a message of the TAM cannot be read: {e}")))
     }
 
-    /// Whether a device got what is due.
-    fn judge(&self, number: usize, answer: &[u8], state: State) -> Outcome<()> {
+    /// Whether the device of that number, by turns, got what is due.
+    ///
+    /// # Errors
+    /// It did not.
+    pub fn judge(&self, number: usize, answer: &[u8], state: State) -> Outcome<()> {
         if state == State::Has {
             return match answer {
                 [] => Ok(()),

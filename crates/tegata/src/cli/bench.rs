@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -17,9 +18,23 @@ pub enum BenchWhat {
     Appraise,
     /// Deliveries: TEEP sessions with an Update for one device, beside one ciphertext shared by all
     Deliver,
-    /// Five times what the CA can do, beside peers that send slowly or flood it with connections: it must refuse early,
+    /// Five times what a server can do, beside peers that send slowly or flood it with connections: it must refuse early,
     /// keep its word, and let an honest peer through
     Overload,
+}
+
+/// The server that is overloaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BenchServer {
+    /// The CA: certificates by CMP
+    Ca,
+    /// The TAM: a device's QueryResponse, answered with an Update
+    Tam,
+    /// The Verifier: evidence, answered with a result
+    Verifier,
+    /// The CA's EST port: certificates over TLS, both sides authenticated
+    Est,
 }
 
 /// Another CA in the same run.
@@ -62,6 +77,9 @@ pub struct Bench {
     /// `issue`: with the store in this PostgreSQL, in which there is no installation yet; it stays there
     #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["preload", "peers", "tls"])]
     pub database: Option<String>,
+    /// `overload`: the server; the CA when absent
+    #[arg(long, value_name = "NAME", value_enum)]
+    pub server: Option<BenchServer>,
     /// `issue`: other CAs to run beside it; one that is not installed is skipped and named
     #[arg(long, value_name = "NAMES", value_enum, value_delimiter = ',')]
     pub peers: Vec<BenchPeer>,
@@ -98,6 +116,12 @@ impl Bench {
         self.clients.unwrap_or(16)
     }
 
+    /// Which server is overloaded.
+    #[must_use]
+    pub fn server(&self) -> BenchServer {
+        self.server.unwrap_or(BenchServer::Ca)
+    }
+
     /// An option that was given and changes nothing about what is measured, and the subjects that it belongs to.
     #[must_use]
     pub fn misplaced(&self) -> Option<(&'static str, &'static str)> {
@@ -111,6 +135,7 @@ impl Bench {
             (self.tls, issue, "--tls", "issue"),
             (self.database.is_some(), issue, "--database", "issue"),
             (!self.peers.is_empty(), issue, "--peers", "issue"),
+            (self.server.is_some(), !rounds, "--server", "overload"),
             (self.rate.is_some(), open, "--rate", "issue, ocsp, appraise"),
             (self.rounds.is_some(), rounds, "--rounds", all_but_overload),
             (
@@ -158,6 +183,7 @@ Examples:
     tegata bench appraise
     tegata bench deliver --requests 1000
     tegata bench overload --requests 20000
+    tegata bench overload --server tam --requests 5000
 
 Makes an installation in a temporary directory, registers devices, makes their requests before the clock
 starts, and lets `tegata serve`, a process of its own on a processor of its own, answer them over HTTP with
@@ -184,9 +210,10 @@ of a device (the TAM asks the CA and keeps what it says), one with a kept delive
 anew). Their measure is a TAM that would serve one ciphertext to all: a session in which nothing is due, and that
 ciphertext.
 
-overload: five times what the CA can do in a closed loop, sent by 750 connections that ask again at once when they are
+overload: five times what a server can do in a closed loop, sent by 750 connections that ask again at once when they are
 refused. An honest peer is measured alone, beside 256 connections that send slowly, beside a peer that opens
-and closes 2,000 a second, and beside all of it. One run, no rounds.
+and closes 2,000 a second, and beside all of it. One run, no rounds. --server says which: the CA, the TAM (CA and
+Verifier run beside it, on the client's processor), the Verifier, or the CA's EST port with TLS.
 
 docs/perf.md explains the figures.";
 
@@ -215,6 +242,7 @@ mod tests {
             "ocsp --rate 5 --rounds 1 --clients 1",
             "appraise --rate 5",
             "deliver --rounds 2 --clients 2",
+            "overload --server est",
             "overload --requests 10 --devices 10 --out x --json --server-cpu 0 --dir x",
         ] {
             assert_eq!(misplaced(good), None, "{good}");
@@ -222,6 +250,7 @@ mod tests {
         for (line, option) in [
             ("ocsp --preload 1000", "--preload"),
             ("renew --tls", "--tls"),
+            ("renew --server tam", "--server"),
             ("appraise --database x", "--database"),
             ("deliver --peers step-ca", "--peers"),
             ("renew --rate 5", "--rate"),
