@@ -23,6 +23,9 @@ pub enum BenchWhat {
     Overload,
 }
 
+/// Most devices of which each has its keys or a connection ready, in the client's memory.
+const DEVICES_WITH_KEYS_MAX: u32 = 20_000;
+
 /// The server that is overloaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -55,8 +58,8 @@ pub struct Bench {
     /// Requests answered in each round, each distinct
     #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     pub requests: u32,
-    /// Registered devices that the requests are from
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    /// Registered devices that the requests are from; above 20,000 only for `issue` without --tls
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=200_000))]
     pub devices: u32,
     /// Rounds; in each, everything runs once, in an order that rotates; 5 when absent
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -122,6 +125,13 @@ impl Bench {
         self.server.unwrap_or(BenchServer::Ca)
     }
 
+    /// More devices than this subject can have: how many those are.
+    #[must_use]
+    pub fn too_many_devices(&self) -> Option<u32> {
+        let of_keys = self.what != BenchWhat::Issue || self.tls;
+        (of_keys && self.devices > DEVICES_WITH_KEYS_MAX).then_some(DEVICES_WITH_KEYS_MAX)
+    }
+
     /// An option that was given and changes nothing about what is measured, and the subjects that it belongs to.
     #[must_use]
     pub fn misplaced(&self) -> Option<(&'static str, &'static str)> {
@@ -177,7 +187,7 @@ Examples:
     tegata bench issue --preload 10000000 --dir /var/lib/tegata
     tegata bench issue --tls
     tegata bench issue --database 'postgres://tegata@localhost/bench?host=/var/run/postgresql'
-    tegata bench issue --requests 1000000 --rounds 1 --only durable
+    tegata bench issue --requests 1000000 --devices 200000 --rounds 1 --only durable
     tegata bench ocsp
     tegata bench renew
     tegata bench appraise
@@ -192,7 +202,8 @@ are taken within a round. The run fails when an answer is not what it must be.
 
 issue: the cryptography alone, a server that does nothing, the store alone, the CA with its store on the disk, and
 with its store in memory (tmpfs: the same code, and no commit waits). A sample is verified by openssl. Requests lie
-in a file and are read ten thousand at a time: for a million, 1 GB, and 2.5 GB for each store. --preload measures a
+in a file and are read five thousand at a time: for a million, 1 GB, and 2.5 GB for each store. The server's memory is
+looked at after each of these; from 50,000 requests on, whether it grows is a target. --preload measures a
 second store beside the empty one, with that many certificates in it from the beginning (1.6 GB a million in --dir),
 its start, look-ups and counts. --tls measures EST with a new TLS connection for each certificate beside an echo of
 the same stack; CMP is served in clear. --database measures the CA over a PostgreSQL that runs already; the database's
@@ -231,6 +242,19 @@ mod tests {
     fn misplaced(line: &str) -> Option<&'static str> {
         let line = Line::try_parse_from(["bench"].into_iter().chain(line.split(' '))).unwrap();
         line.bench.misplaced().map(|(option, _)| option)
+    }
+
+    #[test]
+    fn many_devices_are_for_issuance() {
+        let too_many = |line: &str| {
+            let line = Line::try_parse_from(["bench"].into_iter().chain(line.split(' ')));
+            line.unwrap().bench.too_many_devices()
+        };
+        assert_eq!(too_many("issue --devices 200000"), None);
+        assert_eq!(too_many("renew --devices 20000"), None);
+        for line in ["issue --tls", "overload", "deliver", "appraise"] {
+            assert_eq!(too_many(&format!("{line} --devices 20001")), Some(20_000));
+        }
     }
 
     #[test]

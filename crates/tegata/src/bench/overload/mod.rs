@@ -40,9 +40,11 @@ const CALM: usize = 10;
 const WARM_UP: usize = 20;
 /// What the honest peer asks for in each situation; beside the flood, at most.
 const POLITE: usize = 300;
-/// How long it asks beside slow connections, and beside those that open and close: longer than a server waits for a
-/// header (10 s), or no limit on time would come to bear.
+/// How long it asks beside slow connections: longer than a server waits for a header (10 s), or no limit on time would
+/// come to bear.
 const PACED: Duration = Duration::from_secs(13);
+/// The same beside those that open and close, each of which is gone within a second.
+const PACED_BRIEFLY: Duration = Duration::from_secs(5);
 
 /// Runs it, keeps what was found, and fails where the server did.
 ///
@@ -74,12 +76,12 @@ fn measure(bed: &Bed<'_>, server: BenchServer) -> Outcome<Overload> {
     let calm = count.div_ceil(CALM);
     let warm_up = count.div_ceil(WARM_UP);
     let all = CLIENTS.len() * (warm_up + calm) + count + 4 * POLITE;
-    pin(bed.cpus.client)?;
     let mut trial = Trial {
         tried: servers::start(server, bed, all)?,
         made: 0,
     };
     bed.bar.finish_and_clear();
+    pin(bed.cpus.client)?;
     let mut capacity: f64 = 0.0;
     for clients in CLIENTS {
         trial.closed(warm_up, clients)?;
@@ -210,8 +212,10 @@ impl Trial<'_> {
 
 /// Between two things that the honest peer asks for.
 fn every(beside: Beside) -> Duration {
-    match beside {
-        Beside::Slow | Beside::Connections => PACED.div_f64(figures::number(POLITE)),
-        Beside::Nobody | Beside::Everything => Duration::ZERO,
-    }
+    let paced = match beside {
+        Beside::Slow => PACED,
+        Beside::Connections => PACED_BRIEFLY,
+        Beside::Nobody | Beside::Everything => return Duration::ZERO,
+    };
+    paced.div_f64(figures::number(POLITE))
 }

@@ -127,7 +127,8 @@ impl<'a> Tam<'a> {
         let deliver = Deliver::furnish(bed)?;
         let roles = deliver.start(None)?;
         // Once each before a clock runs: the TAM keeps what the CA says of a device.
-        deliver.sessions(&roles.tam, bed.devices(), State::Wants)?;
+        let closed = [Pace::Closed(bed.clients()); 3];
+        deliver.sessions(&roles.tam, bed.devices(), State::Wants, closed)?;
         Ok(Self {
             target: deliver.target(&roles.tam),
             roles,
