@@ -42,9 +42,9 @@ const WARM_UP: usize = 20;
 const POLITE: usize = 300;
 /// How long it asks beside slow connections: longer than a server waits for a header (10 s), or no limit on time would
 /// come to bear.
-const PACED: Duration = Duration::from_secs(13);
+const PACED: Duration = Duration::from_millis(11_500);
 /// The same beside those that open and close, each of which is gone within a second.
-const PACED_BRIEFLY: Duration = Duration::from_secs(5);
+const PACED_BRIEFLY: Duration = Duration::from_secs(3);
 
 /// Runs it, keeps what was found, and fails where the server did.
 ///
