@@ -33,7 +33,7 @@ use crate::roles::verifier::APPRAISAL_REQUEST;
 use crate::stores::now_secs;
 
 /// Path of the Verifier's resource.
-const PATH: &str = "/verifier/v1/appraise";
+pub const PATH: &str = "/verifier/v1/appraise";
 /// Length of the answers of the server that does nothing, bytes: that of a result.
 const ANSWER_LEN_BYTES: usize = 620;
 /// Length of a nonce, bytes: that of the TAM's challenge.
@@ -46,36 +46,10 @@ const RESULT_LEN_BYTES: usize = 550;
 /// # Errors
 /// A result that is not what it must be; files, processes, processors.
 pub fn run(bed: &Bed<'_>) -> Outcome<()> {
-    let nursery = Nursery::open(&bed.path("plant"), "")?;
-    let role = role_store(&nursery.config, Role::Verifier)?;
-    bed.bar.set_message("devices");
-    let secrets = nursery.register(bed.devices(), &[&role])?;
-    let cut = nursery.release(MODULE)?;
-    let policy = AppraisalPolicy::parse(EXAMPLE).map_err(|e| odd(format!("{e:?}")))?;
-    let verifier = VerifierServer::open(role, policy).map_err(|e| role_fault(&e))?;
-    verifier
-        .import_reference_value(&cut.ta_envelope, UnixSecs(now_secs()))
-        .map_err(|e| role_fault(&e))?;
-    let attesters = secrets
-        .iter()
-        .map(Attester::new)
-        .collect::<Outcome<Vec<_>>>()?;
-    let runs = Runs::new(&cut, MODULE)?;
-    let (spool, some) = evidence(bed, &attesters, &runs)?;
-    let key = verifier.public_key().clone();
-    drop(verifier);
-    let plant = nursery.close(attesters.iter().map(|device| &device.identity));
-
+    let appraise = Appraise::open(bed, bed.all())?;
     let mut subjects = vec![Subject::CryptoBound, Subject::Nothing];
     subjects.extend(bed.place.memory.is_some().then_some(Subject::Memory));
     subjects.push(Subject::Durable);
-    let appraise = Appraise {
-        bed,
-        plant,
-        spool,
-        some,
-        key,
-    };
     let rounds = bed.rounds(&subjects, |subject| Ok(vec![appraise.measure(subject)?]))?;
     let cpu = |round: &super::figures::Round, subject| Some(round.of(subject)?.cpu_us);
     let found = Found {
@@ -110,12 +84,17 @@ pub fn run(bed: &Bed<'_>) -> Outcome<()> {
 }
 
 /// Requests of the devices by turns, and what of the first of them the cryptography alone needs.
-fn evidence(bed: &Bed<'_>, devices: &[Attester], runs: &Runs) -> Outcome<(Spool, Vec<Signed>)> {
+fn evidence(
+    bed: &Bed<'_>,
+    devices: &[Attester],
+    runs: &Runs,
+    count: usize,
+) -> Outcome<(Spool, Vec<Signed>)> {
     bed.bar.set_message("evidence");
-    bed.bar.set_length(u64::try_from(bed.all()).unwrap_or(0));
+    bed.bar.set_length(u64::try_from(count).unwrap_or(0));
     let mut spool = Spooler::new(&bed.path("evidence"))?;
     let mut some = Vec::new();
-    for device in devices.iter().cycle().take(bed.all()) {
+    for device in devices.iter().cycle().take(count) {
         let mut nonce = vec![0; NONCE_LEN_BYTES];
         OsRng.fill(&mut nonce).map_err(odd)?;
         let request = AppraisalRequest {
@@ -137,16 +116,57 @@ fn evidence(bed: &Bed<'_>, devices: &[Attester], runs: &Runs) -> Outcome<(Spool,
 }
 
 /// What one run needs.
-struct Appraise<'a> {
+pub struct Appraise<'a> {
     bed: &'a Bed<'a>,
-    plant: Plant,
-    spool: Spool,
+    /// The installation, whose Verifier knows the devices and what they run.
+    pub plant: Plant,
+    /// The requests, of the devices by turns.
+    pub spool: Spool,
     some: Vec<Signed>,
     /// The Verifier's key.
     key: PublicKey,
 }
 
-impl Appraise<'_> {
+impl<'a> Appraise<'a> {
+    /// Makes the installation and so many requests.
+    ///
+    /// # Errors
+    /// Files, keys, stores.
+    pub fn open(bed: &'a Bed<'a>, count: usize) -> Outcome<Self> {
+        let nursery = Nursery::open(&bed.path("plant"), "")?;
+        let role = role_store(&nursery.config, Role::Verifier)?;
+        bed.bar.set_message("devices");
+        let secrets = nursery.register(bed.devices(), &[&role])?;
+        let cut = nursery.release(MODULE)?;
+        let policy = AppraisalPolicy::parse(EXAMPLE).map_err(|e| odd(format!("{e:?}")))?;
+        let verifier = VerifierServer::open(role, policy).map_err(|e| role_fault(&e))?;
+        verifier
+            .import_reference_value(&cut.ta_envelope, UnixSecs(now_secs()))
+            .map_err(|e| role_fault(&e))?;
+        let attesters = secrets
+            .iter()
+            .map(Attester::new)
+            .collect::<Outcome<Vec<_>>>()?;
+        let runs = Runs::new(&cut, MODULE)?;
+        let (spool, some) = evidence(bed, &attesters, &runs, count)?;
+        Ok(Self {
+            bed,
+            plant: nursery.close(attesters.iter().map(|device| &device.identity)),
+            spool,
+            some,
+            key: verifier.public_key().clone(),
+        })
+    }
+
+    /// Whether an answer is the result of that request, which is one of that device.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn judge(&self, request: &[u8], ueid: &Ueid, result: &[u8]) -> Outcome<()> {
+        let request = AppraisalRequest::decode(request).map_err(odd)?;
+        judge(result, &self.key, &request.nonce, ueid)
+    }
+
     fn measure(&self, subject: Subject) -> Outcome<Measured> {
         let (bed, cpu) = (self.bed, self.bed.cpus.server);
         let dir = match (subject, &bed.place.memory) {
@@ -175,8 +195,7 @@ impl Appraise<'_> {
                         let (Some(request), Some(ueid)) = (request, devices.next()) else {
                             return Err(odd("more answers than requests"));
                         };
-                        let request = AppraisalRequest::decode(&request).map_err(odd)?;
-                        judge(result, &self.key, &request.nonce, ueid)
+                        self.judge(&request, ueid, result)
                     })
                 };
                 bed.loops(subject, &server, &target, &mut asks, &mut check)

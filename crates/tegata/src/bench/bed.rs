@@ -26,8 +26,9 @@ pub const WARM_UP: usize = 10;
 pub const OPEN: usize = 2;
 /// One in so many requests is for one client alone.
 const ALONE: usize = 10;
-/// Most requests in memory at a time, with their answers; while the next ones come the clock stands.
-const PIECE: usize = 10_000;
+/// Most requests in memory at a time, with their answers; while the next ones come the clock stands, and the server's
+/// memory is looked at.
+const PIECE: usize = 5_000;
 
 /// The bench of one run.
 pub struct Bed<'a> {
@@ -212,8 +213,9 @@ impl<'a> Bed<'a> {
             let connected = Connected::open(target, some, pace)?;
             let before = server.usage()?;
             let driven = connected.drive()?;
-            let used = server.usage()?.cpu.saturating_sub(before.cpu);
-            tally.add(&driven, used);
+            let after = server.usage()?;
+            let used = after.cpu.saturating_sub(before.cpu);
+            tally.add(&driven, used, after.rss_bytes);
             check(from + done, &driven)?;
             done += number;
         }

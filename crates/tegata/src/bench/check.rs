@@ -4,12 +4,10 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
 
-use axum::body::Bytes;
 use tegata_wire::x509::CertView;
 
 use super::odd;
 use super::plant::Plant;
-use super::requests::certificate_in;
 use crate::certificate::to_pem;
 use crate::fault::{Fault, Outcome};
 use crate::files::{self, Readers};
@@ -21,22 +19,10 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// The certificates in answers that come in any order, each another one than any before.
-    ///
-    /// # Errors
-    /// A refusal, or a serial number that was there before.
-    pub fn all<'a>(&mut self, answers: impl Iterator<Item = &'a Bytes>) -> Outcome<()> {
-        for answer in answers {
-            let der = certificate_in(answer).map_err(refused)?;
-            self.add(&CertView::from_der(&der).map_err(odd)?)?;
-        }
-        Ok(())
-    }
-
     /// Certificates (DER) in the order of their requests, each of the key (SubjectPublicKeyInfo) that was asked for.
     ///
     /// # Errors
-    /// As above, or another key.
+    /// A refusal, another key, or a serial number that was there before.
     pub fn each(
         &mut self,
         certificates: impl Iterator<Item = Outcome<Vec<u8>>>,
@@ -46,14 +32,22 @@ impl Certificates {
             let der = der?;
             let key = keys.next();
             let key = key.ok_or_else(|| odd("more answers than requests"))??;
-            let view = CertView::from_der(&der).map_err(odd)?;
-            if view.spki_der != key {
-                return Err(refused("a certificate is of another key".to_owned()));
-            }
-            self.add(&view)?;
+            self.one(&der, &key)?;
             Ok(der)
         };
         certificates.map(one).collect()
+    }
+
+    /// One (DER), of the key that was asked for.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn one(&mut self, der: &[u8], key: &[u8]) -> Outcome<()> {
+        let view = CertView::from_der(der).map_err(odd)?;
+        if view.spki_der != key {
+            return Err(refused("a certificate is of another key".to_owned()));
+        }
+        self.add(&view)
     }
 
     /// One that there is.

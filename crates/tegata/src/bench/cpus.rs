@@ -94,6 +94,35 @@ where
         .map_err(|_| odd("a thread of the bench ended early"))?
 }
 
+/// Does what is to be done before any clock runs, by as many threads as there are processors. Gives what came of it in
+/// the order of the items.
+///
+/// # Errors
+/// The first that `work` says.
+pub fn by_all<T, R>(items: Vec<T>, work: impl Fn(T) -> Outcome<R> + Sync) -> Outcome<Vec<R>>
+where
+    T: Send,
+    R: Send,
+{
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let each = items.len().div_ceil(threads).max(1);
+    let (mut items, work) = (items.into_iter(), &work);
+    std::thread::scope(|scope| {
+        let mut parts = Vec::with_capacity(threads);
+        for _ in 0..threads {
+            let part: Vec<T> = items.by_ref().take(each).collect();
+            let done = move || part.into_iter().map(work).collect::<Outcome<Vec<R>>>();
+            parts.push(scope.spawn(done));
+        }
+        let mut all = Vec::new();
+        for part in parts {
+            let done = part.join();
+            all.extend(done.map_err(|_| odd("a thread of the bench ended early"))??);
+        }
+        Ok(all)
+    })
+}
+
 /// Processor time of this process so far.
 fn own_cpu() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
@@ -108,6 +137,8 @@ fn own_cpu() -> Duration {
 pub struct Usage {
     /// Processor time, user and system.
     pub cpu: Duration,
+    /// Memory that it has now, bytes.
+    pub rss_bytes: u64,
     /// Most memory that it ever had, bytes.
     pub rss_bytes_max: u64,
 }
@@ -121,10 +152,14 @@ impl Usage {
         let path = format!("/proc/{pid}/status");
         let status = std::fs::read_to_string(&path);
         let status = status.map_err(|e| odd(format!("cannot read {path}: {e}")))?;
+        let memory = |name| {
+            let found = memory_of(&status, name);
+            found.ok_or_else(|| odd(format!("{path} says nothing that we understand")))
+        };
         Ok(Self {
             cpu: cpu_of(pid)?,
-            rss_bytes_max: peak_of(&status)
-                .ok_or_else(|| odd(format!("{path} says nothing that we understand")))?,
+            rss_bytes: memory("VmRSS:")?,
+            rss_bytes_max: memory("VmHWM:")?,
         })
     }
 }
@@ -140,8 +175,8 @@ fn cpu_of(pid: u32) -> Outcome<Duration> {
 }
 
 /// `VmHWM:   12345 kB`
-fn peak_of(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+fn memory_of(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|l| l.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -152,10 +187,23 @@ mod tests {
 
     #[test]
     fn the_words_of_proc() {
-        assert_eq!(peak_of("VmPeak:\t 9 kB\nVmHWM:\t    2 kB\n"), Some(2048));
-        assert_eq!(peak_of("VmPeak:\t 9 kB\n"), None);
+        let peak = |status| memory_of(status, "VmHWM:");
+        assert_eq!(peak("VmPeak:\t 9 kB\nVmHWM:\t    2 kB\n"), Some(2048));
+        assert_eq!(peak("VmPeak:\t 9 kB\n"), None);
         let own = Usage::of(std::process::id()).unwrap();
-        assert!(own.rss_bytes_max > 1024 * 1024);
+        assert!(own.rss_bytes > 1024 * 1024 && own.rss_bytes_max >= own.rss_bytes);
         assert!(own.cpu > Duration::ZERO && Usage::of(0).is_err());
+    }
+
+    #[test]
+    fn what_all_do_comes_in_order() {
+        let doubled = by_all((0..1_000).collect(), |n: u32| Ok(n * 2)).unwrap();
+        assert_eq!(doubled, (0..2_000).step_by(2).collect::<Vec<_>>());
+        assert!(by_all(Vec::<u32>::new(), Ok).unwrap().is_empty());
+        let wrong = by_all(vec![1, 2, 3], |n| match n {
+            2 => Err(odd("two")),
+            n => Ok(n),
+        });
+        assert!(wrong.is_err());
     }
 }

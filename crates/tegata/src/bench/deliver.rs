@@ -12,6 +12,9 @@
 //! A TAM that authenticated each device and then served all of them one ciphertext would do the first and the last of
 //! these. The target compares with that: a kept delivery, both ways, ÷ (session in which nothing is due +
 //! ciphertext), by processor time of the TAM's process alone. CA and Verifier run on the client's processor.
+//!
+//! All but the first delivery have an open loop too: knocks at four fifths of their rate, then the answers at four fifths
+//! of theirs, then what is fetched; a session's latency is the sum.
 
 use std::path::PathBuf;
 
@@ -31,9 +34,9 @@ use tegata_wire::suit::{Command, Section, UnverifiedEnvelope};
 use tegata_wire::teep::{MEDIA_TYPE as TEEP, Message};
 
 use super::attester::{Attester, Runs};
-use super::bed::{Bed, Check, Found, zeros};
+use super::bed::{Bed, Check, Found, OPEN, OPEN_SHARE, zeros};
 use super::check::refused;
-use super::figures::{Measured, Round, Tally};
+use super::figures::{self, Measured, Round, Tally};
 use super::issue::target;
 use super::load::{Ask, Driven, Pace, Refusals, Target};
 use super::odd;
@@ -50,7 +53,9 @@ use crate::stores::now_secs;
 /// Length of the TA, bytes: that of the enrolment TA as it is shipped.
 const MODULE_LEN_BYTES: usize = 190_823;
 /// Sessions of which requests and answers are in memory at a time: an Update has the whole TA in it.
-const PIECE: usize = 200;
+const PIECE: usize = 500;
+/// How each request of a session is sent: the knock, the answer, and where it is fetched, the TA.
+type Paces = [Pace; 3];
 /// From where a device fetches the TA, as it is told; here it fetches it from the TAM itself.
 const PAYLOAD_URL: &str = "http://ta.example/tc";
 /// One Update in so many is opened as its device would.
@@ -61,8 +66,7 @@ const OPENED: usize = 50;
 /// # Errors
 /// An answer that is not what it must be; files, processes, processors.
 pub fn run(bed: &Bed<'_>) -> Outcome<()> {
-    let (plant, fleet) = furnish(bed)?;
-    let deliver = Deliver { bed, plant, fleet };
+    let deliver = Deliver::furnish(bed)?;
     let subjects = [
         Subject::Nothing,
         Subject::Shared,
@@ -162,14 +166,26 @@ fn furnish(bed: &Bed<'_>) -> Outcome<(Plant, Fleet)> {
 }
 
 /// A TAM on the servers' processor, and those that it asks on the client's.
-struct Roles {
-    tam: Served,
+pub struct Roles {
+    /// The TAM.
+    pub tam: Served,
     _ca: Served,
     _verifier: Served,
 }
 
+/// What whole sessions took, each of whose requests took so much.
+fn whole(requests: &[Tally]) -> Outcome<Tally> {
+    let [first, later @ ..] = requests else {
+        return Err(odd("a session has no requests"));
+    };
+    let all = later
+        .iter()
+        .try_fold(first.clone(), |whole, next| whole.then(next));
+    all.ok_or_else(|| odd("a request of a session is missing"))
+}
+
 /// What one run needs.
-struct Deliver<'a> {
+pub struct Deliver<'a> {
     bed: &'a Bed<'a>,
     plant: Plant,
     fleet: Fleet,
@@ -177,7 +193,7 @@ struct Deliver<'a> {
 
 /// What a device of a session has and wants.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+pub enum State {
     /// It has the TA.
     Has,
     /// It asks for it.
@@ -186,45 +202,70 @@ enum State {
     Fetches,
 }
 
-impl Deliver<'_> {
+impl<'a> Deliver<'a> {
+    /// Makes the installation.
+    ///
+    /// # Errors
+    /// Files, keys, stores.
+    pub fn furnish(bed: &'a Bed<'a>) -> Outcome<Self> {
+        let (plant, fleet) = furnish(bed)?;
+        Ok(Self { bed, plant, fleet })
+    }
+
     fn measure(&self, subject: Subject) -> Outcome<Vec<Measured>> {
-        let count = self.bed.count();
         if subject == Subject::Nothing {
             let (dir, cpu) = (self.bed.path("run"), self.bed.cpus.server);
             let len = self.fleet.release.package.len();
             let server = Served::nothing(&self.plant.dir, dir, cpu, len)?;
             let target = target(&server, "/", super::PKIXCMP, Refusals::Fault);
             let mut asks = std::iter::repeat_n(Ask::Post(Bytes::from_static(&[0; 64])), usize::MAX);
-            self.pieces(&server, &target, &mut asks, self.warm_up(), &mut zeros)?;
-            let tally = self.pieces(&server, &target, &mut asks, count, &mut zeros)?;
-            return Ok(vec![Measured::closed(subject, &tally)]);
+            let closed = self.closed();
+            self.pieces(
+                &server,
+                &target,
+                &mut asks,
+                (self.warm_up(), closed),
+                &mut zeros,
+            )?;
+            let asked = |count, [pace, ..]: Paces| {
+                let some = (count, pace);
+                let tally = self.pieces(&server, &target, &mut asks, some, &mut zeros)?;
+                Ok(vec![tally])
+            };
+            return Ok(vec![self.loops(subject, asked)?]);
         }
         let fetched = subject == Subject::DeliveredFrom;
         let roles = self.start(fetched.then_some(PAYLOAD_URL))?;
         let server = &roles.tam;
+        let every = self.fleet.devices.len();
+        let closed = [self.closed(); 3];
+        let sessions = |state| {
+            self.loops(subject, |count, paces| {
+                self.sessions(server, count, state, paces)
+            })
+        };
         let mut measured = match subject {
             Subject::Shared => {
-                self.fetch(server, self.warm_up())?;
-                vec![Measured::closed(subject, &self.fetch(server, count)?)]
+                self.fetch(server, self.warm_up(), self.closed())?;
+                let fetched = |count, [pace, ..]: Paces| Ok(vec![self.fetch(server, count, pace)?]);
+                vec![self.loops(subject, fetched)?]
             }
             Subject::UpToDate => {
                 // Once each before the clock runs: the TAM notes what a device has when it hears it first.
-                self.sessions(server, self.fleet.devices.len(), State::Has)?;
-                let tally = self.sessions(server, count, State::Has)?;
-                vec![Measured::closed(subject, &tally)]
+                self.sessions(server, every, State::Has, closed)?;
+                vec![sessions(State::Has)?]
             }
             Subject::DeliveredFrom => {
-                self.sessions(server, self.fleet.devices.len(), State::Fetches)?;
-                let tally = self.sessions(server, count, State::Fetches)?;
-                vec![Measured::closed(subject, &tally)]
+                self.sessions(server, every, State::Fetches, closed)?;
+                vec![sessions(State::Fetches)?]
             }
             _ => {
-                self.sessions(server, self.warm_up(), State::Has)?;
-                let first = self.sessions(server, self.fleet.devices.len(), State::Wants)?;
-                let again = self.sessions(server, count, State::Wants)?;
+                self.sessions(server, self.warm_up(), State::Has, closed)?;
+                // No open loop: a device has its first delivery once.
+                let first = self.sessions(server, every, State::Wants, closed)?;
                 vec![
-                    Measured::closed(Subject::DeliveredFirst, &first),
-                    Measured::closed(Subject::DeliveredAgain, &again),
+                    Measured::closed(Subject::DeliveredFirst, &whole(&first)?),
+                    sessions(State::Wants)?,
                 ]
             }
         };
@@ -235,12 +276,38 @@ impl Deliver<'_> {
         Ok(measured)
     }
 
+    /// A closed loop, then an open one in which each request of a session comes at its share of its own rate.
+    fn loops(
+        &self,
+        subject: Subject,
+        mut run: impl FnMut(usize, Paces) -> Outcome<Vec<Tally>>,
+    ) -> Outcome<Measured> {
+        let count = self.bed.count();
+        let closed = run(count, [self.closed(); 3])?;
+        let mut paces = [self.closed(); 3];
+        for (pace, tally) in paces.iter_mut().zip(&closed) {
+            let rate = figures::per_second(tally.latencies.len(), tally.wall);
+            *pace = Pace::Open(rate * OPEN_SHARE);
+        }
+        let open = run(count.div_ceil(OPEN), paces)?;
+        let mut measured = Measured::closed(subject, &whole(&closed)?);
+        measured.open = figures::open(measured.per_second * OPEN_SHARE, &whole(&open)?);
+        Ok(measured)
+    }
+
+    fn closed(&self) -> Pace {
+        Pace::Closed(self.bed.clients())
+    }
+
     fn warm_up(&self) -> usize {
         self.bed.count().div_ceil(10)
     }
 
     /// Starts the three roles, each a process over a copy of the installation.
-    fn start(&self, payload_url: Option<&str>) -> Outcome<Roles> {
+    ///
+    /// # Errors
+    /// Files, or a server that does not start.
+    pub fn start(&self, payload_url: Option<&str>) -> Outcome<Roles> {
         let cpus = self.bed.cpus;
         let beside = |role: &str, dir| Served::role(role, &self.plant.dir, dir, cpus.client);
         let ca = beside("ca", self.bed.path("run-ca"))?;
@@ -280,24 +347,32 @@ impl Deliver<'_> {
         &self,
         server: &Served,
         target: &Target,
-        asks: &mut dyn Iterator<Item = Ask>,
-        count: usize,
+        mut asks: &mut dyn Iterator<Item = Ask>,
+        (count, pace): (usize, Pace),
         check: Check<'_>,
     ) -> Outcome<Tally> {
-        let (closed, mut asks) = (Pace::Closed(self.bed.clients()), asks);
         let mut tally = Tally::default();
         for from in (0..count).step_by(PIECE) {
-            let some = (from, PIECE.min(count - from), closed);
+            let some = (from, PIECE.min(count - from), pace);
             tally.append(&self.bed.sent(server, target, &mut asks, some, check)?);
         }
         Ok(tally)
     }
 
-    /// So many sessions of the devices by turns: what both requests of each took.
-    fn sessions(&self, server: &Served, count: usize, state: State) -> Outcome<Tally> {
-        let target = target(server, "/tam", TEEP, Refusals::Fault);
-        let closed = Pace::Closed(self.bed.clients());
-        let mut whole = Tally::default();
+    /// So many sessions of the devices by turns: what each of their requests took.
+    ///
+    /// # Errors
+    /// An answer that is not what it must be.
+    pub fn sessions(
+        &self,
+        server: &Served,
+        count: usize,
+        state: State,
+        [knocking, answering, fetching]: Paces,
+    ) -> Outcome<Vec<Tally>> {
+        let target = self.target(server);
+        let (mut knocked, mut answered) = (Tally::default(), Tally::default());
+        let mut fetched = (state == State::Fetches).then(Tally::default);
         for from in (0..count).step_by(PIECE) {
             let some = PIECE.min(count - from);
             // 1. The device knocks, and is asked.
@@ -305,15 +380,15 @@ impl Deliver<'_> {
             let mut responses = Vec::with_capacity(some);
             let mut check = |_: usize, driven: &Driven| {
                 for query in driven.bodies() {
-                    let device = self.device(from + responses.len())?;
-                    responses.push(Ask::Post(self.answer(device, query, state)?));
+                    responses.push(self.answer(from + responses.len(), query, state)?);
                 }
                 Ok(())
             };
-            let knocked = (from, some, closed);
-            let first = self
+            let which = (from, some, knocking);
+            let sent = self
                 .bed
-                .sent(server, &target, &mut knocks, knocked, &mut check)?;
+                .sent(server, &target, &mut knocks, which, &mut check)?;
+            knocked.append(&sent);
             // 2. It answers, and gets what is due.
             let mut check = |from: usize, driven: &Driven| {
                 for answered in &driven.answered {
@@ -323,23 +398,21 @@ impl Deliver<'_> {
                 Ok(())
             };
             let mut responses = responses.into_iter();
-            let answered = (from, some, closed);
-            let second = self
+            let which = (from, some, answering);
+            let sent = self
                 .bed
-                .sent(server, &target, &mut responses, answered, &mut check)?;
-            let mut session = first.then(&second);
+                .sent(server, &target, &mut responses, which, &mut check)?;
+            answered.append(&sent);
             // 3. It fetches the TA.
-            if state == State::Fetches {
-                let fetched = self.fetch(server, some)?;
-                session = session.and_then(|session| session.then(&fetched));
+            if let Some(fetched) = &mut fetched {
+                fetched.append(&self.fetch(server, some, fetching)?);
             }
-            whole.append(&session.ok_or_else(|| odd("a request of a session is missing"))?);
         }
-        Ok(whole)
+        Ok([knocked, answered].into_iter().chain(fetched).collect())
     }
 
     /// The encrypted TA so many times, each of them whole.
-    fn fetch(&self, server: &Served, count: usize) -> Outcome<Tally> {
+    fn fetch(&self, server: &Served, count: usize, pace: Pace) -> Outcome<Tally> {
         let path = format!("/tam/tc/{}", self.fleet.release.digest);
         let target = target(server, &path, TEEP, Refusals::Fault);
         let mut asks = std::iter::repeat_n(Ask::Get(path), usize::MAX);
@@ -350,7 +423,7 @@ impl Deliver<'_> {
                 false => Err(refused("a ciphertext is not that of the TA".to_owned())),
             }
         };
-        self.pieces(server, &target, &mut asks, count, &mut check)
+        self.pieces(server, &target, &mut asks, (count, pace), &mut check)
     }
 
     fn device(&self, number: usize) -> Outcome<&Attester> {
@@ -359,8 +432,17 @@ impl Deliver<'_> {
         found.ok_or_else(|| odd("there are no devices"))
     }
 
-    /// What a device says to a QueryRequest.
-    fn answer(&self, device: &Attester, query: &[u8], state: State) -> Outcome<Bytes> {
+    /// Where devices visit the TAM.
+    pub fn target(&self, server: &Served) -> Target {
+        target(server, "/tam", TEEP, Refusals::Fault)
+    }
+
+    /// What the device of that number, by turns, says to a QueryRequest.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn answer(&self, number: usize, query: &[u8], state: State) -> Outcome<Ask> {
+        let device = self.device(number)?;
         let Message::QueryRequest(query) = self.told(query)? else {
             return Err(refused(
                 "a knock was not answered with a QueryRequest".to_owned(),
@@ -375,7 +457,7 @@ impl Deliver<'_> {
         };
         let evidence = device.evidence(challenge.as_bytes(), runs)?;
         let response = device.query_response(evidence, wants)?;
-        Ok(Bytes::from(response))
+        Ok(Ask::Post(Bytes::from(response)))
     }
 
     /// A message that the TAM signed.
@@ -386,8 +468,11 @@ impl Deliver<'_> {
             .map_err(|e| refused(format!("a message of the TAM cannot be read: {e}")))
     }
 
-    /// Whether a device got what is due.
-    fn judge(&self, number: usize, answer: &[u8], state: State) -> Outcome<()> {
+    /// Whether the device of that number, by turns, got what is due.
+    ///
+    /// # Errors
+    /// It did not.
+    pub fn judge(&self, number: usize, answer: &[u8], state: State) -> Outcome<()> {
         if state == State::Has {
             return match answer {
                 [] => Ok(()),

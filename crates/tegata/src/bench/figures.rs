@@ -33,8 +33,17 @@ pub struct Open {
     pub late: Latency,
 }
 
+/// Memory of a server after so many answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Held {
+    /// Requests of the closed loop that it had answered.
+    pub answered: usize,
+    /// What it had then, bytes.
+    pub rss_bytes: u64,
+}
+
 /// One subject in one round.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Measured {
     /// What.
     pub subject: Subject,
@@ -58,11 +67,30 @@ pub struct Measured {
     /// The same at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rss_bytes_max: Option<u64>,
+    /// The same now and then in the closed loop, where that was long enough.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<Held>,
     /// Requests that a peer did not answer with 200; none of ours, or there are no figures.
     pub refused: usize,
 }
 
+/// Fewest looks at a server's memory that say whether it grows.
+const HELD_MIN: usize = 10;
+
 impl Measured {
+    /// Memory after the first tenth of the closed loop, after half of it, and at its end, bytes. `None` where nobody
+    /// looked so often.
+    #[must_use]
+    pub fn held(&self) -> Option<[u64; 3]> {
+        let all = self.held.last()?.answered;
+        let at = |part: usize| {
+            let found = self.held.iter().find(|held| held.answered * part >= all);
+            found.map(|held| held.rss_bytes)
+        };
+        let enough = self.held.len() >= HELD_MIN;
+        enough.then_some([at(10)?, at(2)?, at(1)?])
+    }
+
     /// Work without a server.
     #[must_use]
     pub fn alone(subject: Subject, took: Took, count: usize) -> Self {
@@ -75,6 +103,7 @@ impl Measured {
             alone: None,
             rss_bytes_warm: None,
             rss_bytes_max: None,
+            held: Vec::new(),
             refused: 0,
         }
     }
@@ -92,6 +121,7 @@ impl Measured {
             alone: None,
             rss_bytes_warm: None,
             rss_bytes_max: None,
+            held: tally.held.clone(),
             refused: tally.refused,
         }
     }
@@ -108,19 +138,25 @@ pub struct Tally {
     pub latencies: Vec<Duration>,
     /// Of each of them, how long after it was due it was sent.
     pub late: Vec<Duration>,
+    /// Memory of the server after each piece.
+    pub held: Vec<Held>,
     /// How many were refused.
     pub refused: usize,
 }
 
 impl Tally {
-    /// One more piece, for which a server used so much.
-    pub fn add(&mut self, driven: &Driven, cpu: Duration) {
+    /// One more piece, for which a server used so much, and has so much memory after it.
+    pub fn add(&mut self, driven: &Driven, cpu: Duration, rss_bytes: u64) {
         self.wall += driven.wall;
         self.cpu += cpu;
         self.latencies
             .extend(driven.answered.iter().map(|a| a.latency));
         self.late.extend(driven.answered.iter().map(|a| a.late));
         self.refused = self.refused.saturating_add(driven.refused.len());
+        self.held.push(Held {
+            answered: self.latencies.len(),
+            rss_bytes,
+        });
     }
 
     /// The same of more requests.
@@ -144,6 +180,7 @@ impl Tally {
             cpu: self.cpu + second.cpu,
             latencies: sums(&self.latencies, &second.latencies),
             late: sums(&self.late, &second.late),
+            held: Vec::new(),
             refused: self.refused.saturating_add(second.refused),
         })
     }
@@ -384,13 +421,27 @@ mod tests {
     }
 
     #[test]
+    fn memory_at_a_tenth_at_half_and_at_the_end() {
+        let mut measured = Measured::closed(Subject::Durable, &Tally::default());
+        assert_eq!(measured.held(), None);
+        let held = |tenth: u64| Held {
+            answered: usize::try_from(tenth).unwrap() * 5_000,
+            rss_bytes: 100 + tenth,
+        };
+        measured.held = (1..=9).map(held).collect();
+        assert_eq!(measured.held(), None, "too few to say anything");
+        measured.held = (1..=20).map(held).collect();
+        assert_eq!(measured.held(), Some([102, 110, 120]));
+    }
+
+    #[test]
     fn a_refusal_is_work_too() {
         let tally = Tally {
             wall: Duration::from_secs(1),
             cpu: Duration::from_millis(4),
             latencies: vec![Duration::from_millis(1); 3],
-            late: Vec::new(),
             refused: 1,
+            ..Tally::default()
         };
         let found = Measured::closed(Subject::Cfssl, &tally);
         assert!((found.cpu_us - 1000.0).abs() < 0.01, "{found:?}");
@@ -408,6 +459,7 @@ mod tests {
             alone: None,
             rss_bytes_warm: None,
             rss_bytes_max: None,
+            held: Vec::new(),
             refused: 0,
         };
         let round = |bound, durable| Round {

@@ -3,6 +3,7 @@
 //! A client that is refused asks again at once, whatever `Retry-After` says. So requests are sent at the rate that was
 //! asked for as long as there are some that were not accepted, and no accepted one is sent twice. Times count from the
 //! moment of sending: that the server does not hold the senders up instead is seen by how many were sent a second.
+//! Answers are looked at as they come: an Update is long, so all of them together would take the client's memory.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use axum::body::{Body, Bytes};
 use hyper::client::conn::http1::SendRequest;
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::hostile::OPENER;
@@ -30,14 +32,18 @@ const PEERS: [Ipv4Addr; 3] = [
 /// addresses can bring that about; it is not what is measured here.
 const CONNECTIONS: usize = 250;
 
+/// Answers that wait to be looked at.
+const WAITING_MAX: usize = 64;
+
+/// Looks at an answer to the request of that number, counted from 0.
+pub type Judge<'a> = &'a mut dyn FnMut(usize, &Ask, &Bytes) -> Outcome<()>;
+
 /// What came of it.
 #[derive(Debug)]
 pub struct Flooded {
     /// From the first request to the last answer.
     pub wall: Duration,
-    /// The answers to those that were accepted.
-    pub bodies: Vec<Bytes>,
-    /// How long each of them took, from sending.
+    /// How long each took that was accepted, from the sending that was.
     pub accepted: Vec<Duration>,
     /// How long each refusal took, from sending.
     pub refused: Vec<Duration>,
@@ -72,7 +78,8 @@ impl Flood {
             let mut open = Vec::new();
             for peer in PEERS {
                 for _ in 0..CONNECTIONS {
-                    open.push((peer, connect_as(target.address, peer).await?));
+                    let connection = connect_as(target, peer, open.len()).await?;
+                    open.push((peer, connection));
                 }
             }
             Ok::<_, Fault>(open)
@@ -88,10 +95,10 @@ impl Flood {
     /// left.
     ///
     /// # Errors
-    /// An answer that is neither a success nor 503 with `Retry-After`.
-    pub fn run(self, asks: Vec<Ask>, rate: f64) -> Outcome<Flooded> {
+    /// An answer that is neither a success nor 503 with `Retry-After`, or that `judge` refuses.
+    pub fn run(self, asks: Vec<Ask>, rate: f64, judge: Judge<'_>) -> Outcome<Flooded> {
         self.runtime
-            .block_on(all(self.target, self.open, asks, rate))
+            .block_on(all(self.target, self.open, asks, rate, judge))
     }
 }
 
@@ -105,14 +112,22 @@ struct Shared {
     started: Instant,
 }
 
-/// An answer, and how long it took; `None` for a refusal.
-type Took = (Duration, Option<Bytes>);
+/// What came of one sending.
+struct Took {
+    /// Which request, counted from 0.
+    number: usize,
+    /// How long it took.
+    latency: Duration,
+    /// The answer; `None` for a refusal.
+    body: Option<Bytes>,
+}
 
 async fn all(
     target: Target,
     open: Vec<(Ipv4Addr, SendRequest<Body>)>,
     asks: Vec<Ask>,
     rate: f64,
+    judge: Judge<'_>,
 ) -> Outcome<Flooded> {
     let shared = Arc::new(Shared {
         target,
@@ -122,67 +137,95 @@ async fn all(
         interval: interval(rate),
         started: Instant::now(),
     });
+    let (told, mut took) = mpsc::channel(WAITING_MAX);
     let mut running = JoinSet::new();
-    for (peer, connection) in open {
-        running.spawn(one(Arc::clone(&shared), peer, connection));
+    for (client, (peer, connection)) in open.into_iter().enumerate() {
+        let flooder = Flooder {
+            shared: Arc::clone(&shared),
+            told: told.clone(),
+            peer,
+            client,
+        };
+        running.spawn(flooder.send(connection));
     }
+    drop(told);
     let mut flooded = Flooded {
         wall: Duration::ZERO,
-        bodies: Vec::new(),
         accepted: Vec::new(),
         refused: Vec::new(),
     };
-    while let Some(ended) = running.join_next().await {
-        for (took, body) in ended.map_err(odd)?? {
-            match body {
-                Some(body) => {
-                    flooded.accepted.push(took);
-                    flooded.bodies.push(body);
-                }
-                None => flooded.refused.push(took),
+    // Until the last of those who send has ended.
+    while let Some(Took {
+        number,
+        latency,
+        body,
+    }) = took.recv().await
+    {
+        flooded.wall = shared.started.elapsed();
+        match (body, shared.asks.get(number)) {
+            (Some(body), Some(request)) => {
+                flooded.accepted.push(latency);
+                judge(number, request, &body)?;
             }
+            _ => flooded.refused.push(latency),
         }
     }
-    flooded.wall = shared.started.elapsed();
+    while let Some(ended) = running.join_next().await {
+        ended.map_err(odd)??;
+    }
     Ok(flooded)
 }
 
-async fn one(
+/// One who sends.
+struct Flooder {
     shared: Arc<Shared>,
+    told: mpsc::Sender<Took>,
+    /// Its address.
     peer: Ipv4Addr,
-    mut connection: SendRequest<Body>,
-) -> Outcome<Vec<Took>> {
-    let mut done = Vec::new();
-    let mut held = None;
-    loop {
-        let number = held.unwrap_or_else(|| shared.next.fetch_add(1, Ordering::Relaxed));
-        let Some(request) = shared.asks.get(number) else {
-            return Ok(done);
-        };
-        let sending = shared.sendings.fetch_add(1, Ordering::Relaxed);
-        let sending = u32::try_from(sending).unwrap_or(u32::MAX);
-        let due = shared.started + shared.interval.saturating_mul(sending);
-        tokio::time::sleep_until(due.into()).await;
-        // The server lets a connection live for some minutes.
-        if connection.is_closed() {
-            connection = connect_as(shared.target.address, peer).await?;
-        }
-        let sent = Instant::now();
-        let answer = exchange(&mut connection, &shared.target, request.clone());
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
-        match answer.map_err(|_| odd("a request had no answer within a minute"))?? {
-            Answer::Done(body) => {
-                done.push((sent.elapsed(), Some(body)));
-                held = None;
+    /// As which client, over TLS.
+    client: usize,
+}
+
+impl Flooder {
+    async fn send(self, mut connection: SendRequest<Body>) -> Outcome<()> {
+        let (shared, target) = (&self.shared, &self.shared.target);
+        let mut held = None;
+        loop {
+            let number = held.unwrap_or_else(|| shared.next.fetch_add(1, Ordering::Relaxed));
+            let Some(request) = shared.asks.get(number) else {
+                return Ok(());
+            };
+            let sending = shared.sendings.fetch_add(1, Ordering::Relaxed);
+            let sending = u32::try_from(sending).unwrap_or(u32::MAX);
+            let due = shared.started + shared.interval.saturating_mul(sending);
+            tokio::time::sleep_until(due.into()).await;
+            // The server lets a connection live for some minutes.
+            if connection.is_closed() {
+                connection = connect_as(target, self.peer, self.client).await?;
             }
-            Answer::Later(..) => {
-                done.push((sent.elapsed(), None));
-                held = Some(number);
-                if shared.next.load(Ordering::Relaxed) >= shared.asks.len() {
-                    return Ok(done);
-                }
+            let sent = Instant::now();
+            let answer = exchange(&mut connection, target, request.clone());
+            let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
+            let answer = answer.map_err(|_| odd("a request had no answer within a minute"))??;
+            let latency = sent.elapsed();
+            let body = match answer {
+                Answer::Done(body) => Some(body),
+                Answer::Later(..) => None,
+                Answer::Other(status, body) => return Err(not_done(status, &body)),
+            };
+            held = body.is_none().then_some(number);
+            let took = Took {
+                number,
+                latency,
+                body,
+            };
+            // Nobody listens after an answer that was wrong.
+            if self.told.send(took).await.is_err() {
+                return Ok(());
             }
-            Answer::Other(status, body) => return Err(not_done(status, &body)),
+            if held.is_some() && shared.next.load(Ordering::Relaxed) >= shared.asks.len() {
+                return Ok(());
+            }
         }
     }
 }

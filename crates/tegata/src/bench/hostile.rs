@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
 
 use super::figures::{number, per_second};
-use super::load::stream_as;
+use super::load::{Target, stream_as};
 use super::odd;
 use crate::fault::Outcome;
 
@@ -25,6 +25,12 @@ const SLOW: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 pub const SLOW_CONNECTIONS: usize = 256;
 /// Between two bytes of a slow connection: the limits are to hold for the whole, not from byte to byte.
 const SLOW_BYTE: Duration = Duration::from_secs(1);
+/// Length of the body that a slow connection promises: one that every server would read.
+const SLOW_BODY_BYTES: usize = 40_000;
+/// Type, version and length of a TLS record that a ClientHello of 511 bytes would be in, and how that begins.
+///
+/// Spec: RFC 8446 sections 4 and 5.1
+const CLIENT_HELLO_BEGUN: [u8; 9] = [22, 3, 1, 2, 3, 1, 0, 1, 255];
 /// Before a slow connection that was cut is opened again.
 const SLOW_AGAIN: Duration = Duration::from_millis(50);
 /// Between two looks at how many are open.
@@ -118,10 +124,10 @@ impl Slow {
     ///
     /// # Errors
     /// No thread.
-    pub fn open(server: SocketAddr) -> Outcome<Self> {
+    pub fn open(target: &Target) -> Outcome<Self> {
         let (runtime, counts) = (runtime()?, Arc::new(Counts::default()));
         for number in 0..SLOW_CONNECTIONS {
-            runtime.spawn(slowly(server, number, Arc::clone(&counts)));
+            runtime.spawn(slowly(target.clone(), number, Arc::clone(&counts)));
         }
         // Whether all of them are open shows in their mean.
         let begun = Instant::now();
@@ -159,37 +165,53 @@ impl Slow {
 }
 
 /// One place of the slow peer.
-async fn slowly(server: SocketAddr, number: usize, counts: Arc<Counts>) {
+async fn slowly(target: Target, number: usize, counts: Arc<Counts>) {
     loop {
-        if let Ok(stream) = stream_as(server, SLOW).await {
+        if let Ok(stream) = stream_as(target.address, SLOW).await {
             one_more(&counts.opened);
-            until_cut(stream, number).await;
+            slow_at(&target, number, stream).await;
             one_more(&counts.cut);
         }
         tokio::time::sleep(SLOW_AGAIN).await;
     }
 }
 
-/// Half of them stop within the header, half within the body. Whatever the server says ends it: it has nothing to say
-/// to half a request but that it is tired of it.
-async fn until_cut(mut stream: TcpStream, number: usize) {
-    let begun = match number % 2 {
-        0 => "POST /.well-known/cmp HTTP/1.1\r\nHost: s",
-        _ => {
-            "POST /.well-known/cmp HTTP/1.1\r\nHost: slow\r\n\
-             Content-Type: application/pkixcmp\r\nContent-Length: 60000\r\n\r\n0"
+/// Half of them stop within the header, or where there is TLS within the handshake, and half within the body.
+async fn slow_at(target: &Target, number: usize, stream: TcpStream) {
+    let (path, content_type) = (&target.path, target.content_type);
+    let header = format!("POST {path} HTTP/1.1\r\nHost: s");
+    let body = format!(
+        "{header}low\r\nContent-Type: {content_type}\r\nContent-Length: {SLOW_BODY_BYTES}\r\n\r\n0"
+    );
+    match (&target.tls, number % 2) {
+        (None, 0) => until_cut(stream, header.as_bytes()).await,
+        (None, _) => until_cut(stream, body.as_bytes()).await,
+        (Some(_), 0) => until_cut(stream, &CLIENT_HELLO_BEGUN).await,
+        (Some(tls), _) => {
+            if let Ok(stream) = tls.shake(number, stream).await {
+                until_cut(stream, body.as_bytes()).await;
+            }
         }
+    }
+}
+
+/// A byte now and then. Whatever the server says ends it: it has nothing to say to half a request but that it is tired
+/// of it.
+async fn until_cut(stream: impl AsyncRead + AsyncWrite, begun: &[u8]) {
+    let (mut from, mut to) = tokio::io::split(stream);
+    let sent = async {
+        to.write_all(begun).await?;
+        to.flush().await
     };
-    if stream.write_all(begun.as_bytes()).await.is_err() {
+    if sent.await.is_err() {
         return;
     }
-    let (mut from, mut to) = stream.split();
     let mut said = [0; 64];
     loop {
         tokio::select! {
             _ = from.read(&mut said) => return,
             () = tokio::time::sleep(SLOW_BYTE) => {
-                if to.write_all(b"0").await.is_err() {
+                if to.write_all(b"0").await.is_err() || to.flush().await.is_err() {
                     return;
                 }
             }
@@ -268,6 +290,7 @@ async fn open_and_close(server: SocketAddr, counts: &Counts) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::load::Refusals;
     use std::net::TcpListener;
 
     /// Cuts so many connections at once.
@@ -286,7 +309,14 @@ mod tests {
             let kept = (0..SLOW_CONNECTIONS).map(|_| listener.accept().unwrap());
             kept.collect::<Vec<_>>()
         });
-        let slow = Slow::open(address).unwrap();
+        let target = Target {
+            address,
+            path: "/".to_owned(),
+            content_type: "x/y",
+            refusals: Refusals::Fault,
+            tls: None,
+        };
+        let slow = Slow::open(&target).unwrap();
         // As many are open now, so all that were cut came again.
         let kept = server.join().unwrap();
         let found = slow.close();

@@ -2,7 +2,7 @@
 
 use super::bed::{Bed, Found, zeros};
 use super::check::{Certificates, refused};
-use super::figures::{Measured, Round, Spread};
+use super::figures::{Measured, Round};
 use super::load::{Driven, Refusals, Target};
 use super::peers::{self, Peer};
 use super::plant::{self, Nursery, Plant};
@@ -149,15 +149,22 @@ pub fn run(bed: &Bed<'_>) -> Outcome<()> {
             Goal::new(
                 "most memory of the server, MiB:",
                 Aim::AtMost(300.0),
-                Spread::of(rounds.iter().filter_map(|round| {
-                    let bytes = round.of(Subject::Durable)?.rss_bytes_max?;
-                    u32::try_from(bytes / (1024 * 1024)).ok().map(f64::from)
-                })),
+                within(&rounds, |round| {
+                    mebibytes(round.of(Subject::Durable)?.rss_bytes_max?)
+                }),
+            ),
+            Goal::new(
+                "memory at the end of the closed loop ÷ at half of it:",
+                Aim::AtMost(1.15),
+                within(&rounds, |round| {
+                    let [_, half, end] = round.of(Subject::Durable)?.held()?;
+                    Some(mebibytes(end)? / mebibytes(half)?)
+                }),
             ),
         ],
         verified_with_openssl: check::with_openssl(&issue.plant, &issue.sample, &dir)?,
         skipped,
-        notes: Vec::new(),
+        notes: rounds.iter().filter_map(memory_note).collect(),
         preloaded: None,
     };
     if let Some(preloaded) = preloaded {
@@ -174,6 +181,23 @@ pub fn run(bed: &Bed<'_>) -> Outcome<()> {
     let results = bed.results("issue", rounds, found);
     let plot = plot::svg(&results);
     bed.keep(&results, Some(plot))
+}
+
+fn mebibytes(bytes: u64) -> Option<f64> {
+    let kibibytes = u32::try_from(bytes / 1024).ok()?;
+    Some(f64::from(kibibytes) / 1024.0)
+}
+
+/// The CA's memory over a long round.
+fn memory_note(round: &Round) -> Option<String> {
+    let durable = round.of(Subject::Durable)?;
+    let [tenth, half, end] = durable.held()?.map(mebibytes);
+    let most = mebibytes(durable.rss_bytes_max?)?;
+    Some(format!(
+        "Memory, store on the disk: {:.0} MiB after the first tenth of the closed loop, {:.0} after half, {:.0} at its \
+         end; {most:.0} at most, the open loop too.",
+        tenth?, half?, end?
+    ))
 }
 
 /// What one run needs.

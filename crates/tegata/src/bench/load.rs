@@ -21,6 +21,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::odd;
 use crate::fault::{Fault, Outcome};
@@ -248,14 +249,29 @@ struct Shared {
 async fn connect(target: &Target, number: usize) -> Outcome<SendRequest<Body>> {
     let stream = TcpStream::connect(target.address).await.map_err(odd)?;
     stream.set_nodelay(true).map_err(odd)?;
-    let Some(tls) = &target.tls else {
-        return speak(stream).await;
-    };
-    let config = tls.configs.get(number % tls.configs.len().max(1));
-    let config = config.ok_or_else(|| odd("nobody has a certificate"))?;
-    let connector = TlsConnector::from(Arc::clone(config));
-    let shaken = connector.connect(tls.server.clone(), stream).await;
-    speak(shaken.map_err(|e| odd(format!("no TLS: {e}")))?).await
+    speak_to(target, stream, number).await
+}
+
+/// Over TLS, as the client of that number.
+async fn speak_to(target: &Target, stream: TcpStream, number: usize) -> Outcome<SendRequest<Body>> {
+    match &target.tls {
+        Some(tls) => speak(tls.shake(number, stream).await?).await,
+        None => speak(stream).await,
+    }
+}
+
+impl Clients {
+    /// A TLS handshake as the client of that number.
+    ///
+    /// # Errors
+    /// The server does not take it.
+    pub async fn shake(&self, number: usize, stream: TcpStream) -> Outcome<TlsStream<TcpStream>> {
+        let config = self.configs.get(number % self.configs.len().max(1));
+        let config = config.ok_or_else(|| odd("nobody has a certificate"))?;
+        let connector = TlsConnector::from(Arc::clone(config));
+        let shaken = connector.connect(self.server.clone(), stream).await;
+        shaken.map_err(|e| odd(format!("no TLS: {e}")))
+    }
 }
 
 /// A connection of the peer at that address. Linux has all of 127.0.0.0/8 on its loopback interface, so there are as
@@ -271,12 +287,17 @@ pub async fn stream_as(server: SocketAddr, peer: Ipv4Addr) -> io::Result<TcpStre
     Ok(stream)
 }
 
-/// The same, ready for requests.
+/// The same, ready for requests; over TLS, as the client of that number.
 ///
 /// # Errors
-/// As [`stream_as`].
-pub async fn connect_as(server: SocketAddr, peer: Ipv4Addr) -> Outcome<SendRequest<Body>> {
-    speak(stream_as(server, peer).await.map_err(odd)?).await
+/// As [`stream_as`] and [`Clients::shake`].
+pub async fn connect_as(
+    target: &Target,
+    peer: Ipv4Addr,
+    number: usize,
+) -> Outcome<SendRequest<Body>> {
+    let stream = stream_as(target.address, peer).await.map_err(odd)?;
+    speak_to(target, stream, number).await
 }
 
 async fn speak(

@@ -65,6 +65,13 @@ pub fn run(args: &Bench) -> Outcome<()> {
             format!("Leave {option} away; it belongs to: {subjects}."),
         ));
     }
+    if let Some(most) = args.too_many_devices() {
+        return Err(Fault::usage(
+            "too-many-devices",
+            format!("this has at most {most} devices: their keys are in memory"),
+            format!("Give --devices {most} or less."),
+        ));
+    }
     let mut place = Place::open(args)?;
     let bed = |place| Bed::new(args, place);
     let done = match args.what {

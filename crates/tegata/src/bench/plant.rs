@@ -18,9 +18,12 @@ use tegata_crypto::{KeyAlg, OsRng, PrivateKey, Provider as _};
 use tegata_store::issuer::{CutRelease, Issuer, NewRelease};
 use tegata_store::role::{Role as RoleStore, Trust};
 use tegata_wire::device::{DeviceIdentity, Oem};
-use tegata_wire::enrolment::{CertificateOrder, Delivery, DeliveryRequest, PersonalizationData};
+use tegata_wire::enrolment::{
+    CertificateOrder, Delivery, DeliveryRequest, MAX_FACTORY_DEVICES, PersonalizationData,
+};
 use tegata_wire::ids::{ReleaseDigest, Ueid};
 
+use super::cpus::by_all;
 use super::odd;
 use crate::commands::import::role_fault;
 use crate::commands::init::{self, Names};
@@ -114,15 +117,31 @@ impl Nursery {
     /// # Errors
     /// Keys or stores.
     pub fn register(&self, count: usize, others: &[&RoleStore]) -> Outcome<Vec<DeviceSecret>> {
+        let mut secrets = Vec::with_capacity(count);
+        while secrets.len() < count {
+            let some = MAX_FACTORY_DEVICES.min(count - secrets.len());
+            secrets.extend(self.batch(secrets.len(), some, others)?);
+        }
+        Ok(secrets)
+    }
+
+    /// The next devices, as many as a factory makes at once.
+    fn batch(
+        &self,
+        first: usize,
+        count: usize,
+        others: &[&RoleStore],
+    ) -> Outcome<Vec<DeviceSecret>> {
+        let first_number = u64::try_from(first).map_err(odd)? + 1;
         let spec = BatchSpec {
-            batch: "bench".to_owned(),
+            batch: format!("bench-{first_number}"),
             maker: "Example Devices".to_owned(),
             vendor_domain: "devices.example".to_owned(),
             oemid: Oem::Pen(32_473),
             model: "sensor-1".to_owned(),
             hwversion: "1.0".to_owned(),
             serial_prefix: "bench-".to_owned(),
-            first_number: 1,
+            first_number,
             imei_type_code: None,
             with_mac: true,
             security_level: "software".to_owned(),
@@ -195,11 +214,12 @@ impl Nursery {
         bar.set_message("devices");
         let secrets = self.register(count, &[])?;
         bar.set_message("deliveries");
+        bar.set_length(u64::try_from(count).unwrap_or(0));
         let digest = self.release(MODULE)?.digest;
-        secrets
-            .into_iter()
-            .map(|secret| self.install(&digest, secret))
-            .collect()
+        by_all(secrets, |secret| {
+            bar.inc(1);
+            self.install(&digest, secret)
+        })
     }
 
     /// Closes it.

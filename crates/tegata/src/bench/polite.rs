@@ -1,7 +1,7 @@
 //! A well-behaved peer beside others that are not.
 //!
-//! For each certificate it opens a connection, asks, and closes it, as a device does that comes once a year. Told to
-//! come back, it waits as long as it is told and asks again.
+//! For each request it opens a connection, asks, and closes it, as a device does that comes once a year; over TLS each
+//! time as another device. Told to come back, it waits as long as it is told and asks again.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ use crate::fault::{Fault, Outcome};
 
 /// Who it is.
 const PEER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
-/// Longest that it asks for one certificate. By chance it is one of those accepted much sooner.
+/// Longest that it asks for one thing. By chance it is one of those accepted much sooner.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What it waits where it found no room for its connection: nobody told it anything.
 const NO_ROOM: Duration = Duration::from_secs(1);
@@ -30,15 +30,15 @@ const NO_ROOM_CODES: [&str; 2] = [
 /// What came of it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Polite {
-    /// Certificates that it got: each that it asked for.
-    pub certificates: usize,
+    /// What it got: all that it asked for.
+    pub got: usize,
     /// How often it was told to come back.
     pub told_to_come_back: usize,
     /// How often it found no room for a connection, or was cut off.
     pub no_connection: usize,
-    /// Most often that it had to ask for one certificate.
+    /// Most often that it had to ask for one thing.
     pub asked_most: usize,
-    /// From the first time that it asked for a certificate until it had it, what it waited as told included.
+    /// From the first time that it asked for something until it had it, what it waited as told included.
     pub latency: Option<Latency>,
     /// Of each answer, a refusal too: from before the connection.
     pub answer_latency: Option<Latency>,
@@ -69,16 +69,16 @@ async fn all(
     stop: &AtomicBool,
 ) -> Outcome<(Polite, Vec<Bytes>)> {
     let mut peer = Peer::default();
-    for request in asks {
+    for (number, request) in asks.into_iter().enumerate() {
         if stop.load(Ordering::SeqCst) {
             break;
         }
         let next = Instant::now() + every;
-        peer.one(target, &request).await?;
+        peer.one(target, number, &request).await?;
         tokio::time::sleep_until(next.into()).await;
     }
     let found = Polite {
-        certificates: peer.bodies.len(),
+        got: peer.bodies.len(),
         told_to_come_back: peer.told,
         no_connection: peer.no_connection,
         asked_most: peer.asked_most,
@@ -99,13 +99,13 @@ struct Peer {
 }
 
 impl Peer {
-    async fn one(&mut self, target: &Target, request: &Ask) -> Outcome<()> {
+    async fn one(&mut self, target: &Target, number: usize, request: &Ask) -> Outcome<()> {
         let begun = Instant::now();
         let mut asked: usize = 0;
         while begun.elapsed() < PATIENCE {
             asked = asked.saturating_add(1);
             let sent = Instant::now();
-            let answer = tokio::time::timeout(ANSWER_TIMEOUT, once(target, request)).await;
+            let answer = tokio::time::timeout(ANSWER_TIMEOUT, once(target, number, request)).await;
             let answer = answer.map_err(|_| odd("an honest peer had no answer for a minute"))?;
             let (wait, no_connection) = match answer {
                 Ok(Answer::Done(body)) => {
@@ -131,14 +131,14 @@ impl Peer {
         }
         Err(Fault::failed(
             "bench-overload",
-            format!("an honest peer asked {asked} times for a certificate and got none"),
+            format!("an honest peer asked {asked} times for the same and got nothing"),
             "docs/ops/limits.md explains the limits that are to prevent this.",
         ))
     }
 }
 
-async fn once(target: &Target, request: &Ask) -> Outcome<Answer> {
-    let mut connection = connect_as(target.address, PEER).await?;
+async fn once(target: &Target, number: usize, request: &Ask) -> Outcome<Answer> {
+    let mut connection = connect_as(target, PEER, number).await?;
     exchange(&mut connection, target, request.clone()).await
 }
 

@@ -19,6 +19,7 @@ use tegata_wire::enrolment::{CertificateOrder, Identity};
 use tegata_wire::x509::{AllegedCsr, CsrBuilder, SignatureAlg, assemble_csr};
 
 use super::bed::Asks;
+use super::cpus::by_all;
 use super::load::Ask;
 use super::odd;
 use super::plant::{Device, Nursery, PROFILE, key};
@@ -27,6 +28,8 @@ use crate::stores::now_ms;
 
 /// Most requests whose parts are kept for what is measured without a server.
 pub const BOUND_MAX: usize = 10_000;
+/// Requests that are made before they are written.
+const MADE_AT_ONCE: usize = 1_000;
 /// Longest request, bytes.
 const LEN_BYTES_MAX: u32 = 64 * 1024;
 
@@ -89,13 +92,19 @@ pub fn make(
     bar.set_length(u64::try_from(count).unwrap_or(u64::MAX));
     let mut spool = Spooler::new(path)?;
     let mut some = Vec::new();
-    for device in devices.iter().cycle().take(count) {
-        let request = p10cr(device, order)?;
-        spool.put(&request.body)?;
-        if some.len() < BOUND_MAX {
-            some.push(request);
+    let mut of = devices.iter().cycle().take(count);
+    loop {
+        let next: Vec<&Device> = of.by_ref().take(MADE_AT_ONCE).collect();
+        if next.is_empty() {
+            break;
         }
-        bar.inc(1);
+        for request in by_all(next, |device| p10cr(device, order))? {
+            spool.put(&request.body)?;
+            if some.len() < BOUND_MAX {
+                some.push(request);
+            }
+            bar.inc(1);
+        }
     }
     Ok((spool.close()?, some))
 }

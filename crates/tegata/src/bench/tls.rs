@@ -69,28 +69,7 @@ struct SignedDataSeq<'a> {
 /// # Errors
 /// An answer that is no certificate; files, processes, processors.
 pub fn run(bed: &Bed<'_>) -> Outcome<()> {
-    let nursery = Nursery::open(&bed.path("plant"), CONFIG)?;
-    let devices = nursery.devices(bed.devices(), &bed.bar)?;
-    bed.bar.set_message("certificates of the clients");
-    let clients = devices.iter().map(|device| issue_to(&nursery, device));
-    let clients = clients.collect::<Outcome<Vec<_>>>()?;
-    let (spool, some) = requests(bed)?;
-    let plant = nursery.close(devices.iter().map(|device| &device.identity));
-    let profile = plant::profiles("365d", "30d").replace(
-        "daily_limit",
-        "authentication = [\"ta\", \"certificate\"]\ndaily_limit",
-    );
-    let path = plant.dir.join("profiles.toml");
-    files::replace(&path, profile.as_bytes(), Readers::Everyone)?;
-    let configs = clients.iter().map(|client| config(&plant, client));
-    let mut over = OverTls {
-        bed,
-        configs: configs.collect::<Outcome<_>>()?,
-        plant,
-        spool,
-        some,
-        sample: Vec::new(),
-    };
+    let mut over = OverTls::open(bed, bed.all())?;
     let subjects = [
         Subject::CryptoBound,
         Subject::NothingTlsNew,
@@ -129,12 +108,12 @@ pub fn run(bed: &Bed<'_>) -> Outcome<()> {
 
 /// CSRs, each for another key, without names: the CA knows them. Also what of the first of them the cryptography
 /// alone needs.
-fn requests(bed: &Bed<'_>) -> Outcome<(Spool, Vec<Signed>)> {
+fn requests(bed: &Bed<'_>, count: usize) -> Outcome<(Spool, Vec<Signed>)> {
     bed.bar.set_message("requests");
-    bed.bar.set_length(u64::try_from(bed.all()).unwrap_or(0));
+    bed.bar.set_length(u64::try_from(count).unwrap_or(0));
     let mut spool = Spooler::new(&bed.path("csrs"))?;
     let mut some = Vec::new();
-    for _ in 0..bed.all() {
+    for _ in 0..count {
         let key = key()?;
         let builder = CsrBuilder {
             subject: NameBuilder::new().build().map_err(odd)?,
@@ -179,18 +158,49 @@ fn config(plant: &Plant, client: &Current) -> Outcome<Arc<ClientConfig>> {
 }
 
 /// What one run needs.
-struct OverTls<'a> {
+pub struct OverTls<'a> {
     bed: &'a Bed<'a>,
-    plant: Plant,
+    /// The installation, whose devices have a certificate each.
+    pub plant: Plant,
     /// One for each device.
     configs: Vec<Arc<ClientConfig>>,
-    spool: Spool,
+    /// The requests, of no device in particular.
+    pub spool: Spool,
     some: Vec<Signed>,
     /// A few certificates of each server, for another implementation to verify.
     sample: Vec<Vec<u8>>,
 }
 
-impl OverTls<'_> {
+impl<'a> OverTls<'a> {
+    /// Makes the installation, the devices' certificates and so many requests.
+    ///
+    /// # Errors
+    /// Files, keys, stores.
+    pub fn open(bed: &'a Bed<'a>, count: usize) -> Outcome<Self> {
+        let nursery = Nursery::open(&bed.path("plant"), CONFIG)?;
+        let devices = nursery.devices(bed.devices(), &bed.bar)?;
+        bed.bar.set_message("certificates of the clients");
+        let clients = devices.iter().map(|device| issue_to(&nursery, device));
+        let clients = clients.collect::<Outcome<Vec<_>>>()?;
+        let (spool, some) = requests(bed, count)?;
+        let plant = nursery.close(devices.iter().map(|device| &device.identity));
+        let profile = plant::profiles("365d", "30d").replace(
+            "daily_limit",
+            "authentication = [\"ta\", \"certificate\"]\ndaily_limit",
+        );
+        let path = plant.dir.join("profiles.toml");
+        files::replace(&path, profile.as_bytes(), Readers::Everyone)?;
+        let configs = clients.iter().map(|client| config(&plant, client));
+        Ok(Self {
+            bed,
+            configs: configs.collect::<Outcome<_>>()?,
+            plant,
+            spool,
+            some,
+            sample: Vec::new(),
+        })
+    }
+
     fn measure(&mut self, subject: Subject) -> Outcome<Measured> {
         let (bed, cpu, dir) = (self.bed, self.bed.cpus.server, self.bed.path("run"));
         let fresh = matches!(subject, Subject::NothingTlsNew | Subject::EstNew);
@@ -207,11 +217,7 @@ impl OverTls<'_> {
             }
             _ => {
                 let server = Served::ca(&self.plant.dir, dir, cpu)?;
-                let path = format!("/.well-known/est/{PROFILE}/simplereenroll");
-                let target = Target {
-                    address: server.address_of("est")?,
-                    ..self.target(&server, &path, fresh)?
-                };
+                let target = self.est(&server, fresh)?;
                 let every = bed.all().div_ceil(4);
                 let mut seen = Certificates::default();
                 let mut keys = asks.keys(key_in)?;
@@ -230,6 +236,18 @@ impl OverTls<'_> {
         }
     }
 
+    /// Where a device renews.
+    ///
+    /// # Errors
+    /// The server has no EST port.
+    pub fn est(&self, server: &Served, fresh: bool) -> Outcome<Target> {
+        let path = format!("/.well-known/est/{PROFILE}/simplereenroll");
+        Ok(Target {
+            address: server.address_of("est")?,
+            ..self.target(server, &path, fresh)?
+        })
+    }
+
     fn target(&self, server: &Served, path: &str, fresh: bool) -> Outcome<Target> {
         Ok(Target {
             tls: Some(Arc::new(Clients {
@@ -243,13 +261,19 @@ impl OverTls<'_> {
 }
 
 /// The key (SubjectPublicKeyInfo) of a CSR as it is posted.
-fn key_in(request: &[u8]) -> Outcome<Vec<u8>> {
+///
+/// # Errors
+/// It has none.
+pub fn key_in(request: &[u8]) -> Outcome<Vec<u8>> {
     let csr = est::from_body(request).map_err(odd)?;
     Ok(AllegedCsr::from_der(&csr).map_err(odd)?.spki_der)
 }
 
 /// The one certificate in a certs-only answer.
-fn certificate_in(answer: &Bytes) -> Outcome<Vec<u8>> {
+///
+/// # Errors
+/// There is none, or another number of them.
+pub fn certificate_in(answer: &Bytes) -> Outcome<Vec<u8>> {
     let none = |why: String| refused(format!("an EST answer is no certificate: {why}"));
     let der = est::from_body(answer).map_err(|e| none(e.to_string()))?;
     let message = ContentInfoSeq::from_der(&der).map_err(|e| none(e.to_string()))?;

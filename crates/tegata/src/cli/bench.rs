@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -17,9 +18,26 @@ pub enum BenchWhat {
     Appraise,
     /// Deliveries: TEEP sessions with an Update for one device, beside one ciphertext shared by all
     Deliver,
-    /// Five times what the CA can do, beside peers that send slowly or flood it with connections: it must refuse early,
+    /// Five times what a server can do, beside peers that send slowly or flood it with connections: it must refuse early,
     /// keep its word, and let an honest peer through
     Overload,
+}
+
+/// Most devices of which each has its keys or a connection ready, in the client's memory.
+const DEVICES_WITH_KEYS_MAX: u32 = 20_000;
+
+/// The server that is overloaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BenchServer {
+    /// The CA: certificates by CMP
+    Ca,
+    /// The TAM: a device's QueryResponse, answered with an Update
+    Tam,
+    /// The Verifier: evidence, answered with a result
+    Verifier,
+    /// The CA's EST port: certificates over TLS, both sides authenticated
+    Est,
 }
 
 /// Another CA in the same run.
@@ -40,8 +58,8 @@ pub struct Bench {
     /// Requests answered in each round, each distinct
     #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     pub requests: u32,
-    /// Registered devices that the requests are from
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    /// Registered devices that the requests are from; above 20,000 only for `issue` without --tls
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=200_000))]
     pub devices: u32,
     /// Rounds; in each, everything runs once, in an order that rotates; 5 when absent
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -62,6 +80,9 @@ pub struct Bench {
     /// `issue`: with the store in this PostgreSQL, in which there is no installation yet; it stays there
     #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["preload", "peers", "tls"])]
     pub database: Option<String>,
+    /// `overload`: the server; the CA when absent
+    #[arg(long, value_name = "NAME", value_enum)]
+    pub server: Option<BenchServer>,
     /// `issue`: other CAs to run beside it; one that is not installed is skipped and named
     #[arg(long, value_name = "NAMES", value_enum, value_delimiter = ',')]
     pub peers: Vec<BenchPeer>,
@@ -98,6 +119,19 @@ impl Bench {
         self.clients.unwrap_or(16)
     }
 
+    /// Which server is overloaded.
+    #[must_use]
+    pub fn server(&self) -> BenchServer {
+        self.server.unwrap_or(BenchServer::Ca)
+    }
+
+    /// More devices than this subject can have: how many those are.
+    #[must_use]
+    pub fn too_many_devices(&self) -> Option<u32> {
+        let of_keys = self.what != BenchWhat::Issue || self.tls;
+        (of_keys && self.devices > DEVICES_WITH_KEYS_MAX).then_some(DEVICES_WITH_KEYS_MAX)
+    }
+
     /// An option that was given and changes nothing about what is measured, and the subjects that it belongs to.
     #[must_use]
     pub fn misplaced(&self) -> Option<(&'static str, &'static str)> {
@@ -111,6 +145,7 @@ impl Bench {
             (self.tls, issue, "--tls", "issue"),
             (self.database.is_some(), issue, "--database", "issue"),
             (!self.peers.is_empty(), issue, "--peers", "issue"),
+            (self.server.is_some(), !rounds, "--server", "overload"),
             (self.rate.is_some(), open, "--rate", "issue, ocsp, appraise"),
             (self.rounds.is_some(), rounds, "--rounds", all_but_overload),
             (
@@ -152,12 +187,13 @@ Examples:
     tegata bench issue --preload 10000000 --dir /var/lib/tegata
     tegata bench issue --tls
     tegata bench issue --database 'postgres://tegata@localhost/bench?host=/var/run/postgresql'
-    tegata bench issue --requests 1000000 --rounds 1 --only durable
+    tegata bench issue --requests 1000000 --devices 200000 --rounds 1 --only durable
     tegata bench ocsp
     tegata bench renew
     tegata bench appraise
     tegata bench deliver --requests 1000
     tegata bench overload --requests 20000
+    tegata bench overload --server tam --requests 5000
 
 Makes an installation in a temporary directory, registers devices, makes their requests before the clock
 starts, and lets `tegata serve`, a process of its own on a processor of its own, answer them over HTTP with
@@ -166,7 +202,8 @@ are taken within a round. The run fails when an answer is not what it must be.
 
 issue: the cryptography alone, a server that does nothing, the store alone, the CA with its store on the disk, and
 with its store in memory (tmpfs: the same code, and no commit waits). A sample is verified by openssl. Requests lie
-in a file and are read ten thousand at a time: for a million, 1 GB, and 2.5 GB for each store. --preload measures a
+in a file and are read five thousand at a time: for a million, 1 GB, and 2.5 GB for each store. The server's memory is
+looked at after each of these; from 50,000 requests on, whether it grows is a target. --preload measures a
 second store beside the empty one, with that many certificates in it from the beginning (1.6 GB a million in --dir),
 its start, look-ups and counts. --tls measures EST with a new TLS connection for each certificate beside an echo of
 the same stack; CMP is served in clear. --database measures the CA over a PostgreSQL that runs already; the database's
@@ -184,9 +221,10 @@ of a device (the TAM asks the CA and keeps what it says), one with a kept delive
 anew). Their measure is a TAM that would serve one ciphertext to all: a session in which nothing is due, and that
 ciphertext.
 
-overload: five times what the CA can do in a closed loop, sent by 750 connections that ask again at once when they are
+overload: five times what a server can do in a closed loop, sent by 750 connections that ask again at once when they are
 refused. An honest peer is measured alone, beside 256 connections that send slowly, beside a peer that opens
-and closes 2,000 a second, and beside all of it. One run, no rounds.
+and closes 2,000 a second, and beside all of it. One run, no rounds. --server says which: the CA, the TAM (CA and
+Verifier run beside it, on the client's processor), the Verifier, or the CA's EST port with TLS.
 
 docs/perf.md explains the figures.";
 
@@ -207,6 +245,19 @@ mod tests {
     }
 
     #[test]
+    fn many_devices_are_for_issuance() {
+        let too_many = |line: &str| {
+            let line = Line::try_parse_from(["bench"].into_iter().chain(line.split(' ')));
+            line.unwrap().bench.too_many_devices()
+        };
+        assert_eq!(too_many("issue --devices 200000"), None);
+        assert_eq!(too_many("renew --devices 20000"), None);
+        for line in ["issue --tls", "overload", "deliver", "appraise"] {
+            assert_eq!(too_many(&format!("{line} --devices 20001")), Some(20_000));
+        }
+    }
+
+    #[test]
     fn an_option_that_would_be_ignored_is_found() {
         for good in [
             "issue --preload 1000 --rate 5 --rounds 1 --clients 1 --peers cfssl",
@@ -215,6 +266,7 @@ mod tests {
             "ocsp --rate 5 --rounds 1 --clients 1",
             "appraise --rate 5",
             "deliver --rounds 2 --clients 2",
+            "overload --server est",
             "overload --requests 10 --devices 10 --out x --json --server-cpu 0 --dir x",
         ] {
             assert_eq!(misplaced(good), None, "{good}");
@@ -222,6 +274,7 @@ mod tests {
         for (line, option) in [
             ("ocsp --preload 1000", "--preload"),
             ("renew --tls", "--tls"),
+            ("renew --server tam", "--server"),
             ("appraise --database x", "--database"),
             ("deliver --peers step-ca", "--peers"),
             ("renew --rate 5", "--rate"),

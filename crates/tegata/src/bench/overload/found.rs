@@ -1,47 +1,20 @@
-//! `tegata bench overload`: five times what the CA can do, beside peers that do all the harm that connections can.
-//!
-//! First a closed loop says what it can do. Then an honest peer is measured alone, beside one that sends slowly, beside
-//! one that opens and closes connections, and beside both while requests come at five times that rate. Each answer must
-//! be a certificate, or 503 with `Retry-After`; nothing else. Without the flood of requests the honest peer must not
-//! notice the others; in it, it must get what it asks for by coming back as it is told.
+//! What came of an overload: as it is kept, as people read it, and whether the server did what it must.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::bed::{Asks as _, Bed};
-use super::check::Certificates;
-use super::cpus::pin;
-use super::figures::{self, Latency, Machine};
-use super::flood::{Flood, Flooded};
-use super::hostile::{Opened, Opener, SLOW_CONNECTIONS, Slow, Slowly};
-use super::load::{Ask, Pace, Refusals, Target, drive};
-use super::plant::{self, Nursery};
-use super::polite::{self, Polite};
-use super::served::Served;
-use super::{PKIXCMP, odd, requests};
+use crate::bench::figures::{self, Latency, Machine};
+use crate::bench::hostile::{Opened, SLOW_CONNECTIONS, Slowly};
+use crate::bench::polite::Polite;
+use crate::cli::bench::BenchServer;
 use crate::cli::show;
 use crate::fault::{Fault, Outcome};
 
 /// How much more than it can do is sent, or the run proves nothing. Over the whole flood: its end, when only answers
 /// come, is in it.
 const TIMES: f64 = 4.5;
-/// How much more is aimed at.
-const TIMES_AIMED: f64 = 5.5;
-/// Connections that say what it can do, the better of both: some, as the other benches have, and nearly as many as it
-/// works on requests at once, for then more of them share a commit.
-const CLIENTS: [usize; 2] = [16, 100];
-/// One in so many requests is for each of them; the flood has the others.
-const CALM: usize = 10;
-/// One in so many, besides, warms the server up.
-const WARM_UP: usize = 20;
-/// Certificates that the honest peer asks for in each situation; beside the flood, at most.
-const POLITE: usize = 300;
-/// How long it asks beside slow connections, and beside those that open and close: longer than a server waits for a
-/// header (10 s), or no limit on time would come to bear.
-const PACED: Duration = Duration::from_secs(13);
-/// Most that an accepted request may take: a device waits no longer for a busy CA.
+/// Most that an accepted request may take: a device waits no longer for a busy server.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// In which 99 % of refusals come, and of the honest peer's answers without a flood of requests. No race: beyond it a
 /// server does not refuse early, it lets wait.
@@ -53,64 +26,66 @@ const RSS_BYTES_MAX: u64 = 300 * 1024 * 1024;
 
 /// What came of it.
 #[derive(Debug, Serialize)]
-struct Overload {
+pub struct Overload {
     /// Version of this program.
-    version: &'static str,
+    pub version: &'static str,
     /// What was measured.
-    what: &'static str,
+    pub what: &'static str,
     /// Where.
-    machine: Machine,
+    pub machine: Machine,
+    /// Which server.
+    pub server: BenchServer,
     /// Requests, those that said what it can do and those of the flood.
-    requests: u32,
+    pub requests: u32,
     /// Devices they are from.
-    devices: u32,
+    pub devices: u32,
     /// What it can do, a second.
-    capacity: f64,
+    pub capacity: f64,
     /// What was aimed at, a second.
-    offered: f64,
+    pub offered: f64,
     /// What was really sent, a second.
-    sent_per_second: f64,
+    pub sent_per_second: f64,
     /// The same, divided by what it can do.
-    times: f64,
+    pub times: f64,
     /// How long the flood was, seconds.
-    flood_secs: f64,
+    pub flood_secs: f64,
     /// Share of one processor that the server used in it.
-    server_busy: f64,
-    /// Requests that got a certificate, a second.
-    accepted_per_second: f64,
-    /// Requests that got a certificate.
-    accepted: usize,
+    pub server_busy: f64,
+    /// Requests that got what they asked for, a second.
+    pub accepted_per_second: f64,
+    /// Requests that got what they asked for.
+    pub accepted: usize,
     /// How often a request was told to come back.
-    refused: usize,
+    pub refused: usize,
     /// Of each accepted request, from the sending that was accepted.
-    accepted_latency: Option<Latency>,
+    pub accepted_latency: Option<Latency>,
     /// Of each refusal, from sending.
-    refused_latency: Option<Latency>,
+    pub refused_latency: Option<Latency>,
     /// The honest peer, alone and beside others.
-    situations: Vec<Situation>,
+    pub situations: Vec<Situation>,
     /// Most memory of the server process, bytes.
-    rss_bytes_max: u64,
+    pub rss_bytes_max: u64,
 }
 
 /// The honest peer, and beside whom.
 #[derive(Debug, Clone, Serialize)]
-struct Situation {
+pub struct Situation {
     /// Its name.
-    beside: Beside,
+    pub beside: Beside,
     /// The honest peer.
-    polite: Polite,
+    pub polite: Polite,
     /// The peer that sends slowly, where there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    slow: Option<Slowly>,
+    pub slow: Option<Slowly>,
     /// The peer that opens and closes connections, where there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    connections: Option<Opened>,
+    pub connections: Option<Opened>,
 }
 
 /// Whom a server has beside an honest peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum Beside {
+pub enum Beside {
     Nobody,
     Slow,
     Connections,
@@ -127,170 +102,24 @@ impl Beside {
         }
     }
 
-    fn slow(self) -> bool {
+    /// Whether somebody sends slowly.
+    #[must_use]
+    pub fn slow(self) -> bool {
         matches!(self, Self::Slow | Self::Everything)
     }
 
-    /// Between two certificates that the honest peer asks for.
-    fn every(self) -> Duration {
-        match self {
-            Self::Slow | Self::Connections => PACED.div_f64(figures::number(POLITE)),
-            Self::Nobody | Self::Everything => Duration::ZERO,
-        }
-    }
-
-    fn connections(self) -> bool {
+    /// Whether somebody opens and closes connections.
+    #[must_use]
+    pub fn connections(self) -> bool {
         matches!(self, Self::Connections | Self::Everything)
     }
 }
 
-/// Runs it, keeps what was found, and fails where the server did.
+/// Whether the server did what it must, and enough was sent to say so.
 ///
 /// # Errors
-/// What the server must not do under load, by name.
-pub fn run(bed: &Bed<'_>) -> Outcome<()> {
-    let found = measure(bed)?;
-    let mut text = serde_json::to_string_pretty(&found).map_err(odd)?;
-    text.push('\n');
-    let kept = bed.write(vec![("overload.json".to_owned(), text)])?;
-    if bed.args.json {
-        show::json(&found)?;
-    } else {
-        tell(&found);
-        show::lines([format!("Kept: {kept}")]);
-    }
-    judge(&found)
-}
-
-/// The server, and who asks it.
-struct Tried {
-    server: Served,
-    target: Target,
-    check: Certificates,
-}
-
-fn measure(bed: &Bed<'_>) -> Outcome<Overload> {
-    let (count, bar) = (bed.count(), &bed.bar);
-    let calm = count.div_ceil(CALM);
-    let warm_up = count.div_ceil(WARM_UP);
-    let nursery = Nursery::open(&bed.path("plant"), "")?;
-    let made = nursery.devices(bed.devices(), bar)?;
-    let all = CLIENTS.len() * warm_up + count + 4 * POLITE;
-    let path = bed.path("requests");
-    let (requests, _) = requests::make(&path, &made, &nursery.order, all, bar)?;
-    let plant = nursery.close(made.iter().map(|device| &device.identity));
-    bar.finish_and_clear();
-    pin(bed.cpus.client)?;
-    let server = Served::ca(&plant.dir, bed.path("run"), bed.cpus.server)?;
-    let mut tried = Tried {
-        target: Target {
-            address: server.address,
-            path: format!("/.well-known/cmp/p/{}", plant::PROFILE),
-            content_type: PKIXCMP,
-            refusals: Refusals::Fault,
-            tls: None,
-        },
-        server,
-        check: Certificates::default(),
-    };
-    let mut asks = requests.read()?;
-    let mut capacity: f64 = 0.0;
-    for clients in CLIENTS {
-        let warm_up = drive(
-            &tried.target,
-            asks.take_some(warm_up)?,
-            Pace::Closed(clients),
-        )?;
-        tried.check.all(warm_up.bodies())?;
-        let driven = drive(&tried.target, asks.take_some(calm)?, Pace::Closed(clients))?;
-        tried.check.all(driven.bodies())?;
-        let found = figures::per_second(driven.answered.len(), driven.wall);
-        capacity = found.max(capacity);
-    }
-    let mut situations = Vec::new();
-    for beside in [Beside::Nobody, Beside::Slow, Beside::Connections] {
-        let polite = asks.take_some(POLITE)?;
-        situations.push(tried.situation(beside, polite, None)?.0);
-    }
-    let polite = asks.take_some(POLITE)?;
-    let offered = capacity * TIMES_AIMED;
-    let rest = asks.take_some(count.saturating_sub(CLIENTS.len() * calm))?;
-    let flooding = Some((rest, offered));
-    let (everything, flooded) = tried.situation(Beside::Everything, polite, flooding)?;
-    situations.push(everything);
-    let (flooded, used) = flooded.ok_or_else(|| odd("there was no flood"))?;
-    tried.check.all(flooded.bodies.iter())?;
-    let sent_per_second = figures::per_second(flooded.sent(), flooded.wall);
-    Ok(Overload {
-        version: env!("CARGO_PKG_VERSION"),
-        what: "overload",
-        machine: bed.machine().clone(),
-        requests: bed.args.requests,
-        devices: bed.args.devices,
-        capacity,
-        offered,
-        sent_per_second,
-        times: sent_per_second / capacity.max(f64::EPSILON),
-        flood_secs: flooded.wall.as_secs_f64(),
-        server_busy: used.as_secs_f64() / flooded.wall.as_secs_f64().max(f64::EPSILON),
-        accepted_per_second: figures::per_second(flooded.accepted.len(), flooded.wall),
-        accepted: flooded.accepted.len(),
-        refused: flooded.refused.len(),
-        accepted_latency: figures::latency(&flooded.accepted),
-        refused_latency: figures::latency(&flooded.refused),
-        situations,
-        rss_bytes_max: tried.server.usage()?.rss_bytes_max,
-    })
-}
-
-impl Tried {
-    /// The honest peer beside those, and beside a flood of requests if there is one; then until that ends. With what
-    /// came of the flood, the processor time that the server used in it.
-    fn situation(
-        &mut self,
-        beside: Beside,
-        asks: Vec<Ask>,
-        flooding: Option<(Vec<Ask>, f64)>,
-    ) -> Outcome<(Situation, Option<(Flooded, Duration)>)> {
-        // Connections of the situation before are gone when it has nothing to do.
-        self.server.settle()?;
-        let address = self.target.address;
-        // Before the one who opens and closes takes all that the peer may have.
-        let flood = match flooding {
-            Some((asks, rate)) => Some((Flood::open(&self.target)?, asks, rate)),
-            None => None,
-        };
-        let slow = beside.slow().then(|| Slow::open(address)).transpose()?;
-        let opener = beside.connections().then(|| Opener::begin(address));
-        let opener = opener.transpose()?;
-        let (server, target) = (&self.server, &self.target);
-        let stop = AtomicBool::new(false);
-        let (polite, flooded) = std::thread::scope(|scope| {
-            let polite = scope.spawn(|| polite::ask(target, asks, beside.every(), &stop));
-            let flooded = flood.map(|(flood, asks, rate)| {
-                let before = server.usage()?.cpu;
-                let flooded = flood.run(asks, rate)?;
-                let used = server.usage()?.cpu.saturating_sub(before);
-                Ok::<_, Fault>((flooded, used))
-            });
-            stop.store(flooded.is_some(), Ordering::SeqCst);
-            (polite.join(), flooded)
-        });
-        let flooded = flooded.transpose()?;
-        let polite = polite.map_err(|_| odd("a thread of the bench ended early"))?;
-        let (polite, bodies) = polite?;
-        self.check.all(bodies.iter())?;
-        let situation = Situation {
-            beside,
-            polite,
-            slow: slow.map(Slow::close),
-            connections: opener.map(Opener::end),
-        };
-        Ok((situation, flooded))
-    }
-}
-
-fn judge(found: &Overload) -> Outcome<()> {
+/// What it must not do under load, by name; too little of a load.
+pub fn judge(found: &Overload) -> Outcome<()> {
     if let Some(wrong) = wrong(found) {
         return Err(Fault::failed(
             "bench-overload",
@@ -326,8 +155,8 @@ fn wrong(found: &Overload) -> Option<String> {
             "was refused"
         } else if alone && p99 > late {
             "waited more than a second for one answer in a hundred"
-        } else if polite.certificates == 0 {
-            "got no certificate"
+        } else if polite.got == 0 {
+            "got nothing"
         } else {
             ""
         };
@@ -371,8 +200,17 @@ fn wrong(found: &Overload) -> Option<String> {
     Some(wrong.to_owned())
 }
 
+/// What it gives to those whom it serves, for people.
+fn gives(server: BenchServer) -> &'static str {
+    match server {
+        BenchServer::Ca | BenchServer::Est => "certificates",
+        BenchServer::Tam => "Updates",
+        BenchServer::Verifier => "results",
+    }
+}
+
 /// Prints it for people.
-fn tell(found: &Overload) {
+pub fn tell(found: &Overload) {
     let time = |l: Option<Latency>| {
         l.map_or("none".to_owned(), |l| {
             let ms = figures::milliseconds;
@@ -389,7 +227,7 @@ fn tell(found: &Overload) {
             ),
         ),
         (
-            "certificates",
+            gives(found.server),
             format!(
                 "{} ({:.0} a second)",
                 found.accepted, found.accepted_per_second
@@ -409,7 +247,7 @@ fn tell(found: &Overload) {
         .map(|s| {
             [
                 s.beside.label().to_owned(),
-                s.polite.certificates.to_string(),
+                s.polite.got.to_string(),
                 s.polite.told_to_come_back.to_string(),
                 time(s.polite.answer_latency),
                 time(s.polite.latency),
@@ -419,10 +257,10 @@ fn tell(found: &Overload) {
     show::lines([String::new()]);
     let headings = [
         "HONEST PEER",
-        "CERTIFICATES",
+        "GOT",
         "TOLD TO COME BACK",
         "AN ANSWER",
-        "A CERTIFICATE",
+        "ONE OF THEM",
     ];
     show::table(headings, &rows, "");
     for situation in &found.situations {
@@ -459,7 +297,7 @@ mod tests {
         let situation = |beside: Beside| Situation {
             beside,
             polite: Polite {
-                certificates: 3,
+                got: 3,
                 told_to_come_back: 0,
                 no_connection: 0,
                 asked_most: 1,
@@ -483,6 +321,7 @@ mod tests {
         Overload {
             version: "",
             what: "overload",
+            server: BenchServer::Ca,
             machine: Machine {
                 processor: String::new(),
                 processors: 2,
@@ -535,7 +374,7 @@ mod tests {
         assert_eq!(refused(3), "", "to be told to come back is no harm there");
         for at in 0..4 {
             assert!(bad(|f| f.situations[at].polite.no_connection = 1).contains("no room"));
-            assert!(bad(|f| f.situations[at].polite.certificates = 0).contains("no certificate"));
+            assert!(bad(|f| f.situations[at].polite.got = 0).contains("got nothing"));
         }
         let slow = |at: usize| bad(|f| f.situations[at].polite.answer_latency = latency(2e6));
         assert!(slow(2).contains("more than a second") && slow(3).is_empty());
