@@ -29,6 +29,7 @@ use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt as _;
 use tracing::{debug, info, warn};
 
+use super::often::Often;
 use super::peers::Peers;
 use super::places::Places;
 use super::problem::{Problem, Reason};
@@ -57,15 +58,20 @@ pub(super) const REFUSALS_AT_ONCE_MAX: usize = 32;
 /// How long a server that stops waits for the first request of a connection.
 const FIRST_REQUEST_WAIT: Duration = Duration::from_millis(250);
 
+/// What the reasons of refusals for want of room begin with.
+const REFUSAL: &str = "too-many-";
+
 /// Wraps the routes of a port with the limits that every request shares.
 pub fn guard(router: Router, role: &'static str, limits: &Limits) -> Router {
     let places = Places::new(limits.in_flight);
     let answer_timeout = limits.answer();
+    let refusals = Arc::new(Often::default());
     router
         .fallback(|| async { Problem::not_found() })
         .layer(middleware::from_fn(
             move |mut request: Request, next: Next| {
                 request.extensions_mut().insert(places.clone());
+                let refusals = Arc::clone(&refusals);
                 async move {
                     let started = Instant::now();
                     let method = request.method().clone();
@@ -85,6 +91,15 @@ pub fn guard(router: Router, role: &'static str, limits: &Limits) -> Router {
                     let took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
                     let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
                     let path: String = path.chars().take(128).collect();
+                    if reason.starts_with(REFUSAL) {
+                        if let Some(unsaid) = refusals.one() {
+                            warn!(role, %method, path, status, reason, took_us, peer, unsaid, "request");
+                        }
+                        return response;
+                    }
+                    if let Some(unsaid) = refusals.rest() {
+                        warn!(role, unsaid, "requests that were refused");
+                    }
                     if status >= 500 {
                         warn!(role, %method, path, status, reason, took_us, peer, "request");
                     } else if reason == "ok" && path == "/healthz" {
@@ -134,6 +149,7 @@ pub async fn run(
         connections: Arc::new(Semaphore::new(limits.connections)),
         peers: Peers::new(limits.connections_per_peer),
         refusals: Arc::new(Semaphore::new(REFUSALS_AT_ONCE_MAX)),
+        refused: Often::default(),
         tls,
         router,
         limits,
@@ -178,6 +194,8 @@ struct Port {
     connections: Arc<Semaphore>,
     peers: Peers,
     refusals: Arc<Semaphore>,
+    /// For the log.
+    refused: Often,
     tls: Option<Tls>,
     router: Router,
     limits: Limits,
@@ -207,7 +225,9 @@ impl Port {
                 });
             }
             Err(reason) => {
-                info!(reason, peer = %peer, "connection refused");
+                if let Some(unsaid) = self.refused.one() {
+                    info!(reason, peer = %peer, unsaid, "connection refused");
+                }
                 // Under TLS a refusal would cost a handshake: the socket is closed.
                 if self.tls.is_none()
                     && let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned()

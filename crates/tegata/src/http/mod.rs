@@ -5,6 +5,7 @@ pub mod client;
 pub mod content;
 pub mod descriptors;
 pub mod frame;
+mod often;
 mod peers;
 pub mod places;
 pub mod problem;
