@@ -9,7 +9,7 @@ use super::cpus::{Cpus, pin};
 use super::figures::{self, Machine, Measured, Round, Spread, Tally};
 use super::load::{Ask, Connected, Driven, Pace, Target};
 use super::preload::Preloaded;
-use super::report::{Beside, Goal, Results};
+use super::report::{self, Beside, Goal, Results};
 use super::served::Served;
 use super::subject::Subject;
 use super::{Place, odd};
@@ -257,13 +257,16 @@ impl<'a> Bed<'a> {
     pub fn keep(&self, results: &Results, plot: Option<String>) -> Outcome<()> {
         let mut text = serde_json::to_string_pretty(results).map_err(odd)?;
         text.push('\n');
-        let mut kept = vec![(format!("{}.json", results.what), text)];
+        let mut kept = vec![
+            (format!("{}.json", results.what), text),
+            (format!("{}.md", results.what), report::markdown(results)),
+        ];
         kept.extend(plot.map(|plot| (format!("{}.svg", results.what), plot)));
         let kept = self.write(kept)?;
         if self.args.json {
             return show::json(results);
         }
-        super::report::table(results);
+        report::table(results);
         show::lines([format!("Kept: {kept}")]);
         Ok(())
     }

@@ -55,6 +55,7 @@ fn colour(subject: Subject) -> &'static str {
     match subject {
         Subject::CryptoBound => BOUND,
         Subject::Nothing | Subject::Commit => "#9aa5b1",
+        Subject::Called => "#a5cdf0",
         Subject::Memory => "#5aa9e6",
         Subject::Durable => "#1d4ed8",
         Subject::Cfssl => "#c4a484",

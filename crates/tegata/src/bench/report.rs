@@ -87,25 +87,23 @@ impl Goal {
     }
 
     fn line(&self) -> String {
-        let Spread { min, median, max } = self.found;
+        let [aim, found] = self.words();
+        let (what, verdict) = (self.what, self.verdict());
+        format!("Target {verdict}: {what} {found}, to be {aim}.")
+    }
+
+    fn verdict(&self) -> &'static str {
+        if self.met { "met" } else { "missed" }
+    }
+
+    /// What is aimed at, and what was found.
+    fn words(&self) -> [String; 2] {
         let (word, limit) = match self.aim {
             Aim::AtLeast(limit) => ("at least", limit),
             Aim::AtMost(limit) => ("at most", limit),
         };
-        let (what, verdict) = (self.what, if self.met { "met" } else { "missed" });
-        let text = |value: f64| {
-            if limit < 100.0 {
-                format!("{value:.2}")
-            } else {
-                format!("{value:.0}")
-            }
-        };
-        format!(
-            "Target {verdict}: {what} {} ({}–{}), to be {word} {limit}.",
-            text(median),
-            text(min),
-            text(max)
-        )
+        let digits = if limit < 100.0 { 2 } else { 0 };
+        [format!("{word} {limit}"), spread(self.found, digits)]
     }
 }
 
@@ -147,6 +145,63 @@ pub struct Results {
     pub rounds: Vec<Round>,
 }
 
+/// Median, and least to most.
+fn spread(of: Spread, digits: usize) -> String {
+    let Spread { min, median, max } = of;
+    format!("{median:.digits$} ({min:.digits$}–{max:.digits$})")
+}
+
+/// The results as a page of Markdown has them: its tables are these.
+#[must_use]
+pub fn markdown(results: &Results) -> String {
+    let Machine {
+        processor,
+        processors,
+        system,
+        load_before,
+        ..
+    } = &results.machine;
+    let (what, requests, devices) = (results.what, results.requests, results.devices);
+    let (rounds, clients) = (results.rounds.len(), results.clients);
+    let mut lines = vec![
+        format!(
+            "`tegata bench {what}`, {processor}, {processors} processors, {system}, load {load_before:.1} before. \
+             Medians of {rounds} rounds of {requests} requests of {devices} devices, {clients} connections; with least and most."
+        ),
+        String::new(),
+        "|  | a second | CPU each | bound ÷ CPU | p50 | p99 | p99 at a fixed rate | memory |"
+            .to_owned(),
+        "|---|---|---|---|---|---|---|---|".to_owned(),
+    ];
+    let ms = |spread: Option<Spread>| spread.map_or(String::new(), |s| milliseconds(s.median));
+    lines.extend(results.subjects.iter().map(|s| {
+        let ratio = s.cpu_ratio_to_crypto_bound;
+        let cells = [
+            format!("{}: {}", s.subject.label(), s.subject.about()),
+            format!("{:.0}", s.per_second.median),
+            format!("{} µs", spread(s.cpu_us, 0)),
+            ratio.map_or(String::new(), |ratio| spread(ratio, 2)),
+            ms(s.p50_us),
+            ms(s.p99_us),
+            ms(s.open_p99_us),
+            s.rss_bytes_max
+                .map_or(String::new(), |b| format!("{} MiB", b / (1024 * 1024))),
+        ];
+        format!("| {} |", cells.join(" | "))
+    }));
+    if !results.targets.is_empty() {
+        let head = ["", "| target | to be | found | |", "|---|---|---|---|"];
+        lines.extend(head.map(str::to_owned));
+    }
+    lines.extend(results.targets.iter().map(|goal| {
+        let [aim, found] = goal.words();
+        let what = goal.what.trim_end_matches(':');
+        format!("| {what} | {aim} | {found} | {} |", goal.verdict())
+    }));
+    lines.push(String::new());
+    lines.join("\n")
+}
+
 /// Prints the results for people.
 pub fn table(results: &Results) {
     let Machine {
@@ -183,9 +238,7 @@ pub fn table(results: &Results) {
                 s.subject.label().to_owned(),
                 format!("{:.0}", s.per_second.median),
                 format!("{:.0} µs", s.cpu_us.median),
-                ratio.map_or(String::new(), |ratio| {
-                    format!("{:.2} ({:.2}–{:.2})", ratio.median, ratio.min, ratio.max)
-                }),
+                ratio.map_or(String::new(), |ratio| spread(ratio, 2)),
                 ms(s.p50_us),
                 ms(s.p99_us),
                 ms(s.open_p99_us),
@@ -224,18 +277,9 @@ pub fn table(results: &Results) {
         },
     ]);
     show::lines(results.beside.iter().map(|b| {
-        let (cpu, times) = (b.cpu, b.throughput);
-        format!(
-            "{} beside {}: {:.2}× ({:.2}–{:.2}) by processor time, {:.2}× ({:.2}–{:.2}) by throughput.",
-            b.ours.label(),
-            b.peer.label(),
-            cpu.median,
-            cpu.min,
-            cpu.max,
-            times.median,
-            times.min,
-            times.max
-        )
+        let (cpu, times) = (spread(b.cpu, 2), spread(b.throughput, 2));
+        let (ours, peer) = (b.ours.label(), b.peer.label());
+        format!("{ours} beside {peer}, times: {cpu} by processor time, {times} by throughput.")
     }));
     let refusing = results.subjects.iter().filter(|s| s.refused > 0);
     show::lines(refusing.map(|s| {
