@@ -13,8 +13,8 @@
 //! these. The target compares with that: a kept delivery, both ways, ÷ (session in which nothing is due +
 //! ciphertext), by processor time of the TAM's process alone. CA and Verifier run on the client's processor.
 //!
-//! All but the first delivery have an open loop too: knocks at four fifths of their rate, then the answers at four fifths
-//! of theirs, then what is fetched; a session's latency is the sum.
+//! All but the first delivery have an open loop too: knocks at four fifths of their rate, then the answers at
+//! four fifths of theirs, then what is fetched; a session's latency is the sum.
 
 use std::path::PathBuf;
 

@@ -18,8 +18,8 @@ pub enum BenchWhat {
     Appraise,
     /// Deliveries: TEEP sessions with an Update for one device, beside one ciphertext shared by all
     Deliver,
-    /// Five times what a server can do, beside peers that send slowly or flood it with connections: it must refuse early,
-    /// keep its word, and let an honest peer through
+    /// Five times what a server can do, beside peers that send slowly or flood it with connections: it must
+    /// refuse early, keep its word, and let an honest peer through
     Overload,
 }
 

@@ -2,8 +2,8 @@
 //!
 //! First a closed loop says what it can do. Then an honest peer is measured alone, beside one that sends slowly, beside
 //! one that opens and closes connections, and beside both while requests come at five times that rate. Each answer must
-//! be what was asked for, or 503 with `Retry-After`; nothing else. Without the flood of requests the honest peer must not
-//! notice the others; in it, it must get what it asks for by coming back as it is told.
+//! be what was asked for, or 503 with `Retry-After`; nothing else. Without the flood of requests the honest peer must
+//! not notice the others; in it, it must get what it asks for by coming back as it is told.
 //!
 //! Which server it is, how it is asked and what it must answer stands in [`servers`]; nothing else differs.
 
