@@ -151,6 +151,23 @@ fn spread(of: Spread, digits: usize) -> String {
     format!("{median:.digits$} ({min:.digits$}–{max:.digits$})")
 }
 
+/// A subject in a table.
+fn cells(of: &Summary, label: String, cpu_us: String) -> [String; 8] {
+    let ms = |spread: Option<Spread>| spread.map_or(String::new(), |s| milliseconds(s.median));
+    let mib = |bytes: u64| format!("{} MiB", bytes / (1024 * 1024));
+    let ratio = of.cpu_ratio_to_crypto_bound;
+    [
+        label,
+        format!("{:.0}", of.per_second.median),
+        format!("{cpu_us} µs"),
+        ratio.map_or(String::new(), |ratio| spread(ratio, 2)),
+        ms(of.p50_us),
+        ms(of.p99_us),
+        ms(of.open_p99_us),
+        of.rss_bytes_max.map_or(String::new(), mib),
+    ]
+}
+
 /// The results as a page of Markdown has them: its tables are these.
 #[must_use]
 pub fn markdown(results: &Results) -> String {
@@ -173,20 +190,9 @@ pub fn markdown(results: &Results) -> String {
             .to_owned(),
         "|---|---|---|---|---|---|---|---|".to_owned(),
     ];
-    let ms = |spread: Option<Spread>| spread.map_or(String::new(), |s| milliseconds(s.median));
     lines.extend(results.subjects.iter().map(|s| {
-        let ratio = s.cpu_ratio_to_crypto_bound;
-        let cells = [
-            format!("{}: {}", s.subject.label(), s.subject.about()),
-            format!("{:.0}", s.per_second.median),
-            format!("{} µs", spread(s.cpu_us, 0)),
-            ratio.map_or(String::new(), |ratio| spread(ratio, 2)),
-            ms(s.p50_us),
-            ms(s.p99_us),
-            ms(s.open_p99_us),
-            s.rss_bytes_max
-                .map_or(String::new(), |b| format!("{} MiB", b / (1024 * 1024))),
-        ];
+        let label = format!("{}: {}", s.subject.label(), s.subject.about());
+        let cells = cells(s, label, spread(s.cpu_us, 0));
         format!("| {} |", cells.join(" | "))
     }));
     if !results.targets.is_empty() {
@@ -228,23 +234,12 @@ pub fn table(results: &Results) {
         ),
         String::new(),
     ]);
-    let ms = |spread: Option<Spread>| spread.map_or(String::new(), |s| milliseconds(s.median));
     let rows: Vec<[String; 8]> = results
         .subjects
         .iter()
         .map(|s| {
-            let ratio = s.cpu_ratio_to_crypto_bound;
-            [
-                s.subject.label().to_owned(),
-                format!("{:.0}", s.per_second.median),
-                format!("{:.0} µs", s.cpu_us.median),
-                ratio.map_or(String::new(), |ratio| spread(ratio, 2)),
-                ms(s.p50_us),
-                ms(s.p99_us),
-                ms(s.open_p99_us),
-                s.rss_bytes_max
-                    .map_or(String::new(), |b| format!("{} MiB", b / (1024 * 1024))),
-            ]
+            let label = s.subject.label().to_owned();
+            cells(s, label, format!("{:.0}", s.cpu_us.median))
         })
         .collect();
     let headings = [

@@ -54,10 +54,10 @@ pub fn start<'a>(
     many: usize,
 ) -> Outcome<Box<dyn Tried + 'a>> {
     Ok(match server {
-        BenchServer::Ca => Box::new(Ca::start(bed, many)?),
+        BenchServer::Ca => Box::new(Issuing::by_cmp(bed, many)?),
         BenchServer::Tam => Box::new(Tam::start(bed)?),
         BenchServer::Verifier => Box::new(Verifier::start(bed, many)?),
-        BenchServer::Est => Box::new(Est::start(bed, many)?),
+        BenchServer::Est => Box::new(Issuing::by_est(bed, many)?),
     })
 }
 
@@ -69,16 +69,21 @@ fn posted(request: &Ask) -> Outcome<&Bytes> {
     }
 }
 
-/// Certificates by CMP: p10cr, with implicit confirmation.
-struct Ca {
+/// Certificates, each of its own request's key.
+struct Issuing {
     server: Served,
     target: Target,
     asks: Reader,
     seen: Certificates,
+    /// The certificate in an answer.
+    certificate: fn(&Bytes) -> Outcome<Vec<u8>>,
+    /// The key in a request.
+    key: fn(&[u8]) -> Outcome<Vec<u8>>,
 }
 
-impl Ca {
-    fn start(bed: &Bed<'_>, many: usize) -> Outcome<Self> {
+impl Issuing {
+    /// By CMP: p10cr, with implicit confirmation.
+    fn by_cmp(bed: &Bed<'_>, many: usize) -> Outcome<Self> {
         let nursery = Nursery::open(&bed.path("plant"), "")?;
         let made = nursery.devices(bed.devices(), &bed.bar)?;
         let path = bed.path("requests");
@@ -91,11 +96,27 @@ impl Ca {
             server,
             asks: spool.read()?,
             seen: Certificates::default(),
+            certificate: |answer| requests::certificate_in(answer).map_err(refused),
+            key: requests::key_in,
+        })
+    }
+
+    /// By EST: simplereenroll. The flood keeps its connections, the honest peer shakes hands each time.
+    fn by_est(bed: &Bed<'_>, many: usize) -> Outcome<Self> {
+        let over = OverTls::open(bed, many)?;
+        let server = Served::ca(&over.plant.dir, bed.path("run"), bed.cpus.server)?;
+        Ok(Self {
+            target: over.est(&server, false)?,
+            server,
+            asks: over.spool.read()?,
+            seen: Certificates::default(),
+            certificate: tls::certificate_in,
+            key: tls::key_in,
         })
     }
 }
 
-impl Tried for Ca {
+impl Tried for Issuing {
     fn server(&self) -> &Served {
         &self.server
     }
@@ -109,8 +130,8 @@ impl Tried for Ca {
     }
 
     fn judge(&mut self, _: usize, request: &Ask, answer: &Bytes) -> Outcome<()> {
-        let der = requests::certificate_in(answer).map_err(refused)?;
-        self.seen.one(&der, &requests::key_in(posted(request)?)?)
+        let der = (self.certificate)(answer)?;
+        self.seen.one(&der, &(self.key)(posted(request)?)?)
     }
 }
 
@@ -202,45 +223,5 @@ impl Tried for Verifier<'_> {
         let ueid = devices.get(number % devices.len().max(1));
         let ueid = ueid.ok_or_else(|| odd("there are no devices"))?;
         self.appraise.judge(posted(request)?, ueid, answer)
-    }
-}
-
-/// Certificates by EST: simplereenroll. The flood keeps its connections, the honest peer shakes hands each time.
-struct Est {
-    server: Served,
-    target: Target,
-    asks: Reader,
-    seen: Certificates,
-}
-
-impl Est {
-    fn start(bed: &Bed<'_>, many: usize) -> Outcome<Self> {
-        let over = OverTls::open(bed, many)?;
-        let server = Served::ca(&over.plant.dir, bed.path("run"), bed.cpus.server)?;
-        Ok(Self {
-            target: over.est(&server, false)?,
-            server,
-            asks: over.spool.read()?,
-            seen: Certificates::default(),
-        })
-    }
-}
-
-impl Tried for Est {
-    fn server(&self) -> &Served {
-        &self.server
-    }
-
-    fn target(&self) -> &Target {
-        &self.target
-    }
-
-    fn asks(&mut self, _: usize, count: usize) -> Outcome<Vec<Ask>> {
-        self.asks.take_some(count)
-    }
-
-    fn judge(&mut self, _: usize, request: &Ask, answer: &Bytes) -> Outcome<()> {
-        let der = tls::certificate_in(answer)?;
-        self.seen.one(&der, &tls::key_in(posted(request)?)?)
     }
 }
