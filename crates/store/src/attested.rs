@@ -26,7 +26,7 @@ impl Issuer {
         let role = self.role();
         let (tams, verifiers) = (role.trusted(Trust::Tam)?, role.trusted(Trust::Verifier)?);
         let attested = check(role.provider.as_ref(), body, &tams, &verifiers, now)?;
-        role.store.run_tx("note attestation", |tx| {
+        role.store.run_tx_last("note attestation", |tx| {
             let device = device::find(tx, attested.ueid())?;
             let device = device.ok_or(AttestedDenied::UnknownDevice)?;
             let word = (attested.at(), attested.runtime());

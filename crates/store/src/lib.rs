@@ -4,8 +4,8 @@
 //! services ([`issuer`], [`tam`], [`verifier`]) take the decision functions of `tegata-authority`
 //! and do their effects in the numbered order that makes a crash at any point harmless.
 //!
-//! Invariants: a commit is on the disk when `run_tx` returns (WAL, `synchronous=FULL`), and callers of one
-//! moment share one. The one row that requests share counts certificates, to deal them to shards:
+//! Invariants: a commit is on the disk when `run_tx` returns (WAL, `synchronous=FULL`), or before what is [`held`] is
+//! given out, and callers of one moment share one. The one row that requests share counts certificates, to deal them to shards:
 //! certificates are keyed by a time-ordered serial, devices by row id, so writes of one moment fall on
 //! the same pages, and no random hash is the key of a hot table. A file of a newer schema is refused,
 //! never guessed at.
@@ -26,6 +26,7 @@ pub mod evidence;
 #[cfg(feature = "fill")]
 pub mod fill;
 pub mod generation;
+pub mod held;
 pub mod issuer;
 pub mod keys;
 mod migrations;
@@ -166,18 +167,39 @@ impl Store {
         mut f: impl FnMut(&Tx<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         let mut out = None;
-        let mut work = |tx: &Tx<'_>| {
-            let came = f(tx);
-            let stays = came.is_ok();
-            out = Some(came);
-            stays
-        };
         let faults = self.faults.as_ref();
         match &self.engine {
-            Engine::Sqlite(file) => file.write(name, faults, &mut work),
-            Engine::Postgres(database) => database.write(name, faults, &mut work),
+            Engine::Sqlite(file) => file.write(name, faults, &mut keeping(&mut out, &mut f)),
+            Engine::Postgres(base) => base.write(name, faults, &mut keeping(&mut out, &mut f)),
         }?;
         out.unwrap_or(Err(StoreError::Poisoned.into()))
+    }
+
+    /// As [`Store::run_tx`], for a transaction after which nothing is left but to answer: where the answer is held
+    /// ([`held::Coming::work`]), this does not wait for the disk. So nothing that follows may reach anybody but by that answer.
+    ///
+    /// # Errors
+    /// As [`Store::run_tx`]; of a commit that fails later the answer's [`held::Held`] tells.
+    pub fn run_tx_last<T, E: From<StoreError>>(
+        &self,
+        name: &'static str,
+        mut f: impl FnMut(&Tx<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let file = match &self.engine {
+            Engine::Sqlite(file) if held::holds(self) => file,
+            _ => return self.run_tx(name, f),
+        };
+        let mut out = None;
+        let faults = self.faults.as_ref();
+        let commit = file.write_held(name, faults, &mut keeping(&mut out, &mut f))?;
+        commit.into_iter().for_each(held::hold);
+        out.unwrap_or(Err(StoreError::Poisoned.into()))
+    }
+
+    /// Whether callers of one moment share a commit, and answers can be held until it ends.
+    #[must_use]
+    pub fn shares_commits(&self) -> bool {
+        matches!(self.engine, Engine::Sqlite(_))
     }
 
     /// Runs `f` on a consistent view that it cannot change.
@@ -249,5 +271,18 @@ impl Store {
             path: self.path().to_path_buf(),
             cause: "it is no file: use the database's own tools".into(),
         }
+    }
+}
+
+/// `f` as an engine runs it: what it came to is kept in `out`, and stays in the store if it is good.
+fn keeping<'a, T, E>(
+    out: &'a mut Option<Result<T, E>>,
+    f: &'a mut impl FnMut(&Tx<'_>) -> Result<T, E>,
+) -> impl FnMut(&Tx<'_>) -> bool + 'a {
+    move |tx| {
+        let came = f(tx);
+        let stays = came.is_ok();
+        *out = Some(came);
+        stays
     }
 }

@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::Path;
 
 use axum::Router;
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::info;
@@ -19,6 +21,7 @@ use crate::fault::{Fault, Outcome};
 use crate::files::{self, Readers};
 use crate::http::descriptors;
 use crate::http::frame::{self, Phase};
+use crate::http::places::Lane;
 use crate::http::tls::Tls;
 use crate::{roles, supervise, telemetry, vault};
 
@@ -109,7 +112,9 @@ pub fn run(args: &Serve) -> Outcome<()> {
         supervise::end_with_parent()?;
     }
     let ports = ports(&config, &args.roles);
-    runtime(ports, config.limits.in_flight)?.block_on(serve(&config, args))
+    // Ends after the other: who was accepted is answered.
+    let few = few_threads()?;
+    runtime(ports, config.limits.in_flight)?.block_on(serve(&config, args, few.handle()))
 }
 
 /// How many ports these roles have.
@@ -127,23 +132,36 @@ fn ports(config: &Config, roles: &[Role]) -> usize {
 ///
 /// # Errors
 /// The limits of this process allow none.
-pub fn runtime(ports: usize, places: usize) -> Outcome<tokio::runtime::Runtime> {
+pub fn runtime(ports: usize, places: usize) -> Outcome<Runtime> {
     // Whoever has a place has a thread: the TAM's work waits for that of the CA and the Verifier, perhaps here.
     let threads = ports.saturating_mul(places).saturating_add(OWN_THREADS);
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .max_blocking_threads(threads)
-        .build()
-        .map_err(|e| {
-            Fault::environment(
-                "no-threads",
-                format!("cannot start threads: {e}"),
-                "Raise the limit on processes of this user (`ulimit -u`).",
-            )
-        })
+    let mut builder = Builder::new_multi_thread();
+    builder.enable_all().max_blocking_threads(threads);
+    built(&mut builder)
 }
 
-async fn serve(config: &Config, args: &Serve) -> Outcome<()> {
+/// Threads for work that keeps a processor busy: two for each, so that one works while the other waits for the disk.
+///
+/// # Errors
+/// As [`runtime`].
+pub fn few_threads() -> Outcome<Runtime> {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let mut builder = Builder::new_current_thread();
+    builder.max_blocking_threads(processors.saturating_mul(2));
+    built(&mut builder)
+}
+
+fn built(builder: &mut Builder) -> Outcome<Runtime> {
+    builder.build().map_err(|e| {
+        Fault::environment(
+            "no-threads",
+            format!("cannot start threads: {e}"),
+            "Raise the limit on processes of this user (`ulimit -u`).",
+        )
+    })
+}
+
+async fn serve(config: &Config, args: &Serve, few: &Handle) -> Outcome<()> {
     // 1. Ports first: a port in use is the most common mistake, and found at once.
     let mut listeners: BTreeMap<&'static str, TcpListener> = BTreeMap::new();
     for role in &args.roles {
@@ -175,18 +193,21 @@ async fn serve(config: &Config, args: &Serve) -> Outcome<()> {
     };
     // 2. Stores, keys, profiles, policy.
     let mut routers: Vec<(&'static str, TcpListener, Option<Tls>, Router)> = Vec::new();
+    let limits = &config.limits;
     let mut devices = listeners.remove(DEVICES);
     let mut est = listeners.remove(EST);
     for (name, listener) in listeners {
+        let mut lane = Lane::wide();
         let router = match name {
             "ca" => {
-                let ports = roles::ca::open(config)?;
+                let ports = roles::ca::open(config, few)?;
+                lane = ports.lane;
                 if let Some(listener) = devices.take() {
-                    let router = frame::guard(ports.devices, DEVICES, &config.limits);
+                    let router = frame::guard(ports.devices, DEVICES, limits, lane.clone());
                     routers.push((DEVICES, listener, None, router));
                 }
                 if let (Some(listener), Some((tls, router))) = (est.take(), ports.est) {
-                    let router = frame::guard(router, EST, &config.limits);
+                    let router = frame::guard(router, EST, limits, lane.clone());
                     routers.push((EST, listener, Some(tls), router));
                 }
                 ports.ca
@@ -195,7 +216,7 @@ async fn serve(config: &Config, args: &Serve) -> Outcome<()> {
             "verify" => roles::verify::open(config, &addresses)?,
             _ => roles::verifier::open(config)?,
         };
-        let router = frame::guard(router, name, &config.limits);
+        let router = frame::guard(router, name, limits, lane);
         routers.push((name, listener, None, router));
     }
     let limits = Limits {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 pub(crate) use postgres::Postgres;
 pub use postgres::is_address;
-pub(crate) use sqlite::Sqlite;
+pub(crate) use sqlite::{Commit, Expected, Sqlite};
 pub(crate) use value::{Row, ToValue, Value, params};
 
 use crate::StoreError;

@@ -383,7 +383,7 @@ impl Issuer {
             .map_err(environment)?;
         let asked = check_revocation(request, named.as_ref(), &self.profiles)?;
         store
-            .run_tx("revoke by request", |tx| {
+            .run_tx_last("revoke by request", |tx| {
                 revocation::take_back(tx, asked.serial(), asked.reason(), now)
             })
             .map_err(|e: StoreError| environment(e.into()))?;
@@ -574,7 +574,7 @@ impl Issuer {
         let denied = self
             .role
             .store
-            .run_tx("confirm certificate", |tx| {
+            .run_tx_last("confirm certificate", |tx| {
                 if accepted && let Some(denied) = refused(tx)? {
                     return Ok(Some(denied));
                 }

@@ -213,7 +213,7 @@ impl Issuer {
         let der = self
             .role
             .store
-            .run_tx("record certificate", |tx| {
+            .run_tx_last("record certificate", |tx| {
                 let stands = certificate::record(tx, &serial, &der, secs(now.secs()))?;
                 allowed.answered(tx, &serial, now.secs())?;
                 Ok::<_, StoreError>(stands)
@@ -349,12 +349,13 @@ impl Issuer {
         // it. It is an operator's, so there is one at most.
         for _ in 0..ROLLOVERS_MAX {
             let by = present.newest();
-            let step = match by.key.is_in_process() {
-                true => "issue certificate",
-                false => "intend certificate",
-            };
             let store = &self.role.store;
-            let fixed = store.run_tx(step, |tx| self.fix_in(tx, allowed, by, rng, now));
+            let fix = |tx: &Tx<'_>| self.fix_in(tx, allowed, by, rng, now);
+            let fixed = match by.key.is_in_process() {
+                true => store.run_tx_last("issue certificate", fix),
+                // Durable before another signs it.
+                false => store.run_tx("intend certificate", fix),
+            };
             if !matches!(fixed, Err(NotIntended::RolledOver)) {
                 let fixed = fixed.map_err(NotIntended::denial)?;
                 return Ok((fixed, present));

@@ -127,6 +127,12 @@ impl Issuer {
         })
     }
 
+    /// Whether its work keeps a processor busy: it waits for no key elsewhere and no database.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.role.store.shares_commits() && self.last_seen().newest().key.is_in_process()
+    }
+
     /// The same CA, which takes the word of these makers where a profile says so.
     #[must_use]
     pub fn with_makers(self, makers: Vec<Maker>) -> Self {

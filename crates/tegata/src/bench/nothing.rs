@@ -15,6 +15,7 @@ use crate::fault::Outcome;
 use crate::files::{self, Readers};
 use crate::http::body::Accepts;
 use crate::http::frame::{self, Phase};
+use crate::http::places::Lane;
 use crate::http::tls::Tls;
 use crate::roles::{self, Reply, posted};
 use crate::{serve, supervise, telemetry};
@@ -47,7 +48,9 @@ pub fn run(args: &BenchNothing) -> Outcome<()> {
     };
     let work = move |_: &str, _: &[u8]| Ok(Reply::ok("application/pkixcmp", answer.clone()));
     let router = Router::new().route("/", posted(accepts, Arc::new(work)));
-    let router = frame::guard(router, "nothing", &config.limits);
+    let few = serve::few_threads()?;
+    let lane = Lane::narrow(few.handle(), None);
+    let router = frame::guard(router, "nothing", &config.limits, lane);
     serve::runtime(1, config.limits.in_flight)?.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(odd)?;
         let address = listener.local_addr().map_err(odd)?;

@@ -31,7 +31,7 @@ use tracing::{debug, info, warn};
 
 use super::often::Often;
 use super::peers::Peers;
-use super::places::Places;
+use super::places::{Lane, Places};
 use super::problem::{Problem, Reason};
 use super::tls::{ClientCertificate, Tls};
 use crate::config::Limits;
@@ -61,9 +61,9 @@ const FIRST_REQUEST_WAIT: Duration = Duration::from_millis(250);
 /// What the reasons of refusals for want of room begin with.
 const REFUSAL: &str = "too-many-";
 
-/// Wraps the routes of a port with the limits that every request shares.
-pub fn guard(router: Router, role: &'static str, limits: &Limits) -> Router {
-    let places = Places::new(limits.in_flight);
+/// Wraps the routes of a port with the limits that every request shares; its work is done in that lane.
+pub fn guard(router: Router, role: &'static str, limits: &Limits, lane: Lane) -> Router {
+    let places = Places::new(limits.in_flight, lane);
     let answer_timeout = limits.answer();
     let refusals = Arc::new(Often::default());
     router

@@ -1,26 +1,60 @@
-//! Places of work: how many requests of a port keep a thread busy at once.
+//! Places of work: how many requests of a port are worked on at once, on which threads, and what their answers wait for.
 //!
-//! A place is taken when a request has arrived whole and its work begins, and given back when the work
-//! ends, whether or not somebody still waits for the answer. So a peer that sends slowly holds a
+//! A place is taken when a request has arrived whole and its work begins, and given back when the answer may
+//! go, whether or not somebody still waits for it. So a peer that sends slowly holds a
 //! connection and never a place, and work that outlives its time limit is still counted.
 
 use std::cell::Cell;
 use std::sync::Arc;
 
 use axum::extract::Request;
-use tokio::sync::Semaphore;
+use tegata_store::Store;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, oneshot};
+use tracing::warn;
 
 use super::problem::Problem;
 
+/// Where the work of a port is done, and what its answers wait for.
+#[derive(Debug, Clone, Default)]
+pub struct Lane {
+    threads: Option<Handle>,
+    store: Option<Arc<Store>>,
+}
+
+impl Lane {
+    /// A thread for each request that is worked on: for work that waits for others, or for a database.
+    #[must_use]
+    pub fn wide() -> Self {
+        Self::default()
+    }
+
+    /// The threads of a runtime that has few: for work that keeps a processor busy. None of them waits for the disk:
+    /// answers are held until what was written to that store is durable.
+    #[must_use]
+    pub fn narrow(threads: &Handle, store: Option<Arc<Store>>) -> Self {
+        Self {
+            threads: Some(threads.clone()),
+            store,
+        }
+    }
+}
+
 /// The places of a port. In the extensions of every request that came through its frame.
 #[derive(Debug, Clone)]
-pub struct Places(Arc<Semaphore>);
+pub struct Places {
+    free: Arc<Semaphore>,
+    lane: Lane,
+}
 
 impl Places {
     /// So many.
     #[must_use]
-    pub fn new(count: usize) -> Self {
-        Self(Arc::new(Semaphore::new(count)))
+    pub fn new(count: usize, lane: Lane) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(count)),
+            lane,
+        }
     }
 
     /// Those of the port that a request came to.
@@ -32,24 +66,39 @@ impl Places {
         places.ok_or_else(|| Problem::internal("bug"))
     }
 
-    /// Does the work on a thread that may block, if there is a place.
+    /// Does the work on a thread that may block, if there is a place; what it comes to is durable.
     ///
     /// # Errors
-    /// 503 with `Retry-After` at once if there is none: no queue grows.
+    /// 503 with `Retry-After` at once if there is none: no queue grows. The store's, if it could not keep what was done.
     pub async fn work<T: Send + 'static>(
         self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Problem> {
-        let place = self.0.try_acquire_owned();
+        let place = self.free.try_acquire_owned();
         let place = place.map_err(|_| Problem::busy("too-many-requests", 1))?;
-        let done = tokio::task::spawn_blocking(move || {
+        let (tell, told) = oneshot::channel();
+        let here = Handle::current();
+        let threads = self.lane.threads.as_ref().unwrap_or(&here).clone();
+        let coming = self.lane.store.as_ref().map(Store::coming);
+        // Not waited for: whether it has ended is not whether its answer may go.
+        drop(threads.spawn_blocking(move || {
             yield_to_the_network();
-            let done = work();
-            drop(place);
-            done
-        });
+            let answer = move |done| {
+                drop(place);
+                // Nobody may wait for it any more.
+                let _ = tell.send(done);
+            };
+            match coming {
+                Some(coming) => coming.work(work).then(&here, answer),
+                None => answer(Ok(work())),
+            }
+        }));
         // The thread ended without an answer; the panic hook has logged why.
-        done.await.map_err(|_| Problem::internal("internal"))
+        let done = told.await.map_err(|_| Problem::internal("internal"))?;
+        done.map_err(|failed| {
+            warn!(reason = failed.code(), error = %failed, "what was done could not be kept");
+            Problem::of_store(&failed)
+        })
     }
 }
 

@@ -7,6 +7,7 @@
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
+use tegata_store::StoreError;
 
 /// Base of the `type` URIs; `docs/ops/limits.md` lists the codes.
 const TYPE_BASE: &str = "urn:tegata:problem:";
@@ -57,6 +58,14 @@ impl Problem {
             code,
             "The server could not finish this request; it is safe to send it again.",
         )
+    }
+
+    /// The store failed.
+    pub fn of_store(error: &StoreError) -> Self {
+        match error.is_retryable() {
+            true => Self::busy(error.code(), 5),
+            false => Self::internal(error.code()),
+        }
     }
 
     /// The method is not one of this resource.

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use tegata_store::{Faults, Store, StoreError, Tx, When, keys};
 use tokio::sync::watch;
 
 use super::body::Accepts;
 use super::content::Content;
 use super::frame::{self, Phase};
+use super::places::Lane;
+use super::problem::Problem;
 use crate::config::Limits;
 use crate::roles::{Reply, fetched, posted};
 
@@ -40,6 +43,10 @@ impl Port {
     }
 
     fn open_with(limits: Limits) -> Self {
+        Self::open_on(limits, router(), Lane::wide())
+    }
+
+    fn open_on(limits: Limits, router: Router, lane: Lane) -> Self {
         let (stop, stopped) = watch::channel(Phase::Serving);
         let (tell, told) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -51,7 +58,7 @@ impl Port {
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
                 tell.send(listener.local_addr().unwrap()).unwrap();
-                let router = frame::guard(router(), "test", &limits);
+                let router = frame::guard(router, "test", &limits, lane);
                 frame::run(listener, None, router, limits, stopped).await;
             });
         });
@@ -454,5 +461,60 @@ fn who_was_connected_when_the_port_closes_is_answered() {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    }
+}
+
+/// Stops after the commit of the step "lost".
+struct Stops;
+
+impl Faults for Stops {
+    fn reach(&self, step: &'static str, when: When) -> Result<(), StoreError> {
+        match (step, when) {
+            ("lost", When::After) => Err(StoreError::Stopped {
+                step,
+                when: when.as_str(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn an_answer_is_sent_once_it_is_durable_and_not_at_all_if_it_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open_with(dir.path().join("t.db"), Arc::new(Stops)).unwrap();
+    let store = Arc::new(store);
+    let writes = |step: &'static str, name: &'static str| {
+        let store = Arc::clone(&store);
+        let work = move |_: &str, _: &[u8]| {
+            let put = |tx: &Tx<'_>| keys::put_document(tx, name, &[1], 1);
+            match store.run_tx_last(step, put) {
+                Ok(()) => Ok(Reply::ok("application/answer", name.as_bytes().to_vec())),
+                Err(e) => Err(Problem::of_store(&e)),
+            }
+        };
+        fetched(Arc::new(work))
+    };
+    let router = Router::new()
+        .route("/kept", writes("kept", "kept"))
+        .route("/lost", writes("lost", "lost"));
+    let few = crate::serve::few_threads().unwrap();
+    let lane = Lane::narrow(few.handle(), Some(Arc::clone(&store)));
+    let port = Port::open_on(limits(), router, lane);
+    let get = |path: &str| {
+        port.talk(format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").as_bytes())
+    };
+    // More often than there are places: each is given back.
+    for _ in 0..3 {
+        let kept = get("/kept");
+        assert!(kept.starts_with("HTTP/1.1 200 "), "{kept}");
+        let found = store.read("t", |tx| keys::document(tx, "kept"));
+        assert_eq!(
+            found.unwrap_or_else(|e: StoreError| panic!("{e}")),
+            Some(vec![1])
+        );
+        let lost = get("/lost");
+        assert!(lost.starts_with("HTTP/1.1 503 "), "{lost}");
+        assert!(lost.contains("store-stopped"), "{lost}");
     }
 }

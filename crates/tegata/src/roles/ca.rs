@@ -14,10 +14,12 @@ use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::OsRng;
 use tegata_crypto::chain::TrustAnchor;
 use tegata_store::archive;
+use tegata_store::held::say;
 use tegata_store::issuer::{CmpOutcome, CmpPath, Issuer};
 use tegata_store::role::{RoleError, Trust};
 use tegata_store::status::StatusServer;
 use tegata_wire::cmp::UnverifiedPkiMessage;
+use tokio::runtime::Handle;
 use tracing::{info, warn};
 
 use super::{Reply, Work, health_with, posted, role_problem};
@@ -28,6 +30,7 @@ use crate::config::{self, Config, MakerFile, diagnostic};
 use crate::ends;
 use crate::fault::{Fault, Outcome};
 use crate::http::body::Accepts;
+use crate::http::places::Lane;
 use crate::http::problem::Problem;
 use crate::http::tls::Tls;
 use crate::stores::{now_ms, now_secs};
@@ -107,14 +110,20 @@ pub struct Ports {
     pub devices: Router,
     /// What EST clients reach, where `[ca.est]` names a port.
     pub est: Option<(Tls, Router)>,
+    /// Where their work is done.
+    pub lane: Lane,
 }
 
-/// Opens the role and gives its routes.
+/// Opens the role and gives its routes; `few` has threads for work that keeps a processor busy.
 ///
 /// # Errors
 /// As [`issuer`].
-pub fn open(config: &Config) -> Outcome<Ports> {
+pub fn open(config: &Config, few: &Handle) -> Outcome<Ports> {
     let issuer = Arc::new(issuer(config)?);
+    let lane = match issuer.is_busy() {
+        true => Lane::narrow(few, Some(Arc::clone(&issuer.role().store))),
+        false => Lane::wide(),
+    };
     believe_verifier(config, &issuer)?;
     let cmp = Accepts {
         content_type: PKIXCMP,
@@ -190,7 +199,12 @@ pub fn open(config: &Config) -> Outcome<Ports> {
         .merge(super::status::routes(status, max_age, &config.limits))
         .merge(health_with("ca", Arc::clone(&check), warning));
     let devices = super::devices::routes(for_devices, check);
-    Ok(Ports { ca, devices, est })
+    Ok(Ports {
+        ca,
+        devices,
+        est,
+        lane,
+    })
 }
 
 /// Trusts the Verifier whose key is in the trust directory: a store that was made before the CA
@@ -237,8 +251,10 @@ fn answer_cmp(
             again,
             ..
         } => {
-            let serial = serial_text(serial);
-            info!(role = "ca", %ueid, serial, profile = named, again, "certificate issued");
+            let (ueid, serial, again) = (*ueid, serial_text(serial), *again);
+            say(move || {
+                info!(role = "ca", %ueid, serial, profile = named, again, "certificate issued");
+            });
             "ok"
         }
         CmpOutcome::Confirmed {
@@ -246,13 +262,13 @@ fn answer_cmp(
             serial,
             accepted,
         } => {
-            let serial = serial_text(serial);
-            info!(role = "ca", %ueid, serial, accepted, "certificate confirmed");
+            let (ueid, serial, accepted) = (*ueid, serial_text(serial), *accepted);
+            say(move || info!(role = "ca", %ueid, serial, accepted, "certificate confirmed"));
             "ok"
         }
         CmpOutcome::Revoked { ueid, serial, .. } => {
-            let serial = serial_text(serial);
-            info!(role = "ca", %ueid, serial, "certificate revoked by its device");
+            let (ueid, serial) = (*ueid, serial_text(serial));
+            say(move || info!(role = "ca", %ueid, serial, "certificate revoked by its device"));
             "ok"
         }
         CmpOutcome::Waiting { ueid, polled } => {
@@ -317,7 +333,7 @@ fn answer_delivery(issuer: &Issuer, body: &[u8]) -> Result<Reply, Problem> {
 fn answer_appraisal(issuer: &Issuer, body: &[u8]) -> Result<Reply, Problem> {
     match issuer.note_attested(body, UnixSecs(now_secs())) {
         Ok(ueid) => {
-            info!(role = "ca", %ueid, "device attested");
+            say(move || info!(role = "ca", %ueid, "device attested"));
             Ok(Reply::nothing())
         }
         Err(error) => {

@@ -25,6 +25,7 @@ use tegata_authority::profile::{Authentication, Profile};
 use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::OsRng;
 use tegata_store::est::{Asker, Enrolled};
+use tegata_store::held::say;
 use tegata_store::issuer::Issuer;
 use tegata_wire::est::{self, BasicCredentials, MAX_BODY_BYTES};
 use tracing::info;
@@ -357,9 +358,11 @@ fn enrol(
             again,
             by,
         }) => {
-            let (serial, profile) = (serial_text(&serial), &profile.name);
-            let proof = by.name();
-            info!(role = "ca", %ueid, serial, profile, again, by = "est", proof, "certificate issued");
+            let (serial, profile) = (serial_text(&serial), profile.name.clone());
+            say(move || {
+                let proof = by.name();
+                info!(role = "ca", %ueid, serial, profile, again, by = "est", proof, "certificate issued");
+            });
             match est::certs_only(&[&certificate]) {
                 Ok(der) => ok(PKCS7, &der),
                 Err(_) => as_text(Problem::internal("bug")),

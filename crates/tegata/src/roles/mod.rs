@@ -162,7 +162,7 @@ pub fn health_with(role: &'static str, check: Work, warning: Warning) -> Router 
 pub fn role_problem(error: &tegata_store::role::RoleError) -> Problem {
     use tegata_store::role::RoleError;
     match error {
-        RoleError::Store(store) if store.is_retryable() => Problem::busy(store.code(), 5),
+        RoleError::Store(store) => Problem::of_store(store),
         RoleError::ReleaseRefused(_) | RoleError::Delivery(_) => Problem::new(
             StatusCode::FORBIDDEN,
             error.code(),

@@ -141,7 +141,7 @@ pub fn open(config: &Config, addresses: &Addresses) -> Outcome<Router> {
             .store
             .read("health", |tx| statement::before(tx, &nobody, &[0; 32]))
             .map(|_| Reply::nothing())
-            .map_err(|e| store_problem(&e))
+            .map_err(|e| Problem::of_store(&e))
     });
     Ok(Router::new()
         .route("/v1/nonce", fetched(nonce))
@@ -190,14 +190,6 @@ fn media_type(headers: &HeaderMap) -> &'static str {
         .unwrap_or(first)
 }
 
-fn store_problem(error: &StoreError) -> Problem {
-    if error.is_retryable() {
-        Problem::busy(error.code(), 5)
-    } else {
-        Problem::internal(error.code())
-    }
-}
-
 impl Verifier {
     fn give_nonce(&self) -> Result<Reply, Problem> {
         let nonce = self.nonces.give(since_boot_ms())?;
@@ -242,7 +234,7 @@ impl Verifier {
             {
                 self.nonces.give_back(&authentic.statement().nonce);
             }
-            store_problem(&e)
+            Problem::of_store(&e)
         })?;
         Ok(reply(&authentic, &findings))
     }

@@ -1,6 +1,7 @@
 //! SQLite: one file, one writer that groups commits, readers beside it.
 
 mod checkpoint;
+mod outcome;
 mod readers;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use crate::{Faults, StoreError, migrations};
 use checkpoint::Checkpoints;
 use readers::Readers;
 use writer::Writer;
+pub(crate) use writer::{Commit, Expected};
 
 /// One open database file.
 pub(crate) struct Sqlite {
@@ -41,7 +43,7 @@ impl Sqlite {
         configure(path, &conn)?;
         migrations::bring_up(path, &mut conn)?;
         let told = checkpoint::take_from(&mut conn).map_err(failed)?;
-        let writer = Arc::new(Writer::new(path, conn));
+        let writer = Arc::new(Writer::new(path, conn, writer::OPEN_MAX));
         let beside = connect(path, false)?;
         beside
             .execute_batch("PRAGMA synchronous=FULL; PRAGMA trusted_schema=OFF")
@@ -71,6 +73,21 @@ impl Sqlite {
         work: &mut dyn FnMut(&Tx<'_>) -> bool,
     ) -> std::result::Result<(), StoreError> {
         self.writer.write(step, faults, work)
+    }
+
+    /// As [`Sqlite::write`], but durable only once what this returns has ended.
+    pub(crate) fn write_held(
+        &self,
+        step: &'static str,
+        faults: &dyn Faults,
+        work: &mut dyn FnMut(&Tx<'_>) -> bool,
+    ) -> std::result::Result<Option<Commit>, StoreError> {
+        self.writer.write_held(step, faults, work)
+    }
+
+    /// One request more waits for a thread, and may write then.
+    pub(crate) fn expect(&self) -> Expected {
+        Expected::at(&self.writer)
     }
 
     /// Runs `work` on a consistent view.

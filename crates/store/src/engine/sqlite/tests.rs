@@ -1,6 +1,7 @@
 //! What shares a commit, and what does not.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Tests.
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,7 +13,7 @@ use crate::{NoFaults, When};
 
 struct World {
     dir: tempfile::TempDir,
-    writer: Writer,
+    writer: Arc<Writer>,
     commits: Arc<AtomicUsize>,
     /// Makes the next commit fail.
     refuse: Arc<AtomicBool>,
@@ -20,6 +21,15 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::open_for(writer::OPEN_MAX)
+    }
+
+    /// Where nobody is hurried, on however slow a machine.
+    fn patient() -> Self {
+        Self::open_for(Duration::from_secs(3_600))
+    }
+
+    fn open_for(open_max: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.db");
         let mut conn = connect(&path, true).unwrap();
@@ -34,7 +44,7 @@ impl World {
         }))
         .unwrap();
         Self {
-            writer: Writer::new(&path, conn),
+            writer: Arc::new(Writer::new(&path, conn, open_max)),
             dir,
             commits,
             refuse,
@@ -51,6 +61,12 @@ impl World {
         let mut rows = conn.prepare("SELECT n FROM t ORDER BY n").unwrap();
         let rows = rows.query_map([], |r| r.get(0)).unwrap();
         rows.map(std::result::Result::unwrap).collect()
+    }
+
+    /// Writes a number and waits for nothing.
+    fn hold(&self, n: usize) -> Commit {
+        let held = self.writer.write_held("t", &NoFaults, &mut |tx| put(tx, n));
+        held.unwrap().unwrap()
     }
 
     /// Writes 0 in a transaction that stays open until `others` are on their way into it, each with
@@ -212,6 +228,151 @@ fn a_stop_before_the_commit_leaves_nothing_and_one_after_it_everything() {
         assert_eq!(said.unwrap_err().code(), "store-stopped");
     }
     assert_eq!(world.durable(), vec![2]);
+}
+
+/// What is told of held commits, and a runtime to tell it on.
+struct Told {
+    runtime: tokio::runtime::Runtime,
+    tell: std::sync::mpsc::Sender<usize>,
+    told: std::sync::mpsc::Receiver<usize>,
+}
+
+impl Told {
+    fn new() -> Self {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let (tell, told) = std::sync::mpsc::channel();
+        Self {
+            runtime: builder.worker_threads(1).enable_all().build().unwrap(),
+            tell,
+            told,
+        }
+    }
+
+    /// Tells that number once the commit has ended.
+    fn of(&self, commit: &Commit, n: usize) {
+        let tell = self.tell.clone();
+        let next = move || tell.send(n).unwrap();
+        commit.ends().then(self.runtime.handle(), next);
+    }
+
+    fn next(&self) -> usize {
+        self.told.recv_timeout(Duration::from_secs(20)).unwrap()
+    }
+}
+
+#[test]
+fn what_is_held_shares_a_commit_with_all_who_are_expected() {
+    let (world, told) = (World::patient(), Told::new());
+    let [first, second] = [(); 2].map(|()| Expected::at(&world.writer));
+    for n in 0..3 {
+        let commit = world.hold(n);
+        assert!(commit.ends().is_to_come());
+        told.of(&commit, n);
+    }
+    drop(first);
+    assert_eq!(world.durable(), Vec::<i64>::new(), "one is expected still");
+    drop(second);
+    assert_eq!(world.durable(), vec![0, 1, 2]);
+    assert_eq!(world.commits.load(Ordering::SeqCst), 1);
+    assert_eq!([told.next(), told.next(), told.next()], [0, 1, 2]);
+    // Nobody is expected: at once.
+    world.hold(3);
+    assert_eq!(world.durable(), vec![0, 1, 2, 3]);
+}
+
+#[test]
+fn who_is_expected_and_does_not_come_is_not_waited_for() {
+    let (world, told) = (World::new(), Told::new());
+    let stuck = Expected::at(&world.writer);
+    told.of(&world.hold(1), 1);
+    assert_eq!(told.next(), 1);
+    assert_eq!(world.durable(), vec![1]);
+    // Nor is it by who waits on a thread, beside others' held work or for their own.
+    let held = world.hold(2);
+    let wrote = world.writer.write("t", &NoFaults, &mut |tx| put(tx, 3));
+    wrote.unwrap();
+    assert_eq!(world.durable(), vec![1, 2, 3]);
+    held.wait(&NoFaults).unwrap();
+    world.hold(4).wait(&NoFaults).unwrap();
+    assert_eq!(world.durable(), vec![1, 2, 3, 4]);
+    drop(stuck);
+}
+
+#[test]
+fn a_commit_that_fails_is_told_to_all_that_is_held() {
+    let (world, told) = (World::patient(), Told::new());
+    let coming = Expected::at(&world.writer);
+    let held = [1, 2].map(|n| {
+        let commit = world.hold(n);
+        told.of(&commit, n);
+        commit
+    });
+    // Who is refused because of what they wrote has to hear it, too.
+    let looked = world.writer.write_held("t", &NoFaults, &mut |_| false);
+    world.refuse.store(true, Ordering::SeqCst);
+    drop(coming);
+    assert_eq!([told.next(), told.next()], [1, 2]);
+    for commit in held.iter().chain(&looked.unwrap()) {
+        assert!(commit.wait(&NoFaults).is_err());
+    }
+    assert!(world.durable().is_empty());
+}
+
+#[test]
+fn held_work_that_fails_or_panics_undoes_itself_alone() {
+    let world = World::patient();
+    let coming = Expected::at(&world.writer);
+    let first = world.hold(1);
+    let panics = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let work = &mut |tx: &Tx<'_>| put(tx, 2) && panic!("a bug");
+        world.writer.write_held("t", &NoFaults, work).map(drop)
+    }));
+    assert!(panics.is_err());
+    let undone = world.writer.write_held("t", &NoFaults, &mut |tx| {
+        put(tx, 3);
+        false
+    });
+    drop(coming);
+    first.wait(&NoFaults).unwrap();
+    undone.unwrap().unwrap().wait(&NoFaults).unwrap();
+    assert_eq!(world.durable(), vec![1]);
+}
+
+#[test]
+fn held_and_waiting_callers_of_many_threads_lose_nothing_and_nobody_waits_for_ever() {
+    let (world, told) = (World::patient(), Told::new());
+    const EACH: usize = 200;
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (world, tell) = (&world, told.tell.clone());
+            let on = told.runtime.handle();
+            scope.spawn(move || {
+                for n in (0..EACH).map(|n| thread * EACH + n) {
+                    let mut coming = Some(Expected::at(&world.writer));
+                    if n % 7 == 0 {
+                        // It comes, and does not write.
+                        coming = None;
+                    }
+                    let done = match n % 5 {
+                        0 => {
+                            let put = &mut |tx: &Tx<'_>| put(tx, n);
+                            world.writer.write("t", &NoFaults, put).unwrap();
+                            tell.send(n).unwrap();
+                            continue;
+                        }
+                        _ => world.hold(n),
+                    };
+                    drop(coming);
+                    let tell = tell.clone();
+                    done.ends().then(on, move || tell.send(n).unwrap());
+                }
+            });
+        }
+    });
+    let mut all: Vec<_> = (0..4 * EACH).map(|_| told.next()).collect();
+    all.sort_unstable();
+    assert_eq!(all, (0..4 * EACH).collect::<Vec<_>>());
+    assert_eq!(world.durable().len(), 4 * EACH);
 }
 
 #[test]

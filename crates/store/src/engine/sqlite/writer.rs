@@ -8,17 +8,24 @@
 //! The transaction is open only while somebody works in it or is about to. Another process that
 //! writes the same file, a command of the operator's, can only look again and again whether the file is
 //! free: so when it never was for a while, the writer leaves it alone for as long as such a look takes.
+//!
+//! Who has nothing more to do but to answer need not wait on a thread: its answer is held back until the commit
+//! ([`Writer::write_held`]), and the thread does the next one's work. Requests that still wait for a thread are
+//! expected ([`Expected`]): held answers wait a little for what those will write, and share a commit with it.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ffi};
+use tokio::runtime::Handle;
 
 use super::super::{On, Tx};
+use super::outcome::Outcome;
+use crate::held::arrived;
 use crate::{Faults, StoreError, When};
 
 /// The writer.
@@ -27,12 +34,15 @@ pub(super) struct Writer {
     open: Mutex<Open>,
     /// Callers that are about to do their work in the open transaction.
     coming: AtomicUsize,
+    /// Requests that wait for a thread, and may write.
+    expected: AtomicUsize,
+    /// Whether there is a batch that nobody has committed yet.
+    is_open: AtomicBool,
     /// A commit failed in a way after which nobody knows what the disk has.
     broken: AtomicBool,
+    /// How long a transaction stays open for others.
+    open_max: Duration,
 }
-
-/// How a commit ended, for everyone who is in it.
-type Outcome = Arc<OnceLock<Result<(), ffi::Error>>>;
 
 /// The connection, and the transaction that is open on it.
 struct Open {
@@ -48,9 +58,11 @@ struct Open {
 
 /// An open transaction that has somebody's work in it.
 struct Batch {
-    outcome: Outcome,
+    outcome: Arc<Outcome>,
     members: usize,
     begun: Instant,
+    /// Whether a thread waits for it.
+    is_awaited: bool,
 }
 
 /// What came of one caller's work.
@@ -58,16 +70,97 @@ struct Came {
     /// Whether it is in the batch.
     stays: bool,
     /// The batch that it is in, or that it saw.
-    outcome: Option<Outcome>,
+    outcome: Option<Arc<Outcome>>,
     /// Why it was taken back, if not by the work itself.
     failed: Option<StoreError>,
     /// The panic that ended it.
     panic: Option<Box<dyn std::any::Any + Send>>,
 }
 
+/// A request that waits for a thread, and may write then: counted until this is dropped.
+pub(crate) struct Expected(Arc<Writer>);
+
+impl Expected {
+    pub(super) fn at(writer: &Arc<Writer>) -> Self {
+        writer.expected.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(writer))
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.0.expected.fetch_sub(1, Ordering::SeqCst);
+        self.0.close();
+    }
+}
+
+/// The commit that what was done is in, or that what was seen was in.
+pub(crate) struct Commit {
+    ends: Ends,
+    step: &'static str,
+    stays: bool,
+}
+
+/// The end of a commit.
+#[derive(Clone)]
+pub(crate) struct Ends {
+    writer: Arc<Writer>,
+    outcome: Arc<Outcome>,
+}
+
+impl Commit {
+    /// How it ended, once it has: this thread sees to it.
+    ///
+    /// # Errors
+    /// Nothing of it is durable; or a fault.
+    pub(crate) fn wait(&self, faults: &dyn Faults) -> Result<(), StoreError> {
+        let Ends { writer, outcome } = &self.ends;
+        if outcome.said().is_none() {
+            // If it fails, everyone in it is told.
+            let _ = writer.between("commit", |_| Ok(()));
+        }
+        outcome.wait().map_err(|e| writer.failed(self.step, e))?;
+        match self.stays {
+            true => faults.reach(self.step, When::After),
+            false => Ok(()),
+        }
+    }
+
+    /// Its end, to wait for without a thread.
+    pub(crate) fn ends(&self) -> Ends {
+        self.ends.clone()
+    }
+}
+
+impl Ends {
+    #[cfg(test)]
+    pub(super) fn is_to_come(&self) -> bool {
+        self.outcome.said().is_none()
+    }
+
+    /// Does `next` once it has come: on that runtime, or here if it has.
+    pub(crate) fn then(self, on: &Handle, next: impl FnOnce() + Send + 'static) {
+        if !self.outcome.then(on, Box::new(next)) {
+            return;
+        }
+        // Who was expected may take long, or not write at all: nobody's answer waits longer for that.
+        let open_max = self.writer.open_max;
+        let (writer, outcome) = (Arc::downgrade(&self.writer), self.outcome);
+        on.spawn(async move {
+            tokio::time::sleep(open_max).await;
+            if let (None, Some(writer)) = (outcome.said(), writer.upgrade()) {
+                let close = move || writer.between("commit", |_| Ok(()));
+                // If it fails, everyone in it is told.
+                drop(tokio::task::spawn_blocking(close).await);
+            }
+        });
+    }
+}
+
 impl Writer {
-    pub(super) fn new(path: &Path, conn: Connection) -> Self {
+    pub(super) fn new(path: &Path, conn: Connection, open_max: Duration) -> Self {
         Self {
+            open_max,
             path: path.to_path_buf(),
             open: Mutex::new(Open {
                 conn,
@@ -78,6 +171,8 @@ impl Writer {
             }),
             broken: AtomicBool::new(false),
             coming: AtomicUsize::new(0),
+            expected: AtomicUsize::new(0),
+            is_open: AtomicBool::new(false),
         }
     }
 
@@ -88,19 +183,9 @@ impl Writer {
         faults: &dyn Faults,
         work: &mut dyn FnMut(&Tx<'_>) -> bool,
     ) -> Result<(), StoreError> {
-        let arrived = Instant::now();
-        let mut open = self.enter();
-        self.check()?;
-        let came = open.run(&self.path, step, arrived, faults, work);
-        if open.is_due() || self.coming.load(Ordering::SeqCst) == 0 {
-            self.commit(&mut open);
-        }
-        drop(open);
-        if let Some(panic) = came.panic {
-            resume_unwind(panic);
-        }
+        let came = self.turn(step, faults, work, false)?;
         if let Some(Err(e)) = came.outcome.as_ref().map(|outcome| outcome.wait()) {
-            return Err(self.failed(step, *e));
+            return Err(self.failed(step, e));
         }
         if let Some(e) = came.failed {
             return Err(e);
@@ -109,6 +194,85 @@ impl Writer {
             true => faults.reach(step, When::After),
             false => Ok(()),
         }
+    }
+
+    /// As [`Writer::write`], but what it did is durable only once the commit has ended that this returns: a
+    /// commit that others share who are still expected. Nothing is to wait for if there is none.
+    pub(super) fn write_held(
+        self: &Arc<Self>,
+        step: &'static str,
+        faults: &dyn Faults,
+        work: &mut dyn FnMut(&Tx<'_>) -> bool,
+    ) -> Result<Option<Commit>, StoreError> {
+        let came = self.turn(step, faults, work, true)?;
+        // Who was expected when this looked may have gone without a word meanwhile.
+        self.close();
+        if let Some(e) = came.failed {
+            if let Some(Err(e)) = came.outcome.map(|outcome| outcome.wait()) {
+                return Err(self.failed(step, e));
+            }
+            return Err(e);
+        }
+        let commit = |outcome| Commit {
+            ends: Ends {
+                writer: Arc::clone(self),
+                outcome,
+            },
+            step,
+            stays: came.stays,
+        };
+        Ok(came.outcome.map(commit))
+    }
+
+    /// One caller's turn in the open transaction. The last one commits; while all in it are `held`, the last of those that
+    /// are expected.
+    fn turn(
+        &self,
+        step: &'static str,
+        faults: &dyn Faults,
+        work: &mut dyn FnMut(&Tx<'_>) -> bool,
+        held: bool,
+    ) -> Result<Came, StoreError> {
+        let arrived = Instant::now();
+        let mut open = self.enter();
+        self.check()?;
+        let came = open.run(&self.path, step, arrived, faults, work);
+        self.is_open.store(open.batch.is_some(), Ordering::SeqCst);
+        // Who saw others' work and left none waits for their commit as they do.
+        let waits = !held || came.failed.is_some();
+        let is_awaited = open.batch.as_mut().is_some_and(|batch| {
+            batch.is_awaited |= waits;
+            batch.is_awaited
+        });
+        let coming = self.coming.load(Ordering::SeqCst);
+        let follow = match is_awaited {
+            true => coming,
+            false => coming.saturating_add(self.expected.load(Ordering::SeqCst)),
+        };
+        if open.is_due(self.open_max) || follow == 0 {
+            self.commit(&mut open);
+        }
+        drop(open);
+        if let Some(panic) = came.panic {
+            resume_unwind(panic);
+        }
+        Ok(came)
+    }
+
+    /// Commits what is open, if nobody is on the way who would.
+    fn close(&self) {
+        let nobody_follows =
+            || self.coming.load(Ordering::SeqCst) == 0 && self.expected.load(Ordering::SeqCst) == 0;
+        if !self.is_open.load(Ordering::SeqCst) || !nobody_follows() {
+            return;
+        }
+        let mut open = match self.open.try_lock() {
+            Ok(open) => open,
+            Err(TryLockError::Poisoned(open)) => open.into_inner(),
+            // Who has it looks after that.
+            Err(TryLockError::WouldBlock) => return,
+        };
+        self.commit(&mut open);
     }
 
     /// Runs `f` on the connection while no transaction is open on it.
@@ -138,6 +302,7 @@ impl Writer {
         {
             self.broken.store(true, Ordering::SeqCst);
         }
+        self.is_open.store(false, Ordering::SeqCst);
     }
 
     /// How many are on their way.
@@ -148,6 +313,7 @@ impl Writer {
 
     fn enter(&self) -> MutexGuard<'_, Open> {
         self.coming.fetch_add(1, Ordering::SeqCst);
+        arrived();
         // A panic while the lock was held left a batch that the next caller ends.
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         self.coming.fetch_sub(1, Ordering::SeqCst);
@@ -233,9 +399,10 @@ impl Open {
         let ended = match (&mut self.batch, came.stays) {
             (None, true) => {
                 let batch = Batch {
-                    outcome: Outcome::default(),
+                    outcome: Arc::default(),
                     members: 1,
                     begun: Instant::now(),
+                    is_awaited: false,
                 };
                 came.outcome = Some(Arc::clone(&batch.outcome));
                 self.batch = Some(batch);
@@ -285,8 +452,8 @@ impl Open {
     }
 
     /// Whether the batch has been open for long enough, whoever is to come.
-    fn is_due(&self) -> bool {
-        let due = |batch: &Batch| batch.members >= MEMBERS_MAX || batch.begun.elapsed() >= OPEN_MAX;
+    fn is_due(&self, open_max: Duration) -> bool {
+        let due = |batch: &Batch| batch.members >= MEMBERS_MAX || batch.begun.elapsed() >= open_max;
         self.batch.as_ref().is_some_and(due)
     }
 
@@ -315,8 +482,8 @@ impl Open {
     fn tell(&mut self, outcome: Result<(), ffi::Error>) {
         self.ended = Instant::now();
         if let Some(batch) = self.batch.take() {
-            // Set once: the batch is out of reach now.
-            let _ = batch.outcome.set(outcome);
+            // Once: the batch is out of reach now.
+            batch.outcome.tell(outcome);
         }
     }
 
@@ -344,4 +511,4 @@ const HELD_MAX: Duration = Duration::from_millis(100);
 /// How long a gap is: more than the pause between two looks of another process (`LOOK_AGAIN`).
 const FREE_SEEN: Duration = Duration::from_micros(1_500);
 /// How long a transaction stays open for others.
-const OPEN_MAX: Duration = Duration::from_millis(5);
+pub(super) const OPEN_MAX: Duration = Duration::from_millis(5);
