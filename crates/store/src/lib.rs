@@ -5,8 +5,8 @@
 //! and do their effects in the numbered order that makes a crash at any point harmless.
 //!
 //! Invariants: a commit is on the disk when `run_tx` returns (WAL, `synchronous=FULL`), or before what is [`held`] is
-//! given out, and callers of one moment share one. The one row that requests share counts certificates, to deal them to shards:
-//! certificates are keyed by a time-ordered serial, devices by row id, so writes of one moment fall on
+//! given out, and callers of one moment share one. The one row that requests share counts certificates, to deal them
+//! to shards: certificates are keyed by a time-ordered serial, devices by row id, so writes of one moment fall on
 //! the same pages, and no random hash is the key of a hot table. A file of a newer schema is refused,
 //! never guessed at.
 //!
@@ -176,7 +176,8 @@ impl Store {
     }
 
     /// As [`Store::run_tx`], for a transaction after which nothing is left but to answer: where the answer is held
-    /// ([`held::Coming::work`]), this does not wait for the disk. So nothing that follows may reach anybody but by that answer.
+    /// ([`held::Coming::work`]), this does not wait for the disk. So nothing that follows may reach anybody but by that
+    /// answer.
     ///
     /// # Errors
     /// As [`Store::run_tx`]; of a commit that fails later the answer's [`held::Held`] tells.

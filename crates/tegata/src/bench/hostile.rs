@@ -1,4 +1,5 @@
-//! Peers that wish a server ill with connections alone: one that sends slowly, one that opens and closes.
+//! Peers that wish a server ill with connections alone: one that sends slowly, one that opens and closes, and one that
+//! shakes hands and goes.
 //!
 //! Each runs on a thread of its own, beside whoever is measured.
 
@@ -49,6 +50,11 @@ const OPENER_MAX: usize = 700;
 /// Longest that it waits to be let in.
 const OPENER_WAIT: Duration = Duration::from_secs(5);
 
+/// Who shakes hands: each costs the server more than a request that is refused.
+const SHAKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 6);
+/// Its connections: as many as one peer may have. Each begins anew once its hands are shaken.
+const SHAKER_CONNECTIONS: usize = 256;
+
 /// What came of the slow connections.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Slowly {
@@ -74,6 +80,17 @@ pub struct Opened {
     /// Of them, how many the server ended first: the peer had as many as it may.
     pub cut: usize,
     /// Connections that did not come about.
+    pub failed: usize,
+}
+
+/// What came of the flood of handshakes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Shaken {
+    /// Handshakes that came to their end, both sides authenticated.
+    pub shaken: usize,
+    /// Those a second.
+    pub per_second: f64,
+    /// Connections that ended before.
     pub failed: usize,
 }
 
@@ -285,6 +302,64 @@ async fn open_and_close(server: SocketAddr, counts: &Counts) {
         _ = stream.read(&mut said) => one_more(&counts.cut),
         () = tokio::time::sleep(HELD) => {}
     }
+}
+
+/// A peer that shakes hands with TLS, as fast as it is let, and goes.
+pub struct Shaker {
+    runtime: Runtime,
+    counts: Arc<Counts>,
+    begun: Instant,
+}
+
+impl Shaker {
+    /// Begins.
+    ///
+    /// # Errors
+    /// No thread.
+    pub fn begin(target: &Target) -> Outcome<Self> {
+        let (runtime, counts) = (runtime()?, Arc::new(Counts::default()));
+        for number in 0..SHAKER_CONNECTIONS {
+            let (target, counts) = (target.clone(), Arc::clone(&counts));
+            runtime.spawn(async move {
+                loop {
+                    match shake(&target, number).await {
+                        Ok(()) => one_more(&counts.opened),
+                        Err(_) => {
+                            one_more(&counts.failed);
+                            tokio::time::sleep(SLOW_AGAIN).await;
+                        }
+                    }
+                }
+            });
+        }
+        Ok(Self {
+            runtime,
+            counts,
+            begun: Instant::now(),
+        })
+    }
+
+    /// Ends.
+    #[must_use]
+    pub fn end(self) -> Shaken {
+        let shaken = self.counts.opened();
+        let found = Shaken {
+            shaken,
+            per_second: per_second(shaken, self.begun.elapsed()),
+            failed: self.counts.failed.load(Ordering::SeqCst),
+        };
+        self.runtime.shutdown_timeout(Duration::from_secs(1));
+        found
+    }
+}
+
+async fn shake(target: &Target, number: usize) -> Outcome<()> {
+    let stream = stream_as(target.address, SHAKER).await.map_err(odd)?;
+    // As whoever opens and closes.
+    stream.set_zero_linger().map_err(odd)?;
+    let tls = target.tls.as_ref();
+    let tls = tls.ok_or_else(|| odd("this port does not speak TLS"))?;
+    tls.shake(number, stream).await.map(drop)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Places of work: how many requests of a port are worked on at once, on which threads, and what their answers wait for.
+//! Places of work: how many requests of a port are worked on at once, on which threads, and what answers wait for.
 //!
 //! A place is taken when a request has arrived whole and its work begins, and given back when the answer may
 //! go, whether or not somebody still waits for it. So a peer that sends slowly holds a
@@ -69,7 +69,8 @@ impl Places {
     /// Does the work on a thread that may block, if there is a place; what it comes to is durable.
     ///
     /// # Errors
-    /// 503 with `Retry-After` at once if there is none: no queue grows. The store's, if it could not keep what was done.
+    /// 503 with `Retry-After` at once if there is none: no queue grows. The store's, if it could not keep what was
+    /// done.
     pub async fn work<T: Send + 'static>(
         self,
         work: impl FnOnce() -> T + Send + 'static,

@@ -224,8 +224,8 @@ impl Writer {
         Ok(came.outcome.map(commit))
     }
 
-    /// One caller's turn in the open transaction. The last one commits; while all in it are `held`, the last of those that
-    /// are expected.
+    /// One caller's turn in the open transaction. The last one commits; while all in it are `held`, the last of
+    /// those that are expected.
     fn turn(
         &self,
         step: &'static str,

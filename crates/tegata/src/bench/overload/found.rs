@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::bench::figures::{self, Latency, Machine};
-use crate::bench::hostile::{Opened, SLOW_CONNECTIONS, Slowly};
+use crate::bench::hostile::{Opened, SLOW_CONNECTIONS, Shaken, Slowly};
 use crate::bench::polite::Polite;
 use crate::cli::bench::BenchServer;
 use crate::cli::show;
@@ -80,6 +80,9 @@ pub struct Situation {
     /// The peer that opens and closes connections, where there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connections: Option<Opened>,
+    /// The peer that shakes hands, where there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshakes: Option<Shaken>,
 }
 
 /// Whom a server has beside an honest peer.
@@ -89,6 +92,7 @@ pub enum Beside {
     Nobody,
     Slow,
     Connections,
+    Handshakes,
     Everything,
 }
 
@@ -98,6 +102,7 @@ impl Beside {
             Self::Nobody => "alone",
             Self::Slow => "beside slow senders",
             Self::Connections => "beside a flood of connections",
+            Self::Handshakes => "beside a flood of handshakes",
             Self::Everything => "beside both, at five times",
         }
     }
@@ -175,6 +180,9 @@ fn wrong(found: &Overload) -> Option<String> {
             return Some(format!(
                 "{label}: no slow connection was cut and opened again"
             ));
+        }
+        if situation.handshakes.is_some_and(|h| h.shaken < polite.got) {
+            return Some(format!("{label}: too few hands were shaken"));
         }
         if situation.connections.is_some_and(|c| c.cut == 0) {
             return Some(format!(
@@ -277,6 +285,12 @@ pub fn tell(found: &Overload) {
                 c.opened, c.per_second, c.cut, c.failed
             )
         }));
+        show::lines(situation.handshakes.map(|h| {
+            format!(
+                "{label}: hands shaken {} times, {:.0} a second; {} times in vain.",
+                h.shaken, h.per_second, h.failed
+            )
+        }));
     }
 }
 
@@ -317,6 +331,11 @@ mod tests {
                 cut: 1,
                 failed: 0,
             }),
+            handshakes: (beside == Beside::Handshakes).then_some(Shaken {
+                shaken: 9,
+                per_second: 9.0,
+                failed: 0,
+            }),
         };
         Overload {
             version: "",
@@ -349,6 +368,7 @@ mod tests {
                 Beside::Nobody,
                 Beside::Slow,
                 Beside::Connections,
+                Beside::Handshakes,
                 Beside::Everything,
             ]
             .map(situation)
@@ -371,23 +391,29 @@ mod tests {
         assert!(refused(0).contains("alone, was refused"));
         assert!(refused(1).contains("slow senders, was refused"));
         assert!(refused(2).contains("connections, was refused"));
-        assert_eq!(refused(3), "", "to be told to come back is no harm there");
-        for at in 0..4 {
+        assert!(refused(3).contains("handshakes, was refused"));
+        assert_eq!(refused(4), "", "to be told to come back is no harm there");
+        for at in 0..5 {
             assert!(bad(|f| f.situations[at].polite.no_connection = 1).contains("no room"));
             assert!(bad(|f| f.situations[at].polite.got = 0).contains("got nothing"));
         }
         let slow = |at: usize| bad(|f| f.situations[at].polite.answer_latency = latency(2e6));
-        assert!(slow(2).contains("more than a second") && slow(3).is_empty());
+        for at in 0..4 {
+            assert!(slow(at).contains("more than a second"));
+        }
+        assert!(slow(4).is_empty());
         // Whether it was tried at all.
         let cut = bad(|f| f.situations[1].slow.as_mut().unwrap().open_mean = 200.0);
         assert!(cut.contains("too few"));
         let endured = |at: usize| bad(|f| f.situations[at].slow.as_mut().unwrap().cut = 0);
         assert!(endured(1).contains("no slow connection was cut"));
-        assert_eq!(endured(3), "", "a flood may be shorter than a timeout");
+        assert_eq!(endured(4), "", "a flood may be shorter than a timeout");
         let gone = bad(|f| f.situations[1].slow.as_mut().unwrap().opened = 256);
         assert!(gone.contains("opened again"));
-        let all = bad(|f| f.situations[3].connections.as_mut().unwrap().cut = 0);
+        let all = bad(|f| f.situations[4].connections.as_mut().unwrap().cut = 0);
         assert!(all.contains("more connections than it may"));
+        let shaken = bad(|f| f.situations[3].handshakes.as_mut().unwrap().shaken = 2);
+        assert!(shaken.contains("too few hands"));
         let mut little = good();
         little.times = 4.4;
         let fault = judge(&little).unwrap_err();

@@ -1,9 +1,10 @@
 //! `tegata bench overload`: five times what a server can do, beside peers that do all the harm that connections can.
 //!
-//! First a closed loop says what it can do. Then an honest peer is measured alone, beside one that sends slowly, beside
-//! one that opens and closes connections, and beside both while requests come at five times that rate. Each answer must
-//! be what was asked for, or 503 with `Retry-After`; nothing else. Without the flood of requests the honest peer must
-//! not notice the others; in it, it must get what it asks for by coming back as it is told.
+//! First a closed loop says what it can do. Then an honest peer is measured alone, beside one that sends slowly,
+//! beside one that opens and closes connections, where there is TLS beside one that shakes hands and goes, and beside
+//! the first two while requests come at five times that rate. Each answer must be what was asked for, or 503 with
+//! `Retry-After`; nothing else. Without the flood of requests the honest peer must not notice the others; in it, it
+//! must get what it asks for by coming back as it is told.
 //!
 //! Which server it is, how it is asked and what it must answer stands in [`servers`]; nothing else differs.
 
@@ -19,7 +20,7 @@ use super::bed::Bed;
 use super::cpus::pin;
 use super::figures;
 use super::flood::{Flood, Flooded};
-use super::hostile::{Opener, Slow};
+use super::hostile::{Opener, Shaker, Slow};
 use super::load::{Ask, Pace, drive};
 use super::odd;
 use super::polite;
@@ -75,7 +76,7 @@ fn measure(bed: &Bed<'_>, server: BenchServer) -> Outcome<Overload> {
     let count = bed.count();
     let calm = count.div_ceil(CALM);
     let warm_up = count.div_ceil(WARM_UP);
-    let all = CLIENTS.len() * (warm_up + calm) + count + 4 * POLITE;
+    let all = CLIENTS.len() * (warm_up + calm) + count + 5 * POLITE;
     let mut trial = Trial {
         tried: servers::start(server, bed, all)?,
         made: 0,
@@ -90,6 +91,9 @@ fn measure(bed: &Bed<'_>, server: BenchServer) -> Outcome<Overload> {
     let mut situations = Vec::new();
     for beside in [Beside::Nobody, Beside::Slow, Beside::Connections] {
         situations.push(trial.situation(beside, None)?.0);
+    }
+    if trial.tried.target().tls.is_some() {
+        situations.push(trial.situation(Beside::Handshakes, None)?.0);
     }
     let offered = capacity * TIMES_AIMED;
     let rest = count.saturating_sub(CLIENTS.len() * calm);
@@ -177,6 +181,8 @@ impl Trial<'_> {
         let slow = beside.slow().then(|| Slow::open(&target)).transpose()?;
         let opener = beside.connections().then(|| Opener::begin(target.address));
         let opener = opener.transpose()?;
+        let shaker = (beside == Beside::Handshakes).then(|| Shaker::begin(&target));
+        let shaker = shaker.transpose()?;
         let tried = &mut self.tried;
         let stop = AtomicBool::new(false);
         let (polite, flooded) = std::thread::scope(|scope| {
@@ -205,6 +211,7 @@ impl Trial<'_> {
             polite,
             slow: slow.map(Slow::close),
             connections: opener.map(Opener::end),
+            handshakes: shaker.map(Shaker::end),
         };
         Ok((situation, flooded))
     }
@@ -214,7 +221,7 @@ impl Trial<'_> {
 fn every(beside: Beside) -> Duration {
     let paced = match beside {
         Beside::Slow => PACED,
-        Beside::Connections => PACED_BRIEFLY,
+        Beside::Connections | Beside::Handshakes => PACED_BRIEFLY,
         Beside::Nobody | Beside::Everything => return Duration::ZERO,
     };
     paced.div_f64(figures::number(POLITE))
