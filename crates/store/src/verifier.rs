@@ -86,6 +86,12 @@ impl VerifierServer {
         &self.role
     }
 
+    /// Whether its work keeps a processor busy: it waits for no database. Its key is in the process.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.role.store.shares_commits()
+    }
+
     /// The key that signs results: the TAM trusts it.
     #[must_use]
     pub fn public_key(&self) -> &PublicKey {
@@ -167,7 +173,7 @@ impl VerifierServer {
             let id = device.row.id;
             self.role
                 .store
-                .run_tx("record appraisal", |tx| {
+                .run_tx_last("record appraisal", |tx| {
                     reference::insert_appraisal(tx, id, &status, &ear, &digest, at_ms, KEEP_MS)
                 })
                 .map_err(|e: StoreError| VerifierFault::Role(e.into()))?;

@@ -197,24 +197,23 @@ async fn serve(config: &Config, args: &Serve, few: &Handle) -> Outcome<()> {
     let mut devices = listeners.remove(DEVICES);
     let mut est = listeners.remove(EST);
     for (name, listener) in listeners {
-        let mut lane = Lane::wide();
-        let router = match name {
+        let (router, lane) = match name {
             "ca" => {
                 let ports = roles::ca::open(config, few)?;
-                lane = ports.lane;
                 if let Some(listener) = devices.take() {
-                    let router = frame::guard(ports.devices, DEVICES, limits, lane.clone());
+                    let router = frame::guard(ports.devices, DEVICES, limits, ports.lane.clone());
                     routers.push((DEVICES, listener, None, router));
                 }
                 if let (Some(listener), Some((tls, router))) = (est.take(), ports.est) {
-                    let router = frame::guard(router, EST, limits, lane.clone());
+                    let router = frame::guard(router, EST, limits, ports.lane.clone());
                     routers.push((EST, listener, Some(tls), router));
                 }
-                ports.ca
+                (ports.ca, ports.lane)
             }
-            "tam" => roles::tam::open(config, &addresses)?,
-            "verify" => roles::verify::open(config, &addresses)?,
-            _ => roles::verifier::open(config)?,
+            // Their work waits for other servers.
+            "tam" => (roles::tam::open(config, &addresses)?, Lane::wide()),
+            "verify" => (roles::verify::open(config, &addresses)?, Lane::wide()),
+            _ => roles::verifier::open(config, few)?,
         };
         let router = frame::guard(router, name, limits, lane);
         routers.push((name, listener, None, router));

@@ -7,8 +7,10 @@ use axum::http::StatusCode;
 use tegata_authority::UnixSecs;
 use tegata_authority::verifier::AppraisalPolicy;
 use tegata_crypto::{OsRng, PublicKey};
+use tegata_store::held::say;
 use tegata_store::role::{Role as RoleStore, RoleError};
 use tegata_store::verifier::{VerifierFault, VerifierServer};
+use tokio::runtime::Handle;
 use tracing::info;
 
 use super::{Reply, Work, health, posted, role_problem};
@@ -17,6 +19,7 @@ use crate::commands::import::{role_fault, role_store};
 use crate::config::{self, Config, diagnostic};
 use crate::fault::Outcome;
 use crate::http::body::Accepts;
+use crate::http::places::Lane;
 use crate::http::problem::Problem;
 use crate::stores::now_secs;
 
@@ -47,19 +50,24 @@ pub fn init(role: &RoleStore, now: UnixSecs) -> Result<PublicKey, RoleError> {
         .clone())
 }
 
-/// Opens the role and gives its routes.
+/// Opens the role and gives its routes, and where their work is done; `few` has threads for work that keeps a
+/// processor busy.
 ///
 /// # Errors
 /// Policy (with line), store, sealing key: as a sentence.
-pub fn open(config: &Config) -> Outcome<Router> {
+pub fn open(config: &Config, few: &Handle) -> Outcome<(Router, Lane)> {
     let Some(settings) = &config.verifier else {
-        return Ok(Router::new());
+        return Ok((Router::new(), Lane::wide()));
     };
     let text = config::read_text(&settings.policy, "read the appraisal policy")?;
     let policy = AppraisalPolicy::parse(&text)
         .map_err(|e| diagnostic::of_mistakes(&settings.policy, &text, &e))?;
     let role = role_store(config, Role::Verifier)?;
     let verifier = Arc::new(VerifierServer::open(role, policy).map_err(|e| role_fault(&e))?);
+    let lane = match verifier.is_busy() {
+        true => Lane::narrow(few, Some(Arc::clone(&verifier.role().store))),
+        false => Lane::wide(),
+    };
     let timeout = config.limits.body_timeout;
     let appraise = Accepts {
         content_type: APPRAISAL_REQUEST,
@@ -83,13 +91,14 @@ pub fn open(config: &Config) -> Outcome<Router> {
             .map(|_| Reply::nothing())
             .map_err(|e| role_problem(&e))
     });
-    Ok(Router::new()
+    let router = Router::new()
         .route("/verifier/v1/appraise", posted(appraise, answer_appraise))
         .route(
             "/verifier/v1/reference-values",
             posted(references, answer_reference),
         )
-        .merge(health("verifier", check)))
+        .merge(health("verifier", check));
+    Ok((router, lane))
 }
 
 fn answer_appraise(verifier: &VerifierServer, body: &[u8]) -> Result<Reply, Problem> {
@@ -98,10 +107,12 @@ fn answer_appraise(verifier: &VerifierServer, body: &[u8]) -> Result<Reply, Prob
             let status = format!("{:?}", answer.verdict.status).to_lowercase();
             let ueid = answer.ueid.map(|ueid| ueid.to_string()).unwrap_or_default();
             let reasons = answer.verdict.reasons.join("; ");
-            info!(
-                role = "verifier",
-                ueid, status, reasons, "evidence appraised"
-            );
+            say(move || {
+                info!(
+                    role = "verifier",
+                    ueid, status, reasons, "evidence appraised"
+                )
+            });
             Ok(Reply::ok(EAR, answer.ear))
         }
         Err(fault) => {
