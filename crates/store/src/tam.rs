@@ -729,7 +729,7 @@ impl TamServer {
         };
         self.role
             .store
-            .run_tx("record update", |tx| teep::insert_update(tx, &sent))?;
+            .run_tx_last("record update", |tx| teep::insert_update(tx, &sent))?;
         Ok(())
     }
 
@@ -744,7 +744,7 @@ impl TamServer {
         let reports = reports(success.suit_reports.as_deref());
         let at = secs(now.secs());
         let detail = success.msg.as_deref().map(plain);
-        self.role.store.run_tx("update succeeded", |tx| {
+        self.role.store.run_tx_last("update succeeded", |tx| {
             let first = teep::end_update(
                 tx,
                 &sent.token,
@@ -785,7 +785,7 @@ impl TamServer {
             let sent = self.sent_to(token.as_bytes(), device)?;
             let reports = reports(error.suit_reports.as_deref());
             let what = format!("error {code}: {detail}");
-            self.role.store.run_tx("update failed", |tx| {
+            self.role.store.run_tx_last("update failed", |tx| {
                 let at = secs(now.secs());
                 // What a device cannot use may have been damaged on its way from the CA, where this server
                 // cannot see it: the next Update has another one.

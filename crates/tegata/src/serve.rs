@@ -211,7 +211,7 @@ async fn serve(config: &Config, args: &Serve, few: &Handle) -> Outcome<()> {
                 (ports.ca, ports.lane)
             }
             // Their work waits for other servers.
-            "tam" => (roles::tam::open(config, &addresses)?, Lane::wide()),
+            "tam" => roles::tam::open(config, &addresses)?,
             "verify" => (roles::verify::open(config, &addresses)?, Lane::wide()),
             _ => roles::verifier::open(config, few)?,
         };

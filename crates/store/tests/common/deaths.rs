@@ -35,7 +35,7 @@ use tegata_store::revocation::{Target, say};
 use tegata_store::role::Role;
 use tegata_store::tam::{TamServer, TeepAnswer};
 use tegata_store::verifier::VerifierServer;
-use tegata_store::{Faults, StoreError, When};
+use tegata_store::{Faults, Store, StoreError, When};
 
 use super::elsewhere::Watched;
 use super::killer::{Killer, as_application, kill_9};
@@ -340,7 +340,10 @@ pub fn serve() {
         let words: Vec<&str> = line.split(' ').collect();
         let now = UnixMs(words[1].parse().unwrap());
         let body = hex::decode(words[2]).unwrap();
-        match process.answer(words[0], now, &body, &mut rng) {
+        // As a server does it: what is told was held until it was durable.
+        let held = process.store(words[0]).coming();
+        let held = held.work(|| process.answer(words[0], now, &body, &mut rng));
+        match held.wait().unwrap_or_else(|e| Err(e.to_string())) {
             Ok(said) => println!("said {}", hex::encode(said)),
             Err(why) => println!("not {why}"),
         }
@@ -365,6 +368,14 @@ struct Process {
 }
 
 impl Process {
+    /// The store of who is asked.
+    fn store(&self, what: &str) -> &Arc<Store> {
+        match what {
+            "teep" => &self.tam.role().store,
+            _ => &self.ca.role().store,
+        }
+    }
+
     fn answer(
         &self,
         what: &str,

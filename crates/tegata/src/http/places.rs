@@ -29,6 +29,15 @@ impl Lane {
         Self::default()
     }
 
+    /// A thread for each request, and answers are held until what was written to that store is durable.
+    #[must_use]
+    pub fn holding(store: Arc<Store>) -> Self {
+        Self {
+            threads: None,
+            store: Some(store),
+        }
+    }
+
     /// The threads of a runtime that has few: for work that keeps a processor busy. None of them waits for the disk:
     /// answers are held until what was written to that store is durable.
     #[must_use]

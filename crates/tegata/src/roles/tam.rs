@@ -7,6 +7,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::{OsRng, PublicKey};
+use tegata_store::held::say;
 use tegata_store::role::{Role as RoleStore, RoleError};
 use tegata_store::tam::{PeerFailure, Peers, TamServer, TeepAnswer, TeepFault, TeepOutcome};
 use tegata_store::teep;
@@ -22,6 +23,7 @@ use crate::fault::{Fault, Outcome};
 use crate::http::body::Accepts;
 use crate::http::client::Client;
 use crate::http::content::Content;
+use crate::http::places::Lane;
 use crate::http::problem::Problem;
 use crate::roles::verifier::{APPRAISAL_REQUEST, EAR};
 use crate::serve::Addresses;
@@ -133,9 +135,9 @@ impl Peers for HttpPeers {
 ///
 /// # Errors
 /// Configuration, store, sealing key: as a sentence.
-pub fn open(config: &Config, addresses: &Addresses) -> Outcome<Router> {
+pub fn open(config: &Config, addresses: &Addresses) -> Outcome<(Router, Lane)> {
     let Some(settings) = &config.tam else {
-        return Ok(Router::new());
+        return Ok((Router::new(), Lane::wide()));
     };
     let missing = |what: &str, key: &str| {
         Fault::usage(
@@ -163,6 +165,7 @@ pub fn open(config: &Config, addresses: &Addresses) -> Outcome<Router> {
     });
     let role = role_store(config, Role::Tam)?;
     let (store, keep_secs) = (Arc::clone(&role.store), settings.keep_secs);
+    let lane = Lane::holding(Arc::clone(&store));
     let tam = TamServer::open(role, settings.payload_url.clone()).map_err(|e| role_fault(&e))?;
     sweep::start("tam", store, move |store, now| {
         let before = i64::try_from(now.0.saturating_sub(keep_secs)).unwrap_or(0);
@@ -194,11 +197,12 @@ pub fn open(config: &Config, addresses: &Addresses) -> Outcome<Router> {
             .map(|_| Reply::nothing())
             .map_err(|e| role_problem(&e))
     });
-    Ok(Router::new()
+    let router = Router::new()
         .route("/tam", posted(teep, answer_teep))
         .route("/tam/tc/{digest}", fetched(answer_payload))
         .route("/tam/v1/releases", posted(releases, answer_release))
-        .merge(health("tam", check)))
+        .merge(health("tam", check));
+    Ok((router, lane))
 }
 
 /// One TEEP message.
@@ -211,8 +215,24 @@ fn answer_teep(tam: &TamServer, peers: &dyn Peers, body: &[u8]) -> Result<Reply,
             info!(role = "tam", reason = fault.code(), cause = %fault, "TEEP message denied");
             teep_problem(&fault)
         })?;
-    let mut reason = "ok";
-    match &outcome {
+    let failed = matches!(outcome, TeepOutcome::Failed { .. });
+    say(move || tell(&outcome));
+    let mut reply = match answer {
+        TeepAnswer::Message(message) => Reply::ok(TEEP, message),
+        TeepAnswer::Nothing => Reply::nothing(),
+    };
+    if failed {
+        reply.reason = DEVICE_ERROR;
+    }
+    Ok(reply)
+}
+
+/// Reason code where a device says that it failed.
+const DEVICE_ERROR: &str = "device-error";
+
+/// Tells the log what came of a message.
+fn tell(outcome: &TeepOutcome) {
+    match outcome {
         TeepOutcome::Queried => info!(role = "tam", "device queried"),
         TeepOutcome::UpToDate { ueid } => info!(role = "tam", %ueid, "device up to date"),
         TeepOutcome::Installing {
@@ -229,18 +249,11 @@ fn answer_teep(tam: &TamServer, peers: &dyn Peers, body: &[u8]) -> Result<Reply,
             info!(role = "tam", %ueid, %ta, release, "device reports success");
         }
         TeepOutcome::Failed { ueid, code, detail } => {
-            reason = "device-error";
-            let detail = crate::cli::show::visible(detail);
+            let (reason, detail) = (DEVICE_ERROR, crate::cli::show::visible(detail));
             info!(role = "tam", reason, %ueid, code, detail, "device reports an error");
         }
         _ => {}
     }
-    let mut reply = match answer {
-        TeepAnswer::Message(message) => Reply::ok(TEEP, message),
-        TeepAnswer::Nothing => Reply::nothing(),
-    };
-    reply.reason = reason;
-    Ok(reply)
 }
 
 /// TEEP has no message for a message that was not understood: HTTP says it.
