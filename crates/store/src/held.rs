@@ -8,6 +8,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::runtime::Handle;
 
@@ -46,12 +47,14 @@ thread_local! {
     static SCOPE: RefCell<Option<Scope>> = const { RefCell::new(None) };
 }
 
-/// Ends the scope, however the work ended.
-struct Ends;
+/// Ends the scope, however the work ended: the one around it goes on.
+struct Ends {
+    outer: Option<Scope>,
+}
 
 impl Drop for Ends {
     fn drop(&mut self) {
-        drop(SCOPE.take());
+        drop(SCOPE.replace(self.outer.take()));
     }
 }
 
@@ -70,25 +73,19 @@ impl Store {
 }
 
 impl Coming {
-    /// Does the work of the request on this thread. Work within work is part of the outer one's.
+    /// Does the work of the request on this thread.
     pub fn work<T>(self, work: impl FnOnce() -> T) -> Held<T> {
         let Self { store, expected } = self;
         let faults = Arc::clone(&store.faults);
-        if SCOPE.with_borrow(Option::is_some) {
-            return Held {
-                value: work(),
-                commits: Vec::new(),
-                said: Vec::new(),
-                faults,
-            };
-        }
-        SCOPE.set(Some(Scope {
+        let scope = Scope {
             store,
             expected,
             commits: Vec::new(),
             said: Vec::new(),
-        }));
-        let ends = Ends;
+        };
+        let ends = Ends {
+            outer: SCOPE.replace(Some(scope)),
+        };
         let value = work();
         let (commits, said) = SCOPE
             .take()
@@ -145,10 +142,10 @@ pub fn say(what: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// The running work has come to where it writes, and is expected no more.
-pub(crate) fn arrived() {
+/// The running work has come to where it writes, and is expected no more; since when it was.
+pub(crate) fn arrived() -> Option<Instant> {
     let expected = SCOPE.with_borrow_mut(|scope| scope.as_mut()?.expected.take());
-    drop(expected);
+    expected.map(|expected| expected.since())
 }
 
 /// Whether what the thread does for that store is held.

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::info;
@@ -112,9 +112,18 @@ pub fn run(args: &Serve) -> Outcome<()> {
         supervise::end_with_parent()?;
     }
     let ports = ports(&config, &args.roles);
-    // Ends after the other: who was accepted is answered.
-    let few = few_threads()?;
-    runtime(ports, config.limits.in_flight)?.block_on(serve(&config, args, few.handle()))
+    // They end after the other: who was accepted is answered.
+    let few = Few {
+        ca: few_threads()?,
+        verifier: few_threads()?,
+    };
+    runtime(ports, config.limits.in_flight)?.block_on(serve(&config, args, &few))
+}
+
+/// Threads for work that keeps a processor busy, for each store: where one stands still the other goes on.
+struct Few {
+    ca: Runtime,
+    verifier: Runtime,
 }
 
 /// How many ports these roles have.
@@ -140,7 +149,7 @@ pub fn runtime(ports: usize, places: usize) -> Outcome<Runtime> {
     built(&mut builder)
 }
 
-/// Threads for work that keeps a processor busy: two for each, so that one works while the other waits for the disk.
+/// Threads for work that keeps a processor busy: two for each, so that one works while another commits.
 ///
 /// # Errors
 /// As [`runtime`].
@@ -161,7 +170,7 @@ fn built(builder: &mut Builder) -> Outcome<Runtime> {
     })
 }
 
-async fn serve(config: &Config, args: &Serve, few: &Handle) -> Outcome<()> {
+async fn serve(config: &Config, args: &Serve, few: &Few) -> Outcome<()> {
     // 1. Ports first: a port in use is the most common mistake, and found at once.
     let mut listeners: BTreeMap<&'static str, TcpListener> = BTreeMap::new();
     for role in &args.roles {
@@ -199,7 +208,7 @@ async fn serve(config: &Config, args: &Serve, few: &Handle) -> Outcome<()> {
     for (name, listener) in listeners {
         let (router, lane) = match name {
             "ca" => {
-                let ports = roles::ca::open(config, few)?;
+                let ports = roles::ca::open(config, few.ca.handle())?;
                 if let Some(listener) = devices.take() {
                     let router = frame::guard(ports.devices, DEVICES, limits, ports.lane.clone());
                     routers.push((DEVICES, listener, None, router));
@@ -213,7 +222,7 @@ async fn serve(config: &Config, args: &Serve, few: &Handle) -> Outcome<()> {
             // Their work waits for other servers.
             "tam" => roles::tam::open(config, &addresses)?,
             "verify" => (roles::verify::open(config, &addresses)?, Lane::wide()),
-            _ => roles::verifier::open(config, few)?,
+            _ => roles::verifier::open(config, few.verifier.handle())?,
         };
         let router = frame::guard(router, name, limits, lane);
         routers.push((name, listener, None, router));

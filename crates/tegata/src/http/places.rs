@@ -75,6 +75,16 @@ impl Places {
         places.ok_or_else(|| Problem::internal("bug"))
     }
 
+    /// The same places, for what only reads: it has a thread of its own, waits for nobody who writes, and keeps no
+    /// thread from those who do.
+    #[must_use]
+    pub fn reading(self) -> Self {
+        Self {
+            lane: Lane::wide(),
+            ..self
+        }
+    }
+
     /// Does the work on a thread that may block, if there is a place; what it comes to is durable.
     ///
     /// # Errors

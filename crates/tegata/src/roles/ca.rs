@@ -15,7 +15,7 @@ use tegata_crypto::OsRng;
 use tegata_crypto::chain::TrustAnchor;
 use tegata_store::archive;
 use tegata_store::held::say;
-use tegata_store::issuer::{CmpOutcome, CmpPath, Issuer};
+use tegata_store::issuer::{CmpAnswer, CmpOutcome, CmpPath, Issuer};
 use tegata_store::role::{RoleError, Trust};
 use tegata_store::status::StatusServer;
 use tegata_wire::cmp::UnverifiedPkiMessage;
@@ -244,50 +244,46 @@ fn answer_cmp(
         None => lists.list(scope, false, now),
     };
     let answer = issuer.cmp_at(path, body, &mut OsRng, UnixMs(now_ms()), &list);
-    let reason = match &answer.outcome {
+    let CmpAnswer { body, outcome } = answer;
+    let mut reason = "ok";
+    match outcome {
         CmpOutcome::Issued {
             ueid,
             serial,
             again,
             ..
         } => {
-            let (ueid, serial, again) = (*ueid, serial_text(serial), *again);
+            let serial = serial_text(&serial);
             say(move || {
                 info!(role = "ca", %ueid, serial, profile = named, again, "certificate issued");
             });
-            "ok"
         }
         CmpOutcome::Confirmed {
             ueid,
             serial,
             accepted,
         } => {
-            let (ueid, serial, accepted) = (*ueid, serial_text(serial), *accepted);
+            let serial = serial_text(&serial);
             say(move || info!(role = "ca", %ueid, serial, accepted, "certificate confirmed"));
-            "ok"
         }
         CmpOutcome::Revoked { ueid, serial, .. } => {
-            let (ueid, serial) = (*ueid, serial_text(serial));
+            let serial = serial_text(&serial);
             say(move || info!(role = "ca", %ueid, serial, "certificate revoked by its device"));
-            "ok"
         }
         CmpOutcome::Waiting { ueid, polled } => {
             let polled = polled.is_some();
             info!(role = "ca", %ueid, profile = named, polled, "a request awaits `tegata ca approve`");
-            "ok"
         }
         CmpOutcome::ClientFailed { ueid, text } => {
             info!(role = "ca", %ueid, text, "a CMP client says that it failed");
-            "ok"
         }
         CmpOutcome::Denied(denial) => {
-            let code = denial.code();
-            info!(role = "ca", reason = code, cause = %denial, "CMP request denied");
-            code
+            reason = denial.code();
+            say(move || info!(role = "ca", reason, cause = %denial, "CMP request denied"));
         }
-        _ => "ok",
-    };
-    if answer.body.is_empty() {
+        _ => {}
+    }
+    if body.is_empty() {
         warn!(role = "ca", reason, "a CMP answer could not be signed");
         return Reply {
             status: StatusCode::INTERNAL_SERVER_ERROR,
@@ -299,7 +295,7 @@ fn answer_cmp(
     Reply {
         status: StatusCode::OK,
         content_type: PKIXCMP,
-        body: answer.body.into(),
+        body: body.into(),
         reason,
     }
 }
@@ -337,7 +333,8 @@ fn answer_appraisal(issuer: &Issuer, body: &[u8]) -> Result<Reply, Problem> {
             Ok(Reply::nothing())
         }
         Err(error) => {
-            info!(role = "ca", reason = error.code(), cause = %error, "attestation refused");
+            let (reason, cause) = (error.code(), error.to_string());
+            say(move || info!(role = "ca", reason, cause, "attestation refused"));
             Err(match &error {
                 RoleError::Attested(denied) => Problem::new(
                     StatusCode::FORBIDDEN,

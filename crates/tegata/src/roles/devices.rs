@@ -105,7 +105,7 @@ fn resource(issuer: Arc<Issuer>) -> MethodRouter {
             let headers = request.headers().clone();
             let work = move || answer(&issuer, &name, &headers);
             let done = match Places::of(&request) {
-                Ok(places) => places.work(work).await,
+                Ok(places) => places.reading().work(work).await,
                 Err(problem) => Err(problem),
             };
             done.flatten().unwrap_or_else(Problem::into_response)

@@ -282,6 +282,10 @@ async fn answer(
             Asked::Nonce => nonce(issuer, profile, posted.then_some(&body)),
         }
     };
+    let places = match what {
+        Asked::Certificate(_) => places,
+        Asked::CaCerts | Asked::CsrAttrs | Asked::Nonce => places.reading(),
+    };
     places.work(work).await.unwrap_or_else(as_text)
 }
 
@@ -375,7 +379,8 @@ fn enrol(
 /// A refusal as the client gets it, and as the log has it.
 fn denied(denial: &EstDenial) -> Response<Body> {
     let reason = denial.code();
-    info!(role = "ca", reason, cause = %denial, "EST request denied");
+    let cause = denial.to_string();
+    say(move || info!(role = "ca", reason, cause, "EST request denied"));
     let status = match denial {
         // A 401 says what would do; where only the handshake can show it, there is nothing to say.
         EstDenial::NotAuthenticated { secret: true, .. } => StatusCode::UNAUTHORIZED,

@@ -92,7 +92,8 @@ pub fn fetched(work: Work) -> MethodRouter {
                 return Problem::method_not_allowed("GET").into_response();
             }
             let last = last.map(|Path(last)| last).unwrap_or_default();
-            run(Places::of(&request), move || work(&last, &[])).await
+            let places = Places::of(&request).map(Places::reading);
+            run(places, move || work(&last, &[])).await
         }
     })
 }

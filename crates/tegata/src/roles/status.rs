@@ -152,7 +152,7 @@ async fn run(
     work: impl FnOnce() -> Result<Response<Body>, Problem> + Send + 'static,
 ) -> Response<Body> {
     let done = match places {
-        Ok(places) => places.work(work).await,
+        Ok(places) => places.reading().work(work).await,
         Err(problem) => Err(problem),
     };
     done.flatten().unwrap_or_else(Problem::into_response)

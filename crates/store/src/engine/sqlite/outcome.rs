@@ -1,5 +1,6 @@
 //! How a commit ended, for everyone who is in it: who waits for it on a thread, and what waits without one.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rusqlite::ffi;
@@ -48,7 +49,8 @@ impl Outcome {
         if let Some((on, _)) = waiting.first() {
             on.clone().spawn(async move {
                 for (_, next) in waiting {
-                    next();
+                    // Nobody's bug keeps the others from being told; the panic hook has logged it.
+                    drop(catch_unwind(AssertUnwindSafe(next)));
                 }
             });
         }

@@ -5,7 +5,7 @@
 //! all: a caller alone commits at once, and what gathers while the disk works is the next commit. Nobody
 //! returns before the commit that has what they did, and what they saw, came to its end.
 //!
-//! The transaction is open only while somebody works in it or is about to. Another process that
+//! The transaction is open only while somebody works in it, is about to, or is expected. Another process that
 //! writes the same file, a command of the operator's, can only look again and again whether the file is
 //! free: so when it never was for a while, the writer leaves it alone for as long as such a look takes.
 //!
@@ -78,19 +78,30 @@ struct Came {
 }
 
 /// A request that waits for a thread, and may write then: counted until this is dropped.
-pub(crate) struct Expected(Arc<Writer>);
+pub(crate) struct Expected {
+    writer: Arc<Writer>,
+    since: Instant,
+}
 
 impl Expected {
     pub(super) fn at(writer: &Arc<Writer>) -> Self {
         writer.expected.fetch_add(1, Ordering::SeqCst);
-        Self(Arc::clone(writer))
+        Self {
+            writer: Arc::clone(writer),
+            since: Instant::now(),
+        }
+    }
+
+    /// Since when.
+    pub(crate) fn since(&self) -> Instant {
+        self.since
     }
 }
 
 impl Drop for Expected {
     fn drop(&mut self) {
-        self.0.expected.fetch_sub(1, Ordering::SeqCst);
-        self.0.close();
+        self.writer.expected.fetch_sub(1, Ordering::SeqCst);
+        self.writer.close();
     }
 }
 
@@ -205,8 +216,6 @@ impl Writer {
         work: &mut dyn FnMut(&Tx<'_>) -> bool,
     ) -> Result<Option<Commit>, StoreError> {
         let came = self.turn(step, faults, work, true)?;
-        // Who was expected when this looked may have gone without a word meanwhile.
-        self.close();
         if let Some(e) = came.failed {
             if let Some(Err(e)) = came.outcome.map(|outcome| outcome.wait()) {
                 return Err(self.failed(step, e));
@@ -233,8 +242,7 @@ impl Writer {
         work: &mut dyn FnMut(&Tx<'_>) -> bool,
         held: bool,
     ) -> Result<Came, StoreError> {
-        let arrived = Instant::now();
-        let mut open = self.enter();
+        let (mut open, arrived) = self.enter();
         self.check()?;
         let came = open.run(&self.path, step, arrived, faults, work);
         self.is_open.store(open.batch.is_some(), Ordering::SeqCst);
@@ -253,6 +261,10 @@ impl Writer {
             self.commit(&mut open);
         }
         drop(open);
+        if held {
+            // Who was expected when this looked may have gone without a word meanwhile.
+            self.close();
+        }
         if let Some(panic) = came.panic {
             resume_unwind(panic);
         }
@@ -281,7 +293,7 @@ impl Writer {
         step: &'static str,
         f: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        let mut open = self.enter();
+        let (mut open, _) = self.enter();
         self.commit(&mut open);
         let done = f(&open.conn);
         done.map_err(|e| StoreError::from_sqlite(&self.path, step, e))
@@ -311,13 +323,14 @@ impl Writer {
         self.coming.load(Ordering::SeqCst)
     }
 
-    fn enter(&self) -> MutexGuard<'_, Open> {
+    /// The connection, and since when the caller waits for it: a request, since it has come.
+    fn enter(&self) -> (MutexGuard<'_, Open>, Instant) {
         self.coming.fetch_add(1, Ordering::SeqCst);
-        arrived();
+        let since = arrived().unwrap_or_else(Instant::now);
         // A panic while the lock was held left a batch that the next caller ends.
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         self.coming.fetch_sub(1, Ordering::SeqCst);
-        open
+        (open, since)
     }
 
     fn failed(&self, step: &'static str, e: ffi::Error) -> StoreError {
