@@ -149,14 +149,14 @@ pub fn runtime(ports: usize, places: usize) -> Outcome<Runtime> {
     built(&mut builder)
 }
 
-/// Threads for work that keeps a processor busy: two for each, so that one works while another commits.
+/// Threads for work that keeps a processor busy: three for each, so that one works while another commits and a third waits to write.
 ///
 /// # Errors
 /// As [`runtime`].
 pub fn few_threads() -> Outcome<Runtime> {
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     let mut builder = Builder::new_current_thread();
-    builder.max_blocking_threads(processors.saturating_mul(2));
+    builder.max_blocking_threads(processors.saturating_mul(3));
     built(&mut builder)
 }
 
