@@ -149,7 +149,8 @@ pub fn runtime(ports: usize, places: usize) -> Outcome<Runtime> {
     built(&mut builder)
 }
 
-/// Threads for work that keeps a processor busy: three for each, so that one works while another commits and a third waits to write.
+/// Threads for work that keeps a processor busy: three for each, so that one works while another commits and a third
+/// waits to write.
 ///
 /// # Errors
 /// As [`runtime`].
