@@ -86,12 +86,6 @@ impl VerifierServer {
         &self.role
     }
 
-    /// Whether its work keeps a processor busy: it waits for no database. Its key is in the process.
-    #[must_use]
-    pub fn is_busy(&self) -> bool {
-        self.role.store.shares_commits()
-    }
-
     /// The key that signs results: the TAM trusts it.
     #[must_use]
     pub fn public_key(&self) -> &PublicKey {

@@ -127,10 +127,10 @@ impl Issuer {
         })
     }
 
-    /// Whether its work keeps a processor busy: it waits for no key elsewhere and no database.
+    /// Whether it signs with a key of this process, and waits for no other.
     #[must_use]
-    pub fn is_busy(&self) -> bool {
-        self.role.store.shares_commits() && self.last_seen().newest().key.is_in_process()
+    pub fn signs_in_process(&self) -> bool {
+        self.last_seen().newest().key.is_in_process()
     }
 
     /// The same CA, which takes the word of these makers where a profile says so.

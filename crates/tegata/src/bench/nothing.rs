@@ -49,7 +49,7 @@ pub fn run(args: &BenchNothing) -> Outcome<()> {
     let work = move |_: &str, _: &[u8]| Ok(Reply::ok("application/pkixcmp", answer.clone()));
     let router = Router::new().route("/", posted(accepts, Arc::new(work)));
     let few = serve::few_threads()?;
-    let lane = Lane::narrow(few.handle(), None);
+    let lane = Lane::storeless(few.handle());
     let router = frame::guard(router, "nothing", &config.limits, lane);
     serve::runtime(1, config.limits.in_flight)?.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(odd)?;

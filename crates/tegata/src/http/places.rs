@@ -38,13 +38,26 @@ impl Lane {
         }
     }
 
-    /// The threads of a runtime that has few: for work that keeps a processor busy. None of them waits for the disk:
-    /// answers are held until what was written to that store is durable.
+    /// The threads of a runtime that has few: for work that keeps a processor busy. None of them waits for a commit of
+    /// its own: answers are held until what was written to that store is durable. A store whose commits nobody shares
+    /// makes threads wait, so with it the lane is wide.
     #[must_use]
-    pub fn narrow(threads: &Handle, store: Option<Arc<Store>>) -> Self {
+    pub fn narrow(threads: &Handle, store: &Arc<Store>) -> Self {
+        match store.shares_commits() {
+            true => Self {
+                store: Some(Arc::clone(store)),
+                ..Self::storeless(threads)
+            },
+            false => Self::wide(),
+        }
+    }
+
+    /// The same threads, for work that writes nothing.
+    #[must_use]
+    pub fn storeless(threads: &Handle) -> Self {
         Self {
             threads: Some(threads.clone()),
-            store,
+            store: None,
         }
     }
 }

@@ -499,7 +499,7 @@ fn an_answer_is_sent_once_it_is_durable_and_not_at_all_if_it_is_not() {
         .route("/kept", writes("kept", "kept"))
         .route("/lost", writes("lost", "lost"));
     let few = crate::serve::few_threads().unwrap();
-    let lane = Lane::narrow(few.handle(), Some(Arc::clone(&store)));
+    let lane = Lane::narrow(few.handle(), &store);
     let port = Port::open_on(limits(), router, lane);
     let get = |path: &str| {
         port.talk(format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").as_bytes())

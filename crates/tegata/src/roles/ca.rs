@@ -120,8 +120,8 @@ pub struct Ports {
 /// As [`issuer`].
 pub fn open(config: &Config, few: &Handle) -> Outcome<Ports> {
     let issuer = Arc::new(issuer(config)?);
-    let lane = match issuer.is_busy() {
-        true => Lane::narrow(few, Some(Arc::clone(&issuer.role().store))),
+    let lane = match issuer.signs_in_process() {
+        true => Lane::narrow(few, &issuer.role().store),
         false => Lane::wide(),
     };
     believe_verifier(config, &issuer)?;

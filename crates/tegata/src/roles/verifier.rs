@@ -64,10 +64,7 @@ pub fn open(config: &Config, few: &Handle) -> Outcome<(Router, Lane)> {
         .map_err(|e| diagnostic::of_mistakes(&settings.policy, &text, &e))?;
     let role = role_store(config, Role::Verifier)?;
     let verifier = Arc::new(VerifierServer::open(role, policy).map_err(|e| role_fault(&e))?);
-    let lane = match verifier.is_busy() {
-        true => Lane::narrow(few, Some(Arc::clone(&verifier.role().store))),
-        false => Lane::wide(),
-    };
+    let lane = Lane::narrow(few, &verifier.role().store);
     let timeout = config.limits.body_timeout;
     let appraise = Accepts {
         content_type: APPRAISAL_REQUEST,

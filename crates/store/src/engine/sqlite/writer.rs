@@ -127,8 +127,7 @@ impl Commit {
     pub(crate) fn wait(&self, faults: &dyn Faults) -> Result<(), StoreError> {
         let Ends { writer, outcome } = &self.ends;
         if outcome.said().is_none() {
-            // If it fails, everyone in it is told.
-            let _ = writer.between("commit", |_| Ok(()));
+            writer.close_now();
         }
         outcome.wait().map_err(|e| writer.failed(self.step, e))?;
         match self.stays {
@@ -160,9 +159,7 @@ impl Ends {
         on.spawn(async move {
             tokio::time::sleep(open_max).await;
             if let (None, Some(writer)) = (outcome.said(), writer.upgrade()) {
-                let close = move || writer.between("commit", |_| Ok(()));
-                // If it fails, everyone in it is told.
-                drop(tokio::task::spawn_blocking(close).await);
+                drop(tokio::task::spawn_blocking(move || writer.close_now()).await);
             }
         });
     }
@@ -252,12 +249,11 @@ impl Writer {
             batch.is_awaited |= waits;
             batch.is_awaited
         });
-        let coming = self.coming.load(Ordering::SeqCst);
-        let follow = match is_awaited {
-            true => coming,
-            false => coming.saturating_add(self.expected.load(Ordering::SeqCst)),
+        let somebody_follows = match is_awaited {
+            true => self.somebody_comes(),
+            false => self.somebody_comes() || self.somebody_is_expected(),
         };
-        if open.is_due(self.open_max) || follow == 0 {
+        if open.is_due(self.open_max) || !somebody_follows {
             self.commit(&mut open);
         }
         drop(open);
@@ -271,11 +267,24 @@ impl Writer {
         Ok(came)
     }
 
+    fn somebody_comes(&self) -> bool {
+        self.coming.load(Ordering::SeqCst) > 0
+    }
+
+    fn somebody_is_expected(&self) -> bool {
+        self.expected.load(Ordering::SeqCst) > 0
+    }
+
+    /// Commits what is open, whoever is on the way. If that fails, everyone in it is told.
+    fn close_now(&self) {
+        let (mut open, _) = self.enter();
+        self.commit(&mut open);
+    }
+
     /// Commits what is open, if nobody is on the way who would.
     fn close(&self) {
-        let nobody_follows =
-            || self.coming.load(Ordering::SeqCst) == 0 && self.expected.load(Ordering::SeqCst) == 0;
-        if !self.is_open.load(Ordering::SeqCst) || !nobody_follows() {
+        let is_open = self.is_open.load(Ordering::SeqCst);
+        if !is_open || self.somebody_comes() || self.somebody_is_expected() {
             return;
         }
         let mut open = match self.open.try_lock() {
