@@ -42,7 +42,12 @@ pub fn svg(results: &Results) -> String {
     text(&mut body, (28.0, y), &SUBTITLE, &about);
     y += 40.0;
     y = costs(&mut body, y, &results.subjects);
-    y = latencies(&mut body, y + 26.0, &results.subjects);
+    let timed = |s: &&Summary| s.p50_us.is_some();
+    let timed: Vec<&Summary> = results.subjects.iter().filter(timed).collect();
+    // What is measured without a server has no answers to wait for, and a scale of nothing has no end.
+    if !timed.is_empty() {
+        y = latencies(&mut body, y + 26.0, &timed);
+    }
     let height = y + 16.0;
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height:.0}\" \
@@ -113,13 +118,12 @@ fn costs(body: &mut String, top: f64, subjects: &[Summary]) -> f64 {
 }
 
 /// Latency; gives where the panel ends.
-fn latencies(body: &mut String, top: f64, subjects: &[Summary]) -> f64 {
+fn latencies(body: &mut String, top: f64, shown: &[&Summary]) -> f64 {
     heading(
         body,
         top,
         "Time to the answer: median (ring) and 99 % (dot) in the closed loop; 99 % at a fixed rate (diamond)",
     );
-    let shown: Vec<&Summary> = subjects.iter().filter(|s| s.p50_us.is_some()).collect();
     let all = || {
         shown
             .iter()
