@@ -262,12 +262,14 @@ impl<'a> Bed<'a> {
             (format!("{}.md", results.what), report::markdown(results)),
         ];
         kept.extend(plot.map(|plot| (format!("{}.svg", results.what), plot)));
-        let kept = self.write(kept)?;
+        // What hours have measured is shown even if it cannot be kept.
+        let kept = self.write(kept);
         if self.args.json {
-            return show::json(results);
+            show::json(results)?;
+            return kept.map(drop);
         }
         report::table(results);
-        show::lines([format!("Kept: {kept}")]);
+        show::lines([format!("Kept: {}", kept?)]);
         Ok(())
     }
 

@@ -12,12 +12,45 @@ use super::requests::{self, Reader, Request, Spool, certificate_in, issue_to};
 use super::served::{self, Served};
 use super::subject::Subject;
 use super::{PKIXCMP, bound, check, odd, plot};
+use crate::cli::bench::Bench;
 use crate::config;
-use crate::fault::Outcome;
+use crate::fault::{Fault, Outcome};
 use crate::roles::ca;
 
 /// Length of the answers of the server that does nothing, bytes: that of a real one.
 pub const ANSWER_LEN_BYTES: usize = 1_900;
+
+/// Whether `--only` names what a run with these options measures.
+///
+/// # Errors
+/// A name of nothing, or of what another option is needed for.
+pub fn check_only(args: &Bench) -> Outcome<()> {
+    let mut subjects = OURS.to_vec();
+    subjects.extend(args.preload.map(|_| Subject::Preloaded));
+    subjects.extend(args.peers.iter().flat_map(|peer| peers::subjects(*peer)));
+    let names: Vec<String> = subjects.into_iter().map(Subject::name).collect();
+    match args.only.iter().find(|name| !names.contains(name)) {
+        None => Ok(()),
+        Some(name) => Err(Fault::usage(
+            "bench-unknown-subject",
+            format!("--only names {name:?}, which these options do not measure"),
+            format!(
+                "Name some of {}; there are more with --peers and --preload.",
+                names.join(", ")
+            ),
+        )),
+    }
+}
+
+/// What is measured without other CAs and a large store.
+const OURS: [Subject; 6] = [
+    Subject::CryptoBound,
+    Subject::Nothing,
+    Subject::Commit,
+    Subject::Called,
+    Subject::Memory,
+    Subject::Durable,
+];
 
 /// Measures and keeps.
 ///
@@ -55,18 +88,17 @@ pub fn run(bed: &Bed<'_>) -> Outcome<()> {
         let dir = bed.path(&format!("peer-{number}"));
         others.extend(peers::prepare(*peer, &dir, &spool, &mut skipped)?);
     }
-    let mut subjects = vec![Subject::CryptoBound, Subject::Nothing, Subject::Commit];
-    if bed.place.memory.is_some() {
-        subjects.extend([Subject::Called, Subject::Memory]);
+    let mut subjects = OURS.to_vec();
+    if bed.place.memory.is_none() {
+        subjects.retain(|subject| ![Subject::Called, Subject::Memory].contains(subject));
     }
-    subjects.push(Subject::Durable);
     subjects.extend(preload.is_some().then_some(Subject::Preloaded));
     subjects.extend(others.iter().flat_map(|peer| peer.subjects()));
     if !bed.args.only.is_empty() {
         subjects.retain(|subject| bed.args.only.contains(&subject.name()));
     }
     if subjects.is_empty() {
-        return Err(odd("--only names nothing that would be measured"));
+        return Err(nothing_left(&skipped));
     }
     let mut issue = Issue {
         bed,
@@ -181,6 +213,16 @@ pub fn run(bed: &Bed<'_>) -> Outcome<()> {
     let results = bed.results("issue", rounds, found);
     let plot = plot::svg(&results);
     bed.keep(&results, Some(plot))
+}
+
+/// What was to be measured is not to be had here.
+fn nothing_left(skipped: &[String]) -> Fault {
+    let why = skipped.join("; ");
+    Fault::environment(
+        "bench-nothing-left",
+        format!("nothing that --only names can be measured here: {why}"),
+        "Provide what is missing, or name others.",
+    )
 }
 
 fn mebibytes(bytes: u64) -> Option<f64> {

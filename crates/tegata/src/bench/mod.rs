@@ -37,7 +37,7 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use crate::cli::bench::{Bench, BenchWhat};
-use crate::fault::{Fault, Outcome};
+use crate::fault::{EXIT_USAGE, Fault, Outcome};
 use crate::files;
 use bed::Bed;
 
@@ -72,6 +72,8 @@ pub fn run(args: &Bench) -> Outcome<()> {
             format!("Give --devices {most} or less."),
         ));
     }
+    issue::check_only(args)?;
+    check_out(&args.out)?;
     let mut place = Place::open(args)?;
     let bed = |place| Bed::new(args, place);
     let done = match args.what {
@@ -87,9 +89,19 @@ pub fn run(args: &Bench) -> Outcome<()> {
         BenchWhat::Overload => bed(&place).and_then(|bed| overload::run(&bed)),
     };
     done.map_err(|fault| {
+        if fault.exit == EXIT_USAGE {
+            return fault;
+        }
         let mend = format!("{} {}", fault.mend, place.keep());
         Fault { mend, ..fault }
     })
+}
+
+/// Whether results can be kept there, before hours are spent on them.
+fn check_out(out: &Path) -> Outcome<()> {
+    files::make_dir(out)?;
+    let access = rustix::fs::access(out, rustix::fs::Access::WRITE_OK);
+    access.map_err(|e| Fault::io("write into", out, &e.into()))
 }
 
 /// Directories of a run; removed at its end if all was well.

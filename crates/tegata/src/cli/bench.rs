@@ -87,7 +87,7 @@ pub struct Bench {
     #[arg(long, value_name = "NAMES", value_enum, value_delimiter = ',')]
     pub peers: Vec<BenchPeer>,
     /// `issue`: only these, by the names that --json has, as `durable` or `cfssl-sqlite`
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with_all = ["tls", "database"])]
     pub only: Vec<String>,
     /// Processor of the servers; the first that this process may use when absent
     #[arg(long, value_name = "CPU")]
@@ -145,6 +145,7 @@ impl Bench {
             (self.tls, issue, "--tls", "issue"),
             (self.database.is_some(), issue, "--database", "issue"),
             (!self.peers.is_empty(), issue, "--peers", "issue"),
+            (!self.only.is_empty(), issue, "--only", "issue"),
             (self.server.is_some(), !rounds, "--server", "overload"),
             (self.rate.is_some(), open, "--rate", "issue, ocsp, appraise"),
             (self.rounds.is_some(), rounds, "--rounds", all_but_overload),
@@ -260,7 +261,7 @@ mod tests {
     #[test]
     fn an_option_that_would_be_ignored_is_found() {
         for good in [
-            "issue --preload 1000 --rate 5 --rounds 1 --clients 1 --peers cfssl",
+            "issue --preload 1000 --rate 5 --rounds 1 --clients 1 --peers cfssl --only durable",
             "issue --tls --rate 5",
             "issue --database x",
             "ocsp --rate 5 --rounds 1 --clients 1",
@@ -277,6 +278,7 @@ mod tests {
             ("renew --server tam", "--server"),
             ("appraise --database x", "--database"),
             ("deliver --peers step-ca", "--peers"),
+            ("deliver --only durable", "--only"),
             ("renew --rate 5", "--rate"),
             ("deliver --rate 5", "--rate"),
             ("overload --rounds 5", "--rounds"),

@@ -14,6 +14,8 @@ use crate::fault::{Fault, Outcome};
 /// How much more than it can do is sent, or the run proves nothing. Over the whole flood: its end, when only answers
 /// come, is in it.
 const TIMES: f64 = 4.5;
+/// A shorter flood says nothing, seconds: who opens connections has hardly begun.
+const FLOOD_SECS_MIN: f64 = 0.05;
 /// Most that an accepted request may take: a device waits no longer for a busy server.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// In which 99 % of refusals come, and of the honest peer's answers without a flood of requests. No race: beyond it a
@@ -125,10 +127,23 @@ impl Beside {
 /// # Errors
 /// What it must not do under load, by name; too little of a load.
 pub fn judge(found: &Overload) -> Outcome<()> {
+    if found.flood_secs < FLOOD_SECS_MIN {
+        return Err(Fault::environment(
+            "bench-too-little",
+            format!(
+                "{} requests were gone in {:.2} s: that is no overload",
+                found.requests, found.flood_secs
+            ),
+            format!(
+                "Give --requests {:.0}, or more.",
+                found.offered.max(1_000.0)
+            ),
+        ));
+    }
     if let Some(wrong) = wrong(found) {
         return Err(Fault::failed(
             "bench-overload",
-            format!("{wrong}: {found:?}"),
+            wrong,
             "docs/ops/limits.md explains the limits that are to prevent this.",
         ));
     }
@@ -421,6 +436,10 @@ mod tests {
         // A server that lets all wait is not excused by how little could be sent.
         little.refused = 0;
         assert_eq!(judge(&little).unwrap_err().code, "bench-overload");
+        // But nothing is to be said of one whom hardly anything was sent.
+        little.flood_secs = 0.02;
+        let fault = judge(&little).unwrap_err();
+        assert!(fault.mend.contains("--requests"), "{fault:?}");
         // What it does under the flood.
         assert!(bad(|f| f.accepted = 0).contains("nothing was accepted"));
         assert!(bad(|f| f.refused = 0).contains("a queue grew"));

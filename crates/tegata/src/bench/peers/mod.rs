@@ -35,6 +35,14 @@ pub trait Peer {
     fn certificate<'a>(&self, answer: &'a Value) -> Option<&'a str>;
 }
 
+/// What is measured of a peer where all of it is installed.
+pub fn subjects(peer: BenchPeer) -> &'static [Subject] {
+    match peer {
+        BenchPeer::Cfssl => &[Subject::Cfssl, Subject::CfsslSqlite],
+        BenchPeer::StepCa => &[Subject::StepCa],
+    }
+}
+
 /// Makes a peer ready; `None` if it is not installed, and then says so in `skipped`.
 ///
 /// # Errors
