@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anstream::{eprintln, print, println};
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 use tegata_client::{Context, Login};
@@ -408,6 +409,8 @@ fn start_log(config: &Config, json: bool) {
     let log = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(&config.log))
         .with_writer(std::io::stderr)
+        // A line that cannot be written (the disk is full, say) is lost. To complain of that on the same file would panic.
+        .log_internal_errors(false)
         .with_ansi(false)
         .with_target(false);
     // Fails only if a program that embeds this has its own log already, which is as well.

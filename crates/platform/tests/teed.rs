@@ -57,6 +57,17 @@ fn new() -> (tempfile::TempDir, Teed) {
     (dir, teed)
 }
 
+/// A full disk takes the log, not the TEE.
+#[test]
+fn a_teed_whose_log_cannot_be_written_serves_on() {
+    let dir = tempfile::tempdir().unwrap();
+    device(dir.path());
+    std::os::unix::fs::symlink("/dev/full", dir.path().join("log")).unwrap();
+    let mut teed = Teed::start(dir.path());
+    teed.context().info().unwrap();
+    assert_eq!(teed.child.try_wait().unwrap(), None);
+}
+
 /// Starts one that must not come up; what it says.
 fn refused(dir: &Path) -> String {
     let output = Command::new(TEED).arg("--dir").arg(dir).output().unwrap();

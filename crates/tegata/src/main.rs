@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     vault::no_core_dumps();
     let cli = Cli::parse();
     let json = cli.command.json();
-    match run(cli.command) {
+    match run(cli.command).and_then(|code| cli::show::written().map(|()| code)) {
         Ok(code) => code,
         Err(fault) => {
             fault::report(&fault, json);

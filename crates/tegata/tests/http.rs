@@ -235,6 +235,19 @@ fn logs_can_be_json() {
     assert_eq!(value["status"], 415);
 }
 
+/// A full disk takes the log, not the server: its certificates may be on another one.
+#[test]
+fn a_server_whose_log_cannot_be_written_serves_on() {
+    let installation = Installation::new();
+    std::os::unix::fs::symlink("/dev/full", installation.path("ca.log")).unwrap();
+    let mut server = installation.serve("ca");
+    for _ in 0..3 {
+        let answer = post(server.address("ca"), "/", "text/plain", b"x");
+        assert!(answer.starts_with("HTTP/1.1 404"), "{answer:?}");
+    }
+    assert_eq!(server.child.try_wait().unwrap(), None);
+}
+
 /// A server under these limits on open files.
 fn serve_with_descriptors(installation: &Installation, soft: u32, hard: u32) -> Server {
     let mut program = program();

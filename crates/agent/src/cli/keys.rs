@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anstream::{print, println};
 use clap::Args;
 use serde_json::json;
 use tegata_client::keys::{KeyEntry, Keys};

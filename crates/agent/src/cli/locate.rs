@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anstream::println;
 use clap::Args;
 use serde_json::json;
 use tegata_client::{Context, Login, Operation, Parameter};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anstream::{eprintln, println};
 use clap::Args;
 use serde_json::json;
 use tegata_client::keys::Keys;

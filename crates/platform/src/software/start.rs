@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anstream::{eprintln, println};
 use clap::Parser;
 use tegata_tee::platform::{BlobName, Platform};
 use tegata_tee::session::{SessionLimits, SessionManager, SharedTee};
@@ -256,6 +257,8 @@ fn start_log(config: &Config) {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A line that cannot be written (the disk is full, say) is lost. To complain of that on the same file would panic.
+        .log_internal_errors(false)
         .with_ansi(false)
         .with_target(false)
         .try_init();

@@ -1,6 +1,7 @@
 //! Lists and records on standard output: aligned text for people, JSON for programs.
 
-use std::io::Write as _;
+use std::io::{Error, ErrorKind, Write as _};
+use std::sync::OnceLock;
 
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr as _;
@@ -8,14 +9,34 @@ use unicode_width::UnicodeWidthStr as _;
 use crate::fault::{Fault, Outcome};
 use crate::story::pad;
 
-/// Writes lines; a reader that went away is no error.
+/// Why not all of the output is where it should be.
+static LOST: OnceLock<Error> = OnceLock::new();
+
+/// Writes lines; a reader that went away is no error. What else keeps them from being written, [`written`] says.
 pub fn lines<I: IntoIterator<Item = String>>(lines: I) {
     let mut out = anstream::stdout().lock();
     for line in lines {
-        if writeln!(out, "{line}").is_err() {
+        if let Err(e) = writeln!(out, "{line}") {
+            if e.kind() != ErrorKind::BrokenPipe {
+                let _ = LOST.set(e);
+            }
             return;
         }
     }
+}
+
+/// Whether the output of this process was written.
+///
+/// # Errors
+/// The disk that it goes to is full, say.
+pub fn written() -> Outcome<()> {
+    LOST.get().map_or(Ok(()), |e| {
+        Err(Fault::environment(
+            "output-lost",
+            format!("the output could not be written: {e}"),
+            "What the command was to do is done. Free some space, and ask for what it did.",
+        ))
+    })
 }
 
 /// Prints a value as JSON.

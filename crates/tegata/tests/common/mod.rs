@@ -111,6 +111,14 @@ impl Installation {
     }
 }
 
+/// What a log says; one that is `/dev/full` would have no end.
+fn read_log(path: &Path) -> String {
+    let mut text = Vec::new();
+    let file = fs::File::open(path);
+    let _ = file.map(|file| file.take(4 << 20).read_to_end(&mut text));
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 /// A running `tegata serve`; ended with the test.
 pub struct Server {
     pub child: Child,
@@ -151,7 +159,7 @@ impl Server {
             assert!(
                 ended.is_none() && started.elapsed() < Duration::from_secs(20),
                 "the server did not start: {}",
-                fs::read_to_string(&log).unwrap_or_default()
+                read_log(&log)
             );
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -184,7 +192,7 @@ impl Server {
     }
 
     pub fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
+        read_log(&self.log)
     }
 
     /// As a power cut would.
