@@ -55,6 +55,12 @@ fn a_new_installation() {
     ]);
 }
 
+/// What a server is asked, how its key and certificate are named, and what is committed.
+const OWN: [(&str, &str, &[&str]); 2] = [
+    ("ocsp", "ca ocsp", &["make key", "renew responder"]),
+    ("est-identity", "ca est", &["make key", "renew EST server"]),
+];
+
 #[test]
 fn the_responders_and_the_est_servers_certificate() {
     let out = Outside::new(1);
@@ -62,10 +68,11 @@ fn the_responders_and_the_est_servers_certificate() {
     let issuing = issuing.newest().ca.cert_der.clone();
     let serial = CertView::from_der(&out.current[0].der).unwrap().serial;
     let status = ocsp::request(&ocsp::cert_id_by(&issuing, serial, false));
-    for (what, body, name, commit) in [
-        ("ocsp", &status[..], "ca ocsp", "renew responder"),
-        ("est-identity", b"", "ca est", "renew EST server"),
-    ] {
+    for (what, name, commits) in OWN {
+        let body = match what {
+            "ocsp" => &status[..],
+            _ => b"",
+        };
         let mut deaths = out.deaths();
         loop {
             let sql = Sql::open(&out.db());
@@ -92,7 +99,7 @@ fn the_responders_and_the_est_servers_certificate() {
                 break;
             }
         }
-        deaths.were_at(&["make key", commit]);
+        deaths.were_at(commits);
     }
 }
 
