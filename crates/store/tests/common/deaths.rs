@@ -25,6 +25,7 @@ use tegata_authority::ca::est::{EstDenial, Operation};
 use tegata_authority::ca::revocation::{FinalReason, Word};
 use tegata_authority::profile::{EXAMPLE, Profiles};
 use tegata_authority::statement::{Before, Counted};
+use tegata_authority::tam::availability::Availability;
 use tegata_authority::verifier::AppraisalPolicy;
 use tegata_crypto::{KeyAlg, PublicKey};
 use tegata_store::archive::sweep_some;
@@ -53,6 +54,9 @@ use super::{Direct, SECS, Seeded, found, open_role, psa, secrets};
 
 /// How long the archive waits, in seconds.
 pub const KEEP: u64 = 90 * 86_400;
+
+/// Who may get the releases that are cut.
+pub const CUT_FOR: Availability = Availability::Percent(50);
 
 /// There was no answer.
 #[derive(Debug)]
@@ -510,6 +514,7 @@ impl Process {
                     module: body,
                     profiles: &["device"],
                     paper_exchange_key: None,
+                    available: &CUT_FOR,
                 };
                 let cut = self
                     .ca
