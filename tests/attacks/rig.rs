@@ -213,6 +213,7 @@ impl World {
             module,
             profiles: &["device"],
             paper_exchange_key: paper.then_some(&exchange),
+            available: &Availability::Everybody,
         };
         let cut = self.ca.release(&new, &mut self.rng(), SECS).unwrap();
         self.tam

@@ -423,6 +423,7 @@ impl World {
                 module: &module,
                 profiles: &[CMP_PROFILE],
                 paper_exchange_key: paper,
+                available: &Availability::Everybody,
             };
             ca.release(&new, rng, clock.secs())
         });

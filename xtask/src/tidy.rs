@@ -1,7 +1,8 @@
 //! `cargo xtask tidy`: the rules of the tree that a compiler does not check.
 //!
 //! Checked: the edges between crates, the length of files, module headers, the words a source may
-//! not hold, `unsafe` only at its walls, and a reason beside each dependency.
+//! not hold, `unsafe` only at its walls, a reason beside each dependency, and for each commit of a store a
+//! story in which a server dies at it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,14 @@ const UNSAFE_WALLS: &[&str] = &[
     "tas/",
 ];
 
+/// Commits without a story: of tools that fill stores for figures, and make a new store if they die.
+const NO_STORY: &[&str] = &[
+    "bench",
+    "fill certificates",
+    "fill counters",
+    "fill devices",
+];
+
 /// Lines a source file may have without its tests.
 const LINES_MAX: usize = 1000;
 
@@ -61,9 +70,12 @@ pub fn run(root: &Path) -> Result<()> {
     for dir in ["crates", "xtask", "tas", "fuzz", "tests"] {
         let dir = root.join(dir);
         if dir.is_dir() {
-            sources(root, &dir, &mut findings)?;
+            read_each(root, &dir, &mut |name, text| {
+                source(name, text, &mut findings)
+            })?;
         }
     }
+    commits(root, &mut findings)?;
     documents(root, &mut findings);
     if findings.is_empty() {
         println!("tidy: nothing to mend");
@@ -135,8 +147,47 @@ fn reasons(root: &Path, findings: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
-/// Length, headers, words and `unsafe` of each source file.
-fn sources(root: &Path, dir: &Path, findings: &mut Vec<String>) -> Result<()> {
+/// At each commit of a store, by its name, servers die in a story. A story fails unless it had its deaths at
+/// the commits that it lists (crates/store/tests/deaths.rs).
+fn commits(root: &Path, findings: &mut Vec<String>) -> Result<()> {
+    let mut listed = String::new();
+    read_each(root, &root.join("crates/store/tests"), &mut |name, text| {
+        if name.starts_with("crates/store/tests/deaths") || name.ends_with("tests/deaths.rs") {
+            let lists = text.split("were_at(").skip(1).map(|list| (list, ");"));
+            let consts = text.split("\nconst ").skip(1).map(|list| (list, "];"));
+            let lists = lists.chain(consts);
+            listed.extend(lists.filter_map(|(list, end)| list.split(end).next()));
+        }
+    })?;
+    let mut exempt = NO_STORY.to_vec();
+    read_each(root, &root.join("crates"), &mut |name, text| {
+        if is_test(name) || name.starts_with("crates/store/src/lib.rs") {
+            return;
+        }
+        for call in shipped(text).split(".run_tx").skip(1) {
+            let step = call.strip_prefix("_last").unwrap_or(call);
+            let step = step.trim_start_matches('(').trim_start();
+            let step = step.strip_prefix('"').and_then(|s| s.split('"').next());
+            let shown = name.display();
+            match step {
+                None => findings.push(format!("{shown}: a commit whose name is not in its place")),
+                Some(step) if listed.contains(&format!("\"{step}\"")) => {}
+                Some(step) if NO_STORY.contains(&step) => exempt.retain(|one| *one != step),
+                Some(step) => findings.push(format!(
+                    "{shown}: no server dies at “{step}” (crates/store/tests/deaths.rs)"
+                )),
+            }
+        }
+    })?;
+    let needless = exempt
+        .iter()
+        .map(|step| format!("xtask/src/tidy.rs: “{step}” needs no exemption"));
+    findings.extend(needless);
+    Ok(())
+}
+
+/// Gives name and text of each source file to `each`.
+fn read_each(root: &Path, dir: &Path, each: &mut dyn FnMut(&Path, &str)) -> Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         if path.is_dir() {
@@ -146,24 +197,33 @@ fn sources(root: &Path, dir: &Path, findings: &mut Vec<String>) -> Result<()> {
             {
                 continue;
             }
-            sources(root, &path, findings)?;
+            read_each(root, &path, each)?;
         } else if path.extension().is_some_and(|ext| ext == "rs") {
             let text = fs::read_to_string(&path)?;
-            let name = path.strip_prefix(root).unwrap_or(&path).to_path_buf();
-            source(&name, &text, findings);
+            each(path.strip_prefix(root).unwrap_or(&path), &text);
         }
     }
     Ok(())
 }
 
-/// The rules of one source file.
-fn source(name: &Path, text: &str, findings: &mut Vec<String>) {
-    let shown = name.display();
-    let is_test = name.components().any(|part| {
+fn is_test(name: &Path) -> bool {
+    name.components().any(|part| {
         let part = part.as_os_str();
         part == "tests" || part == "tests.rs" || part == "ui"
-    });
-    if is_test {
+    })
+}
+
+/// A source without the tests at its end.
+fn shipped(text: &str) -> &str {
+    let starts = ["mod ", "#[allow("].map(|next| format!("\n#[cfg(test)]\n{next}"));
+    let ends = starts.iter().filter_map(|start| text.find(start)).min();
+    ends.and_then(|at| text.get(..at)).unwrap_or(text)
+}
+
+/// The rules of one source file: length, header, words and `unsafe`.
+fn source(name: &Path, text: &str, findings: &mut Vec<String>) {
+    let shown = name.display();
+    if is_test(name) {
         return;
     }
     if !text.starts_with("//!") && !text.starts_with("#!") {
@@ -171,7 +231,7 @@ fn source(name: &Path, text: &str, findings: &mut Vec<String>) {
             "{shown}: no module header: say purpose, invariants and trust"
         ));
     }
-    let body = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or(text);
+    let body = shipped(text);
     let lines = body.lines().count();
     if lines > LINES_MAX {
         findings.push(format!(

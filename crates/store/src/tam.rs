@@ -787,19 +787,20 @@ impl TamServer {
             let what = format!("error {code}: {detail}");
             self.role.store.run_tx_last("update failed", |tx| {
                 let at = secs(now.secs());
-                // What a device cannot use may have been damaged on its way from the CA, where this server
-                // cannot see it: the next Update has another one.
-                if let Some((release, _)) = &sent.release {
-                    teep::forget_delivery(tx, device.row.id, release)?;
-                }
-                teep::end_update(
+                let first = teep::end_update(
                     tx,
                     &sent.token,
                     "error",
                     Some(&what),
                     reports.as_deref(),
                     at,
-                )
+                )?;
+                // What a device cannot use may have been damaged on its way from the CA, where this server
+                // cannot see it: the next Update has another one, of which a copy of this Error says nothing.
+                if let Some((release, _)) = sent.release.as_ref().filter(|_| first) {
+                    teep::forget_delivery(tx, device.row.id, release)?;
+                }
+                Ok::<_, StoreError>(())
             })?;
         }
         Ok((

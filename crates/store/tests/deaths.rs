@@ -10,8 +10,14 @@
 #[path = "deaths/asking.rs"]
 mod asking;
 mod common;
+#[path = "deaths/deliveries.rs"]
+mod deliveries;
 #[path = "deaths/imports.rs"]
 mod imports;
+#[path = "deaths/keys.rs"]
+mod keys;
+#[path = "deaths/operators.rs"]
+mod operators;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -32,11 +38,11 @@ use tegata_authority::ca::revocation::{FinalReason, Standing};
 use tegata_authority::tam::availability::Availability;
 use tegata_crypto::rustcrypto::RustCrypto;
 use tegata_crypto::{KeyAlg, PrivateKey, Provider as _, PublicKey};
+use tegata_store::NoFaults;
 use tegata_store::certificate::{self, Certificate};
 use tegata_store::generation::Generations;
 use tegata_store::issuer::Issuer;
 use tegata_store::role::Role;
-use tegata_store::{NoFaults, attested, teep};
 use tegata_wire::cmp::{PkiBody, UnverifiedPkiMessage};
 use tegata_wire::ids::TaUuid;
 use tegata_wire::x509::CertView;
@@ -66,7 +72,7 @@ impl Outside {
         let enrol = |_| ready::enrol(&mut world, &devices[0]);
         let current = (0..certificates).map(enrol).collect();
         // The key of its nonces is made here, and not by a process that is to die of something else.
-        drop(issuer(world.ca.role().clone()));
+        drop(issuer(world.ca.role().clone(), &mut Seeded(3)).unwrap());
         Self {
             rng: Seeded(2),
             roots: vec![world.ca.root_certificate().to_vec()],
@@ -369,70 +375,6 @@ fn a_word_about_a_whole_model() {
         }
     }
     deaths.were_at(&["revoke by predicate"; 2]);
-}
-
-#[test]
-fn a_delivery_and_what_the_device_reports_of_it() {
-    let mut out = Outside::new(0);
-    let mut deaths = out.deaths();
-    let mut now = NOW;
-    loop {
-        let mut device = out.devices.remove(0);
-        device.installed = None;
-        let tam = open_store(out.dir.path().join("tam.db")).unwrap();
-        // The delivery is made anew each time.
-        let forgotten = tam.run_tx("t", |tx| teep::forget_some(tx, i64::MAX));
-        assert!(forgotten.unwrap() > 0);
-        drop(tam);
-        let died = deaths.tell(|server| {
-            now = UnixMs(now.0 + 1_000);
-            exchange(server, &mut device, &out, now)
-        });
-        assert_eq!(device.installed.as_ref().unwrap().module, MODULE);
-        let tam = Sql::open(&out.dir.path().join("tam.db"));
-        assert_eq!(tam.number("SELECT count(*) FROM delivery"), 1);
-        assert_eq!(tam.number("SELECT count(*) FROM installed"), 1);
-        drop(tam);
-        // The CA has heard of its evidence.
-        let store = open_store(out.db()).unwrap();
-        let row = store.read("t", |tx| {
-            tegata_store::device::find(tx, &device.identity.ueid)
-        });
-        let id = row.unwrap().unwrap().id;
-        let last = store.read("t", |tx| attested::last(tx, id)).unwrap();
-        assert!(last.is_some_and(|last| last.unsigned_abs() == now.secs().0));
-        out.devices.push(device);
-        if !died {
-            break;
-        }
-    }
-    deaths.were_at(&[
-        "use challenge",
-        "record appraisal",
-        "note attestation",
-        "keep delivery",
-        "record update",
-        "update succeeded",
-    ]);
-}
-
-/// One exchange, as a device that lacks its TA begins it; at its end it has it, and has said so.
-fn exchange(
-    server: &mut Server,
-    device: &mut Device,
-    out: &Outside,
-    now: UnixMs,
-) -> Result<(), Gone> {
-    let query = server.ask("teep", now, b"")?;
-    let response = device.query_response(&query, &out.tam, &[out.ta]);
-    let update = server.ask("teep", now, &response)?;
-    if update.is_empty() {
-        // It has the TA since before, and nobody heard of that.
-        assert!(device.installed.is_some() && server.again);
-        return Ok(());
-    }
-    let token = device.process(&update, &out.tam, &out.release);
-    server.ask("teep", now, &device.success(&token)).map(drop)
 }
 
 #[test]

@@ -280,6 +280,7 @@ fn a_request_is_of_the_kind_that_its_protected_header_says() {
         module: MODULE,
         profiles: &["device", "signing"],
         paper_exchange_key: None,
+        available: &Availability::Everybody,
     };
     let cut = world.ca.release(&new, &mut world.rng, SECS).unwrap();
     let everybody = Availability::Everybody;
@@ -590,15 +591,15 @@ fn a_tam_elsewhere_gives_a_release_to_those_the_ca_names_and_to_nobody_else() {
 
     let mut world = World::new();
     world.batch("B1", 1);
+    let batch = Availability::Batches(vec!["試作".into()]);
     let new = tegata_store::issuer::NewRelease {
         ta_name: "enrol",
         module: MODULE,
         profiles: &["device"],
         paper_exchange_key: None,
+        available: &batch,
     };
     let cut = world.ca.release(&new, &mut world.rng, SECS).unwrap();
-    let batch = Availability::Batches(vec!["試作".into()]);
-    world.ca.set_availability(&cut.digest, &batch).unwrap();
     let staged = with_notice(&cut.package, Some(world.ca.notice(&cut.digest).unwrap().1));
     let registered = |package: &[u8]| {
         let summary = world.tam.register_release(package, SECS);

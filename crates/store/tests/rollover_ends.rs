@@ -89,6 +89,7 @@ fn a_ca_whose_root_has_ended_goes_on_under_a_new_one() {
             module: b"\0asm\x01\0\0\0 after the end",
             profiles: &["device"],
             paper_exchange_key: None,
+            available: &Availability::Everybody,
         };
         world.ca.release(&new, &mut world.rng, now.secs()).unwrap();
         let mut fresh = world.batch("B2", 1).remove(0);

@@ -249,6 +249,7 @@ impl Fleet {
                 module: &module,
                 profiles: &[CMP_PROFILE],
                 paper_exchange_key: None,
+                available: &Availability::Everybody,
             };
             ca.release(&new, rng, clock.secs()).unwrap()
         });

@@ -30,6 +30,8 @@ pub struct NewRelease<'a> {
     pub profiles: &'a [&'a str],
     /// The TAM's exchange key: makes it a release of the paper profile.
     pub paper_exchange_key: Option<&'a PublicKey>,
+    /// Who may get it, from its first moment on.
+    pub available: &'a Availability,
 }
 
 /// A release that was cut and stored.
@@ -122,7 +124,7 @@ impl Issuer {
                 self.role
                     .seal(RELEASE_SECRETS, &cut.secrets.expose_bytes(), rng)?,
             ),
-            availability: cbor::to_vec(&Availability::Everybody).map_err(unreadable)?,
+            availability: encoded(new.available)?,
             rule_number: 1,
             made_at: secs(now),
         };

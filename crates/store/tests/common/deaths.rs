@@ -24,27 +24,39 @@ use tegata_authority::ca::cmp::{CmpDenial, MacPolicy};
 use tegata_authority::ca::est::{EstDenial, Operation};
 use tegata_authority::ca::revocation::{FinalReason, Word};
 use tegata_authority::profile::{EXAMPLE, Profiles};
+use tegata_authority::statement::{Before, Counted};
+use tegata_authority::tam::availability::Availability;
 use tegata_authority::verifier::AppraisalPolicy;
-use tegata_store::approval;
+use tegata_crypto::{KeyAlg, PublicKey};
 use tegata_store::archive::sweep_some;
 use tegata_store::est::Asker;
 use tegata_store::generation::{Kind, roll_over};
 use tegata_store::issuer::{CmpOutcome, Issuer, NewRelease};
 use tegata_store::revocation::scoped::{Predicate, say_to_all};
+use tegata_store::revocation::stop::{lift, stop};
 use tegata_store::revocation::{Target, say};
-use tegata_store::role::Role;
-use tegata_store::tam::{TamServer, TeepAnswer};
+use tegata_store::role::{Role, RoleError};
+use tegata_store::status::StatusServer;
+use tegata_store::tam::{PeerFailure, Peers, TamServer, TeepAnswer};
 use tegata_store::verifier::VerifierServer;
-use tegata_store::{Faults, Store, StoreError, When};
+use tegata_store::{
+    Faults, Store, StoreError, Tx, When, approval, root_list, secret, statement, teep,
+};
+use tegata_wire::enrolment::Delivery;
+use tegata_wire::ids::{ReleaseDigest, Ueid};
+use tegata_wire::x509::SanEntry;
 
 use super::elsewhere::Watched;
 use super::killer::{Killer, as_application, kill_9};
 use super::place::{Sql, database};
 use super::rolled::next;
-use super::{Direct, SECS, Seeded, psa, role, secrets};
+use super::{Direct, SECS, Seeded, found, open_role, psa, secrets};
 
 /// How long the archive waits, in seconds.
 pub const KEEP: u64 = 90 * 86_400;
+
+/// Who may get the releases that are cut.
+pub const CUT_FOR: Availability = Availability::Percent(50);
 
 /// There was no answer.
 #[derive(Debug)]
@@ -55,16 +67,16 @@ pub struct Server {
     child: Child,
     input: Option<ChildStdin>,
     lines: Lines<BufReader<ChildStdout>>,
-    /// Why it gave no answer, if it said so.
-    why: String,
+    /// Why it gave no answer to what it was asked last, if it said so.
+    pub why: String,
     /// Whether the story was begun before.
     pub again: bool,
 }
 
 impl Server {
-    fn start(deaths: &Deaths, at: usize) -> Self {
-        let program = Command::new(std::env::current_exe().unwrap());
-        let mut server = Self::run(deaths, at, program);
+    /// One that dies nowhere.
+    fn start(deaths: &Deaths) -> Self {
+        let mut server = Self::run(deaths, NEVER, this_program());
         let ready = server.hear();
         assert!(ready.is_ok(), "it does not start: {}", server.why);
         server
@@ -94,10 +106,25 @@ impl Server {
 
     /// Asks for something; see [`serve`].
     pub fn ask(&mut self, what: &str, now: UnixMs, body: &[u8]) -> Result<Vec<u8>, Gone> {
+        self.why.clear();
         let line = format!("{what} {} {}\n", now.0, hex::encode(body));
         let input = self.input.as_mut().unwrap();
         input.write_all(line.as_bytes()).map_err(|_| Gone)?;
         self.hear()
+    }
+
+    /// Asks for what is done already if the same was asked before and the answer was lost: then it must say `why`.
+    pub fn ask_once(
+        &mut self,
+        what: &str,
+        now: UnixMs,
+        body: &[u8],
+        why: &str,
+    ) -> Result<(), Gone> {
+        match self.ask(what, now, body) {
+            Err(Gone) if self.again && self.why == why => Ok(()),
+            said => said.map(drop),
+        }
     }
 
     fn hear(&mut self) -> Result<Vec<u8>, Gone> {
@@ -174,8 +201,12 @@ impl Deaths {
         let mark = self.dir.join(MARK);
         let incarnation = || Sql::open(&self.dir.join("ca.db")).incarnation();
         let before = incarnation();
-        let mut server = Server::start(self, self.at.len());
-        let came = story(&mut server);
+        let mut server = Server::run(self, self.at.len(), this_program());
+        let started = server.hear().is_ok();
+        let came = match started {
+            true => story(&mut server),
+            false => Err(Gone),
+        };
         let Ok(death) = std::fs::read_to_string(&mark) else {
             assert!(came.is_ok(), "nobody died: {}", server.why);
             assert_eq!(server.end(), None);
@@ -184,12 +215,16 @@ impl Deaths {
         std::fs::remove_file(&mark).unwrap();
         if database().is_none() {
             assert!(came.is_err(), "{death}: the dead answered");
-            assert_eq!(server.end(), Some(SIGKILL), "{death}");
-            server = Server::start(self, NEVER);
         }
         let begun = Instant::now();
         while database().is_some() && incarnation().is_none_or(|now| Some(now) == before) {
             assert!(begun.elapsed() < Duration::from_secs(60), "{death}");
+        }
+        // Who cannot start without the database ends, and is started again.
+        if database().is_none() || !started {
+            let killed = database().is_none().then_some(SIGKILL);
+            assert_eq!(server.end(), killed, "{death}");
+            server = Server::start(self);
         }
         self.at.push(death);
         server.again = true;
@@ -231,7 +266,7 @@ impl Deaths {
             return false;
         };
         assert_eq!(signal, SIGKILL, "{call} {nth}");
-        let mut server = Server::start(self, NEVER);
+        let mut server = Server::start(self);
         assert!(story(&mut server).is_ok(), "{call} {nth}: {}", server.why);
         assert_eq!(server.end(), None, "{call} {nth}");
         sound(&self.dir);
@@ -248,17 +283,21 @@ impl Deaths {
 
 /// Asserts that the files are sound.
 pub fn sound(dir: &Path) {
-    for file in ["ca.db", "tam.db", "verifier.db"] {
-        let path = dir.join(file);
-        if !path.exists() {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "db") {
             continue;
         }
-        let conn = rusqlite::Connection::open(path).unwrap();
+        let conn = rusqlite::Connection::open(&path).unwrap();
         let said = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0));
-        assert_eq!(said, Ok("ok".to_owned()), "{file}");
+        assert_eq!(said, Ok("ok".to_owned()), "{path:?}");
         let mut orphans = conn.prepare("PRAGMA foreign_key_check").unwrap();
-        assert!(!orphans.exists([]).unwrap(), "{file}");
+        assert!(!orphans.exists([]).unwrap(), "{path:?}");
     }
+}
+
+fn this_program() -> Command {
+    Command::new(std::env::current_exe().unwrap())
 }
 
 /// Dies at the n-th fault point of all stores, and leaves word of where.
@@ -295,46 +334,44 @@ impl Faults for DieAt {
     }
 }
 
-/// The process itself. It is asked by lines: what is wanted (of which profile or role, if need be, after a
-/// slash), the time in milliseconds, a body in hex. It answers `said` and what, or `not` and why.
-pub fn serve() {
-    let var = |name: &str| std::env::var(name).unwrap();
-    let dir = PathBuf::from(var("TEGATA_TEST_DIR"));
-    let reached = Arc::new(AtomicUsize::new(0));
-    let pid = std::process::id();
-    let open = |name: &str| {
-        let path = dir.join(format!("{name}.db"));
-        let application = format!("dies_{name}_{pid}");
+/// Opens stores whose n-th fault point, counted over all of them, is deadly.
+struct Opens {
+    dir: PathBuf,
+    at: usize,
+    reached: Arc<AtomicUsize>,
+}
+
+impl Opens {
+    fn role(&self, name: &str) -> Result<Role, RoleError> {
+        let path = self.dir.join(format!("{name}.db"));
+        let application = format!("dies_{name}_{}", std::process::id());
         let place = match database() {
             Some(_) => as_application(&path, &application),
             None => path.clone(),
         };
         let faults = DieAt {
-            at: var("TEGATA_TEST_AT").parse().unwrap(),
-            reached: Arc::clone(&reached),
-            mark: dir.join(MARK),
+            at: self.at,
+            reached: Arc::clone(&self.reached),
+            mark: self.dir.join(MARK),
             backend: database().map(|_| (Killer::new(&path), application)),
         };
-        role(&place, Arc::new(faults))
-    };
-    let keys = Watched {
-        in_process: var("TEGATA_TEST_IN_PROCESS").parse().unwrap(),
-        ..Watched::default()
-    };
-    let ca = Role {
-        provider: Arc::new(keys),
-        ..open("ca")
-    };
-    let policy = AppraisalPolicy::parse(tegata_authority::verifier::EXAMPLE).unwrap();
-    let process = Process {
-        ca: issuer(ca),
-        tam: TamServer::open(open("tam"), None).unwrap(),
-        verifier: VerifierServer::open(open("verifier"), policy).unwrap(),
-    };
-    // No two of them draw the same numbers.
-    let mut rng = Seeded(u64::from(pid) << 32);
+        Ok(open_role(&place, Arc::new(faults))?)
+    }
+}
+
+/// The process itself. It is asked by lines: what is wanted (of which profile or role, if need be, after a
+/// slash), the time in milliseconds, a body in hex. It answers `said` and what, or `not` and why; the same when it
+/// has started, or cannot.
+pub fn serve() {
     // The harness has begun a line.
-    println!("\nsaid ");
+    println!();
+    // No two of them draw the same numbers.
+    let mut rng = Seeded(u64::from(std::process::id()) << 32);
+    let process = match Process::open(&mut rng) {
+        Ok(process) => process,
+        Err(e) => return println!("not {e}"),
+    };
+    println!("said ");
     for line in std::io::stdin().lines() {
         let line = line.unwrap();
         let words: Vec<&str> = line.split(' ').collect();
@@ -351,27 +388,51 @@ pub fn serve() {
 }
 
 /// A CA of the example's profile, which takes certificates by EST too, and of those for secrets and evidence.
-pub fn issuer(role: Role) -> Issuer {
+pub fn issuer(role: Role, rng: &mut Seeded) -> Result<Issuer, RoleError> {
     let takes = "authentication = [\"ta\", \"certificate\"]\n[profile.device.san]";
     let device = EXAMPLE.replace("[profile.device.san]", takes);
     let profiles = [&device, secrets::PROFILES, &psa::profiles()].concat();
     let profiles = Profiles::parse(&profiles).unwrap();
-    let ca = Issuer::open(role, profiles, MacPolicy::default()).unwrap();
-    ca.with_psa_policy(psa::policy(), &mut Seeded(3), SECS)
-        .unwrap()
+    let ca = Issuer::open(role, profiles, MacPolicy::default())?;
+    ca.with_psa_policy(psa::policy(), rng, SECS)
 }
 
 struct Process {
-    ca: Issuer,
+    opens: Opens,
+    ca: Arc<Issuer>,
     tam: TamServer,
     verifier: VerifierServer,
 }
 
 impl Process {
+    fn open(rng: &mut Seeded) -> Result<Self, RoleError> {
+        let var = |name: &str| std::env::var(name).unwrap();
+        let opens = Opens {
+            dir: PathBuf::from(var("TEGATA_TEST_DIR")),
+            at: var("TEGATA_TEST_AT").parse().unwrap(),
+            reached: Arc::default(),
+        };
+        let keys = Watched {
+            in_process: var("TEGATA_TEST_IN_PROCESS").parse().unwrap(),
+            ..Watched::default()
+        };
+        let ca = Role {
+            provider: Arc::new(keys),
+            ..opens.role("ca")?
+        };
+        let policy = AppraisalPolicy::parse(tegata_authority::verifier::EXAMPLE).unwrap();
+        Ok(Self {
+            ca: Arc::new(issuer(ca, rng)?),
+            tam: TamServer::open(opens.role("tam")?, None)?,
+            verifier: VerifierServer::open(opens.role("verifier")?, policy)?,
+            opens,
+        })
+    }
+
     /// The store of who is asked.
     fn store(&self, what: &str) -> &Arc<Store> {
-        match what {
-            "teep" => &self.tam.role().store,
+        match what.split('/').next() {
+            Some("teep") => &self.tam.role().store,
             _ => &self.ca.role().store,
         }
     }
@@ -453,6 +514,7 @@ impl Process {
                     module: body,
                     profiles: &["device"],
                     paper_exchange_key: None,
+                    available: &CUT_FOR,
                 };
                 let cut = self
                     .ca
@@ -475,7 +537,12 @@ impl Process {
                     verifier: &self.verifier,
                     now: secs,
                 };
-                match self.tam.teep(body, &peers, rng, now) {
+                let damaging = Damaging(&peers);
+                let peers: &dyn Peers = match of {
+                    "damaged" => &damaging,
+                    _ => &peers,
+                };
+                match self.tam.teep(body, peers, rng, now) {
                     Ok((TeepAnswer::Message(message), _)) => Ok(message),
                     Ok((TeepAnswer::Nothing, _)) => Ok(Vec::new()),
                     Err(e) => Err(e.to_string()),
@@ -488,11 +555,7 @@ impl Process {
             }
             // A model.
             "hold-all" | "unhold-all" => {
-                let predicate = Predicate {
-                    model: Some(String::from_utf8(body.to_vec()).unwrap()),
-                    ..Predicate::default()
-                };
-                let done = say_to_all(store, &predicate, word, secs, |_| ());
+                let done = say_to_all(store, &of_model(body), word, secs, |_| ());
                 let done = done.map_err(|e| e.to_string())?;
                 Ok(done.changed.to_be_bytes().to_vec())
             }
@@ -512,8 +575,161 @@ impl Process {
                 made.map(|m| m.issuing.cert_der.clone())
                     .map_err(|e| e.to_string())
             }
+            // A model.
+            "stop" => {
+                let stop = stop(store, &of_model(body), secs).map_err(|e| e.to_string())?;
+                Ok(stop.id.to_be_bytes().to_vec())
+            }
+            // The number of a stop.
+            "lift" => match lift(store, i64::from_be_bytes(body.try_into().unwrap())) {
+                Ok(found) => found.then(Vec::new).ok_or_else(|| "no-stop".to_owned()),
+                Err(e) => Err(e.to_string()),
+            },
+            // A UEID; its secret's id and text.
+            "secret" => {
+                let ueid = Ueid::from_slice(body).unwrap();
+                let made = secret::make(role, &secrets::new_secret(ueid, "open", 1), rng, secs);
+                let made = made.map_err(|e| e.to_string())?;
+                let text = made.text.expose_secret();
+                Ok(joined(&[made.id.as_bytes(), text.as_bytes()]))
+            }
+            // Its id.
+            "remove-secret" => {
+                let id = std::str::from_utf8(body).unwrap();
+                let found = store.run_tx("remove secret", |tx| secret::remove(tx, id));
+                let found = found.map_err(|e: StoreError| e.to_string())?;
+                found.then(Vec::new).ok_or_else(|| "no-secret".to_owned())
+            }
+            // A key and a serial number.
+            "add" => {
+                let [iak, serial] = parts(body)[..] else {
+                    panic!("{body:?}")
+                };
+                let iak = PublicKey::from_spki_der(iak).unwrap();
+                let device = psa::device(&iak, std::str::from_utf8(serial).unwrap());
+                let again = role.add_psa_device(&device, secs);
+                again.map(|a| vec![u8::from(a)]).map_err(|e| e.to_string())
+            }
+            // A release and who may get it; the CA's word on it.
+            "available" => {
+                let [digest, rule] = parts(body)[..] else {
+                    panic!("{body:?}")
+                };
+                let digest = ReleaseDigest(digest.try_into().unwrap());
+                let rule = std::str::from_utf8(rule).unwrap().parse().unwrap();
+                let told = match of {
+                    "tam" => self.tam.set_availability(&digest, &rule),
+                    _ => self.ca.set_availability(&digest, &rule),
+                };
+                let notice = told.and_then(|()| self.ca.notice(&digest));
+                notice.map(|(_, notice)| notice).map_err(|e| e.to_string())
+            }
+            // Names of the stores, and the factory's key.
+            "init" => {
+                let [name, factory] = parts(body)[..] else {
+                    panic!("{body:?}")
+                };
+                let name = std::str::from_utf8(name).unwrap();
+                let factory = PublicKey::from_spki_der(factory).unwrap();
+                let mut made = || {
+                    let open = |role| self.opens.role(&format!("{name}{role}"));
+                    let roles = [open("ca")?, open("tam")?, open("verifier")?];
+                    found(roles, &factory, KeyAlg::P256, rng)
+                };
+                let (ca, ..) = made().map_err(|e| e.to_string())?;
+                Ok(ca.root_certificate().to_vec())
+            }
+            "root-list" => {
+                let lists = root_list::renew(role, KEEP, secs).map_err(|e| e.to_string())?;
+                Ok(lists[0].list.der.clone())
+            }
+            // A request.
+            "ocsp" => {
+                let answer = StatusServer::new(Arc::clone(&self.ca)).ocsp(body, rng, secs);
+                match answer.reason {
+                    "ok" => Ok(answer.published.der.clone()),
+                    why => Err(why.to_owned()),
+                }
+            }
+            "est-identity" => {
+                let names = [SanEntry::Dns("ca.example".into())];
+                let identity = self.ca.est_identity(&names, rng, secs);
+                let identity = identity.map_err(|e| e.to_string())?;
+                let chain = identity.chain.iter().map(Vec::as_slice);
+                Ok(joined(&chain.collect::<Vec<_>>()))
+            }
+            // All that the TAM may forget.
+            "forget" => loop {
+                let all = |tx: &Tx<'_>| teep::forget_some(tx, i64::MAX);
+                let rows = self.tam.role().store.run_tx("forget", all);
+                if rows.map_err(|e: StoreError| e.to_string())? == 0 {
+                    return Ok(Vec::new());
+                }
+            },
+            // A device and the number of its statement, at the verify role.
+            "judge" => {
+                let (ueid, number) = body.split_at(body.len() - 8);
+                let ueid = Ueid::from_slice(ueid).unwrap();
+                let counted = Counted {
+                    number: u64::from_be_bytes(number.try_into().unwrap()),
+                    made_at: 0,
+                    seen_at: secs.0,
+                };
+                let fresh = |tx: &Tx<'_>| {
+                    let before = statement::before(tx, &ueid, &[7; 32])?.counted;
+                    let fresh = before.is_none_or(|last| last.number < counted.number);
+                    let after = Before {
+                        counted: fresh.then_some(counted),
+                        place: None,
+                    };
+                    statement::put(tx, &ueid, &[7; 32], &after)?;
+                    Ok::<_, StoreError>(fresh)
+                };
+                let role = self.opens.role("verify").map_err(|e| e.to_string())?;
+                match role.store.run_tx("judge statement", fresh) {
+                    Ok(fresh) => fresh.then(Vec::new).ok_or_else(|| "counted".to_owned()),
+                    Err(e) => Err(e.to_string()),
+                }
+            }
+            // A device that the verify role is to forget.
+            "forget-device" => {
+                let ueid = Ueid::from_slice(body).unwrap();
+                let role = self.opens.role("verify").map_err(|e| e.to_string())?;
+                let forget = |tx: &Tx<'_>| statement::forget(tx, &ueid, true);
+                match role.store.run_tx("forget a device", forget) {
+                    Ok(found) => found.then(Vec::new).ok_or_else(|| "nothing".to_owned()),
+                    Err(e) => Err(e.to_string()),
+                }
+            }
             other => panic!("{other}"),
         }
+    }
+}
+
+/// All of a model.
+fn of_model(name: &[u8]) -> Predicate {
+    Predicate {
+        model: Some(String::from_utf8(name.to_vec()).unwrap()),
+        ..Predicate::default()
+    }
+}
+
+/// The TAM's peers, from which a delivery comes damaged.
+struct Damaging<'a>(&'a Direct<'a>);
+
+impl Peers for Damaging<'_> {
+    fn appraise(&self, request: &[u8]) -> Result<Vec<u8>, PeerFailure> {
+        self.0.appraise(request)
+    }
+
+    fn deliver(&self, request: &[u8]) -> Result<Vec<u8>, PeerFailure> {
+        let mut delivery = Delivery::decode(&self.0.deliver(request)?).unwrap();
+        *delivery.config_envelope.last_mut().unwrap() ^= 1;
+        Ok(delivery.encode().unwrap())
+    }
+
+    fn attested(&self, word: &[u8]) -> Result<(), PeerFailure> {
+        self.0.attested(word)
     }
 }
 

@@ -43,10 +43,10 @@ use tegata_crypto::seal::SealingKey;
 use tegata_crypto::suit::{DeliveryKeys, open_payload};
 use tegata_crypto::{CryptoError, KeyAlg, PrivateKey, PublicKey, Rng, Secret, Signer};
 use tegata_store::issuer::{CaSetup, CutRelease, Issuer, NewRelease};
-use tegata_store::role::{Role, Trust};
+use tegata_store::role::{Role, RoleError, Trust};
 use tegata_store::tam::TamServer;
 use tegata_store::verifier::VerifierServer;
-use tegata_store::{Faults, NoFaults};
+use tegata_store::{Faults, NoFaults, StoreError};
 use tegata_wire::cmp::{
     MessageToProtect, PkiHeader, ProtectionAlg, RawBody, UnverifiedPkiMessage, null_dn,
 };
@@ -59,7 +59,9 @@ use tegata_wire::rats::eat::{
 use tegata_wire::suit::{
     Command, ComponentId, Parameters, Reference, Section, SuitDigest, UnverifiedEnvelope,
 };
-use tegata_wire::teep::{Attestation, Message, QueryResponse, RequestedTc, Success, Update};
+use tegata_wire::teep::{
+    Attestation, ErrCode, Error as TeepError, Message, QueryResponse, RequestedTc, Success, Update,
+};
 use tegata_wire::x509::{CertView, CsrBuilder, SignatureAlg, assemble_csr, cert_id};
 
 pub const NOW: UnixMs = UnixMs(1_795_000_000_000);
@@ -84,11 +86,52 @@ impl Rng for Seeded {
 }
 
 pub fn role(path: &Path, faults: Arc<dyn Faults>) -> Role {
-    Role {
-        store: Arc::new(open_store_with(path, faults).unwrap()),
+    open_role(path, faults).unwrap()
+}
+
+pub fn open_role(path: &Path, faults: Arc<dyn Faults>) -> Result<Role, StoreError> {
+    Ok(Role {
+        store: Arc::new(open_store_with(path, faults)?),
         provider: Arc::new(RustCrypto),
         sealing: Arc::new(SealingKey::new(Secret::new([9; 32]))),
+    })
+}
+
+/// What `tegata init` does in the stores of CA, TAM and Verifier: keys, and who believes whom. What is there
+/// already stays.
+pub fn found(
+    [ca, tam, verifier]: [Role; 3],
+    factory: &PublicKey,
+    issuing_alg: KeyAlg,
+    rng: &mut Seeded,
+) -> Result<(Issuer, TamServer, VerifierServer), RoleError> {
+    let setup = CaSetup {
+        draft: CaDraft::for_organization("Tegata 手形"),
+        root_alg: KeyAlg::P384,
+        issuing_alg,
+    };
+    let there = |made| match made {
+        Err(RoleError::HasKey(_)) => Ok(()),
+        made => made,
+    };
+    there(Issuer::init(&ca, &setup, rng, SECS))?;
+    there(TamServer::init(&tam, rng, SECS))?;
+    there(VerifierServer::init(&verifier, rng, SECS))?;
+    let ca = Issuer::open(ca, profiles(), MacPolicy::default())?;
+    let tam = TamServer::open(tam, None)?;
+    let policy = AppraisalPolicy::parse(tegata_authority::verifier::EXAMPLE).unwrap();
+    let verifier = VerifierServer::open(verifier, policy)?;
+    for role in [ca.role(), tam.role(), verifier.role()] {
+        role.trust(Trust::Factory, factory, "factory", SECS)?;
     }
+    for role in [tam.role(), verifier.role()] {
+        role.trust(Trust::Release, ca.release_public_key(), "CA", SECS)?;
+    }
+    for role in [ca.role(), tam.role()] {
+        role.trust(Trust::Verifier, verifier.public_key(), "Verifier", SECS)?;
+    }
+    ca.role().trust(Trust::Tam, tam.public_key(), "TAM", SECS)?;
+    Ok((ca, tam, verifier))
 }
 
 pub fn profiles() -> Profiles {
@@ -113,38 +156,13 @@ impl World {
     pub fn with(issuing_alg: KeyAlg) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut rng = Seeded(1);
-        let none: Arc<dyn Faults> = Arc::new(NoFaults);
-        let ca_role = role(&dir.path().join("ca.db"), none.clone());
-        let setup = CaSetup {
-            draft: CaDraft::for_organization("Tegata 手形"),
-            root_alg: KeyAlg::P384,
-            issuing_alg,
-        };
-        Issuer::init(&ca_role, &setup, &mut rng, SECS).unwrap();
-        let tam_role = role(&dir.path().join("tam.db"), none.clone());
-        TamServer::init(&tam_role, &mut rng, SECS).unwrap();
-        let verifier_role = role(&dir.path().join("verifier.db"), none);
-        VerifierServer::init(&verifier_role, &mut rng, SECS).unwrap();
-        let ca = Issuer::open(ca_role, profiles(), MacPolicy::default()).unwrap();
-        let tam = TamServer::open(tam_role, None).unwrap();
-        let policy = AppraisalPolicy::parse(tegata_authority::verifier::EXAMPLE).unwrap();
-        let verifier = VerifierServer::open(verifier_role, policy).unwrap();
         let factory = PrivateKey::generate(KeyAlg::P256, &mut rng).unwrap();
-        for r in [ca.role(), tam.role(), verifier.role()] {
-            r.trust(Trust::Factory, factory.public_key(), "factory", SECS)
-                .unwrap();
-            r.trust(Trust::Release, ca.release_public_key(), "CA", SECS)
-                .unwrap();
-        }
-        ca.role()
-            .trust(Trust::Tam, tam.public_key(), "TAM", SECS)
-            .unwrap();
-        ca.role()
-            .trust(Trust::Verifier, verifier.public_key(), "Verifier", SECS)
-            .unwrap();
-        tam.role()
-            .trust(Trust::Verifier, verifier.public_key(), "Verifier", SECS)
-            .unwrap();
+        let roles = ["ca", "tam", "verifier"].map(|name| {
+            let path = dir.path().join(format!("{name}.db"));
+            role(&path, Arc::new(NoFaults))
+        });
+        let founded = found(roles, factory.public_key(), issuing_alg, &mut rng);
+        let (ca, tam, verifier) = founded.unwrap();
         Self {
             dir,
             ca,
@@ -186,6 +204,7 @@ impl World {
             module,
             profiles: &["device"],
             paper_exchange_key: paper.then_some(&exchange),
+            available: &Availability::Everybody,
         };
         let cut = self.ca.release(&new, &mut self.rng, SECS).unwrap();
         self.tam.import_release(&cut.package, &rule, SECS).unwrap();
@@ -417,6 +436,14 @@ impl Device {
             kid: data.sender_kid(&self.identity.ueid).unwrap().to_bytes(),
             key: *data.expose_csr_auth_key(),
         });
+    }
+
+    /// That an Update came to nothing.
+    pub fn failure(&self, token: &[u8]) -> Vec<u8> {
+        self.sign(&Message::Error(TeepError {
+            token: Some(tegata_wire::teep::Token::new(token.to_vec()).unwrap()),
+            ..TeepError::new(ErrCode::TemporaryError)
+        }))
     }
 
     pub fn success(&self, token: &[u8]) -> Vec<u8> {

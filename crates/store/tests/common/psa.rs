@@ -5,7 +5,7 @@ use tegata_authority::registry::{NewPsaDevice, PsaDevice};
 use tegata_authority::verifier::PsaPolicy;
 use tegata_crypto::cose::{Sign1Headers, sign1};
 use tegata_crypto::rustcrypto::RustCrypto;
-use tegata_crypto::{KeyAlg, PrivateKey, Provider as _};
+use tegata_crypto::{KeyAlg, PrivateKey, Provider as _, PublicKey};
 use tegata_wire::rats::cmw::{CmwRecord, MessageFormat};
 use tegata_wire::rats::psa::{PsaClaims, PsaProfile, SoftwareComponent};
 use tegata_wire::x509::{AttestationBundle, AttestationStatement, oid};
@@ -45,6 +45,19 @@ pub fn policy() -> PsaPolicy {
     PsaPolicy::parse(&text).unwrap()
 }
 
+/// A device as an operator registers it.
+pub fn device(iak: &PublicKey, serial: &str) -> PsaDevice {
+    let new = NewPsaDevice {
+        iak: iak.clone(),
+        instance_id: None,
+        implementation_id: IMPLEMENTATION,
+        model: "sensor".into(),
+        serial: serial.into(),
+        batch: "operator".into(),
+    };
+    PsaDevice::new(&RustCrypto, new).unwrap()
+}
+
 /// A PSA Root of Trust.
 pub struct Rot {
     pub iak: PrivateKey,
@@ -55,15 +68,7 @@ pub struct Rot {
 impl Rot {
     pub fn new(rng: &mut Seeded, serial: &str) -> Self {
         let iak = PrivateKey::generate(KeyAlg::P256, rng).unwrap();
-        let new = NewPsaDevice {
-            iak: iak.public_key().clone(),
-            instance_id: None,
-            implementation_id: IMPLEMENTATION,
-            model: "sensor".into(),
-            serial: serial.into(),
-            batch: "operator".into(),
-        };
-        let device = PsaDevice::new(&RustCrypto, new).unwrap();
+        let device = device(iak.public_key(), serial);
         let claims = PsaClaims {
             profile: PsaProfile::Tfm2023,
             nonce: Vec::new(),

@@ -63,13 +63,7 @@ impl Client {
         profile: &'static str,
         uses: u32,
     ) -> Self {
-        let new = NewSecret {
-            ueid,
-            profile: profile.into(),
-            uses,
-            expires: UnixSecs(SECS.0 + 1_000_000),
-        };
-        let made = secret::make(role, &new, rng, SECS).unwrap();
+        let made = secret::make(role, &new_secret(ueid, profile, uses), rng, SECS).unwrap();
         assert_eq!((made.id.len(), made.text.expose_secret().len()), (12, 32));
         Self {
             id: made.id,
@@ -111,6 +105,15 @@ impl Client {
     pub fn ask(&self, world: &mut World, message: &[u8], now: UnixMs) -> Result<Vec<u8>, String> {
         let answer = self.send(world, message, now);
         told(&answer.body, Some(&self.text), &world.ca)
+    }
+}
+
+pub fn new_secret(ueid: Ueid, profile: &str, uses: u32) -> NewSecret {
+    NewSecret {
+        ueid,
+        profile: profile.into(),
+        uses,
+        expires: UnixSecs(SECS.0 + 1_000_000),
     }
 }
 

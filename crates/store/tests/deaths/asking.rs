@@ -32,7 +32,7 @@ impl Outside {
     }
 
     /// A registered device with a PSA Root of Trust.
-    fn rot(&mut self) -> Rot {
+    pub fn rot(&mut self) -> Rot {
         let rot = Rot::new(&mut self.rng, "S1");
         assert!(!self.ca().add_psa_device(&rot.device, SECS).unwrap());
         rot
@@ -145,7 +145,7 @@ fn evidence_over_est() {
             assert_eq!(seen.len(), 1, "{:?}", deaths.at);
             assert_eq!(out.certificates().len(), round);
             // The nonce is that request's, and no other's.
-            let ca = issuer(out.ca());
+            let ca = issuer(out.ca(), &mut out.rng).unwrap();
             let profile = ca.est_profile(Some("psa")).unwrap();
             let (of_another, rng) = (of(&nonce.unwrap(), &other), &mut out.rng);
             let denied = ca.est_enrol(

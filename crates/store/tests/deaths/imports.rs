@@ -5,7 +5,7 @@ use std::path::Path;
 use tegata_authority::factory::sign_manifest;
 use tegata_store::release;
 
-use super::common::deaths::parts;
+use super::common::deaths::{CUT_FOR, parts};
 use super::*;
 
 #[test]
@@ -56,10 +56,12 @@ fn a_factorys_devices() {
 fn a_release_and_its_way_to_the_others() {
     let out = Outside::new(0);
     let mut deaths = out.deaths();
+    let releases = |path: &Path| open_store(path).unwrap().read("t", release::list).unwrap();
     let sequences = |path: &Path| {
-        let rows = open_store(path).unwrap().read("t", release::list).unwrap();
+        let rows = releases(path);
         rows.iter().map(|row| row.sequence).collect::<Vec<_>>()
     };
+    let cut_for = tegata_wire::cbor::to_vec(&CUT_FOR).unwrap();
     let tam = out.dir.path().join("tam.db");
     let mut known = vec![1];
     loop {
@@ -80,6 +82,9 @@ fn a_release_and_its_way_to_the_others() {
         let all = sequences(&out.db());
         let next = *all.last().unwrap();
         assert_eq!(all, (1..=next).collect::<Vec<_>>(), "{:?}", deaths.at);
+        // It was for nobody else at any time.
+        let mut cut = releases(&out.db()).into_iter().skip(1);
+        assert!(cut.all(|row| row.availability == cut_for));
         // One that nobody heard of is at the CA alone.
         let lost = deaths.at.last().map(String::as_str) == Some("after store release");
         assert_eq!(next, known.last().unwrap() + 1 + u64::from(died && lost));

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use indicatif::ProgressBar;
 use tegata_authority::UnixSecs;
 use tegata_authority::factory::{BatchSpec, DeviceSecret, make_devices, sign_manifest};
+use tegata_authority::tam::availability::Availability;
 use tegata_crypto::aws_lc::AwsLc;
 use tegata_crypto::cose::{Sign1Headers, sign1};
 use tegata_crypto::device_keys::{delivery_ecdh_key, software_derive};
@@ -168,6 +169,7 @@ impl Nursery {
             module,
             profiles: &[PROFILE],
             paper_exchange_key: None,
+            available: &Availability::Everybody,
         };
         let cut = self.issuer.release(&new, &mut OsRng, now());
         cut.map_err(|e| role_fault(&e))

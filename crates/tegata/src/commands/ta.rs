@@ -183,6 +183,7 @@ fn cut(config: &Config, order: &Order<'_>) -> Outcome<(Released, Issuer, Release
         module: &module,
         profiles: order.profiles,
         paper_exchange_key: exchange_key.as_ref(),
+        available: &rule,
     };
     let cut = issuer
         .release(&new, &mut OsRng, UnixSecs(now_secs()))
@@ -197,11 +198,6 @@ fn cut(config: &Config, order: &Order<'_>) -> Outcome<(Released, Issuer, Release
             }
             _ => role_fault(&e),
         })?;
-    if rule != Availability::Everybody {
-        issuer
-            .set_availability(&cut.digest, &rule)
-            .map_err(|e| role_fault(&e))?;
-    }
     let path = package_path(config, &cut.digest.to_string());
     if let Some(parent) = path.parent() {
         files::make_dir(parent)?;
@@ -494,12 +490,21 @@ fn noticed_package(
     digest: &ReleaseDigest,
 ) -> Outcome<(ReleasePackage, Availability)> {
     let path = package_path(config, &digest.to_string());
-    let package = files::read(&path, PACKAGE_LEN_BYTES_MAX)?;
+    // A command that was killed right after it cut the release leaves one that nobody else has heard of.
+    let again = "Restore the file from your backup, or cut the release again.";
+    let package =
+        files::read(&path, PACKAGE_LEN_BYTES_MAX).map_err(|fault| match path.exists() {
+            true => fault,
+            false => Fault {
+                mend: again.to_owned(),
+                ..fault
+            },
+        })?;
     let mut package = ReleasePackage::decode(&package).map_err(|e| {
         Fault::environment(
             "bad-package",
             format!("{} is not a release package: {e}", path.display()),
-            "Restore the file from your backup, or cut the release again.",
+            again,
         )
     })?;
     let (rule, notice) = issuer.notice(digest).map_err(|e| role_fault(&e))?;
