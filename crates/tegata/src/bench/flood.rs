@@ -154,6 +154,7 @@ async fn all(
         accepted: Vec::new(),
         refused: Vec::new(),
     };
+    let mut accepted_at = shared.started;
     // Until the last of those who send has ended.
     while let Some(Took {
         number,
@@ -164,9 +165,11 @@ async fn all(
         flooded.wall = shared.started.elapsed();
         match (body, shared.asks.get(number)) {
             (Some(body), Some(request)) => {
+                accepted_at = Instant::now();
                 flooded.accepted.push(latency);
                 judge(number, request, &body)?;
             }
+            _ if accepted_at.elapsed() > ANSWER_TIMEOUT => return Err(refused_all()),
             _ => flooded.refused.push(latency),
         }
     }
@@ -174,6 +177,15 @@ async fn all(
         ended.map_err(odd)??;
     }
     Ok(flooded)
+}
+
+/// A server whose disk is full, say, refuses for ever.
+fn refused_all() -> Fault {
+    Fault::failed(
+        "bench-refused",
+        "the server has refused every request for a minute",
+        "The file `run/log` says why.",
+    )
 }
 
 /// One who sends.
