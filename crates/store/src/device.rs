@@ -6,7 +6,8 @@ use tegata_wire::x509::RevocationReason;
 use crate::engine::{self, Row, Value, params};
 use crate::{StoreError, Tx};
 
-/// Row id of a device: small, in the order of import, so that tables keyed by it stay compact.
+/// Row id of a device. In a file small and in the order of import, so that tables keyed by it stay compact; in a
+/// database spread, so that devices that enrol one after the other do not meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceId(pub i64);
 
@@ -83,9 +84,10 @@ pub fn insert_batch(tx: &Tx<'_>, batch: &Batch, now_secs: i64) -> Result<Option<
 /// Registers a device. `false` if its UEID or one of its keys is registered already.
 pub fn insert(tx: &Tx<'_>, batch_id: i64, device: &NewDevice) -> Result<bool, StoreError> {
     let n = tx.execute(
-        "INSERT INTO device(ueid, teep_kid, attestation_kid, batch_id, model, serial, endorsement) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
+        "INSERT INTO device(id, ueid, teep_kid, attestation_kid, batch_id, model, serial, endorsement) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
         params![
+            tx.spread_id(),
             device.ueid.as_bytes(),
             device.teep_kid,
             device.attestation_kid,
@@ -156,7 +158,7 @@ pub fn find_by_id(tx: &Tx<'_>, id: DeviceId) -> Result<Option<Device>, StoreErro
     one(tx, "WHERE device.id = ?1", params![id.0])
 }
 
-/// Devices after `after` in the order of import, at most `limit`.
+/// Devices after `after` in the order of their row ids, at most `limit`.
 pub fn list(tx: &Tx<'_>, after: DeviceId, limit: u32) -> Result<Vec<Device>, StoreError> {
     let sql = format!("{SELECT} WHERE device.id > ?1 ORDER BY device.id LIMIT ?2");
     let rows = tx.query_all(&sql, params![after.0, limit.min(LIST_MAX)], raw)?;

@@ -257,7 +257,7 @@ fn start_log(config: &Config) {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        // A line that cannot be written (the disk is full, say) is lost. To complain of that on the same file would panic.
+        // A line that cannot be written, on a full disk, is lost: to complain of it on the same file would panic.
         .log_internal_errors(false)
         .with_ansi(false)
         .with_target(false)

@@ -94,6 +94,15 @@ impl Tx<'_> {
         }
     }
 
+    /// The row id of a new device, where the engine is not to deal the next one itself: rows that lie side by side
+    /// are in each other's way where transactions run at once.
+    pub(crate) fn spread_id(&self) -> Option<i64> {
+        match &self.on {
+            On::Sqlite { .. } => None,
+            On::Postgres { .. } => Some(postgres::spread_id()),
+        }
+    }
+
     /// Runs a statement that changes rows; returns how many.
     pub(crate) fn execute(
         &self,
