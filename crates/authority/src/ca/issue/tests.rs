@@ -1,5 +1,5 @@
-use tegata_crypto::PrivateKey;
 use tegata_crypto::rustcrypto::RustCrypto;
+use tegata_crypto::{CryptoError, KeyAlg, PrivateKey};
 
 use super::*;
 use crate::ca::authority_cert::{CaDraft, make_issuing, make_root};
