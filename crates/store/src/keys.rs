@@ -51,6 +51,14 @@ pub fn find(tx: &Tx<'_>, name: &str) -> Result<Option<SealedKey>, StoreError> {
     )
 }
 
+/// Whether there is a key of any name.
+pub fn any(tx: &Tx<'_>) -> Result<bool, StoreError> {
+    let one = tx.query_opt("SELECT 1 FROM sealed_key LIMIT 1", params![], |r| {
+        r.get::<i64>(0)
+    })?;
+    Ok(one.is_some())
+}
+
 /// Stores a document (for example a CA certificate), replacing an older one of that name.
 pub fn put_document(tx: &Tx<'_>, name: &str, body: &[u8], now_secs: i64) -> Result<(), StoreError> {
     tx.execute(

@@ -19,7 +19,7 @@ use tegata_authority::{UnixMs, UnixSecs};
 use tegata_crypto::{KeyAlg, PrivateKey};
 use tegata_store::attested::DottedVersion;
 use tegata_store::revocation::scoped::{
-    Predicate, ReleasesOf, RuntimesOf, ScopedError, plan_for_all, say_to_all,
+    Predicate, ReleasesOf, RuntimesOf, ScopedError, check_names, plan_for_all, say_to_all,
 };
 use tegata_store::revocation::stop::{self, NoStop};
 use tegata_store::revocation::{Target, say};
@@ -289,6 +289,25 @@ fn a_predicate_is_all_that_is_named_at_once() {
         ..none()
     };
     assert!(matches!(refused(unknown), ScopedError::NoDevice(ueid) if ueid == nobody));
+    let named = |model: Option<&str>, batch: Option<&str>, profile: Option<&str>| {
+        let owned = |name: Option<&str>| name.map(str::to_owned);
+        let predicate = Predicate {
+            model: owned(model),
+            batch: owned(batch),
+            profile: owned(profile),
+            ..none()
+        };
+        check_names(&store, &predicate)
+    };
+    named(None, None, None).unwrap();
+    named(Some("even"), None, None).unwrap();
+    for (unknown, what) in [
+        (named(Some("ever"), None, None), "model"),
+        (named(Some("even"), Some("ever"), None), "batch"),
+        (named(None, None, Some("ever")), "profile"),
+    ] {
+        assert!(matches!(unknown, Err(ScopedError::NoSuch(name)) if name == what));
+    }
     assert_eq!(revoked(&store), 0);
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tegata_store::{Store, StoreError};
+use tegata_store::{Store, StoreError, keys};
 
 use crate::cli::Role;
 use crate::config::Config;
@@ -27,11 +27,25 @@ pub fn open(config: &Config, role: Role) -> Outcome<Store> {
             "no-store",
             format!("there is no {what}"),
             format!(
-                "Make it with `tegata init --dir DIR`, or correct [store] {key} in the configuration."
+                "Correct [store] {key} in the configuration, or restore the store from your backup: a new one has \
+                 other keys. A new installation begins with `tegata init --dir DIR`."
             ),
         ));
     }
     Store::open(place(config, role)).map_err(|e| store_fault(&e))
+}
+
+/// Whether there is a store of a role that has a key.
+///
+/// # Errors
+/// As [`open`].
+pub fn has_keys(config: &Config, role: Role) -> Outcome<bool> {
+    if !exists(config, role)? {
+        return Ok(false);
+    }
+    open(config, role)?
+        .read("look for keys", keys::any)
+        .map_err(|e| store_fault(&e))
 }
 
 /// Where the store of a role is: a file, or the address of a database.

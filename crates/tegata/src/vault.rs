@@ -127,7 +127,8 @@ pub fn open_key(path: &Path, sealing: &SealingKey, purpose: &str) -> Outcome<Pri
         return Err(Fault::environment(
             "no-key",
             format!("the {purpose} is missing: {}", path.display()),
-            "Run `tegata init` to make what is missing, or restore the file from your backup.",
+            "Restore the file from your backup, or take it from the machine that has it. A new installation begins \
+             with `tegata init`.",
         ));
     }
     let blob = files::read(path, KEY_FILE_LEN_BYTES_MAX)?;

@@ -156,6 +156,36 @@ fn init_makes_everything_once_and_overwrites_nothing() {
 }
 
 #[test]
+fn init_puts_no_new_keys_in_the_place_of_lost_ones() {
+    let installation = Installation::new();
+    let dir = installation.dir.path();
+    let at = dir.to_str().unwrap();
+    for lost in [
+        "store/ca.db",
+        "store/tam.db",
+        "store/verifier.db",
+        "keys/factory.key",
+    ] {
+        let (here, away) = (dir.join(lost), dir.join("away"));
+        fs::rename(&here, &away).unwrap();
+        let error = fail(&["init", "--dir", at], 3);
+        assert!(
+            error.contains("keys-lost") || error.contains("backup"),
+            "{error}"
+        );
+        assert!(!here.exists(), "{lost} was made anew");
+        if lost.starts_with("store") {
+            // What a full disk or a mistake left of it.
+            fs::write(&here, b"").unwrap();
+            let error = fail(&["init", "--dir", at], 3);
+            assert!(error.contains("no keys"), "{error}");
+        }
+        fs::rename(&away, &here).unwrap();
+    }
+    succeed(&["init", "--dir", at]);
+}
+
+#[test]
 fn init_makes_each_kind_of_ca() {
     for kind in ["p256", "p384", "ed25519"] {
         let dir = tempfile::tempdir().unwrap();

@@ -201,9 +201,7 @@ fn a_predicate_is_counted_agreed_to_and_done() {
     let (model, batch) = (model.unwrap(), batch.unwrap());
     for (args, expected) in [
         (&["--model", model][..], 1),
-        (&["--model", "another"], 0),
         (&["--batch", batch], 1),
-        (&["--batch", "another"], 0),
         (&["--issued-before", "2020-01-01"], 0),
         (
             &[
@@ -219,11 +217,11 @@ fn a_predicate_is_counted_agreed_to_and_done() {
         (
             &[
                 "--issued-before",
-                "2999-01-01T00:00:00Z",
+                "2020-01-01T00:00:00Z",
                 "--model",
                 model,
                 "--batch",
-                "another",
+                batch,
             ],
             0,
         ),
@@ -244,6 +242,26 @@ fn a_predicate_is_counted_agreed_to_and_done() {
         left.refused(&["revoke", "--ta", "nobody", "--yes"], 1)
             .contains("no such release")
     );
+
+    // A name that nothing has, and the empty variable of a script, must not look like an empty result.
+    for (option, name, told) in [
+        ("--profile", "iot-devcie", "no profile of that name"),
+        ("--model", "nosuch", "no model of that name"),
+        ("--batch", "nosuch", "no batch of that name"),
+    ] {
+        for more in [&["--dry-run"][..], &["--stop-issuing", "--yes"]] {
+            let said = left.refused(&[&["revoke", option, name][..], more].concat(), 1);
+            assert!(said.contains(told), "{said}");
+        }
+    }
+    let said = left.refused(&["revoke", "--release", "", "--yes"], 2);
+    assert!(said.contains("beginning"), "{said}");
+    let said = left.refused(&["revoke", "--devices", "/dev/null", "--yes"], 2);
+    assert!(said.contains("names no device"), "{said}");
+    assert_eq!(left.ca(&["stops"]), Value::Array(Vec::new()));
+    // A profile without a certificate is one all the same.
+    let unused = ["revoke", "--profile", "iot-signing", "--dry-run"];
+    assert_eq!(left.ca(&unused)["matched"], 0);
 
     // By TA, with a stop; then nothing else of that TA is issued until the stop is lifted.
     let ta = [

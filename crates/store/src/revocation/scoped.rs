@@ -126,6 +126,9 @@ pub enum ScopedError {
     /// A release that is named is not known.
     #[error("the CA has no such release")]
     NoRelease,
+    /// No device is of a model or batch of that name, or no certificate of that profile.
+    #[error("the CA knows no {0} of that name")]
+    NoSuch(&'static str),
     /// No device was affirmed with a runtime of that name.
     #[error("the Verifier never affirmed a device with such a runtime")]
     NoRuntime,
@@ -283,6 +286,39 @@ fn check(store: &Store, predicate: &Predicate) -> Result<(), ScopedError> {
             if device::find(tx, ueid)?.is_none() {
                 return Err(ScopedError::NoDevice(*ueid));
             }
+        }
+        Ok(())
+    })
+}
+
+/// As `check`, for names that are looked for among all devices and certificates. Where certificates were found they
+/// are known: it is for a predicate that nothing matched.
+///
+/// # Errors
+/// `NoSuch`, or the store's failure.
+pub fn check_names(store: &Store, predicate: &Predicate) -> Result<(), ScopedError> {
+    let names = [
+        (
+            "model",
+            &predicate.model,
+            "SELECT 1 FROM device WHERE model = ?1 LIMIT 1",
+        ),
+        (
+            "batch",
+            &predicate.batch,
+            "SELECT 1 FROM device_batch WHERE batch = ?1 LIMIT 1",
+        ),
+        (
+            "profile",
+            &predicate.profile,
+            "SELECT 1 FROM certificate WHERE profile = ?1 LIMIT 1",
+        ),
+    ];
+    store.read("check names", |tx| {
+        for (what, name, sql) in names {
+            let Some(name) = name else { continue };
+            let known: Option<i64> = tx.query_opt(sql, params![name], |r| r.get(0))?;
+            known.ok_or(ScopedError::NoSuch(what))?;
         }
         Ok(())
     })

@@ -200,8 +200,8 @@ fn list(common: &Common) -> Outcome<()> {
 
 fn show_one(args: &ShowOne) -> Outcome<()> {
     let config = config::load(&args.common.config)?;
+    let wanted = super::beginning("the serial number of a certificate", &args.id)?;
     let store = stores::open(&config, Role::Ca)?;
-    let wanted = args.id.to_lowercase().replace([':', ' '], "");
     let found = store.read("show certificate", |tx| {
         let found = certificate::beginning_with(tx, &wanted)?;
         let row = found.first().filter(|_| found.len() == 1);

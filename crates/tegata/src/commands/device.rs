@@ -135,14 +135,18 @@ pub fn list(common: &Common) -> Outcome<()> {
 pub fn show_one(args: &ShowOne) -> Outcome<()> {
     let config = config::load(&args.common.config)?;
     let stores = here(&config)?;
-    let wanted = args.id.to_lowercase();
+    // What is no beginning of a UEID may be a serial number all the same.
+    let wanted = super::beginning("a UEID", &args.id);
     let Some((_, first)) = stores.first() else {
         return Ok(());
     };
     let mut found: Vec<Device> = all(first)
         .map_err(|e| store_fault(&e))?
         .into_iter()
-        .filter(|row| row.ueid.to_string().starts_with(&wanted) || row.serial == args.id)
+        .filter(|row| {
+            let begins = |digits| row.ueid.to_string().starts_with(digits);
+            row.serial == args.id || wanted.as_deref().is_ok_and(begins)
+        })
         .collect();
     let (Some(device), true) = (found.pop(), found.is_empty()) else {
         return Err(Fault::failed(

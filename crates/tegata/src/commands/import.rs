@@ -166,7 +166,9 @@ pub fn role_fault(error: &RoleError) -> Fault {
         _ => error.to_string(),
     };
     let mend = match error {
-        RoleError::NoKey(_) => "Run `tegata init` for this installation first.",
+        RoleError::NoKey(_) => {
+            "Restore the store from your backup, if it had keys. A new installation begins with `tegata init`."
+        }
         RoleError::Sealed(_) => "Restore the sealing key that this store was made with.",
         RoleError::NoProfile(_) => "Choose one of the names in profiles.toml.",
         RoleError::NoRelease => "`tegata ta list` shows the releases.",

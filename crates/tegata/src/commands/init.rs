@@ -17,7 +17,7 @@ use tegata_store::issuer::{CaSetup, Issuer};
 use tegata_store::role::{Role as RoleStore, RoleError, Trust};
 
 use crate::cli::{Init, Role, show};
-use crate::commands::ca::ca_files::ca_files;
+use crate::commands::ca::ca_files::{CA_PEM, ca_files};
 use crate::commands::factory::{FACTORY_KEY, factory_key_path};
 use crate::commands::import::role_fault;
 use crate::config::{self, Config};
@@ -117,6 +117,7 @@ pub fn run(args: &Init) -> Outcome<()> {
 /// # Errors
 /// As [`run`].
 pub fn make(config: &Config, dir: &Path, names: &Names) -> Outcome<Summary> {
+    refuse_anew(config, dir)?;
     let mut summary = Summary::default();
     let now = UnixSecs(now_secs());
     for dir in [&config.store_dir, &config.keys_dir, &config.trust_dir] {
@@ -188,6 +189,42 @@ pub fn make(config: &Config, dir: &Path, names: &Names) -> Outcome<Summary> {
             .map_err(|e| role_fault(&e))?;
     }
     Ok(summary)
+}
+
+/// Refuses to make keys whose public halves are there already: those are of keys that were lost, or are elsewhere, and
+/// devices and relying parties trust no others. Public files are written after all keys, so an `init` that was
+/// interrupted leaves none without its key.
+fn refuse_anew(config: &Config, dir: &Path) -> Outcome<()> {
+    let of = |owner| trust::path(config, owner);
+    let refused = |half: &Path, place: String, has: &str| {
+        Err(Fault::environment(
+            "keys-lost",
+            format!(
+                "{} is there, but {place} {has}: nothing was made",
+                half.display()
+            ),
+            "Restore it from your backup, or correct where the configuration looks for it; new keys would be \
+             another CA, whose devices nobody knows. To begin anew all the same, take another --dir.",
+        ))
+    };
+    for (role, halves) in [
+        (Role::Ca, [of("release"), dir.join(CA_PEM)]),
+        (Role::Tam, [of("tam"), of("tam-exchange")]),
+        (Role::Verifier, [of("verifier"), of("verifier")]),
+    ] {
+        let half = halves.iter().find(|half| half.exists());
+        if let Some(half) = half
+            && !stores::has_keys(config, role)?
+        {
+            let place = format!("the store of the {}", role_name(role));
+            return refused(half, place, "is missing or has no keys");
+        }
+    }
+    let (half, key) = (of("factory"), factory_key_path(config));
+    match half.exists() && !key.exists() {
+        true => refused(&half, key.display().to_string(), "is missing"),
+        false => Ok(()),
+    }
 }
 
 /// Store and sealing key of a role, made if missing.

@@ -408,7 +408,7 @@ fn rule_text(bytes: &[u8]) -> String {
 
 /// The one release whose digest begins with `wanted`.
 pub(crate) fn find(store: &Store, wanted: &str) -> Outcome<ReleaseDigest> {
-    let wanted = wanted.to_lowercase();
+    let wanted = super::beginning("the digest of a release", wanted)?;
     let mut found: Vec<ReleaseDigest> = rows(store)?
         .into_iter()
         .map(|row| row.digest)

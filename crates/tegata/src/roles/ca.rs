@@ -44,6 +44,15 @@ const CMP_LEN_BYTES_MAX: usize = 64 * 1024;
 /// Longest delivery request, bytes.
 const DELIVERY_LEN_BYTES_MAX: usize = 4 * 1024;
 
+/// The certificate profiles of this machine.
+///
+/// # Errors
+/// The file, with line.
+pub fn profiles(ca: &config::Ca) -> Outcome<Profiles> {
+    let text = config::read_text(&ca.profiles, "read the certificate profiles")?;
+    Profiles::parse(&text).map_err(|e| diagnostic::of_mistakes(&ca.profiles, &text, &e))
+}
+
 /// Opens the CA of this machine.
 ///
 /// # Errors
@@ -56,9 +65,7 @@ pub fn issuer(config: &Config) -> Outcome<Issuer> {
             "Run this on the CA's machine, with its configuration.",
         ));
     };
-    let text = config::read_text(&ca.profiles, "read the certificate profiles")?;
-    let profiles =
-        Profiles::parse(&text).map_err(|e| diagnostic::of_mistakes(&ca.profiles, &text, &e))?;
+    let profiles = profiles(ca)?;
     let role = role_store(config, Role::Ca)?;
     let issuer = Issuer::open(role, profiles, MacPolicy::default()).map_err(|e| role_fault(&e))?;
     let makers = ca.makers.iter().map(maker).collect::<Outcome<_>>()?;

@@ -113,6 +113,6 @@ fn names_left(path: &Path, new: &str) -> Vec<String> {
 }
 
 /// What relying parties trust.
-const CA_PEM: &str = "ca.pem";
+pub const CA_PEM: &str = "ca.pem";
 /// Longest old file that is read, bytes.
 const LEN_BYTES_MAX: u64 = 1024 * 1024;

@@ -79,7 +79,7 @@ fn apply(
     let config = config::load(&common.config)?;
     let store = stores::open(&config, Role::Ca)?;
     let Some(target) = target(what)? else {
-        return scoped::apply(&store, common, what, how, word, stop);
+        return scoped::apply(&store, &config, common, what, how, word, stop);
     };
     if stop {
         return Err(Fault::usage(

@@ -4,6 +4,7 @@
 //! a yes from the operator nothing is changed.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use serde::Serialize;
 use tegata_authority::UnixSecs;
@@ -11,8 +12,8 @@ use tegata_authority::ca::revocation::Word;
 use tegata_store::Store;
 use tegata_store::attested::DottedVersion;
 use tegata_store::revocation::scoped::{
-    Planned, Predicate, Progress, ReleasesOf, RuntimesOf, Sample, ScopedError, plan_for_all,
-    say_to_all,
+    Planned, Predicate, Progress, ReleasesOf, RuntimesOf, Sample, ScopedError, check_names,
+    plan_for_all, say_to_all,
 };
 use tegata_store::revocation::stop::{self, NoStop, Stop};
 use tegata_wire::ids::Ueid;
@@ -22,9 +23,10 @@ use crate::certificate::serial_text;
 use crate::cli::{CaStops, Common, RevokeHow, RevokeWhat, Role, show};
 use crate::commands::progress::{self, Doing};
 use crate::commands::ta;
-use crate::config;
+use crate::config::{self, Config};
 use crate::fault::{Fault, Outcome};
 use crate::files;
+use crate::roles;
 use crate::stores::{self, now_secs, store_fault};
 
 /// Longest file of UEIDs, bytes: a million of them, and their ends of line.
@@ -73,6 +75,7 @@ pub fn narrowed(what: &RevokeWhat) -> bool {
 /// A predicate that cannot be read, too many certificates, the store.
 pub fn apply(
     store: &Store,
+    config: &Config,
     common: &Common,
     what: &RevokeWhat,
     how: &RevokeHow,
@@ -93,6 +96,9 @@ pub fn apply(
     shown.finish();
     let planned = planned.map_err(|e| scoped_fault(&e))?;
     let would = planned.progress;
+    if would.matched == 0 {
+        check_misspelt(store, config, &predicate)?;
+    }
     if !how.dry_run {
         agreed(how, would, word)?;
     }
@@ -125,6 +131,18 @@ pub fn apply(
         }
     })?;
     report(common, word, &planned, done, stopped, false)
+}
+
+/// A name that nobody and nothing has is a mistake in writing, and must not look like an empty result. A profile may
+/// have no certificate yet: its issuance can be stopped all the same.
+fn check_misspelt(store: &Store, config: &Config, predicate: &Predicate) -> Outcome<()> {
+    let mut unknown = predicate.clone();
+    if let (Some(name), Some(ca)) = (&predicate.profile, &config.ca)
+        && roles::ca::profiles(ca)?.find(name).is_some()
+    {
+        unknown.profile = None;
+    }
+    check_names(store, &unknown).map_err(|e| scoped_fault(&e))
 }
 
 /// The operator's number or yes.
@@ -268,7 +286,7 @@ fn predicate(store: &Store, what: &RevokeWhat) -> Outcome<Predicate> {
     }
     let devices = match (&what.device, &what.devices) {
         (Some(text), _) => Some([ueid(text)?].into()),
-        (None, Some(path)) => Some(ueids(&files::read(path, DEVICES_LEN_BYTES_MAX)?)?),
+        (None, Some(path)) => Some(ueids(path, &files::read(path, DEVICES_LEN_BYTES_MAX)?)?),
         (None, None) => None,
     };
     Ok(Predicate {
@@ -310,19 +328,30 @@ pub fn ueid(text: &str) -> Outcome<Ueid> {
 }
 
 /// UEIDs, one a line; empty lines and what follows `#` are left out.
-fn ueids(bytes: &[u8]) -> Outcome<BTreeSet<Ueid>> {
-    let text = std::str::from_utf8(bytes).map_err(|_| {
+fn ueids(path: &Path, bytes: &[u8]) -> Outcome<BTreeSet<Ueid>> {
+    let bad = |what: String| {
         Fault::usage(
-            "bad-name",
-            "the file of devices is not text",
+            "bad-devices",
+            format!("{}{what}", path.display()),
             "Give one UEID a line; `tegata device list --json | jq -r '.[].ueid'` makes such a file.",
         )
-    })?;
-    let names = text
-        .lines()
-        .map(|line| line.split('#').next().unwrap_or_default().trim())
-        .filter(|line| !line.is_empty());
-    names.map(ueid).collect()
+    };
+    let text = std::str::from_utf8(bytes).map_err(|_| bad(" is not text".to_owned()))?;
+    let mut all = BTreeSet::new();
+    for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
+        let name = line.split('#').next().unwrap_or_default().trim();
+        if name.is_empty() {
+            continue;
+        }
+        let ueid = name.parse();
+        all.insert(
+            ueid.map_err(|_| bad(format!(":{number}: {} is not a UEID", show::visible(name))))?,
+        );
+    }
+    if all.is_empty() {
+        return Err(bad(" names no device".to_owned()));
+    }
+    Ok(all)
 }
 
 /// A day or a moment, in UTC where it says nothing else.
@@ -350,6 +379,10 @@ fn scoped_fault(error: &ScopedError) -> Fault {
         ScopedError::NoDevice(_) => failed(
             "no-device",
             "`tegata device list` shows all; nothing was changed.",
+        ),
+        ScopedError::NoSuch(_) => failed(
+            "no-such-name",
+            "`tegata device list` and `tegata ca list` show models, batches and profiles; nothing was changed.",
         ),
         ScopedError::NoRelease => failed("no-release", "`tegata ta list` shows all."),
         ScopedError::NoRuntime => failed(
@@ -461,8 +494,16 @@ mod tests {
     fn a_file_of_devices() {
         let one = "0107070707070707070707070707070707";
         let text = format!("# recalled\n{one}\r\n\n  {one}  # twice\n");
+        let ueids = |bytes: &[u8]| ueids(Path::new("recalled.txt"), bytes);
         assert_eq!(ueids(text.as_bytes()).unwrap().len(), 1);
-        assert_eq!(ueids(b"0107\n").unwrap_err().code, "bad-name");
-        assert_eq!(ueids(&[0xff]).unwrap_err().code, "bad-name");
+        let marked = format!("\u{feff}{one}\n");
+        assert_eq!(ueids(marked.as_bytes()).unwrap().len(), 1);
+        let said = |bytes| ueids(bytes).unwrap_err().what;
+        assert_eq!(
+            said(b"# recalled\n0107\n"),
+            "recalled.txt:2: 0107 is not a UEID"
+        );
+        assert_eq!(said(&[0xff]), "recalled.txt is not text");
+        assert_eq!(said(b"# none\n\n"), "recalled.txt names no device");
     }
 }
