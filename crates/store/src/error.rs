@@ -100,6 +100,18 @@ pub enum StoreError {
         /// The server's or the system's words.
         cause: String,
     },
+    /// The database answers, and does not let us in, or is none that a store can be in.
+    #[error(
+        "the database {path} cannot be used ({cause}); check role, password, rights and what stands \
+         between, see docs/ops/scale.md",
+        path = .path.display()
+    )]
+    Refused {
+        /// The database, without the password.
+        path: PathBuf,
+        /// The server's words, or ours.
+        cause: String,
+    },
     /// Others were in the way each time.
     #[error(
         "the step {step} met others at the same rows too often; nothing was changed, repeat the \
@@ -147,7 +159,7 @@ pub enum StoreError {
         when: &'static str,
     },
     /// The engine refused a statement: a bug in this crate.
-    #[error("the store refused the step {step}: this is a bug, please report it")]
+    #[error("the store refused the step {step} ({source}): this is a bug; please report it")]
     Engine {
         /// Name of the transaction.
         step: &'static str,
@@ -173,6 +185,7 @@ impl StoreError {
             Self::Newer { .. } => "store-newer",
             Self::Address { .. } => "store-address",
             Self::Unreachable { .. } => "store-unreachable",
+            Self::Refused { .. } => "store-refused",
             Self::Contended { .. } => "store-contended",
             Self::Unknown { .. } => "store-unknown",
             Self::Undone { .. } => "store-undone",
@@ -195,6 +208,7 @@ impl StoreError {
             | Self::Stopped { .. } => true,
             Self::Damaged { .. }
             | Self::NotAccessible { .. }
+            | Self::Refused { .. }
             | Self::NotOurs { .. }
             | Self::Newer { .. }
             | Self::Address { .. }

@@ -19,7 +19,10 @@ pub fn open(config: &Config, role: Role) -> Outcome<Store> {
         let (what, key) = match &config.database {
             None => (format!("store {}", place(config, role).display()), "dir"),
             Some(_) => (
-                format!("schema tegata_{} in the database", role_name(role)),
+                format!(
+                    "schema tegata_{} in the database, or this role may not see it",
+                    role_name(role)
+                ),
                 "database",
             ),
         };

@@ -24,9 +24,14 @@ pub enum ChallengeDenied {
     /// Not made by this server, or for another use.
     #[error("the challenge is not one of this server for this use")]
     Foreign,
-    /// Too old, or of the future.
+    /// Too old.
     #[error("the challenge has expired")]
     Expired,
+    /// Of the future: another server with this key made it.
+    #[error(
+        "the challenge is of the future: the clocks of the servers that share their work differ"
+    )]
+    Ahead,
 }
 
 impl ChallengeKey {
@@ -69,7 +74,7 @@ impl ChallengeKey {
     /// Checks that a challenge is ours, for that use, and not expired. Whether it was used is for the store.
     ///
     /// # Errors
-    /// `Foreign` or `Expired`.
+    /// `Foreign`, `Expired` or `Ahead`.
     pub fn check(
         &self,
         provider: &dyn Provider,
@@ -92,7 +97,10 @@ impl ChallengeKey {
             .take(TIME_LEN_BYTES)
             .fold(0u64, |n, b| (n << 8) | u64::from(*b));
         let made = UnixMs(time).secs().0;
-        if made > now.0.saturating_add(CLOCK_SLACK_SECS) || now.0 > made + CHALLENGE_SECS {
+        if made > now.0.saturating_add(CLOCK_SLACK_SECS) {
+            return Err(ChallengeDenied::Ahead);
+        }
+        if now.0 > made.saturating_add(CHALLENGE_SECS) {
             return Err(ChallengeDenied::Expired);
         }
         Ok(())

@@ -41,6 +41,13 @@ pub enum EngineError {
     Column(usize),
 }
 
+impl EngineError {
+    /// Whether it is a database's own word, and not that there is none.
+    pub(crate) fn is_of_server(&self) -> bool {
+        matches!(self, Self::Postgres(e) if e.as_db_error().is_some())
+    }
+}
+
 /// What comes of a statement or a row.
 pub(crate) type Result<T> = std::result::Result<T, EngineError>;
 

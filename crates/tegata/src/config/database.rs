@@ -30,7 +30,11 @@ impl Database {
 impl Check<'_> {
     /// The address of a database. What is wrong with it is said without it: a password in it must not
     /// come into a log.
-    pub(super) fn database(&self, value: Option<&Spanned<String>>) -> Outcome<Option<Database>> {
+    pub(super) fn database(
+        &self,
+        base: &Path,
+        value: Option<&Spanned<String>>,
+    ) -> Outcome<Option<Database>> {
         let Some(value) = value else { return Ok(None) };
         let text = value.get_ref();
         let fault = |what: &str, mend: &str| {
@@ -63,8 +67,22 @@ impl Check<'_> {
                  tegata_verify.",
             ));
         }
-        Ok(Some(Database(text.clone())))
+        Ok(Some(Database(with_files_of(base, text))))
     }
+}
+
+/// The address with its files beside the configuration, as all paths in it are.
+fn with_files_of(base: &Path, address: &str) -> String {
+    let Some((before, query)) = address.split_once('?') else {
+        return address.to_owned();
+    };
+    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((key @ ("password_file" | "sslrootcert"), file)) => {
+            format!("{key}={}", base.join(file).display())
+        }
+        _ => pair.to_owned(),
+    });
+    format!("{before}?{}", pairs.collect::<Vec<_>>().join("&"))
 }
 
 #[cfg(test)]
@@ -86,6 +104,16 @@ mod tests {
         let is = "postgres://tegata@db.example/fleet?sslmode=verify-full&schema=tegata_ca";
         assert_eq!(place, Path::new(is));
         assert!(!format!("{taken:?}").contains("db.example"));
+        let files = "postgres://t@h/d?password_file=pw&connections=4&sslrootcert=/etc/roots.pem";
+        let text = format!("[store]\ndatabase = \"{files}\"\n");
+        let taken = parse(Path::new("/etc/tegata/t.toml"), &text).unwrap();
+        let place = taken.database.as_ref().unwrap().place("ca");
+        let place = place.to_str().unwrap();
+        assert!(
+            place.contains(
+                "?password_file=/etc/tegata/pw&connections=4&sslrootcert=/etc/roots.pem&"
+            )
+        );
         for address in [
             "mysql://db.example/fleet",
             "postgres://tegata:hidden@db.example/fleet",

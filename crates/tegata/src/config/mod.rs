@@ -436,7 +436,7 @@ pub fn parse(path: &Path, text: &str) -> Outcome<Config> {
     Ok(Config {
         path: path.to_path_buf(),
         store_dir: file(raw.store.dir, "store"),
-        database: check.database(raw.store.database.as_ref())?,
+        database: check.database(&base, raw.store.database.as_ref())?,
         trust_dir: file(raw.keys.trust_dir, "trust"),
         keys_dir: file(raw.keys.dir, "keys"),
         limits: Limits {

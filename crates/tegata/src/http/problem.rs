@@ -63,7 +63,10 @@ impl Problem {
     /// The store failed.
     pub fn of_store(error: &StoreError) -> Self {
         match error.is_retryable() {
-            true => Self::busy(error.code(), 5),
+            true => Self {
+                detail: "The server's store cannot be used now; try again later.".to_owned(),
+                ..Self::busy(error.code(), 5)
+            },
             false => Self::internal(error.code()),
         }
     }

@@ -121,7 +121,7 @@ pub fn by_evidence(
     let appraised = token.with(csr).appraise(provider, device, policy)?;
     let stale = match nonces.check(provider, appraised.nonce(), profile.name.as_bytes(), now) {
         Ok(()) => false,
-        Err(ChallengeDenied::Expired) => true,
+        Err(ChallengeDenied::Expired | ChallengeDenied::Ahead) => true,
         Err(foreign) => return Err(EstDenial::Nonce(foreign)),
     };
     let means = Means::Evidence(EvidenceUse {

@@ -6,6 +6,7 @@
 //! A server on another machine is reached by TLS that verifies its name, unless the address says
 //! `sslmode=disable`. There is no mode in which a server that is somebody else's is talked to.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use zeroize::Zeroizing;
 
 use super::hosts::Hosts;
 use super::tls::Tls;
@@ -28,6 +30,8 @@ pub(crate) struct Address {
     pub(super) connections: usize,
     /// What it is called in errors; without the password.
     pub(super) place: PathBuf,
+    /// Where the password is, if it is in a file.
+    password_file: Option<PathBuf>,
 }
 
 /// Whether a store is given by the address of a database, and not by a path.
@@ -41,7 +45,7 @@ impl Address {
     /// Reads an address.
     ///
     /// # Errors
-    /// `Address` says what is wrong with it, `NotAccessible` which file cannot be read.
+    /// `Address` says what is wrong with it, `Refused` which file cannot be read.
     pub(crate) fn parse(address: &str) -> Result<Self, StoreError> {
         let (base, query) = address.split_once('?').unwrap_or((address, ""));
         let mut settings = Settings::default();
@@ -64,8 +68,10 @@ impl Address {
             return Err(refused("it names no host"));
         }
         let place = settings.place(&config);
-        if config.get_password().is_none()
-            && let Some(password) = settings.password(&place)?
+        if config.get_password().is_some() {
+            settings.password_file = None;
+        } else if settings.password_file.is_none()
+            && let Ok(password) = std::env::var("PGPASSWORD")
         {
             config.password(password);
         }
@@ -96,7 +102,31 @@ impl Address {
             schema: settings.schema,
             connections: settings.connections,
             place,
+            password_file: settings.password_file,
         })
+    }
+
+    /// The password as its file has it now: a new one serves from the next connection on. `None` if the address has
+    /// none, or has it itself.
+    ///
+    /// # Errors
+    /// `Refused` if the file cannot be read, or everybody may read it.
+    pub(super) fn password(&self) -> Result<Option<Zeroizing<String>>, StoreError> {
+        let Some(file) = &self.password_file else {
+            return Ok(None);
+        };
+        let unreadable = |e: &std::io::Error| unreadable(&self.place, "password_file", file, e);
+        let mode = std::fs::metadata(file).map_err(|e| unreadable(&e))?.mode();
+        if mode & 0o007 != 0 {
+            let open = std::io::Error::other(format!(
+                "everybody may read it (mode {:o}), make it 0600",
+                mode & 0o777
+            ));
+            return Err(unreadable(&open));
+        }
+        let text = std::fs::read_to_string(file).map_err(|e| unreadable(&e))?;
+        let text = Zeroizing::new(text);
+        Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned().into()))
     }
 }
 
@@ -163,15 +193,6 @@ impl Settings {
         let database = config.get_dbname().unwrap_or(user);
         let (hosts, schema) = (hosts.join(","), &self.schema);
         format!("postgres://{user}@{hosts}:{port}/{database}?schema={schema}").into()
-    }
-
-    fn password(&self, place: &Path) -> Result<Option<String>, StoreError> {
-        let Some(file) = &self.password_file else {
-            return Ok(std::env::var("PGPASSWORD").ok());
-        };
-        let text = std::fs::read_to_string(file);
-        let text = text.map_err(|e| unreadable(place, "password_file", file, &e))?;
-        Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
     }
 
     /// Whom the connection is with, and how long it may be silent.
@@ -254,7 +275,7 @@ fn refused(what: &'static str) -> StoreError {
 }
 
 fn unreadable(place: &Path, key: &str, file: &Path, e: &std::io::Error) -> StoreError {
-    StoreError::NotAccessible {
+    StoreError::Refused {
         path: place.to_path_buf(),
         cause: format!("{key} {}: {e}", file.display()),
     }
@@ -275,6 +296,8 @@ const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)] // Tests.
+
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -326,6 +349,26 @@ mod tests {
         );
         let some = error("postgres://u@127.0.0.1/d?sslmode=require&sslrootcert=/dev/null");
         assert!(some.contains("sslrootcert"), "{some}");
+    }
+
+    #[test]
+    fn a_password_is_read_from_its_file_each_time_and_nobody_else_may() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("password");
+        let address = format!("postgres://u@127.0.0.1/d?password_file={}", file.display());
+        let address = Address::parse(&address).unwrap();
+        let said = || address.password().map(drop).unwrap_err().to_string();
+        assert!(said().contains("No such file"), "{}", said());
+        std::fs::write(&file, "first\r\n").unwrap();
+        let mode = |mode| std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
+        mode(0o644);
+        assert!(said().contains("mode 644") && !said().contains("first"));
+        mode(0o640);
+        assert_eq!(**address.password().unwrap().unwrap(), *"first");
+        std::fs::write(&file, "second").unwrap();
+        assert_eq!(**address.password().unwrap().unwrap(), *"second");
+        let within = Address::parse("postgres://u:p@127.0.0.1/d?password_file=/none").unwrap();
+        assert!(within.password().unwrap().is_none());
     }
 
     #[test]

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::config::{Host, LoadBalanceHosts};
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{CancelToken, Client, Config, NoTls};
+use zeroize::Zeroizing;
 
 use super::tls::Tls;
 use crate::engine::EngineError;
@@ -70,24 +71,44 @@ impl Hosts {
         self.wait.saturating_mul(hosts)
     }
 
-    /// Connects to the first that takes writes.
+    /// Connects to the first that takes writes, with that password if there is one.
     ///
     /// # Errors
-    /// Why the last of them does not.
-    pub(super) async fn connect(&self) -> Result<Client, EngineError> {
+    /// Why none of them does: what a server said, rather than why there is no answer of another.
+    pub(super) async fn connect(
+        &self,
+        password: Option<Zeroizing<String>>,
+    ) -> Result<Client, EngineError> {
         let mut why = EngineError::Silent(self.wait);
         let first = self.first.load(Ordering::Relaxed) % self.each.len().max(1);
         let hosts = self.each.iter().enumerate();
         for (n, host) in hosts.clone().skip(first).chain(hosts.take(first)) {
-            match self.connect_to(host).await {
+            let mut host = host.clone();
+            if let Some(password) = &password {
+                host.password(password.as_bytes());
+            }
+            match self.connect_to(&host).await {
                 Ok(client) => {
                     self.first.store(n, Ordering::Relaxed);
                     return Ok(client);
                 }
-                Err(e) => why = e,
+                Err(e) if e.is_of_server() || !why.is_of_server() => why = e,
+                Err(_) => {}
             }
         }
         Err(why)
+    }
+
+    /// Has the server give up what a connection is at: nobody waits for it any more.
+    pub(super) async fn cancel(&self, token: CancelToken) {
+        let asked = async {
+            match self.tls.clone() {
+                None => token.cancel_query(NoTls).await,
+                Some(tls) => token.cancel_query(tls).await,
+            }
+        };
+        // Who cannot be asked has ended it, or ends it when it finds that nobody is there.
+        let _ = timeout(self.wait, asked).await;
     }
 
     async fn connect_to(&self, host: &Config) -> Result<Client, EngineError> {

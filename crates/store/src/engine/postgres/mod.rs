@@ -10,6 +10,7 @@
 //! and whoever asks the same again gets what was done, if it was.
 
 mod address;
+mod away;
 mod hosts;
 mod schema;
 mod session;
@@ -18,6 +19,7 @@ mod tls;
 use std::error::Error as _;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -25,11 +27,12 @@ use tokio::runtime::Runtime;
 use tokio_postgres::error::SqlState;
 
 use super::pool::{Place, Pool};
-use super::{EngineError, On, Tx};
+use super::{EngineError, On, Tx, params};
 use crate::{Faults, NoFaults, StoreError, When};
 
 pub(crate) use address::Address;
 pub use address::is_address;
+use away::Away;
 pub(crate) use session::Running;
 use session::{Failure, Session, wait};
 
@@ -37,6 +40,7 @@ use session::{Failure, Session, wait};
 pub(crate) struct Postgres {
     address: Address,
     sessions: Pool<Session>,
+    away: Away,
     /// Drives the connections; absent once it is told to end.
     runtime: Option<Runtime>,
 }
@@ -58,6 +62,7 @@ impl Postgres {
     pub(crate) fn open(address: &str) -> Result<Self, StoreError> {
         let engine = Self::to(address)?;
         let mut session = engine.connect(0)?;
+        schema::check_encoding(&mut session, &engine.address)?;
         schema::bring_up(&mut session, &engine.address)?;
         engine.sessions.take().0.give_back(session);
         Ok(engine)
@@ -83,6 +88,7 @@ impl Postgres {
         })?;
         Ok(Self {
             sessions: Pool::new(address.connections),
+            away: Away::default(),
             address,
             runtime: Some(runtime),
         })
@@ -230,7 +236,7 @@ impl Postgres {
             })?;
             let (session, is_new) = match kept {
                 Some(session) => (session, false),
-                None => (self.connect(place.number)?, true),
+                None => (self.reconnect(place.number)?, true),
             };
             match session.run(how) {
                 Ok(()) => return Ok((place, session)),
@@ -252,13 +258,32 @@ impl Postgres {
         }
     }
 
+    /// Connects a store that was open before: whatever keeps it out now may pass, so it is told to come again.
+    fn reconnect(&self, number: usize) -> Result<Session, StoreError> {
+        match self.connect(number) {
+            Ok(session) => {
+                self.away.is_over(&self.address.place);
+                Ok(session)
+            }
+            Err(e) => {
+                let e = match e {
+                    StoreError::Refused { path, cause } => StoreError::Unreachable { path, cause },
+                    e => e,
+                };
+                self.away.say(&e);
+                Err(e)
+            }
+        }
+    }
+
     fn connect(&self, number: usize) -> Result<Session, StoreError> {
         let unreachable = |e: String| self.address.unreachable(e);
         let runtime = self.runtime.as_ref();
         let runtime = runtime.ok_or_else(|| unreachable("it is closed".to_owned()))?;
         let hosts = self.address.hosts.clone();
         let most = hosts.longest() + SLACK;
-        let connected = runtime.spawn(async move { hosts.connect().await });
+        let password = self.address.password()?;
+        let connected = runtime.spawn(async move { hosts.connect(password).await });
         let given_up = connected.abort_handle();
         let Some(connected) = wait(connected, most) else {
             given_up.abort();
@@ -267,10 +292,54 @@ impl Postgres {
         let connected = connected.map_err(|e| unreachable(e.to_string()))?;
         let client = connected.map_err(|e| self.address.failed("connect", e))?;
         let lane = i64::try_from(number).unwrap_or(0).rem_euclid(LANES);
-        let session = Session::new(client, lane);
+        let hosts = self.address.hosts.clone();
+        let runtime = runtime.handle().clone();
+        let cancel = move |token| {
+            let hosts = Arc::clone(&hosts);
+            drop(runtime.spawn(async move { hosts.cancel(token).await }));
+        };
+        let mut session = Session::new(client, lane, Box::new(cancel));
         let set = session.run(SESSION);
         set.map_err(|e| self.address.failed("connect", e))?;
+        // Before anything is looked for, or made, in another schema.
+        let schema = &self.address.schema;
+        let path = session.number(IN_SCHEMA, params![schema]);
+        if path.map_err(|e| self.address.failed("connect", e))? != 1 {
+            return Err(self.address.refused(
+                "it does not keep the search_path that a connection begins with: a pooler stands between, \
+                 connect to the server itself"
+                    .to_owned(),
+            ));
+        }
+        if number == 0 {
+            self.check_clock(&mut session)?;
+        }
         Ok(session)
+    }
+}
+
+impl Postgres {
+    /// Says so if this machine's time is not that of the database: all who share one are to go by the same.
+    fn check_clock(&self, session: &mut Session) -> Result<(), StoreError> {
+        let theirs = session.number(
+            "SELECT CAST(extract(epoch FROM clock_timestamp()) AS BIGINT)",
+            params![],
+        );
+        let theirs = theirs.map_err(|e| self.address.failed("connect", e))?;
+        let ours = SystemTime::now().duration_since(UNIX_EPOCH);
+        let ours = ours.map_or(0, |since| {
+            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+        });
+        let apart_secs = ours.saturating_sub(theirs);
+        if apart_secs.unsigned_abs() > CLOCKS_APART_SECS {
+            let database = self.address.place.display();
+            tracing::warn!(
+                %database,
+                apart_secs,
+                "the clock of this machine is not that of the database: keep all of them by NTP, see docs/ops/scale.md"
+            );
+        }
+        Ok(())
     }
 }
 
@@ -298,6 +367,11 @@ impl Address {
             source => return StoreError::Engine { step, source },
         };
         let Some(code) = e.code() else {
+            if cause.contains("password missing") {
+                let cause = "it wants a password, and there is no password_file and no PGPASSWORD"
+                    .to_owned();
+                return StoreError::Refused { path, cause };
+            }
             let wire = e.is_closed() || e.source().is_some_and(|s| s.is::<std::io::Error>());
             return match wire || step == "connect" {
                 true => StoreError::Unreachable { path, cause },
@@ -319,10 +393,9 @@ impl Address {
             | SqlState::TOO_MANY_CONNECTIONS
             | SqlState::READ_ONLY_SQL_TRANSACTION
             | SqlState::QUERY_CANCELED => StoreError::Unreachable { path, cause },
-            SqlState::INVALID_PASSWORD
-            | SqlState::INVALID_AUTHORIZATION_SPECIFICATION
-            | SqlState::INVALID_CATALOG_NAME
-            | SqlState::INSUFFICIENT_PRIVILEGE => StoreError::NotAccessible { path, cause },
+            // What says no at the door: a role, a database, a rule, a pooler.
+            SqlState::INSUFFICIENT_PRIVILEGE => StoreError::Refused { path, cause },
+            _ if step == "connect" => StoreError::Refused { path, cause },
             SqlState::DATA_CORRUPTED | SqlState::INDEX_CORRUPTED => StoreError::Damaged {
                 path,
                 finding: cause,
@@ -332,6 +405,11 @@ impl Address {
                 source: EngineError::Said(format!("{cause} ({})", code.code())),
             },
         }
+    }
+
+    pub(super) fn refused(&self, cause: String) -> StoreError {
+        let path = self.place.clone();
+        StoreError::Refused { path, cause }
     }
 
     fn unreachable(&self, cause: String) -> StoreError {
@@ -351,16 +429,18 @@ impl Address {
     }
 }
 
-/// The server's words, or the library's and what is behind them. Neither has values of ours in it.
+/// The server's words, or the library's and what is behind them. Neither has values of ours in it. A semicolon in
+/// them would end the part of a sentence that says what happened.
 fn words(e: &EngineError) -> String {
     let EngineError::Postgres(e) = e else {
         return e.to_string();
     };
-    match (e.as_db_error(), e.source()) {
+    let words = match (e.as_db_error(), e.source()) {
         (Some(said), _) => said.message().to_owned(),
         (None, Some(source)) => format!("{e}: {source}"),
         (None, None) => e.to_string(),
-    }
+    };
+    words.replace(';', ",")
 }
 
 /// How long to wait before a transaction is run again: longer each time, and not as long as others do.
@@ -414,6 +494,11 @@ const PLACE_WAIT: Duration = Duration::from_secs(8);
 const SLACK: Duration = Duration::from_secs(1);
 const PAUSE_FIRST: Duration = Duration::from_millis(1);
 const PAUSE_MOST: Duration = Duration::from_millis(100);
+/// How far clocks may be apart unsaid: at 30 s a TAM refuses another one's challenges.
+const CLOCKS_APART_SECS: u64 = 10;
+/// Whether statements without a schema are about that one, and no other.
+const IN_SCHEMA: &str =
+    "SELECT count(*) FROM (SELECT current_setting('search_path') AS path) AS now WHERE path = ?1";
 /// What a connection begins with. Without scans of whole tables a transaction is in the way of those
 /// alone who change what it read; with them forbidden a plan's cost looks high, and PostgreSQL would compile
 /// statements that read a row. An answer is never ahead of the disk, whatever the server's default.

@@ -28,6 +28,20 @@ pub(super) fn bring_up(session: &mut Session, address: &Address) -> Result<(), S
     Err(StoreError::Contended { step: STEP })
 }
 
+/// Refuses a database that cannot keep every name: of devices, makers, batches, in any script.
+pub(super) fn check_encoding(session: &mut Session, address: &Address) -> Result<(), StoreError> {
+    let utf8 = "SELECT count(*) FROM (SELECT current_setting('server_encoding') AS has) AS now \
+                WHERE upper(has) IN ('UTF8', 'UTF-8')";
+    match session.number(utf8, params![]) {
+        Ok(0) => Err(address.refused(
+            "its encoding is not UTF8, so names in some scripts could not be kept: make one with ENCODING 'UTF8'"
+                .to_owned(),
+        )),
+        Ok(_) => Ok(()),
+        Err(e) => Err(address.failed("connect", e)),
+    }
+}
+
 /// Whether the schema has a store in it.
 pub(super) fn exists(session: &mut Session, address: &Address) -> Result<bool, StoreError> {
     let named = format!("{TABLES} AND table_name = 'migration'");

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::{CancelToken, Client, Statement};
 
 use super::super::value::Kind;
 use super::super::{EngineError, Result, Row, Value};
@@ -25,6 +25,22 @@ pub(super) struct Session {
     ready: HashMap<String, Statement>,
     /// The lane that it deals certificates in.
     pub(super) lane: i64,
+    /// Whether the server owes an answer that is not waited for any more.
+    is_silent: Cell<bool>,
+    cancel: Cancel,
+}
+
+/// Has the server give up what a connection is at, without waiting for it.
+pub(super) type Cancel = Box<dyn Fn(CancelToken) + Send>;
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // A server that waits, for a standby, does not see that its client has gone: its connection would count
+        // among those that it has room for, beside the one that takes its place.
+        if self.is_silent.get() {
+            (self.cancel)(self.client.cancel_token());
+        }
+    }
 }
 
 /// What a failure means for the transaction that it came in.
@@ -49,17 +65,31 @@ pub(crate) struct Running {
 }
 
 impl Session {
-    pub(super) fn new(client: Client, lane: i64) -> Self {
+    pub(super) fn new(client: Client, lane: i64, cancel: Cancel) -> Self {
         Self {
             client,
             ready: HashMap::new(),
             lane,
+            is_silent: Cell::new(false),
+            cancel,
         }
+    }
+
+    /// What the server answers; a little later than it gives up by itself, it is not waited for any more.
+    fn answer<T>(
+        &self,
+        work: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
+    ) -> Result<T> {
+        let Some(done) = wait(work, ANSWER_WAIT) else {
+            self.is_silent.set(true);
+            return Err(EngineError::Silent(ANSWER_WAIT));
+        };
+        Ok(done?)
     }
 
     /// Runs statements that have neither parameters nor rows.
     pub(super) fn run(&self, sql: &str) -> Result<()> {
-        answer(self.client.batch_execute(sql))
+        self.answer(self.client.batch_execute(sql))
     }
 
     /// As [`Session::run`], of what takes as long as there are rows.
@@ -114,20 +144,20 @@ impl Session {
             return Ok(ready.clone());
         }
         let types: Vec<Type> = params.iter().map(|value| type_of(value.kind())).collect();
-        let made = answer(self.client.prepare_typed(&translated(sql), &types))?;
+        let made = self.answer(self.client.prepare_typed(&translated(sql), &types))?;
         self.ready.insert(sql.to_owned(), made.clone());
         Ok(made)
     }
 
     pub(super) fn execute(&mut self, sql: &str, params: &[Value<'_>]) -> Result<usize> {
         let statement = self.statement(sql, params)?;
-        let rows = answer(self.client.execute(&statement, &dynamic(params)))?;
+        let rows = self.answer(self.client.execute(&statement, &dynamic(params)))?;
         Ok(usize::try_from(rows).unwrap_or(usize::MAX))
     }
 
     fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<tokio_postgres::Row>> {
         let statement = self.statement(sql, params)?;
-        answer(self.client.query(&statement, &dynamic(params)))
+        self.answer(self.client.query(&statement, &dynamic(params)))
     }
 }
 
@@ -266,14 +296,6 @@ impl<'a> FromSql<'a> for Value<'a> {
         let whole = matches!(*ty, Type::BOOL | Type::INT4 | Type::INT8);
         whole || matches!(*ty, Type::FLOAT8 | Type::TEXT | Type::BYTEA)
     }
-}
-
-/// What the server answers; a little later than it gives up by itself, it is not waited for any more.
-fn answer<T>(
-    work: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
-) -> Result<T> {
-    let done = wait(work, ANSWER_WAIT).ok_or(EngineError::Silent(ANSWER_WAIT))?;
-    Ok(done?)
 }
 
 /// Waits on the caller's own thread, whatever runs on it: the connection itself is driven by another.
