@@ -32,9 +32,10 @@ fn a_challenge_is_ours_until_it_expires() {
         key.check(p, &challenge, b"one", UnixSecs(now + CHALLENGE_SECS + 1)),
         expired
     );
+    assert_eq!(key.check(p, &challenge, b"one", UnixSecs(now - 30)), Ok(()));
     assert_eq!(
         key.check(p, &challenge, b"one", UnixSecs(now - 31)),
-        expired
+        Err(ChallengeDenied::Ahead)
     );
     let foreign = Err(ChallengeDenied::Foreign);
     assert_eq!(other.check(p, &challenge, b"one", UnixSecs(now)), foreign);
