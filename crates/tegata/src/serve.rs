@@ -21,7 +21,7 @@ use crate::fault::{Fault, Outcome};
 use crate::files::{self, Readers};
 use crate::http::descriptors;
 use crate::http::frame::{self, Phase};
-use crate::http::places::Lane;
+use crate::http::places::{ASIDE, Lane};
 use crate::http::tls::Tls;
 use crate::{roles, supervise, telemetry, vault};
 
@@ -143,7 +143,8 @@ fn ports(config: &Config, roles: &[Role]) -> usize {
 /// The limits of this process allow none.
 pub fn runtime(ports: usize, places: usize) -> Outcome<Runtime> {
     // Whoever has a place has a thread: the TAM's work waits for that of the CA and the Verifier, perhaps here.
-    let threads = ports.saturating_mul(places).saturating_add(OWN_THREADS);
+    let of_port = places.saturating_add(ASIDE);
+    let threads = ports.saturating_mul(of_port).saturating_add(OWN_THREADS);
     let mut builder = Builder::new_multi_thread();
     builder.enable_all().max_blocking_threads(threads);
     built(&mut builder)

@@ -202,6 +202,55 @@ fn slow_clients_are_cut() {
     assert!(server.log().contains("body-timeout"), "{}", server.log());
 }
 
+/// A genm that asks for a certReqTemplate, without protection. RFC 9483 section 4.3.3.
+const GENM: &str = "30453033020102a4023000a4023000a41204108744f7275afb727ba7cf9ed390083eae\
+    a512041018610eaba076bd8d5003dd9371e6aaf7b50e300c300a06082b06010505070413";
+
+/// Kept as they come, pieces of a body would hold a whole read of the network each: some 800 MiB here.
+#[test]
+fn a_body_in_tiny_pieces_takes_what_was_sent_and_no_more() {
+    let installation = Installation::new();
+    let server = installation.serve("ca");
+    let head = "POST /.well-known/cmp HTTP/1.1\r\nHost: t\r\nContent-Type: application/pkixcmp\r\n";
+    let before = server.memory_kib();
+    let mut peers = leave_open(server.address("ca"), 50);
+    for peer in &mut peers {
+        peer.set_nodelay(true).unwrap();
+        write!(peer, "{head}Transfer-Encoding: chunked\r\n\r\n").unwrap();
+    }
+    for _ in 0..2000 {
+        for peer in &mut peers {
+            peer.write_all(b"1\r\nx\r\n").unwrap();
+        }
+    }
+    let grown_kib = server.memory_kib().saturating_sub(before);
+    assert!(grown_kib < 32 * 1024, "{grown_kib} KiB more");
+}
+
+#[test]
+fn a_profile_that_a_path_names_writes_no_line_of_its_own_into_the_log() {
+    let installation = Installation::new();
+    let server = installation.serve("ca");
+    // genm, certReqTemplate: asked in the open.
+    let genm = hex::decode(GENM).unwrap();
+    let path = "/.well-known/cmp/p/x%0aINFO%20forged%20%1b%5b31m%e2%80%ae";
+    post(server.address("ca"), path, "application/pkixcmp", &genm);
+    let log = server.log();
+    let line = log
+        .lines()
+        .find(|line| line.contains("CMP request denied"))
+        .unwrap();
+    assert!(line.contains("forged"), "{line}");
+    assert!(
+        !log.contains('\u{1b}') && !log.contains('\u{202e}'),
+        "{log}"
+    );
+    assert!(
+        !log.lines().any(|line| line.starts_with("INFO forged")),
+        "{log}"
+    );
+}
+
 #[test]
 fn a_server_stops_in_good_order() {
     let installation = Installation::new();

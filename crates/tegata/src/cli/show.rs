@@ -103,8 +103,16 @@ pub fn record(fields: &[(&str, String)]) {
 #[must_use]
 pub fn visible(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| if steers(c) { '\u{fffd}' } else { c })
         .collect()
+}
+
+/// Whether a character does something else than be seen: controls, ends of lines and pages, and what turns the
+/// direction of the text around it.
+#[must_use]
+pub fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Seconds since 1970 as `2026-11-22 10:30:00Z`.

@@ -65,6 +65,9 @@ pub struct Config {
     pub factory: Factory,
 }
 
+/// Requests worked on at once where nobody says otherwise.
+const IN_FLIGHT: u64 = 160;
+
 /// Limits of an HTTP port. `docs/ops/limits.md` gives the reason of each.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -74,6 +77,8 @@ pub struct Limits {
     pub connections_per_peer: usize,
     /// Requests worked on at once; the next is answered 503 with `Retry-After`.
     pub in_flight: usize,
+    /// Those of one peer.
+    pub in_flight_per_peer: usize,
     /// Time for the whole request header.
     pub header_timeout: Duration,
     /// Time for the whole request body.
@@ -230,6 +235,7 @@ struct RawLimits {
     connections: Option<Spanned<u64>>,
     connections_per_peer: Option<Spanned<u64>>,
     in_flight: Option<Spanned<u64>>,
+    in_flight_per_peer: Option<Spanned<u64>>,
     header_timeout_secs: Option<Spanned<u64>>,
     body_timeout_secs: Option<Spanned<u64>>,
     answer_timeout_secs: Option<Spanned<u64>>,
@@ -433,6 +439,9 @@ pub fn parse(path: &Path, text: &str) -> Outcome<Config> {
         }
     };
     let limits = &raw.limits;
+    let in_flight = check.number(limits.in_flight.as_ref(), IN_FLIGHT, 1..=8_192)?;
+    // One peer leaves some to all others.
+    let in_flight_per_peer = in_flight.saturating_mul(3).div_ceil(4);
     Ok(Config {
         path: path.to_path_buf(),
         store_dir: file(raw.store.dir, "store"),
@@ -446,7 +455,12 @@ pub fn parse(path: &Path, text: &str) -> Outcome<Config> {
                 256,
                 1..=65_536,
             )?,
-            in_flight: check.count(limits.in_flight.as_ref(), 128, 1..=8_192)?,
+            in_flight: usize::try_from(in_flight).unwrap_or(usize::MAX),
+            in_flight_per_peer: check.count(
+                limits.in_flight_per_peer.as_ref(),
+                in_flight_per_peer,
+                1..=8_192,
+            )?,
             header_timeout: check.secs(limits.header_timeout_secs.as_ref(), 10, 1..=120)?,
             body_timeout: check.secs(limits.body_timeout_secs.as_ref(), 20, 1..=600)?,
             answer_timeout: check.secs(limits.answer_timeout_secs.as_ref(), 30, 1..=600)?,

@@ -1,8 +1,10 @@
 //! Reading what a peer sends: media types first, then a bounded and timed body.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::http::{HeaderMap, StatusCode, header};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -92,30 +94,63 @@ pub async fn read(headers: &HeaderMap, body: Body, accepts: Accepts) -> Result<B
             ),
         ));
     }
-    // Small bodies are bounded by the connections; long ones share what memory there is for them.
-    let may_come = declared.unwrap_or(len_max).min(len_max);
-    let _room = LONG_BODIES.take(may_come, "too-many-long-bodies")?;
-    let reading = axum::body::to_bytes(body, accepts.len_bytes_max);
-    match tokio::time::timeout(accepts.timeout, reading).await {
-        Err(_) => Err(Problem::new(
+    // Whom there is no room for now is told before it sends.
+    LONG_BODIES.look_for(declared.unwrap_or(0))?;
+    let reading = gather(body, accepts.len_bytes_max);
+    let timed = tokio::time::timeout(accepts.timeout, reading).await;
+    timed.unwrap_or_else(|_| {
+        Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             "body-timeout",
             "The request body did not arrive in time.",
-        )),
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) => {
-            let limit = std::error::Error::source(&error)
-                .is_some_and(|source| source.to_string().contains("length limit"));
-            if limit || error.to_string().contains("length limit") {
-                Err(too_large(accepts.len_bytes_max))
-            } else {
-                Err(Problem::new(
-                    StatusCode::BAD_REQUEST,
-                    "body-broken",
-                    "The request body broke off.",
-                ))
-            }
+        ))
+    })
+}
+
+/// Reads a body into one piece of memory. What it came in is let go at once: a byte by itself holds as much as a
+/// whole read from the network, so pieces that are kept cost thousands of times what was sent.
+async fn gather(mut body: Body, len_bytes_max: usize) -> Result<Bytes, Problem> {
+    let mut gathered = Gathered::default();
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let frame = frame.map_err(|_| {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "body-broken",
+                "The request body broke off.",
+            )
+        })?;
+        // Trailers say nothing that is asked for here.
+        let Ok(piece) = frame.into_data() else {
+            continue;
+        };
+        gathered.add(&piece, len_bytes_max)?;
+    }
+    Ok(gathered.bytes.into())
+}
+
+/// What has come of a body, and the room that it takes.
+#[derive(Default)]
+struct Gathered {
+    bytes: Vec<u8>,
+    room: Option<SemaphorePermit<'static>>,
+}
+
+impl Gathered {
+    fn add(&mut self, piece: &[u8], len_bytes_max: usize) -> Result<(), Problem> {
+        let len = self.bytes.len().saturating_add(piece.len());
+        if len > len_bytes_max {
+            return Err(too_large(len_bytes_max));
         }
+        if len > self.bytes.capacity() {
+            let twice = self.bytes.capacity().saturating_mul(2);
+            let capacity = len.max(twice).max(FIRST_LEN_BYTES).min(len_bytes_max);
+            // For what has come, not for what was announced: who announces much and sends nothing takes nothing.
+            LONG_BODIES.grow(&mut self.room, capacity)?;
+            self.bytes
+                .reserve_exact(capacity.saturating_sub(self.bytes.len()));
+        }
+        self.bytes.extend_from_slice(piece);
+        Ok(())
     }
 }
 
@@ -145,8 +180,51 @@ impl Room {
     }
 }
 
-/// Longest body that needs no room, bytes.
-const SMALL_LEN_BYTES_MAX: u64 = 64 * 1024;
+impl Room {
+    /// Whether there is room for so many bytes now.
+    ///
+    /// # Errors
+    /// 503 if there is not.
+    fn look_for(&self, len_bytes: u64) -> Result<(), Problem> {
+        let kib = usize::try_from(len_bytes.div_ceil(1024)).unwrap_or(usize::MAX);
+        match len_bytes <= SMALL_LEN_BYTES_MAX || kib <= self.0.available_permits() {
+            true => Ok(()),
+            false => Err(Problem::busy(NO_ROOM, 5)),
+        }
+    }
+
+    /// Room for so many bytes in all, with what is held already.
+    ///
+    /// # Errors
+    /// 503 if there is none.
+    fn grow(
+        &'static self,
+        held: &mut Option<SemaphorePermit<'static>>,
+        len_bytes: usize,
+    ) -> Result<(), Problem> {
+        let has = held.as_ref().map_or(0, SemaphorePermit::num_permits);
+        let has = u64::try_from(has).unwrap_or(u64::MAX).saturating_mul(1024);
+        let all = u64::try_from(len_bytes).unwrap_or(u64::MAX);
+        if all <= SMALL_LEN_BYTES_MAX || all <= has {
+            return Ok(());
+        }
+        let kib = u32::try_from((all - has).div_ceil(1024)).unwrap_or(u32::MAX);
+        let more = self.0.try_acquire_many(kib);
+        let more = more.map_err(|_| Problem::busy(NO_ROOM, 5))?;
+        match held {
+            Some(held) => held.merge(more),
+            None => *held = Some(more),
+        }
+        Ok(())
+    }
+}
+
+/// Reason of a body for which there is no room.
+const NO_ROOM: &str = "too-many-long-bodies";
+/// What a body begins with room for, bytes: most of ours have less.
+const FIRST_LEN_BYTES: usize = 1024;
+/// Longest body that needs no room, bytes: of 1,024 connections of each of six ports 96 MiB.
+const SMALL_LEN_BYTES_MAX: u64 = 16 * 1024;
 /// Room for longer ones: 32 of the longest.
 const ROOM_KIB: usize = 128 * 1024;
 /// For bodies while they arrive.
@@ -162,13 +240,87 @@ fn too_large(len_bytes_max: usize) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll};
+
     use super::*;
     use axum::http::HeaderValue;
+    use hyper::body::Frame;
 
     fn accept(text: &'static str) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static(text));
         headers
+    }
+
+    /// A body of pieces, each of which is a small part of something large, as what is read from a network is.
+    fn in_pieces(pieces: usize, kept: Arc<AtomicUsize>) -> Body {
+        struct Read(Vec<u8>, Arc<AtomicUsize>);
+        impl AsRef<[u8]> for Read {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        impl Drop for Read {
+            fn drop(&mut self) {
+                self.1.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        struct Pieces(usize, Arc<AtomicUsize>);
+        impl axum::body::HttpBody for Pieces {
+            type Data = Bytes;
+            type Error = Infallible;
+            fn poll_frame(
+                mut self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+            ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+                if self.0 == 0 {
+                    return Poll::Ready(None);
+                }
+                self.0 -= 1;
+                let kept = self.1.fetch_add(1, Ordering::SeqCst);
+                assert!(kept < 2, "what a piece came in is kept");
+                let read = Read(vec![7; 8192], Arc::clone(&self.1));
+                let piece = Bytes::from_owner(read).slice(..1);
+                Poll::Ready(Some(Ok(Frame::data(piece))))
+            }
+        }
+        Body::new(Pieces(pieces, kept))
+    }
+
+    #[tokio::test]
+    async fn of_a_body_in_pieces_only_what_was_sent_is_kept() {
+        let kept = Arc::new(AtomicUsize::new(0));
+        let all = gather(in_pieces(5000, Arc::clone(&kept)), 5000).await;
+        assert_eq!(all.unwrap(), vec![7; 5000]);
+        assert_eq!(kept.load(Ordering::SeqCst), 0);
+        let over = gather(in_pieces(5001, kept), 5000).await.unwrap_err();
+        assert_eq!(over.code, "body-too-large");
+    }
+
+    #[test]
+    fn room_is_taken_for_what_has_come() {
+        static ROOM: Room = Room::new();
+        let free = || ROOM.0.available_permits();
+        let mut held = None;
+        ROOM.grow(&mut held, 16 * 1024).unwrap();
+        assert!(held.is_none(), "small ones need none");
+        ROOM.grow(&mut held, 16 * 1024 + 1).unwrap();
+        assert_eq!(free(), ROOM_KIB - 17);
+        ROOM.grow(&mut held, 100 * 1024).unwrap();
+        ROOM.grow(&mut held, 90 * 1024).unwrap();
+        assert_eq!(free(), ROOM_KIB - 100);
+        let rest = u64::try_from(free()).unwrap() * 1024;
+        ROOM.look_for(rest).unwrap();
+        assert_eq!(ROOM.look_for(rest + 1).unwrap_err().code, NO_ROOM);
+        let all = usize::try_from(rest).unwrap() + 100 * 1024;
+        assert_eq!(ROOM.grow(&mut held, all + 1).unwrap_err().code, NO_ROOM);
+        ROOM.grow(&mut held, all).unwrap();
+        assert_eq!(free(), 0);
+        drop(held);
+        assert_eq!(free(), ROOM_KIB);
     }
 
     #[test]

@@ -55,6 +55,9 @@ const HEADER_FIELDS_MAX: usize = 64;
 /// Connections beyond the limit that still get a 503 instead of a closed socket.
 pub(super) const REFUSALS_AT_ONCE_MAX: usize = 32;
 
+/// How much of an answer is with the kernel at once, bytes. It takes twice as much for it.
+const SENDING_LEN_BYTES: usize = 128 * 1024;
+
 /// How long a server that stops waits for the first request of a connection.
 const FIRST_REQUEST_WAIT: Duration = Duration::from_millis(250);
 
@@ -63,7 +66,7 @@ const REFUSAL: &str = "too-many-";
 
 /// Wraps the routes of a port with the limits that every request shares; its work is done in that lane.
 pub fn guard(router: Router, role: &'static str, limits: &Limits, lane: Lane) -> Router {
-    let places = Places::new(limits.in_flight, lane);
+    let places = Places::new(limits.in_flight, limits.in_flight_per_peer, lane);
     let answer_timeout = limits.answer();
     let refusals = Arc::new(Often::default());
     router
@@ -74,10 +77,16 @@ pub fn guard(router: Router, role: &'static str, limits: &Limits, lane: Lane) ->
                 let refusals = Arc::clone(&refusals);
                 async move {
                     let started = Instant::now();
-                    let method = request.method().clone();
+                    let method: String = request.method().as_str().chars().take(16).collect();
                     let path = request.uri().path().to_owned();
                     let peer = request.extensions().get::<SocketAddr>().copied();
-                    let answering = tokio::time::timeout(answer_timeout, next.run(request));
+                    let answering = async {
+                        match is_text(&path) {
+                            true => next.run(request).await,
+                            false => Problem::not_found().into_response(),
+                        }
+                    };
+                    let answering = tokio::time::timeout(answer_timeout, answering);
                     let mut response = match answering.await {
                         Ok(response) => response,
                         Err(_) => Problem::busy("answer-timeout", 5).into_response(),
@@ -93,7 +102,10 @@ pub fn guard(router: Router, role: &'static str, limits: &Limits, lane: Lane) ->
                     let path: String = path.chars().take(128).collect();
                     if reason.starts_with(REFUSAL) {
                         if let Some(unsaid) = refusals.one() {
-                            warn!(role, %method, path, status, reason, took_us, peer, unsaid, "request");
+                            warn!(
+                                role,
+                                method, path, status, reason, took_us, peer, unsaid, "request"
+                            );
                         }
                         return response;
                     }
@@ -101,16 +113,31 @@ pub fn guard(router: Router, role: &'static str, limits: &Limits, lane: Lane) ->
                         warn!(role, unsaid, "requests that were refused");
                     }
                     if status >= 500 {
-                        warn!(role, %method, path, status, reason, took_us, peer, "request");
+                        warn!(role, method, path, status, reason, took_us, peer, "request");
                     } else if reason == "ok" && path == "/healthz" {
-                        debug!(role, %method, path, status, reason, took_us, peer, "request");
+                        debug!(role, method, path, status, reason, took_us, peer, "request");
                     } else {
-                        info!(role, %method, path, status, reason, took_us, peer, "request");
+                        info!(role, method, path, status, reason, took_us, peer, "request");
                     }
                     response
                 }
             },
         ))
+}
+
+/// Whether a path is text once its escapes are undone: no resource of ours is at another.
+fn is_text(path: &str) -> bool {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once('%') {
+        bytes.extend_from_slice(before.as_bytes());
+        let escaped = after.get(..2).and_then(|two| hex::decode(two).ok());
+        let Some(escaped) = escaped else { return false };
+        bytes.extend(escaped);
+        rest = after.get(2..).unwrap_or_default();
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    std::str::from_utf8(&bytes).is_ok()
 }
 
 /// Headers that keep answers from being taken for active content or being cached.
@@ -258,6 +285,7 @@ async fn connection(
     phase: watch::Receiver<Phase>,
 ) {
     let _ = stream.set_nodelay(true);
+    bound(&stream, limits.body_timeout);
     let mut stream = TimeoutStream::new(stream);
     // A peer that takes nothing of its answer for so long holds its memory no longer.
     stream.set_write_timeout(Some(limits.body_timeout));
@@ -271,6 +299,16 @@ async fn connection(
             info!(reason = "tls-handshake", peer = %peer, cause = %error, "connection closed");
         }
     }
+}
+
+/// Bounds what the kernel keeps for a peer that does not read: what is on its way to it, and for how long once the
+/// connection is closed. A slow reader is seen to read, too: of a large buffer no part counts as taken for long.
+fn bound(stream: &TcpStream, not_read: Duration) {
+    use rustix::net::sockopt::{set_socket_send_buffer_size, set_tcp_user_timeout};
+    let ms = u32::try_from(not_read.as_millis()).unwrap_or(u32::MAX);
+    // Where the kernel refuses, its own bounds hold.
+    let _ = set_socket_send_buffer_size(stream, SENDING_LEN_BYTES);
+    let _ = set_tcp_user_timeout(stream, ms);
 }
 
 async fn served(

@@ -5,6 +5,7 @@
 //! connection and never a place, and work that outlives its time limit is still counted.
 
 use std::cell::Cell;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::Request;
@@ -13,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 use tracing::warn;
 
+use super::peers::Peers;
 use super::problem::Problem;
 
 /// Where the work of a port is done, and what its answers wait for.
@@ -67,15 +69,23 @@ impl Lane {
 pub struct Places {
     free: Arc<Semaphore>,
     lane: Lane,
+    peers: Peers,
+    /// Whose request it is.
+    peer: Option<IpAddr>,
+    /// For questions after the port's health: else whoever takes all places makes it look dead.
+    aside: Arc<Semaphore>,
 }
 
 impl Places {
-    /// So many.
+    /// So many, of which one peer has so many at most.
     #[must_use]
-    pub fn new(count: usize, lane: Lane) -> Self {
+    pub fn new(count: usize, of_peer_max: usize, lane: Lane) -> Self {
         Self {
             free: Arc::new(Semaphore::new(count)),
             lane,
+            peers: Peers::new(of_peer_max),
+            peer: None,
+            aside: Arc::new(Semaphore::new(ASIDE)),
         }
     }
 
@@ -84,8 +94,23 @@ impl Places {
     /// # Errors
     /// It came through no frame: a fault of this program, answered with 500 and not without a limit.
     pub fn of(request: &Request) -> Result<Self, Problem> {
-        let places = request.extensions().get::<Self>().cloned();
-        places.ok_or_else(|| Problem::internal("bug"))
+        let extensions = request.extensions();
+        let places = extensions.get::<Self>().cloned();
+        let places = places.ok_or_else(|| Problem::internal("bug"))?;
+        Ok(Self {
+            peer: extensions.get::<SocketAddr>().map(SocketAddr::ip),
+            ..places
+        })
+    }
+
+    /// Some of their own, for questions after the port's health.
+    pub fn aside(self) -> Self {
+        Self {
+            free: Arc::clone(&self.aside),
+            lane: Lane::wide(),
+            peer: None,
+            ..self
+        }
     }
 
     /// The same places, for what only reads: it has a thread of its own, waits for nobody who writes, and keeps no
@@ -107,8 +132,13 @@ impl Places {
         self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Problem> {
+        let of_peer = match self.peer.map(|peer| self.peers.enter(peer)) {
+            Some(None) => return Err(Problem::busy("too-many-requests-of-peer", 1)),
+            entered => entered.flatten(),
+        };
         let place = self.free.try_acquire_owned();
         let place = place.map_err(|_| Problem::busy("too-many-requests", 1))?;
+        let place = (place, of_peer);
         let (tell, told) = oneshot::channel();
         let here = Handle::current();
         let threads = self.lane.threads.as_ref().unwrap_or(&here).clone();
@@ -150,5 +180,7 @@ fn yield_to_the_network() {
     }
 }
 
+/// Questions after a port's health that are worked on at once.
+pub const ASIDE: usize = 8;
 /// Niceness of threads that work: a third of the weight of those that answer.
 const WORK_NICE: i32 = 5;

@@ -11,11 +11,13 @@ use std::io;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::aws_lc_rs::{default_provider, sign::any_supported_type};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -153,7 +155,7 @@ impl Shown {
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|e| tls_fault("TLS 1.3", &e.to_string()))?
-            .with_client_cert_verifier(clients)
+            .with_client_cert_verifier(Arc::new(Short(clients)))
             // The same for every name: who asks for another one verifies the names itself.
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
         config.send_tls13_tickets = 0;
@@ -165,6 +167,69 @@ impl Shown {
         })
     }
 }
+
+/// Refuses what no client of ours needs to show before anything of it is verified: anybody may send a chain that looks
+/// as if it led somewhere, and a handshake is done on the threads of all connections.
+#[derive(Debug)]
+struct Short(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for Short {
+    fn offer_client_auth(&self) -> bool {
+        self.0.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.0.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[rustls::DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let lens = intermediates.iter().map(|cert| cert.len());
+        let len_bytes = lens.fold(end_entity.len(), usize::saturating_add);
+        if intermediates.len() > INTERMEDIATES_MAX || len_bytes > CHAIN_LEN_BYTES_MAX {
+            return Err(rustls::Error::General(format!(
+                "{} certificates of {len_bytes} bytes, more than any client needs",
+                intermediates.len().saturating_add(1)
+            )));
+        }
+        self.0.verify_client_cert(end_entity, intermediates, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+/// Most certificates between that of a client and the root that it leads to.
+const INTERMEDIATES_MAX: usize = 6;
+/// Longest chain of a client, bytes.
+const CHAIN_LEN_BYTES_MAX: usize = 16 * 1024;
 
 /// Key and certificate as rustls has them.
 fn certified(identity: &Identity) -> Outcome<CertifiedKey> {

@@ -85,6 +85,10 @@ pub fn posted(accepts: Accepts, work: Work) -> MethodRouter {
 
 /// A resource that is fetched with GET.
 pub fn fetched(work: Work) -> MethodRouter {
+    fetched_at(Places::reading, work)
+}
+
+fn fetched_at(kind: fn(Places) -> Places, work: Work) -> MethodRouter {
     any(move |last: Option<Path<String>>, request: Request| {
         let work = Arc::clone(&work);
         async move {
@@ -92,7 +96,7 @@ pub fn fetched(work: Work) -> MethodRouter {
                 return Problem::method_not_allowed("GET").into_response();
             }
             let last = last.map(|Path(last)| last).unwrap_or_default();
-            let places = Places::of(&request).map(Places::reading);
+            let places = Places::of(&request).map(kind);
             run(places, move || work(&last, &[])).await
         }
     })
@@ -144,18 +148,21 @@ pub fn health(role: &'static str, check: Work) -> Router {
 pub fn health_with(role: &'static str, check: Work, warning: Warning) -> Router {
     Router::new().route(
         "/healthz",
-        fetched(Arc::new(move |last, body| {
-            check(last, body)?;
-            let mut status = serde_json::json!({ "role": role, "status": "ok",
+        fetched_at(
+            Places::aside,
+            Arc::new(move |last, body| {
+                check(last, body)?;
+                let mut status = serde_json::json!({ "role": role, "status": "ok",
                 "version": env!("CARGO_PKG_VERSION") });
-            if let (Some(text), Some(status)) = (warning(), status.as_object_mut()) {
-                status.insert("warning".to_owned(), text.into());
-            }
-            Ok(Reply::ok(
-                "application/json",
-                status.to_string().into_bytes(),
-            ))
-        })),
+                if let (Some(text), Some(status)) = (warning(), status.as_object_mut()) {
+                    status.insert("warning".to_owned(), text.into());
+                }
+                Ok(Reply::ok(
+                    "application/json",
+                    status.to_string().into_bytes(),
+                ))
+            }),
+        ),
     )
 }
 

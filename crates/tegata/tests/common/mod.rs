@@ -222,6 +222,19 @@ pub fn talk(address: SocketAddr, bytes: &[u8]) -> String {
     text(&answer)
 }
 
+impl Server {
+    /// The memory that it has, KiB.
+    pub fn memory_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.unwrap()
+            .trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .unwrap()
+    }
+}
+
 /// A POST over a connection of its own.
 pub fn post(address: SocketAddr, path: &str, content_type: &str, body: &[u8]) -> String {
     let mut request = format!(

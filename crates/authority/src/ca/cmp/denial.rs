@@ -64,7 +64,7 @@ pub enum CmpDenial {
     /// The profile in the URL is not one that the asker may have, or not the one that the request
     /// says.
     #[error(
-        "the URL names the profile {asked}, the asker may have {expected}, or the request says another"
+        "the URL names the profile {asked:?}, the asker may have {expected}, or the request says another"
     )]
     Profile {
         /// Profile in the URL.
