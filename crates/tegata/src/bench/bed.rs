@@ -229,7 +229,9 @@ impl<'a> Bed<'a> {
         let mut skipped = found.skipped;
         skipped.extend(self.place.no_memory.clone());
         if checked.is_none() {
-            skipped.push("verification with openssl: it is not installed".to_owned());
+            skipped.push(
+                "verification with openssl: it is not installed, or does not answer".to_owned(),
+            );
         }
         Results {
             version: env!("CARGO_PKG_VERSION"),

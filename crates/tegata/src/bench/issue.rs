@@ -97,6 +97,7 @@ pub fn run(bed: &Bed<'_>) -> Outcome<()> {
     if !bed.args.only.is_empty() {
         subjects.retain(|subject| bed.args.only.contains(&subject.name()));
     }
+    let subjects = peers::startable(bed, &others, subjects, &mut skipped);
     if subjects.is_empty() {
         return Err(nothing_left(&skipped));
     }
@@ -318,7 +319,7 @@ impl Issue<'_> {
                     .find(|peer| peer.subjects().contains(&subject));
                 let peer = peer.ok_or_else(|| odd("the other CA is gone"))?.as_ref();
                 let (server, target) = peer.start(subject, dir, cpu)?;
-                let mut check = |_: usize, driven: &Driven| peers::check(peer, driven);
+                let mut check = |_: usize, driven: &Driven| peers::check(peer, subject, driven);
                 bed.loops(subject, &server, &target, &mut peer.requests()?, &mut check)
             }
         }
