@@ -17,6 +17,7 @@ mod figures;
 mod flood;
 mod hostile;
 mod issue;
+mod kept;
 mod load;
 pub mod nothing;
 mod ocsp;
@@ -78,7 +79,7 @@ pub fn run(args: &Bench) -> Outcome<()> {
     }
     issue::check_only(args)?;
     check_files(args)?;
-    check_out(&args.out)?;
+    kept::check(args)?;
     let mut place = Place::open(args)?;
     let bed = |place| Bed::new(args, place);
     let done = match args.what {
@@ -161,13 +162,6 @@ fn check_files(args: &Bench) -> Outcome<()> {
         )),
         _ => Ok(()),
     }
-}
-
-/// Whether results can be kept there, before hours are spent on them.
-fn check_out(out: &Path) -> Outcome<()> {
-    files::make_dir(out)?;
-    let access = rustix::fs::access(out, rustix::fs::Access::WRITE_OK);
-    access.map_err(|e| Fault::io("write into", out, &e.into()))
 }
 
 /// Directories of a run; removed at its end if all was well.

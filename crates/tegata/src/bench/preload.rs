@@ -278,19 +278,19 @@ impl Preloaded {
         };
         let goal = |what, limit, found| Goal::new(what, Aim::AtMost(limit), found);
         vec![
-            goal("start of the large store, ms:", 3_000.0, self.start_ms),
+            goal("start of the large store, ms", 3_000.0, self.start_ms),
             goal(
-                "look-up of a device by UEID, 99 %, ms:",
+                "look-up of a device by UEID, 99 %, ms",
                 5.0,
                 p99(self.by_ueid),
             ),
             goal(
-                "look-up by serial number, 99 %, ms:",
+                "look-up by serial number, 99 %, ms",
                 5.0,
                 p99(self.by_serial),
             ),
             goal(
-                "OCSP by certificate serial number, 99 %, ms:",
+                "OCSP by certificate serial number, 99 %, ms",
                 5.0,
                 p99(self.ocsp),
             ),
