@@ -241,6 +241,44 @@ fn a_peer_that_does_not_come_up_is_skipped_and_named() {
 }
 
 #[test]
+fn a_rate_that_cannot_be_is_not_said_to_be() {
+    let bench = Bench::new();
+    let line =
+        "issue --requests 200 --devices 1 --rounds 1 --clients 1 --only durable --rate 1000000";
+    let output = bench.command(line).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let kept = |name: &str| fs::read_to_string(bench.path("out").join(name)).unwrap();
+    for shown in [text(&output.stdout), kept("issue.md"), kept("issue.svg")] {
+        assert!(
+            shown.contains("a second were sent where 1000000 were due"),
+            "{shown}"
+        );
+    }
+    let results: Value = serde_json::from_str(&kept("issue.json")).unwrap();
+    let subject = &results["subjects"][0];
+    let answered = format!(
+        "{:.0}",
+        subject["open_per_second"]["median"].as_f64().unwrap()
+    );
+    for (shown, rates) in [
+        (text(&output.stdout), format!("1000000 / {answered}")),
+        (kept("issue.md"), format!("1000000 / {answered}")),
+        (
+            kept("issue.svg"),
+            format!("1000000 due, {answered} answered"),
+        ),
+    ] {
+        assert!(shown.contains(&rates), "{rates}: {shown}");
+    }
+    // What was kept is what is looked for before the next run.
+    let said = bench.fails(line, 2);
+    for name in ["issue.json", "issue.md", "issue.svg"] {
+        assert!(said.contains(name), "{said}");
+    }
+    assert_eq!(fs::read_dir(bench.path("out")).unwrap().count(), 3);
+}
+
+#[test]
 fn what_cannot_be_is_said_before_it_begins() {
     let bench = Bench::new();
     let out = bench.path("out");

@@ -123,6 +123,11 @@ fn caused(fault: Fault, place: &Place) -> Fault {
             false => because.with_excerpt(lost.tail),
         };
     }
+    full(fault, place)
+}
+
+/// A fault as it is told where a file system is full.
+fn full(fault: Fault, place: &Place) -> Fault {
     let told = [STORE_FULL, DISK_FULL].contains(&fault.code);
     let Some((dir, free)) = place.least_room() else {
         return fault;
@@ -298,3 +303,29 @@ const MEMORY_LEN_BYTES_EACH: u64 = 2_500;
 const MEMORY_LEN_BYTES_MIN: u64 = 64 * 1024 * 1024;
 /// What statfs says of a tmpfs.
 const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_store_names_its_file_system() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place {
+            dir: dir.path().join("run"),
+            memory: None,
+            no_memory: None,
+            kept: true,
+        };
+        files::make_dir(&place.dir).unwrap();
+        let body = br#"{"title":"store full","type":"urn:tegata:problem:store-full"}"#;
+        let answer = load::not_done(axum::http::StatusCode::SERVICE_UNAVAILABLE, body);
+        let fault = full(answer, &place);
+        assert_eq!(fault.code, DISK_FULL);
+        assert!(
+            fault.what.contains(place.dir.to_str().unwrap()),
+            "{fault:?}"
+        );
+        assert!(!fault.mend.contains("--clients"), "{fault:?}");
+    }
+}

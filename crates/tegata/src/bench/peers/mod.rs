@@ -113,8 +113,8 @@ fn one_certificate(text: &str) -> Result<(), String> {
     }
 }
 
-/// Of subjects those that can be measured: a peer's are started once before any clock runs, and one that does not come up
-/// is left out and named, as a missing one is.
+/// Of subjects those that can be measured: a peer's are started once before any clock runs, and one that does not come
+/// up is left out and named, as a missing one is.
 pub fn startable(
     bed: &Bed<'_>,
     peers: &[Box<dyn Peer>],
