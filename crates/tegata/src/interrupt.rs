@@ -42,8 +42,9 @@ pub fn clean_up_at_stop(made: Vec<PathBuf>, json: bool) -> Outcome<()> {
         let signal = runtime.block_on(stop);
         TOLD.store(true, Ordering::SeqCst);
         supervise::end_all();
+        let removed = !made.is_empty();
         let left: Vec<String> = made.into_iter().filter_map(remove).collect();
-        tell(signal, &left, json);
+        tell(signal, removed, &left, json);
         std::process::exit(128 + signal.as_raw());
     };
     let thread = std::thread::Builder::new().name("interrupt".to_owned());
@@ -71,16 +72,19 @@ fn remove(dir: PathBuf) -> Option<String> {
     Some(dir.display().to_string())
 }
 
-fn tell(signal: Signal, left: &[String], json: bool) {
+fn tell(signal: Signal, removed: bool, left: &[String], json: bool) {
     let name = if signal == Signal::INT {
         "SIGINT"
     } else {
         "SIGTERM"
     };
     let what = match left {
-        [] => format!("interrupted by {name}: what it started is ended, what it made is removed"),
+        [] if removed => {
+            format!("interrupted by {name}: what it started is ended, what it made is removed")
+        }
+        [] => format!("interrupted by {name}: what it started is ended"),
         left => format!(
-            "interrupted by {name}; {} could not be removed",
+            "interrupted by {name}: what it started is ended; {} could not be removed",
             left.join(", ")
         ),
     };
