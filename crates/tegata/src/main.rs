@@ -17,6 +17,8 @@ mod files;
 // Server packages build without the demo, which alone uses some of these.
 #[cfg_attr(not(all(feature = "demo", feature = "bench")), allow(dead_code))]
 mod http;
+#[cfg(any(feature = "demo", feature = "bench"))]
+mod interrupt;
 mod roles;
 #[cfg_attr(not(all(feature = "demo", feature = "bench")), allow(dead_code))]
 mod serve;
@@ -52,7 +54,10 @@ fn main() -> ExitCode {
     vault::no_core_dumps();
     let cli = Cli::parse();
     let json = cli.command.json();
-    match run(cli.command).and_then(|code| cli::show::written().map(|()| code)) {
+    let done = run(cli.command).and_then(|code| cli::show::written().map(|()| code));
+    #[cfg(any(feature = "demo", feature = "bench"))]
+    interrupt::end_if_told();
+    match done {
         Ok(code) => code,
         Err(fault) => {
             fault::report(&fault, json);

@@ -9,6 +9,7 @@ use std::num::NonZero;
 use std::path::Path;
 
 use axum::Router;
+use rustix::process::Signal;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
@@ -339,11 +340,11 @@ fn announce(path: &Path, addresses: &Addresses) -> Outcome<()> {
     files::replace(path, text.as_bytes(), Readers::Everyone)
 }
 
-/// Resolves when the process is told to stop.
+/// Resolves when the process is told to stop, with the signal that said so.
 ///
 /// # Errors
 /// The kernel gives no signal handler.
-pub fn stop_signal() -> Outcome<impl Future<Output = ()>> {
+pub fn stop_signal() -> Outcome<impl Future<Output = Signal>> {
     use tokio::signal::unix::{SignalKind, signal};
     let fault = |e: std::io::Error| {
         Fault::environment(
@@ -356,8 +357,8 @@ pub fn stop_signal() -> Outcome<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(fault)?;
     Ok(async move {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => Signal::TERM,
+            _ = interrupt.recv() => Signal::INT,
         }
     })
 }

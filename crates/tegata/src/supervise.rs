@@ -3,13 +3,18 @@
 //! Every child asks the kernel to end it when its parent ends, so that a crash, a panic or a kill
 //! of the demo leaves nothing behind. The kernel ties that promise to the *thread* that started the
 //! child; hence one thread, which lives as long as the process, starts them all.
+//!
+//! A child has a process group of its own: Ctrl-C reaches this process alone, which ends the others ([`end_all`]).
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
@@ -23,7 +28,8 @@ const POLL: Duration = Duration::from_millis(5);
 /// Time a child gets to end by itself.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
-type Job = (Command, Option<usize>, Sender<std::io::Result<Child>>);
+type Shared = Arc<Mutex<Child>>;
+type Job = (Command, Option<usize>, Sender<std::io::Result<Shared>>);
 
 /// A running child process; dropped, it is ended.
 #[derive(Debug)]
@@ -31,7 +37,38 @@ pub struct Process {
     name: String,
     log: PathBuf,
     pid: u32,
-    child: Mutex<Child>,
+    child: Shared,
+    /// Whether somebody here has told it to end.
+    told: AtomicBool,
+}
+
+/// All children of this process.
+#[derive(Debug, Default)]
+struct Children {
+    /// No more are started.
+    stopping: bool,
+    running: Vec<Weak<Mutex<Child>>>,
+    /// The first that ended although nobody here had told it to.
+    lost: Option<Lost>,
+}
+
+static CHILDREN: Mutex<Children> = Mutex::new(Children {
+    stopping: false,
+    running: Vec::new(),
+    lost: None,
+});
+
+/// A child that ended although nobody here had told it to.
+#[derive(Debug)]
+pub struct Lost {
+    /// Its name for messages.
+    pub name: String,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Where it wrote.
+    pub log: PathBuf,
+    /// The last lines of that.
+    pub tail: String,
 }
 
 /// What to start.
@@ -92,12 +129,107 @@ pub fn start_command(
         .stderr(Stdio::from(err));
     let program = PathBuf::from(command.get_program());
     let child = on_starter_thread(command, cpu).map_err(|e| Fault::io("start", &program, &e))?;
+    let pid = locked(&child).id();
     Ok(Process {
         name,
         log: log.to_path_buf(),
-        pid: child.id(),
-        child: Mutex::new(child),
+        pid,
+        child,
+        told: AtomicBool::new(false),
     })
+}
+
+/// Runs a program to its end, and gives what it wrote. What it wrote is in memory, not in a pipe: a program that it
+/// left behind would hold that open.
+///
+/// # Errors
+/// It cannot be started; it has not ended within `limit` ([`std::io::ErrorKind::TimedOut`]), and then it is ended.
+pub fn output(
+    mut command: Command,
+    cpu: Option<usize>,
+    limit: Duration,
+) -> std::io::Result<Output> {
+    let memory = || {
+        let flags = rustix::fs::MemfdFlags::CLOEXEC;
+        Ok::<_, std::io::Error>(File::from(rustix::fs::memfd_create("output", flags)?))
+    };
+    let read = |mut file: File| {
+        let mut bytes = Vec::new();
+        file.rewind()?;
+        file.read_to_end(&mut bytes)?;
+        Ok::<_, std::io::Error>(bytes)
+    };
+    let (out, err) = (memory()?, memory()?);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::from(out.try_clone()?))
+        .stderr(Stdio::from(err.try_clone()?));
+    let child = on_starter_thread(command, cpu)?;
+    let until = Instant::now() + limit;
+    let status = loop {
+        if let Some(status) = locked(&child).try_wait()? {
+            break status;
+        }
+        if Instant::now() >= until {
+            end(&child);
+            let why = format!("it has not ended within {limit:?}");
+            return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, why));
+        }
+        std::thread::sleep(POLL);
+    };
+    Ok(Output {
+        status,
+        stdout: read(out)?,
+        stderr: read(err)?,
+    })
+}
+
+/// Ends every child, and starts none any more: this process is about to end.
+pub fn end_all() {
+    let running: Vec<Shared> = {
+        let mut children = locked(&CHILDREN);
+        children.stopping = true;
+        children.running.iter().filter_map(Weak::upgrade).collect()
+    };
+    for child in &running {
+        signal(child, Signal::TERM);
+    }
+    let until = Instant::now() + STOP_GRACE;
+    while running.iter().any(|child| ended(child).is_none()) && Instant::now() < until {
+        std::thread::sleep(POLL);
+    }
+    running.iter().for_each(end);
+}
+
+/// The first child that ended although nobody here had told it to. Children are looked at when they are stopped.
+pub fn take_lost() -> Option<Lost> {
+    locked(&CHILDREN).lost.take()
+}
+
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The exit status of a child, if it has ended.
+fn ended(child: &Shared) -> Option<ExitStatus> {
+    locked(child).try_wait().ok().flatten()
+}
+
+/// Sends a signal to a child and those that it started.
+fn signal(child: &Shared, signal: Signal) {
+    let mut child = locked(child);
+    // While the child was not waited for, its id cannot belong to another process.
+    if let Ok(None) = child.try_wait()
+        && let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+    {
+        let _ = rustix::process::kill_process_group(pid, signal);
+    }
+}
+
+/// Ends a child and those that it started, at once.
+fn end(child: &Shared) {
+    signal(child, Signal::KILL);
+    let _ = locked(child).wait();
 }
 
 fn open_log(path: &Path) -> Outcome<File> {
@@ -113,25 +245,35 @@ fn open_log(path: &Path) -> Outcome<File> {
         .map_err(|e| Fault::io("write the log", path, &e))
 }
 
-fn on_starter_thread(command: Command, cpu: Option<usize>) -> std::io::Result<Child> {
+fn on_starter_thread(command: Command, cpu: Option<usize>) -> std::io::Result<Shared> {
     static STARTER: OnceLock<Mutex<Sender<Job>>> = OnceLock::new();
     let starter = STARTER.get_or_init(|| {
         let (jobs, queue): (Sender<Job>, Receiver<Job>) = channel();
         std::thread::spawn(move || {
             while let Ok((mut command, cpu, reply)) = queue.recv() {
-                let _ = reply.send(spawn_on(&mut command, cpu));
+                let _ = reply.send(start_one(&mut command, cpu));
             }
         });
         Mutex::new(jobs)
     });
     let gone = || std::io::Error::other("the thread that starts processes is gone");
     let (reply, answer) = channel();
-    starter
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
+    locked(starter)
         .send((command, cpu, reply))
         .map_err(|_| gone())?;
     answer.recv().map_err(|_| gone())?
+}
+
+/// Starts a child and keeps it in mind, or neither: one that [`end_all`] does not know would be left behind.
+fn start_one(command: &mut Command, cpu: Option<usize>) -> std::io::Result<Shared> {
+    let mut children = locked(&CHILDREN);
+    if children.stopping {
+        return Err(std::io::Error::other("this process is about to end"));
+    }
+    children.running.retain(|child| child.strong_count() > 0);
+    let child = Arc::new(Mutex::new(spawn_on(command.process_group(0), cpu)?));
+    children.running.push(Arc::downgrade(&child));
+    Ok(child)
 }
 
 /// A child has the processors of the thread that starts it.
@@ -195,8 +337,7 @@ impl Process {
 
     /// The exit status, if it has ended.
     pub fn ended(&self) -> Option<ExitStatus> {
-        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-        child.try_wait().ok().flatten()
+        ended(&self.child)
     }
 
     /// Waits until `ready` holds.
@@ -234,31 +375,35 @@ impl Process {
 
     /// Asks it to end, waits a little, then makes it.
     pub fn stop(&self) {
-        self.signal(Signal::TERM);
+        let ended = self.ended();
+        let first = !self.told.swap(true, Ordering::SeqCst);
+        signal(&self.child, Signal::TERM);
         let until = Instant::now() + STOP_GRACE;
-        while self.ended().is_none() {
+        let status = loop {
+            if let Some(status) = self.ended() {
+                break status;
+            }
             if Instant::now() >= until {
-                self.kill();
-                return;
+                return end(&self.child);
             }
             std::thread::sleep(POLL);
+        };
+        // One that was killed a moment ago may not have ended before it was told to.
+        let term = Signal::TERM.as_raw();
+        let killed = status.signal().is_some_and(|signal| signal != term);
+        if first && (ended.is_some() || killed) {
+            self.note(status);
         }
     }
 
-    /// Ends it at once, as a crash would.
-    pub fn kill(&self) {
-        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-
-    fn signal(&self, signal: Signal) {
-        // While the child was not waited for, its id cannot belong to another process.
-        if self.ended().is_none()
-            && let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw)
-        {
-            let _ = rustix::process::kill_process(pid, signal);
-        }
+    fn note(&self, status: ExitStatus) {
+        let lost = || Lost {
+            name: self.name.clone(),
+            status,
+            log: self.log.clone(),
+            tail: log_tail(&self.log),
+        };
+        locked(&CHILDREN).lost.get_or_insert_with(lost);
     }
 }
 
@@ -279,4 +424,68 @@ fn log_tail(path: &Path) -> String {
         .map(|line| format!("  | {}", line.chars().take(300).collect::<String>()))
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_ended_with_what_it_started() {
+        let written = output(
+            shell("echo one; echo two >&2; exit 3"),
+            None,
+            Duration::from_secs(60),
+        );
+        let written = written.unwrap();
+        assert_eq!(
+            (&written.stdout[..], &written.stderr[..]),
+            (&b"one\n"[..], &b"two\n"[..])
+        );
+        assert_eq!(written.status.code(), Some(3));
+        // What is left behind keeps nobody waiting.
+        let left = output(shell("sleep 5 & echo one"), None, Duration::from_secs(60));
+        assert_eq!(left.unwrap().stdout, b"one\n");
+
+        let dir = tempfile::tempdir().unwrap();
+        let pid = dir.path().join("pid");
+        let mut hangs = shell("sleep 1000 & echo $! >pid; wait");
+        hangs.current_dir(dir.path());
+        // Long enough for it to start what it starts; nothing is to be done within it.
+        let late = output(hangs, None, Duration::from_secs(2)).unwrap_err();
+        assert_eq!(late.kind(), std::io::ErrorKind::TimedOut);
+        let pid = std::fs::read_to_string(pid).unwrap();
+        let sleeps = || std::fs::read_to_string(format!("/proc/{}/cmdline", pid.trim()));
+        while sleeps().is_ok_and(|line| line.starts_with("sleep")) {
+            std::thread::sleep(POLL);
+        }
+    }
+
+    #[test]
+    fn one_that_was_told_to_end_is_not_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let start = |script| start_command("it".to_owned(), shell(script), &log, None).unwrap();
+        start("exec sleep 1000").stop();
+        assert!(take_lost().is_none());
+        let ended = start("echo why; exit 7");
+        while ended.ended().is_none() {
+            std::thread::sleep(POLL);
+        }
+        drop(ended);
+        let lost = take_lost().unwrap();
+        assert_eq!((lost.name.as_str(), lost.status.code()), ("it", Some(7)));
+        assert!(lost.tail.contains("why"), "{}", lost.tail);
+        let killed = start("exec sleep 1000");
+        let pid = i32::try_from(killed.pid()).ok().and_then(Pid::from_raw);
+        rustix::process::kill_process(pid.unwrap(), Signal::KILL).unwrap();
+        drop(killed);
+        assert_eq!(take_lost().unwrap().status.signal(), Some(9));
+    }
 }

@@ -59,12 +59,12 @@ pub fn run(bed: &Bed<'_>) -> Outcome<()> {
         beside: beside(&rounds, &[(Subject::Durable, Subject::Nothing)]),
         targets: vec![
             Goal::new(
-                "appraisals by a second of processor time, store on the disk:",
+                "appraisals by a second of processor time, store on the disk",
                 Aim::AtLeast(2_000.0),
                 within(&rounds, |round| Some(1e6 / cpu(round, Subject::Durable)?)),
             ),
             Goal::new(
-                "appraisals a second on one processor, store on the disk:",
+                "appraisals a second on one processor, store on the disk",
                 Aim::AtLeast(2_000.0),
                 within(&rounds, |round| {
                     Some(round.of(Subject::Durable)?.per_second)

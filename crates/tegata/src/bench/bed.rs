@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::cpus::{Cpus, pin};
 use super::figures::{self, Machine, Measured, Round, Spread, Tally};
+use super::kept;
 use super::load::{Ask, Connected, Driven, Pace, Target};
 use super::preload::Preloaded;
 use super::report::{self, Beside, Goal, Results};
@@ -229,7 +230,9 @@ impl<'a> Bed<'a> {
         let mut skipped = found.skipped;
         skipped.extend(self.place.no_memory.clone());
         if checked.is_none() {
-            skipped.push("verification with openssl: it is not installed".to_owned());
+            skipped.push(
+                "verification with openssl: it is not installed, or does not answer".to_owned(),
+            );
         }
         Results {
             version: env!("CARGO_PKG_VERSION"),
@@ -257,11 +260,12 @@ impl<'a> Bed<'a> {
     pub fn keep(&self, results: &Results, plot: Option<String>) -> Outcome<()> {
         let mut text = serde_json::to_string_pretty(results).map_err(odd)?;
         text.push('\n');
+        let stem = kept::stem(self.args);
         let mut kept = vec![
-            (format!("{}.json", results.what), text),
-            (format!("{}.md", results.what), report::markdown(results)),
+            (format!("{stem}.json"), text),
+            (format!("{stem}.md"), report::markdown(results)),
         ];
-        kept.extend(plot.map(|plot| (format!("{}.svg", results.what), plot)));
+        kept.extend(plot.map(|plot| (format!("{stem}.svg"), plot)));
         // What hours have measured is shown even if it cannot be kept.
         let kept = self.write(kept);
         if self.args.json {

@@ -86,12 +86,12 @@ pub fn run(bed: &Bed<'_>) -> Outcome<()> {
     let found = Found {
         targets: vec![
             Goal::new(
-                "CPU of a session with a kept delivery ÷ one without and the shared ciphertext:",
+                "CPU of a session with a kept delivery ÷ one without and the shared ciphertext",
                 Aim::AtMost(1.3),
                 ratio(Subject::DeliveredAgain),
             ),
             Goal::new(
-                "the same where the device fetches the TA:",
+                "the same where the device fetches the TA",
                 Aim::AtMost(1.3),
                 ratio(Subject::DeliveredFrom),
             ),

@@ -27,6 +27,8 @@ pub struct Open {
     pub rate: f64,
     /// Requests a second that were answered.
     pub per_second: f64,
+    /// Requests a second that were sent: as many as were due, or the client or the server could not keep up.
+    pub sent_per_second: f64,
     /// From the moment each was due.
     pub latency: Latency,
     /// How long after that moment the client sent each; in `latency` too.
@@ -142,11 +144,15 @@ pub struct Tally {
     pub held: Vec<Held>,
     /// How many were refused.
     pub refused: usize,
+    /// How long after it was due the last one of each piece was sent, all pieces together.
+    pub late_at_ends: Duration,
 }
 
 impl Tally {
     /// One more piece, for which a server used so much, and has so much memory after it.
     pub fn add(&mut self, driven: &Driven, cpu: Duration, rss_bytes: u64) {
+        let last = driven.answered.last();
+        self.late_at_ends += last.map_or(Duration::ZERO, |last| last.late);
         self.wall += driven.wall;
         self.cpu += cpu;
         self.latencies
@@ -161,6 +167,7 @@ impl Tally {
 
     /// The same of more requests.
     pub fn append(&mut self, more: &Self) {
+        self.late_at_ends += more.late_at_ends;
         self.wall += more.wall;
         self.cpu += more.cpu;
         self.latencies.extend(&more.latencies);
@@ -182,6 +189,7 @@ impl Tally {
             late: sums(&self.late, &second.late),
             held: Vec::new(),
             refused: self.refused.saturating_add(second.refused),
+            late_at_ends: self.late_at_ends + second.late_at_ends,
         })
     }
 }
@@ -189,9 +197,13 @@ impl Tally {
 /// An open loop at that rate.
 #[must_use]
 pub fn open(rate: f64, tally: &Tally) -> Option<Open> {
+    // The wait for the last answer is no time of sending.
+    let count = number(tally.latencies.len());
+    let sending_secs = count / rate + tally.late_at_ends.as_secs_f64();
     Some(Open {
         rate,
         per_second: per_second(tally.latencies.len(), tally.wall),
+        sent_per_second: count / sending_secs,
         latency: latency(&tally.latencies)?,
         late: latency(&tally.late)?,
     })
@@ -264,6 +276,12 @@ pub struct Summary {
     /// In the open loop: the rate, a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open_rate: Option<Spread>,
+    /// In the open loop: how many a second were answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_per_second: Option<Spread>,
+    /// In the open loop: how many a second were sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_sent_per_second: Option<Spread>,
     /// In the open loop: medians of latency, microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open_p50_us: Option<Spread>,
@@ -299,6 +317,8 @@ impl Summary {
             p50_us: spread(&|m| Some(m.latency?.p50_us)),
             p99_us: spread(&|m| Some(m.latency?.p99_us)),
             open_rate: spread(&|m| Some(m.open?.rate)),
+            open_per_second: spread(&|m| Some(m.open?.per_second)),
+            open_sent_per_second: spread(&|m| Some(m.open?.sent_per_second)),
             open_p50_us: spread(&|m| Some(m.open?.latency.p50_us)),
             open_p99_us: spread(&|m| Some(m.open?.latency.p99_us)),
             alone_p50_us: spread(&|m| Some(m.alone?.p50_us)),
@@ -310,6 +330,31 @@ impl Summary {
                 .iter()
                 .filter_map(|r| Some(r.of(subject)?.refused))
                 .sum(),
+        })
+    }
+}
+
+/// Share of what was due that must have been sent in the open loop, or its times are those of a queue.
+const SENT_SHARE: f64 = 0.9;
+
+impl Summary {
+    /// In the open loop: how many a second were due, and how many were answered, for people.
+    #[must_use]
+    pub fn open_rates(&self) -> Option<[String; 2]> {
+        let rates = [self.open_rate?, self.open_per_second?];
+        Some(rates.map(|rate| format!("{:.0}", rate.median)))
+    }
+
+    /// What is to be known of an open loop that was none: much less was sent than was due.
+    #[must_use]
+    pub fn fell_behind(&self) -> Option<String> {
+        let (due, sent) = (self.open_rate?.median, self.open_sent_per_second?.median);
+        let label = self.subject.label();
+        (sent < due * SENT_SHARE).then(|| {
+            format!(
+                "{label}: {sent:.0} a second were sent where {due:.0} were due; client or server fell behind, and times at the \
+                 fixed rate are a queue's."
+            )
         })
     }
 }
@@ -385,6 +430,8 @@ pub fn number(count: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::load::Answered;
+    use axum::body::Bytes;
 
     #[test]
     fn spreads() {
@@ -418,6 +465,44 @@ mod tests {
         assert!((found.latency.max_us - 6_000.0).abs() < 0.01, "{found:?}");
         assert!((found.late.max_us - 5_000.0).abs() < 0.01, "{found:?}");
         assert!(tally(&[1], &[0]).then(&tally(&[], &[])).is_none());
+    }
+
+    #[test]
+    fn an_open_loop_that_falls_behind_is_found() {
+        // Due at 1,000 a second and sent at so many; the last answer of each piece takes a second.
+        let summary = |pieces: usize, sent: f64| {
+            let late = |n: usize| Duration::from_secs_f64(number(n) * (1.0 / sent - 1e-3).max(0.0));
+            let answered = |number: usize| Answered {
+                number,
+                latency: Duration::from_secs(1),
+                late: late(number),
+                body: Bytes::new(),
+            };
+            let mut tally = Tally::default();
+            for _ in 0..pieces {
+                let driven = Driven {
+                    wall: Duration::from_secs(2),
+                    answered: (0..500).map(answered).collect(),
+                    refused: Vec::new(),
+                    refusal: None,
+                };
+                tally.add(&driven, Duration::ZERO, 0);
+            }
+            let mut measured = Measured::closed(Subject::Durable, &tally);
+            measured.open = open(1e3, &tally);
+            let measured = vec![measured];
+            Summary::of(Subject::Durable, &[Round { measured }]).unwrap()
+        };
+        for pieces in [1, 4] {
+            let behind = summary(pieces, 300.0);
+            let sent = behind.open_sent_per_second.unwrap().median;
+            assert!((sent - 300.0).abs() < 5.0, "{sent}");
+            let said = behind.fell_behind().unwrap();
+            assert!(said.contains("where 1000 were due"), "{said}");
+            assert_eq!(behind.open_rates().unwrap(), ["1000", "250"]);
+            assert_eq!(summary(pieces, 1e3).fell_behind(), None);
+            assert_eq!(summary(pieces, 950.0).fell_behind(), None);
+        }
     }
 
     #[test]

@@ -97,6 +97,7 @@ pub fn run(bed: &Bed<'_>) -> Outcome<()> {
     if !bed.args.only.is_empty() {
         subjects.retain(|subject| bed.args.only.contains(&subject.name()));
     }
+    let subjects = peers::startable(bed, &others, subjects, &mut skipped);
     if subjects.is_empty() {
         return Err(nothing_left(&skipped));
     }
@@ -141,37 +142,37 @@ pub fn run(bed: &Bed<'_>) -> Outcome<()> {
         beside: beside(&rounds, &pairs),
         targets: vec![
             Goal::new(
-                "processor time of cfssl ÷ ours, neither keeps anything on a disk:",
+                "processor time of cfssl ÷ ours, neither keeps anything on a disk",
                 Aim::AtLeast(3.0),
                 times(Subject::Memory, Subject::Cfssl),
             ),
             Goal::new(
-                "processor time of cfssl with SQLite ÷ ours, durable:",
+                "processor time of cfssl with SQLite ÷ ours, durable",
                 Aim::AtLeast(6.0),
                 times(Subject::Durable, Subject::CfsslSqlite),
             ),
             Goal::new(
-                "processor time of step-ca ÷ ours, durable:",
+                "processor time of step-ca ÷ ours, durable",
                 Aim::AtLeast(12.0),
                 times(Subject::Durable, Subject::StepCa),
             ),
             Goal::new(
-                "one client, durable: our median ÷ that of cfssl with SQLite:",
+                "one client, durable: our median ÷ that of cfssl with SQLite",
                 Aim::AtMost(0.6),
                 alone,
             ),
             Goal::new(
-                "bound ÷ CPU, store in memory:",
+                "bound ÷ CPU, store in memory",
                 Aim::AtLeast(0.65),
                 ratio(Subject::Memory),
             ),
             Goal::new(
-                "bound ÷ CPU, store on the disk:",
+                "bound ÷ CPU, store on the disk",
                 Aim::AtLeast(0.55),
                 ratio(Subject::Durable),
             ),
             Goal::new(
-                "99 % at a fixed rate, store on the disk, ms:",
+                "99 % at a fixed rate, store on the disk, ms",
                 Aim::AtMost(10.0),
                 within(&rounds, |round| {
                     let open = round.of(Subject::Durable)?.open?;
@@ -179,14 +180,14 @@ pub fn run(bed: &Bed<'_>) -> Outcome<()> {
                 }),
             ),
             Goal::new(
-                "most memory of the server, MiB:",
+                "most memory of the server, MiB",
                 Aim::AtMost(300.0),
                 within(&rounds, |round| {
                     mebibytes(round.of(Subject::Durable)?.rss_bytes_max?)
                 }),
             ),
             Goal::new(
-                "memory at the end of the closed loop ÷ at half of it:",
+                "memory at the end of the closed loop ÷ at half of it",
                 Aim::AtMost(1.15),
                 within(&rounds, |round| {
                     let [_, half, end] = round.of(Subject::Durable)?.held()?;
@@ -203,7 +204,7 @@ pub fn run(bed: &Bed<'_>) -> Outcome<()> {
         let of_empty = |round: &Round| {
             Some(round.of(Subject::Durable)?.cpu_us / round.of(Subject::Preloaded)?.cpu_us)
         };
-        let what = "CPU with an empty store ÷ CPU with the large one:";
+        let what = "CPU with an empty store ÷ CPU with the large one";
         let goal = Goal::new(what, Aim::AtLeast(0.9), within(&rounds, of_empty));
         found.targets.push(goal);
         found.targets.extend(preloaded.goals());
@@ -318,7 +319,7 @@ impl Issue<'_> {
                     .find(|peer| peer.subjects().contains(&subject));
                 let peer = peer.ok_or_else(|| odd("the other CA is gone"))?.as_ref();
                 let (server, target) = peer.start(subject, dir, cpu)?;
-                let mut check = |_: usize, driven: &Driven| peers::check(peer, driven);
+                let mut check = |_: usize, driven: &Driven| peers::check(peer, subject, driven);
                 bed.loops(subject, &server, &target, &mut peer.requests()?, &mut check)
             }
         }

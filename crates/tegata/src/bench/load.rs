@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::odd;
+use super::{STORE_FULL, odd};
 use crate::fault::{Fault, Outcome};
 
 /// Longest answer that is read, bytes.
@@ -71,8 +71,6 @@ pub struct Clients {
 pub enum Refusals {
     /// None.
     Fault,
-    /// 503 with `Retry-After`.
-    Busy,
     /// Any: a peer's own affair, said beside its figures.
     Any,
 }
@@ -119,6 +117,8 @@ pub struct Driven {
     pub answered: Vec<Answered>,
     /// Of each request that was refused, how long it took.
     pub refused: Vec<Duration>,
+    /// What one of those was answered.
+    pub refusal: Option<String>,
 }
 
 impl Driven {
@@ -223,12 +223,18 @@ async fn all(
         wall: Duration::ZERO,
         answered: Vec::with_capacity(shared.asks.len()),
         refused: Vec::new(),
+        refusal: None,
     };
     while let Some(ended) = running.join_next().await {
         for took in ended.map_err(odd)?? {
             match took {
                 Took::Answered(answered) => driven.answered.push(answered),
-                Took::Refused(latency) => driven.refused.push(latency),
+                Took::Refused(latency, status, body) => {
+                    driven.refused.push(latency);
+                    driven
+                        .refusal
+                        .get_or_insert_with(|| answered(status, &body));
+                }
             }
         }
     }
@@ -314,7 +320,7 @@ async fn speak(
 /// What came of one request.
 enum Took {
     Answered(Answered),
-    Refused(Duration),
+    Refused(Duration, StatusCode, Bytes),
 }
 
 /// Waits for a moment, sharper than a timer: those go off up to two milliseconds late.
@@ -355,13 +361,13 @@ async fn one(shared: Arc<Shared>, mut connection: Option<SendRequest<Body>>) -> 
         let answer = answer.map_err(|_| odd("a request had no answer within a minute"))??;
         let latency = due.elapsed();
         done.push(match answer {
-            Some(body) => Took::Answered(Answered {
+            Ok(body) => Took::Answered(Answered {
                 number,
                 latency,
                 late,
                 body,
             }),
-            None => Took::Refused(latency),
+            Err((status, body)) => Took::Refused(latency, status, body),
         });
     }
 }
@@ -370,25 +376,34 @@ async fn ask(
     connection: &mut SendRequest<Body>,
     target: &Target,
     request: Ask,
-) -> Outcome<Option<Bytes>> {
+) -> Outcome<Result<Bytes, (StatusCode, Bytes)>> {
     let (status, bytes) = match exchange(connection, target, request).await? {
-        Answer::Done(bytes) => return Ok(Some(bytes)),
-        Answer::Later(..) if target.refusals == Refusals::Busy => return Ok(None),
+        Answer::Done(bytes) => return Ok(Ok(bytes)),
         Answer::Later(_, bytes) => (StatusCode::SERVICE_UNAVAILABLE, bytes),
         Answer::Other(status, bytes) => (status, bytes),
     };
-    if target.refusals == Refusals::Any {
-        return Ok(None);
+    match target.refusals {
+        Refusals::Any => Ok(Err((status, bytes))),
+        Refusals::Fault => Err(not_done(status, &bytes)),
     }
-    Err(not_done(status, &bytes))
+}
+
+/// A refusal, for people.
+fn answered(status: StatusCode, body: &[u8]) -> String {
+    let text: String = String::from_utf8_lossy(body).chars().take(300).collect();
+    format!("{status}: {}", text.trim())
 }
 
 /// An answer that ends the run.
 pub fn not_done(status: StatusCode, body: &[u8]) -> Fault {
-    let text: String = String::from_utf8_lossy(body).chars().take(300).collect();
+    let said = answered(status, body);
+    let code = match said.contains(STORE_FULL) {
+        true => STORE_FULL,
+        false => "bench-refused",
+    };
     Fault::failed(
-        "bench-refused",
-        format!("a request was answered {status}: {text}"),
+        code,
+        format!("a request was answered {said}"),
         "A run with refusals measures nothing: lower --clients or --rate, or read the server's log.",
     )
 }
@@ -442,7 +457,7 @@ const TIMER: Duration = Duration::from_millis(2);
 const SERVER_FINISHES: Duration = Duration::from_millis(50);
 /// Connections of the open loop: below what a server works on at once, or it would refuse what it is to be
 /// measured at. A request that is due and finds none free waits, and its latency has the wait in it.
-const OPEN_CONNECTIONS: usize = 100;
+pub const OPEN_CONNECTIONS: usize = 100;
 
 #[cfg(test)]
 mod tests {

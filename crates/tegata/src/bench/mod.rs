@@ -17,6 +17,7 @@ mod figures;
 mod flood;
 mod hostile;
 mod issue;
+mod kept;
 mod load;
 pub mod nothing;
 mod ocsp;
@@ -35,12 +36,16 @@ mod tls;
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::cli::bench::{Bench, BenchWhat};
 use crate::fault::{EXIT_USAGE, Fault, Outcome};
-use crate::files;
+use crate::http::descriptors;
+use crate::{files, interrupt, supervise};
 use bed::Bed;
 
+/// Longest that a program may take that makes keys for a peer, or verifies what was issued.
+const PROGRAM_LIMIT: Duration = Duration::from_secs(60);
 /// Media type of our requests. Spec: RFC 9811 section 3.
 const PKIXCMP: &str = "application/pkixcmp";
 
@@ -73,7 +78,8 @@ pub fn run(args: &Bench) -> Outcome<()> {
         ));
     }
     issue::check_only(args)?;
-    check_out(&args.out)?;
+    check_files(args)?;
+    kept::check(args)?;
     let mut place = Place::open(args)?;
     let bed = |place| Bed::new(args, place);
     let done = match args.what {
@@ -92,16 +98,75 @@ pub fn run(args: &Bench) -> Outcome<()> {
         if fault.exit == EXIT_USAGE {
             return fault;
         }
+        let fault = caused(fault, &place);
         let mend = format!("{} {}", fault.mend, place.keep());
         Fault { mend, ..fault }
     })
 }
 
-/// Whether results can be kept there, before hours are spent on them.
-fn check_out(out: &Path) -> Outcome<()> {
-    files::make_dir(out)?;
-    let access = rustix::fs::access(out, rustix::fs::Access::WRITE_OK);
-    access.map_err(|e| Fault::io("write into", out, &e.into()))
+/// A fault as its cause has it: that a server has ended or a disk is full shows first in what a client hears.
+fn caused(fault: Fault, place: &Place) -> Fault {
+    if let Some(lost) = supervise::take_lost() {
+        let because = Fault::failed(
+            "process-ended",
+            format!(
+                "{} ended before it was told to ({})",
+                lost.name, lost.status
+            ),
+            format!(
+                "Its log is {}. Signal 9 that nobody sent is the kernel's, for want of memory.",
+                lost.log.display()
+            ),
+        );
+        return match lost.tail.is_empty() {
+            true => because,
+            false => because.with_excerpt(lost.tail),
+        };
+    }
+    full(fault, place)
+}
+
+/// A fault as it is told where a file system is full.
+fn full(fault: Fault, place: &Place) -> Fault {
+    let told = [STORE_FULL, DISK_FULL].contains(&fault.code);
+    let Some((dir, free)) = place.least_room() else {
+        return fault;
+    };
+    if !told && free >= FULL_LEN_BYTES {
+        return fault;
+    }
+    Fault::environment(
+        DISK_FULL,
+        format!(
+            "the file system of {} is full, {} KiB are free: {}",
+            dir.display(),
+            free / 1024,
+            fault.what
+        ),
+        "Free some space there, lower --requests or --preload, or give a --dir on another disk.",
+    )
+}
+
+/// Whether client and servers may have as many files open as they have connections: else it shows in whatever cannot be
+/// opened next.
+fn check_files(args: &Bench) -> Outcome<()> {
+    let connections = match args.what {
+        BenchWhat::Overload => OVERLOAD_CONNECTIONS,
+        _ => load::OPEN_CONNECTIONS.max(usize::try_from(args.clients()).unwrap_or(usize::MAX)),
+    };
+    let needed = u64::try_from(descriptors::needed(PORTS, connections)).unwrap_or(u64::MAX);
+    match descriptors::raise(needed) {
+        Some(limit) if limit < needed => Err(Fault::environment(
+            "few-descriptors",
+            format!(
+                "this process may have {limit} files open (`ulimit -n`), and {needed} are needed"
+            ),
+            format!(
+                "Raise the limit: `ulimit -n {needed}`, as root if it says that it may not (`ulimit -Hn`)."
+            ),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Directories of a run; removed at its end if all was well.
@@ -120,12 +185,16 @@ impl Place {
         let mut tag = [0; 4];
         getrandom::fill(&mut tag).map_err(odd)?;
         let name = format!("tegata-bench-{}", hex::encode(tag));
-        let dir = args
-            .dir
-            .clone()
-            .unwrap_or_else(std::env::temp_dir)
-            .join(&name);
-        files::make_dir(&dir)?;
+        let parent = args.dir.clone().unwrap_or_else(std::env::temp_dir);
+        // It decides what is measured: one that is made here lies on whatever disk there is.
+        if !parent.is_dir() {
+            return Err(Fault::usage(
+                "no-such-directory",
+                format!("there is no directory {}", parent.display()),
+                "Make it first, on the disk that is to be measured, or give another --dir.",
+            ));
+        }
+        let dir = parent.join(&name);
         let shm = Path::new("/dev/shm");
         let (memory, no_memory) = match in_memory(args, shm) {
             Ok(wanted) => (wanted.then(|| shm.join(&name)), None),
@@ -137,8 +206,10 @@ impl Place {
             no_memory,
             kept: false,
         };
-        if let Some(memory) = &place.memory {
-            files::make_dir(memory)?;
+        let both = || std::iter::once(&place.dir).chain(&place.memory);
+        interrupt::clean_up_at_stop(both().cloned().collect(), args.json)?;
+        for dir in both() {
+            files::make_dir(dir)?;
         }
         Ok(place)
     }
@@ -159,6 +230,17 @@ impl Place {
 
     fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
+    }
+
+    /// Of its directories the one whose file system has the least room, and how much that is, bytes.
+    fn least_room(&self) -> Option<(&Path, u64)> {
+        let both = std::iter::once(&self.dir).chain(&self.memory);
+        let room = |dir: &PathBuf| {
+            let fs = rustix::fs::statvfs(dir).ok()?;
+            Some(fs.f_bavail.saturating_mul(fs.f_frsize))
+        };
+        let rooms = both.filter_map(|dir| Some((dir.as_path(), room(dir)?)));
+        rooms.min_by_key(|(_, room)| *room)
     }
 }
 
@@ -207,8 +289,43 @@ fn in_memory(args: &Bench, shm: &Path) -> Result<bool, String> {
     Ok(true)
 }
 
+/// A file system with less than that takes no answer more.
+const FULL_LEN_BYTES: u64 = 256 * 1024;
+/// What a server answers, and what a file says, where that is so.
+const STORE_FULL: &str = "store-full";
+const DISK_FULL: &str = "disk-full";
+/// Ports of a server that is measured: one, and another for EST or for services.
+const PORTS: usize = 2;
+/// Connections that a server under overload has, by its configuration's default; the client's are fewer.
+const OVERLOAD_CONNECTIONS: usize = 1_024;
 /// Memory that a store of one round takes: for each request, and before the first.
 const MEMORY_LEN_BYTES_EACH: u64 = 2_500;
 const MEMORY_LEN_BYTES_MIN: u64 = 64 * 1024 * 1024;
 /// What statfs says of a tmpfs.
 const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_store_names_its_file_system() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place {
+            dir: dir.path().join("run"),
+            memory: None,
+            no_memory: None,
+            kept: true,
+        };
+        files::make_dir(&place.dir).unwrap();
+        let body = br#"{"title":"store full","type":"urn:tegata:problem:store-full"}"#;
+        let answer = load::not_done(axum::http::StatusCode::SERVICE_UNAVAILABLE, body);
+        let fault = full(answer, &place);
+        assert_eq!(fault.code, DISK_FULL);
+        assert!(
+            fault.what.contains(place.dir.to_str().unwrap()),
+            "{fault:?}"
+        );
+        assert!(!fault.mend.contains("--clients"), "{fault:?}");
+    }
+}

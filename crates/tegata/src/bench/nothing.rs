@@ -61,7 +61,7 @@ pub fn run(args: &BenchNothing) -> Outcome<()> {
         let serving = frame::run(listener, tls, router, config.limits.clone(), stopped);
         tokio::select! {
             () = serving => {}
-            () = serve::stop_signal()? => {}
+            _ = serve::stop_signal()? => {}
         }
         Ok(())
     })

@@ -75,6 +75,8 @@ fn costs(body: &mut String, top: f64, subjects: &[Summary]) -> f64 {
     let at = |us: f64| LEFT + (RIGHT - LEFT) * us / most;
     let (first, rows) = (top + 18.0, count(subjects.len()));
     let bottom = first + ROW * rows;
+    let bound = subjects.iter().find(|s| s.subject == Subject::CryptoBound);
+    let line = bound.map(|bound| at(bound.cpu_us.median));
     for (number, s) in subjects.iter().enumerate() {
         let y = first + ROW * count(number);
         row_label(body, y, s.subject.label(), s.about);
@@ -94,20 +96,25 @@ fn costs(body: &mut String, top: f64, subjects: &[Summary]) -> f64 {
                 format!("{:.0} µs", s.cpu_us.median)
             }
             (_, Some(ratio)) => format!(
-                "{:.0} µs: {:.2} of the bound ({:.2}–{:.2})",
+                "{:.0} µs: bound ÷ CPU {:.2} ({:.2}–{:.2})",
                 s.cpu_us.median, ratio.median, ratio.min, ratio.max
             ),
         };
+        let wide = 6.6 * count(figures.chars().count());
+        // Not across the line of the bound.
+        let clear = |x: f64| match line {
+            Some(line) if x - 6.0 < line && line < x + wide => line + 8.0,
+            _ => x,
+        };
         // Beside the bar, unless there is no room.
-        let end = at(s.cpu_us.max) + 10.0;
-        if end + 6.6 * count(figures.chars().count()) < WIDTH - 12.0 {
+        let end = clear(at(s.cpu_us.max) + 10.0);
+        if end + wide < WIDTH - 12.0 {
             text(body, (end, middle + 4.0), &FIGURES, &figures);
         } else {
-            text(body, (LEFT + 10.0, middle + 4.0), &IN_BAR, &figures);
+            text(body, (clear(LEFT + 10.0), middle + 4.0), &IN_BAR, &figures);
         }
     }
-    if let Some(bound) = subjects.iter().find(|s| s.subject == Subject::CryptoBound) {
-        let x = at(bound.cpu_us.median);
+    if let Some(x) = line {
         let _ = writeln!(
             body,
             "<line x1=\"{x:.1}\" y1=\"{first:.1}\" x2=\"{x:.1}\" y2=\"{bottom:.1}\" stroke=\"{BOUND}\" \
@@ -155,14 +162,18 @@ fn latencies(body: &mut String, top: f64, shown: &[&Summary]) -> f64 {
     }
     for (number, s) in shown.iter().enumerate() {
         let y = first + ROW * count(number);
-        let what = match s.open_rate {
-            Some(rate) => format!("fixed rate: {:.0} a second", rate.median),
-            None => String::new(),
-        };
+        let what = s.open_rates().map_or(String::new(), |[due, answered]| {
+            format!("a second: {due} due, {answered} answered")
+        });
         row_label(body, y, s.subject.label(), &what);
         latency_row(body, y + ROW / 2.0, s, &at);
     }
-    bottom + 24.0
+    let mut end = bottom + 24.0;
+    for behind in shown.iter().filter_map(|s| s.fell_behind()) {
+        end += 18.0;
+        text(body, (28.0, end), &WARNING, &behind);
+    }
+    end
 }
 
 fn latency_row(body: &mut String, middle: f64, s: &Summary, at: &dyn Fn(f64) -> f64) {
@@ -247,6 +258,7 @@ const fn style(size: f64, fill: &'static str, anchor: &'static str, weight: u16)
 
 const TITLE: Style = style(20.0, INK, "start", 600);
 const SUBTITLE: Style = style(12.0, FAINT, "start", 400);
+const WARNING: Style = style(11.5, BOUND, "start", 400);
 const HEADING: Style = style(13.5, INK, "start", 600);
 const LABEL: Style = style(13.0, INK, "end", 600);
 const ABOUT: Style = style(10.5, FAINT, "end", 400);

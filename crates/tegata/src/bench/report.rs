@@ -89,7 +89,7 @@ impl Goal {
     fn line(&self) -> String {
         let [aim, found] = self.words();
         let (what, verdict) = (self.what, self.verdict());
-        format!("Target {verdict}: {what} {found}, to be {aim}.")
+        format!("Target {verdict}: {what}: {found}, to be {aim}.")
     }
 
     fn verdict(&self) -> &'static str {
@@ -186,23 +186,27 @@ pub fn markdown(results: &Results) -> String {
              Medians of {rounds} rounds of {requests} requests of {devices} devices, {clients} connections; with least and most."
         ),
         String::new(),
-        "|  | a second | CPU each | bound ÷ CPU | p50 | p99 | p99 at a fixed rate | memory |"
+        "|  | a second | CPU each | bound ÷ CPU | p50 | p99 | p99 at a fixed rate | memory | that rate: due / answered |"
             .to_owned(),
-        "|---|---|---|---|---|---|---|---|".to_owned(),
+        "|---|---|---|---|---|---|---|---|---|".to_owned(),
     ];
     lines.extend(results.subjects.iter().map(|s| {
         let label = format!("{}: {}", s.subject.label(), s.subject.about());
         let cells = cells(s, label, spread(s.cpu_us, 0));
-        format!("| {} |", cells.join(" | "))
+        let rates = s
+            .open_rates()
+            .map_or(String::new(), |rates| rates.join(" / "));
+        format!("| {} | {rates} |", cells.join(" | "))
     }));
+    let behind = results.subjects.iter().filter_map(Summary::fell_behind);
+    lines.extend(behind.flat_map(|line| [String::new(), line]));
     if !results.targets.is_empty() {
         let head = ["", "| target | to be | found | |", "|---|---|---|---|"];
         lines.extend(head.map(str::to_owned));
     }
     lines.extend(results.targets.iter().map(|goal| {
         let [aim, found] = goal.words();
-        let what = goal.what.trim_end_matches(':');
-        format!("| {what} | {aim} | {found} | {} |", goal.verdict())
+        format!("| {} | {aim} | {found} | {} |", goal.what, goal.verdict())
     }));
     lines.push(String::new());
     lines.join("\n")
@@ -253,8 +257,8 @@ pub fn table(results: &Results) {
         "MEMORY",
     ];
     show::table(headings, &rows, "");
-    let rates = results.subjects.iter().filter_map(|s| s.open_rate);
-    let rates: Vec<String> = rates.map(|rate| format!("{:.0}", rate.median)).collect();
+    let rates = results.subjects.iter().filter_map(Summary::open_rates);
+    let rates: Vec<String> = rates.map(|rates| rates.join(" / ")).collect();
     show::lines([
         String::new(),
         format!(
@@ -263,7 +267,10 @@ pub fn table(results: &Results) {
             results.clients,
             match rates.as_slice() {
                 [] => String::new(),
-                rates => format!(", {} a second", rates.join(", ")),
+                rates => format!(
+                    "; due / answered a second, in this order: {}",
+                    rates.join(", ")
+                ),
             }
         ),
         match results.verified_with_openssl {
@@ -271,6 +278,7 @@ pub fn table(results: &Results) {
             good => format!("Medians of the rounds; {good} answers verified with openssl."),
         },
     ]);
+    show::lines(results.subjects.iter().filter_map(Summary::fell_behind));
     show::lines(results.beside.iter().map(|b| {
         let (cpu, times) = (spread(b.cpu, 2), spread(b.throughput, 2));
         let (ours, peer) = (b.ours.label(), b.peer.label());

@@ -61,7 +61,12 @@ impl Served {
             .arg(dir.join("tegata.toml"))
             .arg("--ready-file")
             .arg(dir.join("ready"));
-        Self::start(&format!("the {role}"), role, command, dir, cpu)
+        let name = match role {
+            "ca" => "the CA",
+            "tam" => "the TAM",
+            _ => "the Verifier",
+        };
+        Self::start(name, role, command, dir, cpu)
     }
 
     /// Starts the server that does nothing.

@@ -91,7 +91,7 @@ pub fn run(bed: &Bed<'_>) -> Outcome<()> {
         ratio_to_crypto_bound: ratio(Subject::CryptoBound, Subject::EstKept),
         beside: beside(&rounds, &pairs),
         targets: vec![Goal::new(
-            "CPU of an echo ÷ CPU of a certificate, a new TLS connection for each:",
+            "CPU of an echo ÷ CPU of a certificate, a new TLS connection for each",
             Aim::AtLeast(0.75),
             ratio(Subject::NothingTlsNew, Subject::EstNew),
         )],

@@ -95,10 +95,12 @@ pub struct Bench {
     /// Processor of the client; the last that this process may use when absent
     #[arg(long, value_name = "CPU")]
     pub client_cpu: Option<usize>,
-    /// Where the durable store lies: it decides what is measured; the temporary directory when absent
+    /// Where the durable store lies: a directory, on the disk that is to be measured; the temporary directory when
+    /// absent
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// Where the raw results and the plot are written
+    /// Where the results are written: as JSON; of all but `overload` as Markdown too; of `issue` with neither --tls
+    /// nor --database a plot. Those of an earlier run are not overwritten
     #[arg(long, value_name = "DIR", default_value = "bench")]
     pub out: PathBuf,
     /// Print the results as JSON instead of a table
@@ -199,7 +201,8 @@ Examples:
 Makes an installation in a temporary directory, registers devices, makes their requests before the clock
 starts, and lets `tegata serve`, a process of its own on a processor of its own, answer them over HTTP with
 connections kept open. Each round measures everything once, on the same processor and in rotated order; ratios
-are taken within a round. The run fails when an answer is not what it must be.
+are taken within a round. The run fails when an answer is not what it must be, and leaves its directory then, with
+the servers' logs; interrupted (Ctrl-C, SIGTERM) it leaves nothing, and exits with 130 or 143.
 
 issue: the cryptography alone, a server that does nothing, the store alone, the CA with its store on the disk, and
 with its store in memory (tmpfs: the same code, and no commit waits). A sample is verified by openssl. Requests lie

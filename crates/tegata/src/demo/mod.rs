@@ -20,6 +20,7 @@ use crate::commands::{enrol, import, init, ta};
 use crate::config::Config;
 use crate::fault::{EXIT_FAILED, Fault, Outcome};
 use crate::files;
+use crate::interrupt;
 use crate::stores::now_secs;
 use crate::story::{Act, Event, Who};
 use crate::supervise::Process;
@@ -54,6 +55,7 @@ pub fn run(args: &cli::Demo) -> ExitCode {
 }
 
 fn failed(story: &Story, fault: &Fault, log: &str) -> ExitCode {
+    interrupt::end_if_told();
     story.tell(&Event::Failed {
         code: fault.code.to_owned(),
         what: fault.to_string(),
@@ -89,7 +91,8 @@ fn play(args: &cli::Demo, story: &Story, place: &Place) -> Outcome<()> {
                 "Raise the limit on processes of this user (`ulimit -u`).",
             )
         })?;
-    watch_for_stop(&runtime, place)?;
+    let temporary = (!place.kept()).then(|| place.dir().to_path_buf());
+    interrupt::clean_up_at_stop(temporary.into_iter().collect(), args.json)?;
     let running = open(args, story, place, &runtime)?;
     let batch = make_devices(args, story, place, &running)?;
     let Some(first) = batch.devices.first() else {
@@ -121,21 +124,6 @@ fn play(args: &cli::Demo, story: &Story, place: &Place) -> Outcome<()> {
     }
     first.stop();
     running.servers.stop();
-    Ok(())
-}
-
-/// On SIGINT or SIGTERM the process ends; the kernel then ends every child.
-fn watch_for_stop(runtime: &tokio::runtime::Runtime, place: &Place) -> Outcome<()> {
-    let _inside = runtime.enter();
-    let stop = serve::stop_signal()?;
-    let (dir, temporary) = (place.dir().to_path_buf(), !place.kept());
-    runtime.spawn(async move {
-        stop.await;
-        if temporary {
-            let _ = std::fs::remove_dir_all(dir);
-        }
-        std::process::exit(130);
-    });
     Ok(())
 }
 

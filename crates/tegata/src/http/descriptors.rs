@@ -7,20 +7,9 @@ use tracing::warn;
 /// Raises this process's own limit as far as it is allowed to, where so many ports with so many connections need
 /// it. Returns how many connections each may have.
 pub fn connections(ports: usize, wanted: usize) -> usize {
-    let before = getrlimit(Resource::Nofile);
     let needed = to_u64(needed(ports, wanted));
-    // More than that does no harm. `None`: without limit.
-    let raised = needed.saturating_mul(2);
-    let raised = before.maximum.map_or(raised, |most| most.min(raised));
-    if before.current.is_some_and(|now| now < raised) {
-        let more = Rlimit {
-            current: Some(raised),
-            maximum: before.maximum,
-        };
-        // What is refused is seen below.
-        let _ = setrlimit(Resource::Nofile, more);
-    }
-    let Some(limit) = getrlimit(Resource::Nofile).current else {
+    // More than that does no harm.
+    let Some(limit) = raise(needed.saturating_mul(2)) else {
         return wanted;
     };
     let room = room(ports, usize::try_from(limit).unwrap_or(usize::MAX));
@@ -36,8 +25,24 @@ pub fn connections(ports: usize, wanted: usize) -> usize {
     room.min(wanted)
 }
 
-/// Descriptors that it takes.
-fn needed(ports: usize, connections: usize) -> usize {
+/// Raises this process's own limit to that, or as far as it is allowed to. Returns what it is then; `None`: there is
+/// none.
+pub fn raise(to: u64) -> Option<u64> {
+    let before = getrlimit(Resource::Nofile);
+    let raised = before.maximum.map_or(to, |most| most.min(to));
+    if before.current.is_some_and(|now| now < raised) {
+        let more = Rlimit {
+            current: Some(raised),
+            maximum: before.maximum,
+        };
+        // What is refused is seen below.
+        let _ = setrlimit(Resource::Nofile, more);
+    }
+    getrlimit(Resource::Nofile).current
+}
+
+/// Descriptors that a server with so many ports takes.
+pub fn needed(ports: usize, connections: usize) -> usize {
     let each = connections.saturating_add(super::frame::REFUSALS_AT_ONCE_MAX);
     ports.saturating_mul(each).saturating_add(OWN)
 }

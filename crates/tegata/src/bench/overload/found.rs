@@ -67,6 +67,18 @@ pub struct Overload {
     pub situations: Vec<Situation>,
     /// Most memory of the server process, bytes.
     pub rss_bytes_max: u64,
+    /// Why the run failed; absent where it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<Failed>,
+}
+
+/// Why a run failed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Failed {
+    /// For programs.
+    pub code: &'static str,
+    /// What the server did wrong, or that too little was sent to say so.
+    pub what: String,
 }
 
 /// The honest peer, and beside whom.
@@ -128,7 +140,7 @@ impl Beside {
 /// What it must not do under load, by name; too little of a load.
 pub fn judge(found: &Overload) -> Outcome<()> {
     if found.flood_secs < FLOOD_SECS_MIN {
-        return Err(Fault::environment(
+        return Err(Fault::failed(
             "bench-too-little",
             format!(
                 "{} requests were gone in {:.2} s: that is no overload",
@@ -148,7 +160,7 @@ pub fn judge(found: &Overload) -> Outcome<()> {
         ));
     }
     if found.times < TIMES {
-        return Err(Fault::environment(
+        return Err(Fault::failed(
             "bench-too-little",
             format!(
                 "{:.1} times what the server can do was sent, while it had {:.0} % of a processor: that is no overload of \
@@ -282,8 +294,8 @@ pub fn tell(found: &Overload) {
         "HONEST PEER",
         "GOT",
         "TOLD TO COME BACK",
-        "AN ANSWER",
-        "ONE OF THEM",
+        "AN ANSWER (MEDIAN / 99 % / MOST)",
+        "UNTIL IT GOT ONE (THE SAME)",
     ];
     show::table(headings, &rows, "");
     for situation in &found.situations {
@@ -313,6 +325,7 @@ pub fn tell(found: &Overload) {
 mod tests {
     use super::*;
     use crate::bench::cpus::Cpus;
+    use crate::fault::EXIT_FAILED;
 
     fn latency(us: f64) -> Option<Latency> {
         Some(Latency {
@@ -389,6 +402,7 @@ mod tests {
             .map(situation)
             .to_vec(),
             rss_bytes_max: 1,
+            failed: None,
         }
     }
 
@@ -432,7 +446,7 @@ mod tests {
         let mut little = good();
         little.times = 4.4;
         let fault = judge(&little).unwrap_err();
-        assert_eq!(fault.code, "bench-too-little");
+        assert_eq!((fault.code, fault.exit), ("bench-too-little", EXIT_FAILED));
         // A server that lets all wait is not excused by how little could be sent.
         little.refused = 0;
         assert_eq!(judge(&little).unwrap_err().code, "bench-overload");

@@ -21,13 +21,14 @@ use super::cpus::pin;
 use super::figures;
 use super::flood::{Flood, Flooded};
 use super::hostile::{Opener, Shaker, Slow};
+use super::kept;
 use super::load::{Ask, Pace, drive};
 use super::odd;
 use super::polite;
 use crate::cli::bench::BenchServer;
 use crate::cli::show;
 use crate::fault::{Fault, Outcome};
-use found::{Beside, Overload, Situation};
+use found::{Beside, Failed, Overload, Situation};
 use servers::Tried;
 
 /// How much more than it can do is aimed at.
@@ -53,23 +54,22 @@ const PACED_BRIEFLY: Duration = Duration::from_secs(3);
 /// What the server must not do under load, by name.
 pub fn run(bed: &Bed<'_>) -> Outcome<()> {
     let server = bed.args.server();
-    let found = measure(bed, server)?;
+    let mut found = measure(bed, server)?;
+    let judged = found::judge(&found);
+    found.failed = judged.as_ref().err().map(|fault| Failed {
+        code: fault.code,
+        what: fault.what.clone(),
+    });
     let mut text = serde_json::to_string_pretty(&found).map_err(odd)?;
     text.push('\n');
-    let name = match server {
-        BenchServer::Ca => "overload.json",
-        BenchServer::Tam => "overload-tam.json",
-        BenchServer::Verifier => "overload-verifier.json",
-        BenchServer::Est => "overload-est.json",
-    };
-    let kept = bed.write(vec![(name.to_owned(), text)])?;
+    let kept = bed.write(vec![(format!("{}.json", kept::stem(bed.args)), text)])?;
     if bed.args.json {
         show::json(&found)?;
     } else {
         found::tell(&found);
         show::lines([format!("Kept: {kept}")]);
     }
-    found::judge(&found)
+    judged
 }
 
 fn measure(bed: &Bed<'_>, server: BenchServer) -> Outcome<Overload> {
@@ -121,6 +121,7 @@ fn measure(bed: &Bed<'_>, server: BenchServer) -> Outcome<Overload> {
         refused_latency: figures::latency(&flooded.refused),
         situations,
         rss_bytes_max: trial.tried.server().usage()?.rss_bytes_max,
+        failed: None,
     })
 }
 

@@ -13,15 +13,17 @@ use serde_json::Value;
 use tegata_wire::cmp::UnverifiedPkiMessage;
 use tegata_wire::x509::CertView;
 
+use super::bed::Bed;
 use super::load::{Driven, Refusals, Target};
-use super::odd;
 use super::requests::{Reader, Spool, Spooler};
 use super::served::{Served, copy};
 use super::subject::Subject;
+use super::{PROGRAM_LIMIT, odd};
 use crate::certificate::from_pem;
 use crate::cli::bench::BenchPeer;
 use crate::fault::{Fault, Outcome};
 use crate::files::{self, Readers};
+use crate::supervise;
 
 /// Another CA that is made ready: its files, and the plant's CSRs in requests as it takes them.
 pub trait Peer {
@@ -43,7 +45,7 @@ pub fn subjects(peer: BenchPeer) -> &'static [Subject] {
     }
 }
 
-/// Makes a peer ready; `None` if it is not installed, and then says so in `skipped`.
+/// Makes a peer ready; `None` if its programs are not installed or do not work, and then says so in `skipped`.
 ///
 /// # Errors
 /// Files.
@@ -69,29 +71,82 @@ pub fn prepare(
 /// Whether each answer has a certificate that can be read.
 ///
 /// # Errors
-/// One that has none.
-pub fn check(peer: &dyn Peer, driven: &Driven) -> Outcome<()> {
+/// One that has none; names the peer.
+pub fn check(peer: &dyn Peer, subject: Subject, driven: &Driven) -> Outcome<()> {
+    let name = subject.label();
     if driven.answered.is_empty() {
-        return Err(odd("another CA refused every request"));
+        let said = driven.refusal.as_deref().unwrap_or("nothing");
+        return Err(useless(format!(
+            "{name}: it refused every request; one was answered {said}"
+        )));
     }
     for answer in driven.bodies() {
-        let value = serde_json::from_slice(answer).map_err(odd)?;
+        let read = serde_json::from_slice(answer);
+        let value = read.map_err(|e| useless(format!("{name}: an answer is no JSON: {e}")))?;
         let text = peer.certificate(&value);
-        let text = text.ok_or_else(|| odd(format!("another CA refused a request: {value}")))?;
-        one_certificate(text)?;
+        let text = text.ok_or_else(|| useless(format!("{name}: it refused a request: {value}")))?;
+        one_certificate(text).map_err(|why| {
+            useless(format!(
+                "{name}: a certificate that it issued cannot be read: {why}"
+            ))
+        })?;
     }
     Ok(())
 }
 
-/// Whether a text (PEM) is one certificate.
-fn one_certificate(text: &str) -> Outcome<()> {
-    let none = |why: String| odd(format!("another CA's certificate cannot be read: {why}"));
-    match from_pem(text)?.as_slice() {
+/// A peer that cannot be compared.
+fn useless(what: String) -> Fault {
+    Fault::failed(
+        "bench-peer",
+        what,
+        "Leave it out of --peers, or look at its log and mend it.",
+    )
+}
+
+/// Whether a text (PEM) is one certificate; else why not.
+fn one_certificate(text: &str) -> Result<(), String> {
+    match from_pem(text).map_err(|fault| fault.what)?.as_slice() {
         [der] => CertView::from_der(der)
             .map(|_| ())
-            .map_err(|e| none(e.to_string())),
-        all => Err(none(format!("there are {}", all.len()))),
+            .map_err(|e| e.to_string()),
+        all => Err(format!("there are {}", all.len())),
     }
+}
+
+/// Of subjects those that can be measured: a peer's are started once before any clock runs, and one that does not come
+/// up is left out and named, as a missing one is.
+pub fn startable(
+    bed: &Bed<'_>,
+    peers: &[Box<dyn Peer>],
+    subjects: Vec<Subject>,
+    skipped: &mut Vec<String>,
+) -> Vec<Subject> {
+    let mut start = |subject: &Subject| {
+        let Some(peer) = peers.iter().find(|peer| peer.subjects().contains(subject)) else {
+            return true;
+        };
+        bed.bar.set_message(format!("{} starts", subject.label()));
+        match peer.start(*subject, bed.path("run"), bed.cpus.server) {
+            Ok(_) => true,
+            Err(fault) => {
+                let said = fault.excerpt.unwrap_or_default();
+                let last = said.lines().next_back().unwrap_or_default();
+                let last = last.trim_start_matches([' ', '|']);
+                skipped.push(
+                    format!("{}: {} {last}", subject.label(), fault.what)
+                        .trim()
+                        .to_owned(),
+                );
+                // That it ended is told.
+                let _ = supervise::take_lost();
+                false
+            }
+        }
+    };
+    subjects
+        .into_iter()
+        .filter(|subject| start(subject))
+        .collect()
 }
 
 /// The plant's requests with the CSR of each (PEM) in what a peer takes.
@@ -143,23 +198,24 @@ fn target(server: &Served, path: &str) -> Target {
     }
 }
 
-/// What a program writes; `None` if it is not installed.
-fn answer_of(command: &mut Command) -> Outcome<Option<Vec<u8>>> {
-    let output = match command.output() {
+/// What a program writes; else why there is nothing, with `how` to get one that is not installed.
+fn answer_of(command: Command, how: &str) -> Result<Vec<u8>, String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = match supervise::output(command, None, PROGRAM_LIMIT) {
         Ok(output) => output,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(odd(e)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Err(format!("{name} is not installed ({how})"));
+        }
+        Err(e) => return Err(format!("{name}: {e}")),
     };
     if output.status.success() {
-        return Ok(Some(output.stdout));
+        return Ok(output.stdout);
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let name = command.get_program().to_string_lossy().into_owned();
-    Err(Fault::failed(
-        "bench-failed",
-        format!("{name} failed: {}", said.trim()),
-        "Leave it out of --peers, or mend it.",
-    ))
+    let last = said.trim().lines().next_back().unwrap_or_default();
+    Err(format!("{name} failed ({}) {last}", output.status)
+        .trim()
+        .to_owned())
 }
 
 fn write(dir: &Path, name: &str, text: &str) -> Outcome<()> {

@@ -43,9 +43,10 @@ const PROVISIONER: &str = "bench";
 /// Its files and requests.
 pub fn prepare(dir: &Path, requests: &Spool, skipped: &mut Vec<String>) -> Outcome<Option<StepCa>> {
     let mut version = Command::new("step-ca");
-    if answer_of(version.arg("version"))?.is_none() {
-        let how = "go install github.com/smallstep/certificates/cmd/step-ca@latest";
-        skipped.push(format!("step-ca is not installed ({how})"));
+    version.arg("version");
+    let how = "go install github.com/smallstep/certificates/cmd/step-ca@latest";
+    if let Err(why) = answer_of(version, how) {
+        skipped.push(why);
         return Ok(None);
     }
     write(
@@ -55,8 +56,9 @@ pub fn prepare(dir: &Path, requests: &Spool, skipped: &mut Vec<String>) -> Outco
     )?;
     for args in OPENSSL {
         let mut openssl = Command::new("openssl");
-        if answer_of(openssl.current_dir(dir).args(args.split(' ')))?.is_none() {
-            skipped.push("step-ca: openssl, which makes its keys, is not installed".to_owned());
+        openssl.current_dir(dir).args(args.split(' '));
+        if let Err(why) = answer_of(openssl, "Debian: openssl") {
+            skipped.push(format!("step-ca: what makes its keys, {why}"));
             return Ok(None);
         }
     }
