@@ -18,6 +18,7 @@ use crate::daemon::{Daemon, DaemonError};
 use crate::enrol::{self, Boundary, Crossing, EnrolError, Step, Watch};
 use crate::http::Http;
 use crate::keys::KeysError;
+use crate::starting;
 use crate::teep::{self, Purpose, TeepError, TeepEvent};
 
 mod device;
@@ -234,6 +235,7 @@ fn sync(cli: &Cli, config: &Config, tee: &Context, args: &Sync) -> Result<(), Cl
         (None, Some(ta)) => Purpose::Unwant(named(config, ta)?),
         (None, None) => Purpose::Check,
     };
+    starting::tee_info(tee)?;
     let http = Http::new(config.http_timeout());
     let visit = teep::visit(tee, &http, config.tam(), purpose, &mut |event| {
         tell(cli, &event)
@@ -255,6 +257,7 @@ fn enrol(cli: &Cli, config: &Config, tee: &Context, args: &Enrol) -> Result<(), 
     if config.ca_url.is_empty() && !args.via_agent {
         return Err(CliError::NoCa);
     }
+    starting::tee_info(tee)?;
     let ta = which_ta(config, tee, args.ta.as_ref())?;
     let http = Http::new(config.http_timeout());
     let direct = HttpCarrier::new(http.clone(), &config.ca_url);
@@ -274,9 +277,12 @@ fn enrol(cli: &Cli, config: &Config, tee: &Context, args: &Enrol) -> Result<(), 
         // A device that was just made has no TA yet: fetch it and go on.
         Err(error) if enrol::ta_is_missing(&error) => {
             if args.via_agent {
-                daemon.sync(Some(ta)).map_err(|source| EnrolError::Carry {
-                    step: Step::Open,
-                    source,
+                let sync = || daemon.sync(Some(ta));
+                starting::ask(&config.agent_socket, starting::LIMIT, sync).map_err(|source| {
+                    EnrolError::Carry {
+                        step: Step::Open,
+                        source,
+                    }
                 })?;
             } else {
                 let want = Purpose::Want(ta);

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tegata_agent::carrier::AgentCarrier;
-use tegata_agent::config::Config as AgentConfig;
+use tegata_agent::config::{Config as AgentConfig, TeeKind};
 use tegata_agent::enrol::{self as driver, Crossing, EnrolError, Request, Step, Watch};
+use tegata_agent::starting;
 use tegata_client::Context;
 use tegata_wire::ids::TaUuid;
 
@@ -129,7 +130,7 @@ fn agent_config(device: &Path) -> Outcome<AgentConfig> {
     })
 }
 
-/// Has the agent fetch the TA unless the TEE has it.
+/// Has the agent fetch the TA unless the TEE has it. Either may be starting, as in a script that began both.
 ///
 /// # Errors
 /// TEE or agent do not answer; the TAM does not deliver.
@@ -137,14 +138,35 @@ pub fn wait_for_ta(device: &Path, ta: &TaUuid) -> Outcome<()> {
     let config = agent_config(device)?;
     let context = Context::at(config.tee_address());
     let installed = || -> Outcome<bool> {
-        let info = context.info().map_err(|e| tee_fault("ask the TEE", &e))?;
+        let info = starting::tee_info(&context).map_err(|e| match config.tee {
+            TeeKind::Socket if starting::is_absent(&config.tee_socket) => absent(
+                "tee",
+                "TEE",
+                &config.tee_socket,
+                "tegata-teed --config",
+                device,
+                "teed.toml",
+            ),
+            _ => tee_fault("ask the TEE", &e),
+        })?;
         Ok(info.trusted_apps.iter().any(|app| app.ta == *ta))
     };
     if installed()? {
         return Ok(());
     }
     let agent = AgentCarrier::new(&config.agent_socket, CARRY_TIMEOUT);
-    agent.sync(Some(*ta)).map_err(|e| {
+    let sync = || agent.sync(Some(*ta));
+    starting::ask(&config.agent_socket, starting::LIMIT, sync).map_err(|e| {
+        if starting::is_absent(&config.agent_socket) {
+            return absent(
+                "no-sync",
+                "agent",
+                &config.agent_socket,
+                "tegata-agent run --config",
+                device,
+                "agent.toml",
+            );
+        }
         Fault::failed(
             "no-sync",
             format!("the agent could not fetch the TA: {e}"),
@@ -159,6 +181,29 @@ pub fn wait_for_ta(device: &Path, ta: &TaUuid) -> Outcome<()> {
         format!("the TAM did not deliver the TA {ta} to this device"),
         "Check `tegata ta list` (is it available to this device?) and the log of the TAM.",
     ))
+}
+
+/// Nobody made a process's socket, in the time that one which starts gets.
+fn absent(
+    code: &'static str,
+    who: &str,
+    socket: &Path,
+    command: &str,
+    device: &Path,
+    settings: &str,
+) -> Fault {
+    Fault::failed(
+        code,
+        format!(
+            "the device's {who} does not run: no socket {} within {} s",
+            socket.display(),
+            starting::LIMIT.as_secs()
+        ),
+        format!(
+            "Start it: {command} {} (its log says why it ends).",
+            device.join(settings).display()
+        ),
+    )
 }
 
 /// Enrols under a label; `attempts` for each step.
