@@ -120,7 +120,7 @@ struct Sync {
 #[derive(Debug, Args)]
 struct Enrol {
     /// Name of key and certificate, 1 to 64 bytes.
-    #[arg(long)]
+    #[arg(long, value_parser = enrol::label)]
     label: String,
     /// The enrolment TA: a UUID, or a name from agent.toml. Default: `enrol_ta`, or the only TA.
     #[arg(long, value_name = "TA")]
@@ -183,10 +183,16 @@ pub fn agent_main<A>(args: impl IntoIterator<Item = A>) -> ExitCode
 where
     A: Into<OsString> + Clone,
 {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let json = args.iter().any(|arg| arg == "--json");
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print();
+            if json && error.use_stderr() {
+                print_json(&json!({ "event": "error", "message": error.to_string() }));
+            } else {
+                let _ = error.print();
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };

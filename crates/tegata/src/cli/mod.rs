@@ -569,10 +569,11 @@ pub struct DeviceEnrol {
     /// Directory of the device
     #[arg(long, value_name = "DIR")]
     pub device: PathBuf,
-    /// Name of the key and certificate within the device
-    #[arg(long, value_name = "LABEL", default_value = "default")]
+    /// Name of the key and certificate within the device, 1 to 64 bytes
+    #[arg(long, value_name = "LABEL", default_value = "default", value_parser = tegata_agent::enrol::label)]
     pub label: String,
-    /// Where the certificate goes; DIR/cert.pem when absent
+    /// Where the certificate goes; when absent DIR/cert.pem, and for another label than `default`
+    /// DIR/cert-LABEL.pem, in which %XX stands for each byte of what is no letter, digit, `-`, `_` or `.`
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Print JSON instead of text

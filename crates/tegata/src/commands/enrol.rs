@@ -100,21 +100,22 @@ pub fn run(args: &DeviceEnrol) -> Outcome<()> {
     Ok(())
 }
 
-/// `cert.pem` for the label `default`, `cert-LABEL.pem` for others.
+/// `cert.pem` for the label `default`, `cert-LABEL.pem` for others: another file for each label. Longest are 64 times
+/// `%XX`, which a file name takes.
 fn default_out(device: &Path, label: &str) -> PathBuf {
     if label == "default" {
         return device.join("cert.pem");
     }
-    let name: String = label
-        .chars()
-        .map(|c| {
-            if c.is_alphanumeric() || c == '-' {
-                c
-            } else {
-                '_'
+    let mut name = String::new();
+    for c in label.chars() {
+        if c.is_alphanumeric() || "-_.".contains(c) {
+            name.push(c);
+        } else {
+            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                name.push_str(&format!("%{byte:02X}"));
             }
-        })
-        .collect();
+        }
+    }
     device.join(format!("cert-{name}.pem"))
 }
 
@@ -271,4 +272,34 @@ pub fn tee_fault(doing: &str, error: &tegata_client::Error) -> Fault {
 /// The file cannot be written.
 pub fn write_pem(path: &Path, enrolled: &Enrolled) -> Outcome<()> {
     files::replace(path, enrolled.chain_pem.as_bytes(), Readers::Everyone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_label_has_a_file_of_its_own() {
+        let name = |label: &str| {
+            let path = default_out(Path::new("d"), label);
+            assert_eq!(path.parent(), Some(Path::new("d")), "{label:?}");
+            path.file_name().unwrap().to_str().unwrap().to_owned()
+        };
+        for (label, file) in [
+            ("default", "cert.pem"),
+            ("tls", "cert-tls.pem"),
+            ("a_b", "cert-a_b.pem"),
+            ("a b", "cert-a%20b.pem"),
+            ("a/b", "cert-a%2Fb.pem"),
+            ("a%2Fb", "cert-a%252Fb.pem"),
+            ("..", "cert-...pem"),
+            ("温度計", "cert-温度計.pem"),
+            ("温・度", "cert-温%E3%83%BB度.pem"),
+            ("サーバー", "cert-サーバー.pem"),
+        ] {
+            assert_eq!(name(label), file);
+        }
+        // With the name of the file that is written beside it first.
+        assert!(name(&"/".repeat(64)).len() + ".4194304.new".len() < 255);
+    }
 }
