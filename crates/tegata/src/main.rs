@@ -119,6 +119,8 @@ fn run(command: Command) -> Outcome<ExitCode> {
         Command::Verify(args) => return commands::verify::run(&args),
         #[cfg(feature = "demo")]
         Command::Demo(args) => return Ok(demo::run(&args)),
+        #[cfg(feature = "demo")]
+        Command::DemoClear { dir } => return demo::stop::clear(&dir),
         #[cfg(feature = "bench")]
         Command::Bench(args) => bench::run(&args)?,
         #[cfg(feature = "bench")]

@@ -6,13 +6,14 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::fault::{Fault, Outcome};
 
@@ -20,6 +21,8 @@ use crate::fault::{Fault, Outcome};
 const PARENT: &str = "TEGATA_PARENT_PID";
 /// Pause between looks at a child that is to end.
 const POLL: Duration = Duration::from_millis(5);
+/// How often children are looked for that are to end: one may have been started meanwhile.
+const CHILD_ROUNDS_MAX: u32 = 100;
 /// Time a child gets to end by itself.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
@@ -51,7 +54,8 @@ pub struct Start<'a> {
 /// The log cannot be made or the process not be started.
 pub fn start(start: Start<'_>) -> Outcome<Process> {
     let mut command = this_program()?;
-    command.args(&start.args);
+    // Ctrl-C at the terminal is for this process alone, which ends its children in its own order.
+    command.args(&start.args).process_group(0);
     start_command(start.name, command, start.log, None)
 }
 
@@ -178,6 +182,38 @@ pub fn end_with_parent() -> Outcome<()> {
             "the process that started this one has ended".into(),
         ))
     }
+}
+
+/// Ends all children of this process at once, and waits until they have ended; also those that nobody here started
+/// since the process became another program.
+pub fn end_children() {
+    let own = std::process::id();
+    for _ in 0..CHILD_ROUNDS_MAX {
+        let found = children(own);
+        if found.is_empty() {
+            return;
+        }
+        for pid in found {
+            // While nobody waited for it, its id cannot belong to another process.
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+            let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+        }
+    }
+}
+
+/// Children of a process.
+fn children(of: u32) -> Vec<Pid> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            // A program's name may have brackets in it; what follows the last one has none.
+            let (_, fields) = stat.rsplit_once(')')?;
+            let parent: u32 = fields.split_whitespace().nth(1)?.parse().ok()?;
+            Pid::from_raw(pid).filter(|_| parent == of)
+        })
+        .collect()
 }
 
 impl Process {

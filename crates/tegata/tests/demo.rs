@@ -186,6 +186,33 @@ fn a_killed_demo_leaves_no_process() {
 }
 
 #[test]
+fn a_stopped_demo_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    for at_ms in (10..).step_by(15).take(24) {
+        let mut child = program()
+            .args(["demo", "--json"])
+            .env("TMPDIR", dir.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(at_ms));
+        let pid = i32::try_from(child.id()).unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        // One that was faster and has ended is a zombie until it is waited for, and takes the signal too.
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        let status = child.wait().unwrap();
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().flatten().collect();
+        assert!(left.is_empty(), "{at_ms} ms, {status}: {left:?}");
+    }
+    // Only a demo's directory is removed.
+    let other = dir.path().join("other");
+    fs::create_dir(&other).unwrap();
+    let output = program().arg("demo-clear").arg(&other).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(other.exists());
+}
+
+#[test]
 fn the_demo_never_touches_an_installation() {
     let installation = Installation::new();
     let output = program()

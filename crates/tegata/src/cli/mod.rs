@@ -124,6 +124,13 @@ Needs no server, no database, no root and no network but loopback.")]
     #[cfg(feature = "bench")]
     #[command(hide = true)]
     BenchNothing(bench::BenchNothing),
+    /// (internal) what a demo becomes that is stopped
+    #[cfg(feature = "demo")]
+    #[command(hide = true)]
+    DemoClear {
+        /// Its temporary directory
+        dir: PathBuf,
+    },
     /// (internal) a device's TEE process
     #[cfg(feature = "demo")]
     #[command(hide = true, disable_help_flag = true)]
@@ -764,7 +771,7 @@ impl Command {
             #[cfg(feature = "bench")]
             Self::BenchNothing(_) => false,
             #[cfg(feature = "demo")]
-            Self::Teed(_) | Self::Agent(_) => false,
+            Self::Teed(_) | Self::Agent(_) | Self::DemoClear { .. } => false,
         }
     }
 }

@@ -9,10 +9,13 @@ mod fleet;
 mod narrate;
 mod relay;
 mod stage;
+pub mod stop;
 mod verify;
 
 use std::process::ExitCode;
 use std::time::Instant;
+
+use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::{self, DemoProfile, ReleaseMode};
 use crate::commands::factory::{self, Batch, ENROL_TA_NAME, Made, Order};
@@ -38,12 +41,17 @@ const CERT_PROFILE: &str = "iot-device";
 pub fn run(args: &cli::Demo) -> ExitCode {
     let started = Instant::now();
     let story = Story::new(args.json, started);
-    let place = match Place::open(args) {
-        Ok(place) => place,
+    // Before anything is made that a stop must remove.
+    let opened = runtime().and_then(|runtime| {
+        let temporary = stop::watch(&runtime)?;
+        Ok((runtime, Place::open(args, &temporary)?))
+    });
+    let (runtime, place) = match opened {
+        Ok(opened) => opened,
         Err(fault) => return failed(&story, &fault, ""),
     };
     let logs = place.logs();
-    match play(args, &story, &place) {
+    match play(args, &story, &place, &runtime) {
         Ok(()) => {
             place.clear();
             ExitCode::SUCCESS
@@ -71,14 +79,8 @@ struct Running {
     ta: ta::Released,
 }
 
-fn play(args: &cli::Demo, story: &Story, place: &Place) -> Outcome<()> {
-    story.tell(&Event::Opening {
-        profile: stage::profile_name(args.profile).to_owned(),
-        devices: args.devices,
-        dir: place.dir().display().to_string(),
-        kept: place.kept(),
-    });
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+fn runtime() -> Outcome<Runtime> {
+    Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
@@ -88,9 +90,17 @@ fn play(args: &cli::Demo, story: &Story, place: &Place) -> Outcome<()> {
                 format!("cannot start threads: {e}"),
                 "Raise the limit on processes of this user (`ulimit -u`).",
             )
-        })?;
-    watch_for_stop(&runtime, place)?;
-    let running = open(args, story, place, &runtime)?;
+        })
+}
+
+fn play(args: &cli::Demo, story: &Story, place: &Place, runtime: &Runtime) -> Outcome<()> {
+    story.tell(&Event::Opening {
+        profile: stage::profile_name(args.profile).to_owned(),
+        devices: args.devices,
+        dir: place.dir().display().to_string(),
+        kept: place.kept(),
+    });
+    let running = open(args, story, place, runtime)?;
     let batch = make_devices(args, story, place, &running)?;
     let Some(first) = batch.devices.first() else {
         return Err(Fault::failed(
@@ -124,28 +134,8 @@ fn play(args: &cli::Demo, story: &Story, place: &Place) -> Outcome<()> {
     Ok(())
 }
 
-/// On SIGINT or SIGTERM the process ends; the kernel then ends every child.
-fn watch_for_stop(runtime: &tokio::runtime::Runtime, place: &Place) -> Outcome<()> {
-    let _inside = runtime.enter();
-    let stop = serve::stop_signal()?;
-    let (dir, temporary) = (place.dir().to_path_buf(), !place.kept());
-    runtime.spawn(async move {
-        stop.await;
-        if temporary {
-            let _ = std::fs::remove_dir_all(dir);
-        }
-        std::process::exit(130);
-    });
-    Ok(())
-}
-
 /// Servers, and the release: steps 1 and 2.
-fn open(
-    args: &cli::Demo,
-    story: &Story,
-    place: &Place,
-    runtime: &tokio::runtime::Runtime,
-) -> Outcome<Running> {
+fn open(args: &cli::Demo, story: &Story, place: &Place, runtime: &Runtime) -> Outcome<Running> {
     story.chapter(
         "Servers",
         "CA, TAM and Verifier, each with its own store and keys. No database, no root.",

@@ -13,6 +13,7 @@ use crate::story::{Act, Event, JsonTeller, Teller, TerminalTeller};
 use crate::supervise::{self, Process, Start};
 
 use super::relay::Relay;
+use super::stop::{PREFIX, Temporary};
 
 /// Time the servers get until they listen.
 const READY_LIMIT: Duration = Duration::from_secs(20);
@@ -93,18 +94,22 @@ impl Place {
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn open(args: &Demo) -> Outcome<Self> {
+    pub fn open(args: &Demo, stop: &Temporary) -> Outcome<Self> {
         let (dir, temporary) = match &args.dir {
             Some(dir) => (dir.clone(), false),
             None => {
                 let mut tag = [0; 4];
                 // A clash merely means an error below; the name needs no secrecy.
                 let _ = getrandom::fill(&mut tag);
-                let name = format!("tegata-demo-{}", hex::encode(tag));
+                let name = format!("{PREFIX}{}", hex::encode(tag));
                 (std::env::temp_dir().join(name), true)
             }
         };
-        files::make_dir(&dir)?;
+        if temporary {
+            stop.make(&dir)?;
+        } else {
+            files::make_dir(&dir)?;
+        }
         let dir = dir
             .canonicalize()
             .map_err(|e| Fault::io("find", &dir, &e))?;
