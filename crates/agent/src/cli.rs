@@ -32,11 +32,11 @@ mod renew;
     version,
     about = "Carries bytes between a device's TEE, its TAM and its CA",
     after_help = "Examples:\n  \
-        tegata-agent --dir devices/01ab… sync            fetch what the TAM has for this device\n  \
+        tegata-agent --dir devices/01ab… sync     # what the TAM has for this device\n  \
         tegata-agent --dir devices/01ab… enrol --label web --out cert.pem\n  \
         tegata-agent --dir devices/01ab… sign --label web --in FILE --out FILE.sig\n  \
-        tegata-agent --config /etc/tegata/agent.toml run   the daemon\n  \
-        tegata-agent --dir devices/01ab… info --json     what the TEE says of itself"
+        tegata-agent --config /etc/tegata/agent.toml run   # the daemon\n  \
+        tegata-agent --dir devices/01ab… info     # what the TEE says of itself"
 )]
 struct Cli {
     /// Device directory: agent.toml and the sockets are in it.
@@ -60,20 +60,22 @@ enum Command {
     Sync(Sync),
     /// Get a certificate from the CA, with a key that never leaves the TEE.
     #[command(after_help = "Example:\n  \
-        tegata-agent --dir devices/01ab… enrol --label web --profile device --out cert.pem\n\n\
+        tegata-agent --dir devices/01ab… enrol --label web --profile iot-signing \\\n    \
+        --out cert.pem\n\n\
         The key belongs to the user that runs this; no other user can use it. Running it again \
         after a failure goes on where it stopped.")]
     Enrol(Enrol),
     /// Get the next certificate of this caller's labels, if it is due.
     #[command(after_help = "Example:\n  \
-        tegata-agent --dir devices/01ab… renew              all that are due\n  \
-        tegata-agent --dir devices/01ab… renew web --now    this one, due or not\n\n\
+        tegata-agent --dir devices/01ab… renew              # all that are due\n  \
+        tegata-agent --dir devices/01ab… renew web --now    # this one, due or not\n\n\
         The daemon does this by itself for the labels of its own user. Those of other users and \
         programs it cannot see: run this as their owner, from a timer.")]
     Renew(renew::Renew),
     /// Sign a file with a key of this caller, which never leaves the TEE.
     #[command(after_help = "Example:\n  \
-        tegata-agent --dir devices/01ab… sign --label web --in report.json --out report.sig\n  \
+        tegata-agent --dir devices/01ab… sign --label web \\\n    \
+        --in report.json --out report.sig\n  \
         openssl dgst -sha256 -verify pub.pem -signature report.sig report.json\n\n\
         ECDSA over SHA-256 (P-256) or SHA-384 (P-384) of the file, in DER; Ed25519 over the file \
         itself, 64 bytes.")]
@@ -88,7 +90,8 @@ enum Command {
     /// Have the TEE sign where the device is, by the TEE's own receiver.
     #[command(after_help = "Example:\n  \
         nonce=$(curl -s http://verify.example:8443/v1/nonce | jq -r .nonce)\n  \
-        tegata-agent --dir devices/01ab… locate --label gnss --nonce \"$nonce\" --out here.cose\n  \
+        tegata-agent --dir devices/01ab… locate --label gnss \\\n    \
+        --nonce \"$nonce\" --out here.cose\n  \
         curl -s --data-binary @here.cose -H 'Content-Type: application/cose' \\\n    \
         http://verify.example:8443/v1/statements")]
     Locate(locate::Locate),
@@ -516,4 +519,35 @@ fn micros(took: Duration) -> u64 {
 
 fn print_json(value: &serde_json::Value) {
     println!("{value}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// As a terminal of 80 columns shows it: what is copied from there must be the command that was meant.
+    #[test]
+    fn examples_can_be_copied_from_a_narrow_terminal() {
+        let mut command = Cli::command();
+        command.build();
+        let subs = command.get_subcommands();
+        let mut seen = 0;
+        for command in subs.chain([&command]) {
+            let help = command.get_after_help().map(ToString::to_string);
+            let mut narrow = command.clone().term_width(80);
+            let shown = narrow.render_long_help().to_string();
+            for line in help.iter().flat_map(|help| help.lines()) {
+                if line.starts_with("  ") {
+                    seen += 1;
+                    assert!(
+                        shown.lines().any(|l| l == line),
+                        "more than 80 columns: {line}"
+                    );
+                }
+            }
+        }
+        assert!(seen > 15, "{seen} lines of examples");
+    }
 }
