@@ -244,7 +244,7 @@ fn sync(cli: &Cli, config: &Config, tee: &Context, args: &Sync) -> Result<(), Cl
         (None, Some(ta)) => Purpose::Unwant(named(config, ta)?),
         (None, None) => Purpose::Check,
     };
-    starting::tee_info(tee)?;
+    starting::tee(tee)?;
     let http = Http::new(config.http_timeout());
     let visit = teep::visit(tee, &http, config.tam(), purpose, &mut |event| {
         tell(cli, &event)
@@ -266,7 +266,7 @@ fn enrol(cli: &Cli, config: &Config, tee: &Context, args: &Enrol) -> Result<(), 
     if config.ca_url.is_empty() && !args.via_agent {
         return Err(CliError::NoCa);
     }
-    starting::tee_info(tee)?;
+    starting::tee(tee)?;
     let ta = which_ta(config, tee, args.ta.as_ref())?;
     let http = Http::new(config.http_timeout());
     let direct = HttpCarrier::new(http.clone(), &config.ca_url);

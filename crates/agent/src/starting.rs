@@ -44,6 +44,17 @@ pub fn tee_info(tee: &Context) -> Result<Info, Error> {
     }
 }
 
+/// Waits for a TEE that may be starting. What else is wrong with it, whoever asks it next hears.
+///
+/// # Errors
+/// There is still no socket.
+pub fn tee(tee: &Context) -> Result<(), Error> {
+    match (tee.address(), tee_info(tee)) {
+        (TeeAddress::Socket(socket), Err(error)) if is_absent(socket) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Whether nothing of that name is in a directory that exists.
 #[must_use]
 pub fn is_absent(socket: &Path) -> bool {
