@@ -18,6 +18,7 @@ use crate::daemon::{Daemon, DaemonError};
 use crate::enrol::{self, Boundary, Crossing, EnrolError, Step, Watch};
 use crate::http::Http;
 use crate::keys::KeysError;
+use crate::starting;
 use crate::teep::{self, Purpose, TeepError, TeepEvent};
 
 mod device;
@@ -31,11 +32,11 @@ mod renew;
     version,
     about = "Carries bytes between a device's TEE, its TAM and its CA",
     after_help = "Examples:\n  \
-        tegata-agent --dir devices/01ab… sync            fetch what the TAM has for this device\n  \
+        tegata-agent --dir devices/01ab… sync     # what the TAM has for this device\n  \
         tegata-agent --dir devices/01ab… enrol --label web --out cert.pem\n  \
         tegata-agent --dir devices/01ab… sign --label web --in FILE --out FILE.sig\n  \
-        tegata-agent --config /etc/tegata/agent.toml run   the daemon\n  \
-        tegata-agent --dir devices/01ab… info --json     what the TEE says of itself"
+        tegata-agent --config /etc/tegata/agent.toml run   # the daemon\n  \
+        tegata-agent --dir devices/01ab… info     # what the TEE says of itself"
 )]
 struct Cli {
     /// Device directory: agent.toml and the sockets are in it.
@@ -59,20 +60,22 @@ enum Command {
     Sync(Sync),
     /// Get a certificate from the CA, with a key that never leaves the TEE.
     #[command(after_help = "Example:\n  \
-        tegata-agent --dir devices/01ab… enrol --label web --profile device --out cert.pem\n\n\
+        tegata-agent --dir devices/01ab… enrol --label web --profile iot-signing \\\n    \
+        --out cert.pem\n\n\
         The key belongs to the user that runs this; no other user can use it. Running it again \
         after a failure goes on where it stopped.")]
     Enrol(Enrol),
     /// Get the next certificate of this caller's labels, if it is due.
     #[command(after_help = "Example:\n  \
-        tegata-agent --dir devices/01ab… renew              all that are due\n  \
-        tegata-agent --dir devices/01ab… renew web --now    this one, due or not\n\n\
+        tegata-agent --dir devices/01ab… renew              # all that are due\n  \
+        tegata-agent --dir devices/01ab… renew web --now    # this one, due or not\n\n\
         The daemon does this by itself for the labels of its own user. Those of other users and \
         programs it cannot see: run this as their owner, from a timer.")]
     Renew(renew::Renew),
     /// Sign a file with a key of this caller, which never leaves the TEE.
     #[command(after_help = "Example:\n  \
-        tegata-agent --dir devices/01ab… sign --label web --in report.json --out report.sig\n  \
+        tegata-agent --dir devices/01ab… sign --label web \\\n    \
+        --in report.json --out report.sig\n  \
         openssl dgst -sha256 -verify pub.pem -signature report.sig report.json\n\n\
         ECDSA over SHA-256 (P-256) or SHA-384 (P-384) of the file, in DER; Ed25519 over the file \
         itself, 64 bytes.")]
@@ -87,7 +90,8 @@ enum Command {
     /// Have the TEE sign where the device is, by the TEE's own receiver.
     #[command(after_help = "Example:\n  \
         nonce=$(curl -s http://verify.example:8443/v1/nonce | jq -r .nonce)\n  \
-        tegata-agent --dir devices/01ab… locate --label gnss --nonce \"$nonce\" --out here.cose\n  \
+        tegata-agent --dir devices/01ab… locate --label gnss \\\n    \
+        --nonce \"$nonce\" --out here.cose\n  \
         curl -s --data-binary @here.cose -H 'Content-Type: application/cose' \\\n    \
         http://verify.example:8443/v1/statements")]
     Locate(locate::Locate),
@@ -119,7 +123,7 @@ struct Sync {
 #[derive(Debug, Args)]
 struct Enrol {
     /// Name of key and certificate, 1 to 64 bytes.
-    #[arg(long)]
+    #[arg(long, value_parser = enrol::label)]
     label: String,
     /// The enrolment TA: a UUID, or a name from agent.toml. Default: `enrol_ta`, or the only TA.
     #[arg(long, value_name = "TA")]
@@ -182,10 +186,16 @@ pub fn agent_main<A>(args: impl IntoIterator<Item = A>) -> ExitCode
 where
     A: Into<OsString> + Clone,
 {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let json = args.iter().any(|arg| arg == "--json");
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print();
+            if json && error.use_stderr() {
+                print_json(&json!({ "event": "error", "message": error.to_string() }));
+            } else {
+                let _ = error.print();
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
@@ -234,6 +244,7 @@ fn sync(cli: &Cli, config: &Config, tee: &Context, args: &Sync) -> Result<(), Cl
         (None, Some(ta)) => Purpose::Unwant(named(config, ta)?),
         (None, None) => Purpose::Check,
     };
+    starting::tee(tee)?;
     let http = Http::new(config.http_timeout());
     let visit = teep::visit(tee, &http, config.tam(), purpose, &mut |event| {
         tell(cli, &event)
@@ -255,6 +266,7 @@ fn enrol(cli: &Cli, config: &Config, tee: &Context, args: &Enrol) -> Result<(), 
     if config.ca_url.is_empty() && !args.via_agent {
         return Err(CliError::NoCa);
     }
+    starting::tee(tee)?;
     let ta = which_ta(config, tee, args.ta.as_ref())?;
     let http = Http::new(config.http_timeout());
     let direct = HttpCarrier::new(http.clone(), &config.ca_url);
@@ -274,9 +286,12 @@ fn enrol(cli: &Cli, config: &Config, tee: &Context, args: &Enrol) -> Result<(), 
         // A device that was just made has no TA yet: fetch it and go on.
         Err(error) if enrol::ta_is_missing(&error) => {
             if args.via_agent {
-                daemon.sync(Some(ta)).map_err(|source| EnrolError::Carry {
-                    step: Step::Open,
-                    source,
+                let sync = || daemon.sync(Some(ta));
+                starting::ask(&config.agent_socket, starting::LIMIT, sync).map_err(|source| {
+                    EnrolError::Carry {
+                        step: Step::Open,
+                        source,
+                    }
                 })?;
             } else {
                 let want = Purpose::Want(ta);
@@ -504,4 +519,35 @@ fn micros(took: Duration) -> u64 {
 
 fn print_json(value: &serde_json::Value) {
     println!("{value}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// As a terminal of 80 columns shows it: what is copied from there must be the command that was meant.
+    #[test]
+    fn examples_can_be_copied_from_a_narrow_terminal() {
+        let mut command = Cli::command();
+        command.build();
+        let subs = command.get_subcommands();
+        let mut seen = 0;
+        for command in subs.chain([&command]) {
+            let help = command.get_after_help().map(ToString::to_string);
+            let mut narrow = command.clone().term_width(80);
+            let shown = narrow.render_long_help().to_string();
+            for line in help.iter().flat_map(|help| help.lines()) {
+                if line.starts_with("  ") {
+                    seen += 1;
+                    assert!(
+                        shown.lines().any(|l| l == line),
+                        "more than 80 columns: {line}"
+                    );
+                }
+            }
+        }
+        assert!(seen > 15, "{seen} lines of examples");
+    }
 }

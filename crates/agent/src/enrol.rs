@@ -81,6 +81,23 @@ impl Request {
     }
 }
 
+/// A label that was typed. The TA takes no other, and says only that a parameter is bad.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn label(text: &str) -> Result<String, String> {
+    if !(1..=LABEL_LEN_BYTES_MAX).contains(&text.len()) {
+        return Err(format!(
+            "a label has 1 to {LABEL_LEN_BYTES_MAX} bytes, and this one has {} (a Japanese character has 3)",
+            text.len()
+        ));
+    }
+    if text.chars().any(char::is_control) {
+        return Err("a label has no control characters".into());
+    }
+    Ok(text.into())
+}
+
 /// One of the steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -542,6 +559,8 @@ pub fn ta_is_missing(error: &EnrolError) -> bool {
     )
 }
 
+/// Longest label in bytes.
+const LABEL_LEN_BYTES_MAX: usize = 64;
 /// Most characters of the CA's words that are shown.
 const WORDS_MAX: usize = 300;
 /// Room for a message of the TA, in bytes.

@@ -21,6 +21,7 @@ pub mod keys;
 pub mod renew;
 pub mod retry;
 pub mod socket;
+pub mod starting;
 pub mod teep;
 
 pub use cli::agent_main;

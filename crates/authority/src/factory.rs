@@ -27,7 +27,7 @@ pub use adopt::{AdoptedBatch, Anchors, adopt_devices};
 /// What a batch of devices has in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchSpec {
-    /// Name of the batch, 1 to 128 bytes.
+    /// Name of the batch, 1 to 128 bytes. Like all names here it has no control characters, and no space at its ends.
     pub batch: String,
     /// Name of the maker, 1 to 128 bytes.
     pub maker: String,
@@ -76,6 +76,9 @@ pub enum FactoryError {
     /// More devices than one manifest holds.
     #[error("a batch has at most {MAX_FACTORY_DEVICES} devices; make several batches")]
     TooMany,
+    /// A name that people could not tell from another.
+    #[error("the {0} begins or ends with a space, or has a tab or another control character in it")]
+    Name(&'static str),
     /// An IMEI type code that is not of eight digits.
     #[error("an IMEI type code has eight digits, for example 35175605")]
     TypeCode,
@@ -183,6 +186,16 @@ pub fn sign_manifest(
 
 /// Who device `number` of a batch is.
 fn identity(ueid: Ueid, spec: &BatchSpec, number: u64) -> Result<DeviceIdentity, FactoryError> {
+    for (what, name) in [
+        ("name of the batch", &spec.batch),
+        ("name of the maker", &spec.maker),
+        ("model", &spec.model),
+        ("hardware version", &spec.hwversion),
+    ] {
+        if name.trim() != name || name.chars().any(char::is_control) {
+            return Err(FactoryError::Name(what));
+        }
+    }
     let vendor = VendorId::derive(&spec.vendor_domain);
     Ok(DeviceIdentity {
         ueid,

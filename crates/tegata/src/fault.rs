@@ -75,7 +75,31 @@ impl Fault {
     /// A file or directory that could not be read, written or made.
     pub fn io(doing: &str, path: &Path, error: &io::Error) -> Self {
         let path_text = path.display();
+        let makes = doing.starts_with("write") || doing.starts_with("make");
         let (code, why, mend) = match error.kind() {
+            io::ErrorKind::NotFound if makes => (
+                "file-missing",
+                "its directory does not exist".to_owned(),
+                format!(
+                    "Check the path, or make the directory first: {}",
+                    path.parent().unwrap_or(path).display()
+                ),
+            ),
+            io::ErrorKind::IsADirectory => (
+                "is-a-directory",
+                "it is a directory".to_owned(),
+                "Give the path of a file.".to_owned(),
+            ),
+            io::ErrorKind::NotADirectory => (
+                "not-a-directory",
+                "something on its path is no directory".to_owned(),
+                format!("Check the path: {path_text}"),
+            ),
+            io::ErrorKind::InvalidFilename => (
+                "bad-file-name",
+                "no file can have that name".to_owned(),
+                "Choose a shorter name; most file systems take 255 bytes.".to_owned(),
+            ),
             io::ErrorKind::NotFound => (
                 "file-missing",
                 "it does not exist".to_owned(),
@@ -141,4 +165,22 @@ pub fn report(fault: &Fault, json: bool) {
         let _ = writeln!(err, "{excerpt}");
     }
     let _ = writeln!(err, "\x1b[1m mend\x1b[0m: {}", fault.mend);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_written_is_not_called_missing() {
+        let io =
+            |doing, kind: io::ErrorKind| Fault::io(doing, Path::new("/nowhere/r"), &kind.into());
+        let written = io("write", io::ErrorKind::NotFound);
+        assert!(written.what.contains("its directory"), "{written}");
+        assert!(written.mend.ends_with(": /nowhere"), "{}", written.mend);
+        let read = io("read", io::ErrorKind::NotFound);
+        assert!(read.mend.ends_with("/nowhere/r"), "{}", read.mend);
+        let directory = io("write", io::ErrorKind::IsADirectory);
+        assert!(directory.mend.contains("a file"), "{}", directory.mend);
+    }
 }

@@ -41,7 +41,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use cli::{Cli, Command, Device, FactoryCommand, Ta};
-use fault::Outcome;
+use fault::{Fault, Outcome};
 
 fn main() -> ExitCode {
     end_at_panic();
@@ -52,7 +52,10 @@ fn main() -> ExitCode {
         return code;
     }
     vault::no_core_dumps();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misunderstood(&error),
+    };
     let json = cli.command.json();
     let done = run(cli.command).and_then(|code| cli::show::written().map(|()| code));
     #[cfg(any(feature = "demo", feature = "bench"))]
@@ -64,6 +67,28 @@ fn main() -> ExitCode {
             ExitCode::from(fault.exit)
         }
     }
+}
+
+/// A wrong command line, told in the form that it asks for; or the help that it asks for.
+fn misunderstood(error: &clap::Error) -> ExitCode {
+    let json = std::env::args_os().any(|arg| arg == "--json");
+    if !json || !error.use_stderr() {
+        error.exit();
+    }
+    let text = error.to_string();
+    let (what, usage) = text.split_once("\n\n").unwrap_or((&text, ""));
+    let words: Vec<&str> = what
+        .trim_start_matches("error: ")
+        .split_whitespace()
+        .collect();
+    let fault = Fault::usage(
+        "usage",
+        words.join(" "),
+        "Ask for the command's `--help`; it ends in examples.",
+    )
+    .with_excerpt(usage.trim_end().to_owned());
+    fault::report(&fault, true);
+    ExitCode::from(fault.exit)
 }
 
 /// A panic is a fault of this program, and ends it: what the thread held is in nobody's hands, and

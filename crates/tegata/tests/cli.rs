@@ -122,6 +122,76 @@ fn faults_are_json_when_asked_for() {
 }
 
 #[test]
+fn a_wrong_command_line_is_json_when_asked_for() {
+    for args in [
+        &["ca", "list", "--json", "--frobnicate"][..],
+        &["factory", "make", "--json"],
+        &["demo", "--json", "--devices", "many"],
+    ] {
+        let output = tegata(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let value: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+        assert_eq!(value["error"]["code"], "usage", "{args:?}");
+        assert_eq!(value["error"]["exit"], 2, "{args:?}");
+    }
+    assert!(succeed(&["ca", "list", "--json", "--help"]).contains("Example"));
+}
+
+#[test]
+fn a_label_that_no_ta_takes_is_refused_with_its_limit() {
+    for label in ["", &"x".repeat(65), &"計".repeat(22), "a\tb"] {
+        let output = tegata(&["device", "enrol", "--device", "/nowhere", "--label", label]);
+        assert_eq!(output.status.code(), Some(2), "{label:?}");
+        assert!(text(&output.stderr).contains("a label has "), "{label:?}");
+    }
+    let longest = "計".repeat(21);
+    let error = fail(
+        &[
+            "device", "enrol", "--device", "/nowhere", "--label", &longest,
+        ],
+        2,
+    );
+    assert!(error.contains("agent.toml"), "{error}");
+}
+
+#[test]
+fn a_batch_with_addresses_that_are_none_is_not_made() {
+    let installation = Installation::new();
+    let (config, out) = (installation.config(), installation.path("station"));
+    let report = installation.path("none.report");
+    for (flag, other) in [("--tam-url", "--ca-url"), ("--ca-url", "--tam-url")] {
+        for url in [
+            "",
+            "not a url",
+            "http://",
+            "HTTP://x:99999/tam",
+            "ftp://x/",
+            "http://x\"\n[x]",
+        ] {
+            let devices = [
+                &["factory", "make", "--count", "1"][..],
+                &["factory", "adopt", "--report", report.to_str().unwrap()],
+            ];
+            for command in devices {
+                let given = [
+                    "--config",
+                    &config,
+                    "--out",
+                    out.to_str().unwrap(),
+                    flag,
+                    url,
+                    other,
+                    "http://x:1",
+                ];
+                let error = fail(&[command, &given].concat(), 2);
+                assert!(error.contains(flag) && error.contains("http://"), "{error}");
+            }
+        }
+    }
+    assert!(!out.exists());
+}
+
+#[test]
 fn init_makes_everything_once_and_overwrites_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path().to_str().unwrap();

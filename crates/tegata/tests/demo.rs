@@ -186,6 +186,31 @@ fn a_killed_demo_leaves_no_process() {
 }
 
 #[test]
+fn a_stopped_demo_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = tempfile::tempdir().unwrap();
+    let story = told.path().join("story");
+    for at_ms in (10..).step_by(15).take(24) {
+        let mut child = program()
+            .args(["demo", "--json"])
+            .env("TMPDIR", dir.path())
+            .stdout(fs::File::create(&story).unwrap())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(at_ms));
+        let pid = i32::try_from(child.id()).unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        // One that was faster and has ended is a zombie until it is waited for, and takes the signal too.
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        let status = child.wait().unwrap();
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().flatten().collect();
+        let story = fs::read_to_string(&story).unwrap();
+        assert!(left.is_empty(), "{at_ms} ms, {status}: {left:?}\n{story}");
+    }
+}
+
+#[test]
 fn the_demo_never_touches_an_installation() {
     let installation = Installation::new();
     let output = program()

@@ -10,6 +10,7 @@ use tegata_client::{Context, Login};
 
 use super::{Cli, CliError, print_json, read_in, which_ta, write_out};
 use crate::config::{Config, login};
+use crate::enrol;
 use crate::keys::{self, KeysError};
 
 /// Whose keys, and in which TA.
@@ -27,7 +28,7 @@ pub(super) struct Caller {
 #[derive(Debug, Args)]
 pub(super) struct Sign {
     /// Name of the key, as it was enrolled.
-    #[arg(long)]
+    #[arg(long, value_parser = enrol::label)]
     label: String,
     /// The file to sign, at most 256 MiB; with an Ed25519 key at most 256 KiB.
     #[arg(long = "in", value_name = "FILE")]
@@ -42,7 +43,7 @@ pub(super) struct Sign {
 #[derive(Debug, Args)]
 pub(super) struct Certificate {
     /// Name of key and certificate, as they were enrolled.
-    #[arg(long)]
+    #[arg(long, value_parser = enrol::label)]
     label: String,
     /// Write certificate and chain (PEM) there instead of to the standard output.
     #[arg(long, value_name = "FILE")]

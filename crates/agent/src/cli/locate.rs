@@ -9,6 +9,7 @@ use tegata_client::{Context, Login, Operation, Parameter};
 
 use super::{Cli, CliError, named, print_json, write_out};
 use crate::config::{Config, login};
+use crate::enrol;
 
 /// The location TA's command. docs/spec/statement.md
 const LOCATE: u32 = 32;
@@ -21,7 +22,7 @@ pub(super) struct Locate {
     #[arg(long, value_name = "TA", default_value = "location")]
     ta: String,
     /// Name of the key, as it was enrolled with the location TA.
-    #[arg(long)]
+    #[arg(long, value_parser = enrol::label)]
     label: String,
     /// The verifier's nonce, hexadecimal, 8 to 64 bytes.
     #[arg(long, value_name = "HEX", value_parser = nonce)]

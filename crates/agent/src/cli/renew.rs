@@ -20,6 +20,7 @@ use crate::teep::{self, Purpose};
 #[derive(Debug, Args)]
 pub(super) struct Renew {
     /// The label; without one, all that this caller has.
+    #[arg(value_parser = enrol::label)]
     label: Option<String>,
     /// Although it is not due.
     #[arg(long, requires = "label")]

@@ -91,6 +91,36 @@ fn too_many_devices_are_refused_before_any_is_made() {
     assert!(matches!(made, Err(FactoryError::TooMany)));
 }
 
+#[test]
+fn names_that_look_like_others_are_refused() {
+    for name in [
+        " ",
+        "a\tb",
+        "\t",
+        "gateway ",
+        " gateway",
+        "a\u{7f}",
+        "\u{3000}門番",
+    ] {
+        let spec = BatchSpec {
+            model: name.into(),
+            ..spec()
+        };
+        let made = make_devices(&RustCrypto, &mut Counting(1), &spec, 1, UnixSecs(0));
+        assert!(matches!(made, Err(FactoryError::Name("model"))), "{name:?}");
+        let spec = BatchSpec {
+            model: "門番 2".into(),
+            batch: name.into(),
+            ..spec
+        };
+        let made = make_devices(&RustCrypto, &mut Counting(1), &spec, 1, UnixSecs(0));
+        assert!(
+            matches!(made, Err(FactoryError::Name("name of the batch"))),
+            "{name:?}"
+        );
+    }
+}
+
 /// A device with a hardware TEE: its keys and its report.
 fn reported(seed: u8) -> (Vec<u8>, Ueid) {
     use tegata_crypto::provisioning::sign_report;

@@ -13,10 +13,10 @@ use serde::Deserialize;
     version,
     about = "The software TEE: runs trusted applications in sandboxed processes",
     after_help = "Examples:\n  \
-        tegata-teed --dir devices/01ab…      the device directory that the factory made\n  \
+        tegata-teed --dir devices/01ab…           # as the factory made it\n  \
         tegata-teed --config /etc/tegata/teed.toml\n  \
-        tegata-teed --dir devices/01ab… --stats   what a running teed says of itself\n  \
-        tegata-teed --dir devices/01ab… --check   test configuration, files and sandbox, then end"
+        tegata-teed --dir devices/01ab… --stats   # what a running teed says of itself\n  \
+        tegata-teed --dir devices/01ab… --check   # settings, files, sandbox; then end"
 )]
 pub struct Args {
     /// Device directory: holds device.cbor, teed.toml and tee/.

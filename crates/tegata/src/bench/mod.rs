@@ -41,7 +41,7 @@ use std::time::Duration;
 use crate::cli::bench::{Bench, BenchWhat};
 use crate::fault::{EXIT_USAGE, Fault, Outcome};
 use crate::http::descriptors;
-use crate::{files, interrupt, supervise};
+use crate::{interrupt, supervise};
 use bed::Bed;
 
 /// Longest that a program may take that makes keys for a peer, or verifies what was issued.
@@ -206,11 +206,9 @@ impl Place {
             no_memory,
             kept: false,
         };
-        let both = || std::iter::once(&place.dir).chain(&place.memory);
-        interrupt::clean_up_at_stop(both().cloned().collect(), args.json)?;
-        for dir in both() {
-            files::make_dir(dir)?;
-        }
+        let both = std::iter::once(&place.dir).chain(&place.memory);
+        let both: Vec<PathBuf> = both.cloned().collect();
+        interrupt::make_for_a_while(&both, args.json)?;
         Ok(place)
     }
 
@@ -307,6 +305,7 @@ const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files;
 
     #[test]
     fn a_full_store_names_its_file_system() {

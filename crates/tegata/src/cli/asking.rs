@@ -11,10 +11,12 @@ pub enum CaSecret {
     #[command(after_long_help = "\
 Examples:
     tegata ca secret add --device 01a4… --profile workshop
-    tegata ca secret add --device 01a4… --profile workshop --uses 3 --expires 2h --json
+    tegata ca secret add --device 01a4… --profile workshop \\
+        --uses 3 --expires 2h --json
 
-The profile must allow it: authentication = [\"secret\"]. The id is the reference value of CMP (`openssl cmp
--ref ID -secret file:FILE`). The text is not shown again. docs/ops/cmp.md")]
+The profile must allow it: authentication = [\"secret\"]. The id is the
+reference value of CMP (`openssl cmp -ref ID -secret file:FILE`). The text is
+not shown again. docs/ops/cmp.md")]
     Add(SecretAdd),
     /// List the secrets, without their texts
     #[command(after_long_help = "\
@@ -24,7 +26,7 @@ Example:
     /// Forget a secret; certificates that it gave stay
     #[command(after_long_help = "\
 Example:
-    tegata ca secret remove 5f0c9a…        (the id, from `tegata ca secret list`)")]
+    tegata ca secret remove 5f0c9a…    # the id, from `tegata ca secret list`")]
     Remove(SecretRemove),
 }
 

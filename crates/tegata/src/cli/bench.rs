@@ -189,8 +189,10 @@ Examples:
     tegata bench issue --peers cfssl,step-ca --json | jq .ratio_to_crypto_bound
     tegata bench issue --preload 10000000 --dir /var/lib/tegata
     tegata bench issue --tls
-    tegata bench issue --database 'postgres://tegata@localhost/bench?host=/var/run/postgresql'
-    tegata bench issue --requests 1000000 --devices 200000 --rounds 1 --only durable
+    tegata bench issue \\
+        --database 'postgres://tegata@localhost/bench?host=/var/run/postgresql'
+    tegata bench issue --requests 1000000 --devices 200000 --rounds 1 \\
+        --only durable
     tegata bench ocsp
     tegata bench renew
     tegata bench appraise
@@ -198,37 +200,47 @@ Examples:
     tegata bench overload --requests 20000
     tegata bench overload --server tam --requests 5000
 
-Makes an installation in a temporary directory, registers devices, makes their requests before the clock
-starts, and lets `tegata serve`, a process of its own on a processor of its own, answer them over HTTP with
-connections kept open. Each round measures everything once, on the same processor and in rotated order; ratios
-are taken within a round. The run fails when an answer is not what it must be, and leaves its directory then, with
-the servers' logs; interrupted (Ctrl-C, SIGTERM) it leaves nothing, and exits with 130 or 143.
+Makes an installation in a temporary directory, registers devices, makes their
+requests before the clock starts, and lets `tegata serve`, a process of its own
+on a processor of its own, answer them over HTTP with connections kept open.
+Each round measures everything once, on the same processor and in rotated order;
+ratios are taken within a round. The run fails when an answer is not what it
+must be, and leaves its directory then, with the servers' logs; interrupted
+(Ctrl-C, SIGTERM) it leaves nothing, and exits with 130 or 143.
 
-issue: the cryptography alone, a server that does nothing, the store alone, the CA with its store on the disk, and
-with its store in memory (tmpfs: the same code, and no commit waits). A sample is verified by openssl. Requests lie
-in a file and are read five thousand at a time: for a million, 1 GB, and 2.5 GB for each store. The server's memory is
-looked at after each of these; from 50,000 requests on, whether it grows is a target. --preload measures a
-second store beside the empty one, with that many certificates in it from the beginning (1.6 GB a million in --dir),
-its start, look-ups and counts. --tls measures EST with a new TLS connection for each certificate beside an echo of
-the same stack; CMP is served in clear. --database measures the CA over a PostgreSQL that runs already; the database's
-own processor time is in no figure.
+issue: the cryptography alone, a server that does nothing, the store alone, the
+CA with its store on the disk, and with its store in memory (tmpfs: the same
+code, and no commit waits). A sample is verified by openssl. Requests lie in a
+file and are read five thousand at a time: for a million, 1 GB, and 2.5 GB for
+each store. The server's memory is looked at after each of these; from 50,000
+requests on, whether it grows is a target. --preload measures a second store
+beside the empty one, with that many certificates in it from the beginning (1.6
+GB a million in --dir), its start, look-ups and counts. --tls measures EST with
+a new TLS connection for each certificate beside an echo of the same stack; CMP
+is served in clear. --database measures the CA over a PostgreSQL that runs
+already; the database's own processor time is in no figure.
 
-ocsp: responses that were signed ahead, by GET and by POST, and such that are signed for each request, because
-a nonce is in it.
+ocsp: responses that were signed ahead, by GET and by POST, and such that are
+signed for each request, because a nonce is in it.
 
-renew: kur and certConf, of certificates that are due. Each is measured alone, and a renewal is both.
+renew: kur and certConf, of certificates that are due. Each is measured alone,
+and a renewal is both.
 
-appraise: evidence at the Verifier's own resource; the cryptography alone is one signature verified and one made.
+appraise: evidence at the Verifier's own resource; the cryptography alone is one
+signature verified and one made.
 
-deliver: TEEP sessions, by processor time of the TAM alone: one in which nothing is due, one with the first delivery
-of a device (the TAM asks the CA and keeps what it says), one with a kept delivery (the Update is made and signed
-anew). Their measure is a TAM that would serve one ciphertext to all: a session in which nothing is due, and that
-ciphertext.
+deliver: TEEP sessions, by processor time of the TAM alone: one in which nothing
+is due, one with the first delivery of a device (the TAM asks the CA and keeps
+what it says), one with a kept delivery (the Update is made and signed anew).
+Their measure is a TAM that would serve one ciphertext to all: a session in
+which nothing is due, and that ciphertext.
 
-overload: five times what a server can do in a closed loop, sent by 750 connections that ask again at once when they are
-refused. An honest peer is measured alone, beside 256 connections that send slowly, beside a peer that opens
-and closes 2,000 a second, and beside all of it. One run, no rounds. --server says which: the CA, the TAM (CA and
-Verifier run beside it, on the client's processor), the Verifier, or the CA's EST port with TLS.
+overload: five times what a server can do in a closed loop, sent by 750
+connections that ask again at once when they are refused. An honest peer is
+measured alone, beside 256 connections that send slowly, beside a peer that
+opens and closes 2,000 a second, and beside all of it. One run, no rounds.
+--server says which: the CA, the TAM (CA and Verifier run beside it, on the
+client's processor), the Verifier, or the CA's EST port with TLS.
 
 docs/perf.md explains the figures.";
 

@@ -45,7 +45,8 @@ The same by hand, each part a process of its own:
     tegata serve --roles ca,tam,verifier --config pki/tegata.toml &
     tegata ta release --config pki/tegata.toml --name enrol --profile iot-device
     tegata factory make --config pki/tegata.toml --count 1 --out station
-    tegata factory import --config pki/tegata.toml --manifest station/manifest.cose
+    tegata factory import --config pki/tegata.toml \\
+        --manifest station/manifest.cose
     tegata-teed --config station/devices/<ueid>/teed.toml &
     tegata-agent run --config station/devices/<ueid>/agent.toml &
     tegata device enrol --device station/devices/<ueid>
@@ -66,20 +67,22 @@ Examples:
     tegata init --dir pki
     tegata init --dir pki --ca-key ed25519 --name '手形 Example'
 
-Nothing that exists is overwritten: run again, it makes what is missing and says so. Private keys
-are sealed under a key for each role in DIR/keys (mode 0600), or under the 64 hexadecimal digits
-in TEGATA_SEALING_KEY when that is set; then no sealing key is written.")]
+Nothing that exists is overwritten: run again, it makes what is missing and says
+so. Private keys are sealed under a key for each role in DIR/keys (mode 0600),
+or under the 64 hexadecimal digits in TEGATA_SEALING_KEY when that is set; then
+no sealing key is written.")]
     Init(Init),
     /// Run server roles until told to stop
     #[command(after_long_help = "\
 Examples:
     tegata serve --roles ca,tam,verifier,verify --config pki/tegata.toml
-    tegata serve --roles ca --config /etc/tegata/tegata.toml       # one machine per role
+    tegata serve --roles ca --config /etc/tegata/tegata.toml  # one alone
     curl -s http://127.0.0.1:8440/healthz
 
-Each role listens on its own address from the configuration. SIGTERM or Ctrl-C: no new
-connections, requests in progress finish, then it ends. docs/ops/servers.md shows how to run the
-roles on different machines; docs/ops/limits.md lists every limit.")]
+Each role listens on its own address from the configuration. SIGTERM or Ctrl-C:
+no new connections, requests in progress finish, then it ends.
+docs/ops/servers.md shows how to run the roles on different machines;
+docs/ops/limits.md lists every limit.")]
     Serve(Serve),
     /// Trusted Applications: cut, list, publish and withdraw releases
     #[command(subcommand)]
@@ -98,11 +101,13 @@ roles on different machines; docs/ops/limits.md lists every limit.")]
 Examples:
     tegata verify --ca ca.pem --max-age 60 statement.cose
     tegata verify --ca ca.pem --nonce 3f2a… statement.cose
-    tegata verify --ca ca.pem --any-age archive.cborseq --json | jq 'select(.verdict==\"fail\")'
+    tegata verify --ca ca.pem --any-age archive.cborseq --json \\
+        | jq 'select(.verdict==\"fail\")'
     device-log | tegata verify --ca ca.pem --max-age 300 -
 
-Reads COSE_Sign1 messages one after another (a CBOR sequence), or lines of JSON with a message as
-base64. The exit code is 1 when any statement fails, or there is none. docs/ops/verify.md")]
+Reads COSE_Sign1 messages one after another (a CBOR sequence), or lines of JSON
+with a message as base64. The exit code is 1 when any statement fails, or there
+is none. docs/ops/verify.md")]
     Verify(VerifyArgs),
     /// Run everything on this machine and tell the story as it happens
     #[cfg(feature = "demo")]
@@ -110,8 +115,8 @@ base64. The exit code is 1 when any statement fails, or there is none. docs/ops/
 Examples:
     tegata demo
     tegata demo --devices 50
-    tegata demo --profile paper          # symmetric delivery, one key per release
-    tegata demo --dir run --keep         # keep files and leave the servers running
+    tegata demo --profile paper       # symmetric delivery, one key per release
+    tegata demo --dir run --keep      # keep files and leave the servers running
     tegata demo --json | jq -c 'select(.event==\"act\")'
 
 Needs no server, no database, no root and no network but loopback.")]
@@ -291,13 +296,16 @@ pub enum Ta {
     #[command(after_long_help = "\
 Examples:
     tegata ta release --name enrol --profile iot-device
-    tegata ta release --wasm my_ta.wasm --name enrol --profile iot-device --seq 2 --available 10%
-    tegata ta release --name enrol --profile iot-device --available batch:2026-11-a
+    tegata ta release --wasm my_ta.wasm --name enrol --profile iot-device \\
+        --seq 2 --available 10%
+    tegata ta release --name enrol --profile iot-device \\
+        --available batch:2026-11-a
     tegata ta release --ta location --name location --profile location
-    tegata ta release --name enrol --profile iot-device,signing   # the first is the default
+    tegata ta release --name enrol --profile iot-device,iot-signing
 
-Without --wasm the enrolment TA of this program is released. Without --seq the next sequence
-number is taken; a device never goes back to a lower one.")]
+Of several profiles the first is the default. Without --wasm the enrolment TA of
+this program is released. Without --seq the next sequence number is taken; a
+device never goes back to a lower one.")]
     Release(TaRelease),
     /// List releases
     #[command(after_long_help = "Example:\n    tegata ta list --json | jq '.[].digest'")]
@@ -381,37 +389,41 @@ pub enum FactoryCommand {
     #[command(after_long_help = "\
 Examples:
     tegata factory make --count 10 --out station
-    tegata factory make --count 2 --out station --model 温度計-1 --batch 2026-11-a
-    tegata factory make --count 1 --out station --paper      # also DeliveryKeks for the TAM
+    tegata factory make --count 2 --out station --model 温度計-1 \\
+        --batch 2026-11-a
+    tegata factory make --count 1 --out station --paper   # and DeliveryKeks
 
-Writes OUT/manifest.cose (public: import it at CA, TAM and Verifier) and one directory for each
-device, OUT/devices/<ueid>/, with the device's own secrets (mode 0600).")]
+Writes OUT/manifest.cose (public: import it at CA, TAM and Verifier) and one
+directory for each device, OUT/devices/<ueid>/, with the device's own secrets
+(mode 0600).")]
     Make(FactoryMake),
     /// Take in devices that made their keys themselves: check their reports, endorse them
     #[command(after_long_help = "\
 Examples:
     tegata factory adopt --report device.report --out station
-    tegata factory adopt --report reports/*.report --out station --model gateway-2 --batch 2026-11-b
+    tegata factory adopt --report reports/*.report --out station \\
+        --model gateway-2 --batch 2026-11-b
 
 For devices with a hardware TEE (OP-TEE). On each device, in the factory:
 
     tegata-agent --config agent.toml report --out device.report
 
-Writes OUT/manifest.cose (import it at CA, TAM and Verifier) and, for each device,
-OUT/devices/<ueid>/device.cose, the factory's word for it, and agent.toml. Bring both onto the
-device and run there:
+Writes OUT/manifest.cose (import it at CA, TAM and Verifier) and, for each
+device, OUT/devices/<ueid>/device.cose, the factory's word for it, and
+agent.toml. Bring both onto the device and run there:
 
     tegata-agent --config agent.toml provision --record device.cose
 
-No secret leaves the device or enters it. The TEE's image must be built for this factory: give its
-build TEGATA_FACTORY_KEY, the file trust/factory.pem of this installation. docs/ops/optee.md has
-the whole way.")]
+No secret leaves the device or enters it. The TEE's image must be built for this
+factory: give its build TEGATA_FACTORY_KEY, the file trust/factory.pem of this
+installation. docs/ops/optee.md has the whole way.")]
     Adopt(FactoryAdopt),
     /// Import a factory manifest into the stores of the roles on this machine
     #[command(after_long_help = "\
 Examples:
     tegata factory import --manifest station/manifest.cose
-    tegata factory import --manifest station/manifest.cose --keks station/delivery-keks.cbor
+    tegata factory import --manifest station/manifest.cose \\
+        --keks station/delivery-keks.cbor
     tegata factory import --manifest station/manifest.cose --roles verifier
 
 Importing the same manifest twice changes nothing.")]
@@ -491,10 +503,12 @@ pub enum Device {
     #[command(after_long_help = "\
 Examples:
     tegata device enrol --device station/devices/<ueid>
-    tegata device enrol --device station/devices/<ueid> --label tls --out tls.pem
+    tegata device enrol --device station/devices/<ueid> --label tls \\
+        --out tls.pem
 
-The device's teed and agent must run. Asking again with the same label gives the certificate that
-is there; a new label gives a new key and a new certificate.")]
+The device's teed and agent must run; those that are starting are waited for.
+Asking again with the same label gives the certificate that is there; a new
+label gives a new key and a new certificate.")]
     Enrol(DeviceEnrol),
     /// List the devices that this machine's roles know
     #[command(after_long_help = "Example:\n    tegata device list --json | jq '.[].ueid'")]
@@ -507,23 +521,28 @@ is there; a new label gives a new key and a new certificate.")]
     /// Register a device with a PSA Root of Trust at the CA, by your own word
     #[command(after_long_help = "\
 Examples:
-    tegata device add --psa-iak iak.pem --implementation-id 50dd… --model gateway --serial S0001
-    tegata device add --psa-iak iak.pem --implementation-id 50dd… --instance-id 01fa… --model M --serial S --json
+    tegata device add --psa-iak iak.pem --implementation-id 50dd… \\
+        --model gateway --serial S0001
+    tegata device add --psa-iak iak.pem --implementation-id 50dd… \\
+        --instance-id 01fa… --model M --serial S --json
 
-From then on who has the private half of that Initial Attestation Key speaks for this model and serial
-number: take the key from the factory's records, not from the device. The device's name for life is its
-instance id. The same again changes nothing. docs/ops/est.md")]
+From then on who has the private half of that Initial Attestation Key speaks for
+this model and serial number: take the key from the factory's records, not from
+the device. The device's name for life is its instance id. The same again
+changes nothing. docs/ops/est.md")]
     Add(DeviceAdd),
     /// Have the verify role forget where and when a device was last
     #[command(after_long_help = "\
 Examples:
-    tegata device forget 01a4…                # its next statement is compared with no place or time
-    tegata device forget 01a4… --numbers      # nor with a number
+    tegata device forget 01a4…
+    tegata device forget 01a4… --numbers
 
-For a device whose true statements fail with time-went-back or too-fast because one with a wrong
-time or place passed before. With --numbers also when its numbers went back, as after a TEE's
-storage was restored; then a statement that was sent already may pass once more while it is fresh.
-The UEID is given whole. The role may run meanwhile.")]
+Its next statement is compared with no place or time, and with --numbers with no
+number either. For a device whose true statements fail with time-went-back or
+too-fast because one with a wrong time or place passed before. With --numbers
+also when its numbers went back, as after a TEE's storage was restored; then a
+statement that was sent already may pass once more while it is fresh. The UEID
+is given whole. The role may run meanwhile.")]
     Forget(DeviceForget),
 }
 
@@ -569,10 +588,11 @@ pub struct DeviceEnrol {
     /// Directory of the device
     #[arg(long, value_name = "DIR")]
     pub device: PathBuf,
-    /// Name of the key and certificate within the device
-    #[arg(long, value_name = "LABEL", default_value = "default")]
+    /// Name of the key and certificate within the device, 1 to 64 bytes
+    #[arg(long, value_name = "LABEL", default_value = "default", value_parser = tegata_agent::enrol::label)]
     pub label: String,
-    /// Where the certificate goes; DIR/cert.pem when absent
+    /// Where the certificate goes; when absent DIR/cert.pem, and for another label than `default`
+    /// DIR/cert-LABEL.pem, in which %XX stands for each byte of what is no letter, digit, `-`, `_` or `.`
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Print JSON instead of text
@@ -603,18 +623,22 @@ Examples:
     tegata ca revoke --serial 01:8f:… --reason key-compromise
     tegata ca revoke --device 01a4… --reason cessation-of-operation --dry-run
     tegata ca revoke --device 01a4… --hold
-    tegata ca revoke --device 01a4… --profile tls-client --hold       # one purpose, others live
+    tegata ca revoke --device 01a4… --profile iot-signing --hold  # one purpose
     tegata ca revoke --batch 2026-11-b --issued-before 2026-11-20 --dry-run
-    tegata ca revoke --ta enrol --release-below 7 --reason key-compromise --stop-issuing --at-most 5000
+    tegata ca revoke --ta enrol --release-below 7 --reason key-compromise \\
+        --stop-issuing --at-most 5000
 
-With --device alone: every certificate of the device that has not ended, and it gets no other. It is durable
-when the command returns, and the server's next answer has it; docs/ops/status.md says how long others
-may still believe an older one. Again is the same as once. Only a hold can be lifted: `tegata ca unhold`.
+With --device alone: every certificate of the device that has not ended, and it
+gets no other. It is durable when the command returns, and the server's next
+answer has it; docs/ops/status.md says how long others may still believe an
+older one. Again is the same as once. Only a hold can be lifted: `tegata ca
+unhold`.
 
-Everything else is a predicate: all certificates that have not ended and that everything named is true
-of. That may be very many, so it says how many it would be and does it only with --at-most N or --yes.
-Interrupted, the same command does the rest. What is issued afterwards is not covered: --stop-issuing
-also refuses new certificates of that kind, before the first one is revoked.")]
+Everything else is a predicate: all certificates that have not ended and that
+everything named is true of. That may be very many, so it says how many it would
+be and does it only with --at-most N or --yes. Interrupted, the same command
+does the rest. What is issued afterwards is not covered: --stop-issuing also
+refuses new certificates of that kind, before the first one is revoked.")]
     Revoke(CaRevoke),
     /// Lift a hold
     #[command(after_long_help = "\
@@ -623,7 +647,8 @@ Examples:
     tegata ca unhold --device 01a4…
     tegata ca unhold --batch 2026-11-b --at-most 5000
 
-With --device alone every certificate of the device that is on hold is lifted, and it may have others again.")]
+With --device alone every certificate of the device that is on hold is lifted,
+and it may have others again.")]
     Unhold(CaUnhold),
     /// Enrolment secrets: make, list and remove them
     #[command(subcommand)]
@@ -643,7 +668,8 @@ Examples:
     tegata ca stops
     tegata ca stops --lift 3
 
-A stop is made by `tegata ca revoke … --stop-issuing` and stays until it is lifted, also when a hold is.")]
+A stop is made by `tegata ca revoke … --stop-issuing` and stays until it is
+lifted, also when a hold is.")]
     Stops(CaStops),
     /// Move certificates that ended long ago into the archive
     #[command(after_long_help = "\
@@ -651,8 +677,9 @@ Examples:
     tegata ca prune --dry-run
     tegata ca prune
 
-The server does it by itself each hour; [ca.retention] keep_days says how long is long ago. `ca show`
-and `device show` find what is archived, OCSP still answers for it, and lists leave it out.")]
+The server does it by itself each hour; [ca.retention] keep_days says how long
+is long ago. `ca show` and `device show` find what is archived, OCSP still
+answers for it, and lists leave it out.")]
     Prune(CaPrune),
     /// Sign a revocation list of the root, for relying parties that want one of every CA
     #[command(after_long_help = "\
@@ -660,10 +687,11 @@ Examples:
     tegata ca root-list --out root.crl
     tegata ca root-list --days 30 --out root.crl
 
-NGINX (ssl_crl) asks for a list of every CA in a chain, the root too. It names the issuing CAs whose keys
-leaked, as `tegata ca rollover --leaked` says, and links to such roots. It is written as PEM, and the
-server hands it out at /crl/ROOT/full.crl. Sign the next one
-before it ends: who has it configured refuses everybody afterwards.")]
+NGINX (ssl_crl) asks for a list of every CA in a chain, the root too. It names
+the issuing CAs whose keys leaked, as `tegata ca rollover --leaked` says, and
+links to such roots. It is written as PEM, and the server hands it out at
+/crl/ROOT/full.crl. Sign the next one before it ends: who has it configured
+refuses everybody afterwards.")]
     RootList(CaRootList),
     /// List the roots and issuing CAs that this CA has had
     #[command(
@@ -678,12 +706,13 @@ Examples:
     tegata ca rollover --root --generation 3 --ca-key p384 --yes
     tegata ca rollover --root --leaked --generation 4 --yes
 
-A new issuing CA is under the root that there is. With --root there is a new root too, an issuing CA under
-it, and the two certificates that link the roots. With --leaked nothing leads from the new root to those of
-before, and they leave ca.pem and the releases to come. It is all or nothing; again, with the same number, it
-changes nothing and writes the files anew. A server that runs issues by the new one from its next request on.
-What was issued before stays good, with its lists and OCSP: nothing is removed. docs/ops/rollover.md has the
-whole way.")]
+A new issuing CA is under the root that there is. With --root there is a new
+root too, an issuing CA under it, and the two certificates that link the roots.
+With --leaked nothing leads from the new root to those of before, and they leave
+ca.pem and the releases to come. It is all or nothing; again, with the same
+number, it changes nothing and writes the files anew. A server that runs issues
+by the new one from its next request on. What was issued before stays good, with
+its lists and OCSP: nothing is removed. docs/ops/rollover.md has the whole way.")]
     Rollover(CaRollover),
 }
 
@@ -776,6 +805,35 @@ mod tests {
     #[test]
     fn the_command_tree_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    /// As a terminal of 80 columns shows it: what is copied from there must be the command that was meant.
+    #[test]
+    fn examples_can_be_copied_from_a_narrow_terminal() {
+        fn walk(command: &clap::Command, path: &str, seen: &mut usize) {
+            let help = command.get_after_long_help().map(ToString::to_string);
+            let shown = command
+                .clone()
+                .term_width(80)
+                .render_long_help()
+                .to_string();
+            for line in help.iter().flat_map(|help| help.lines()) {
+                if line.starts_with("    ") {
+                    *seen += 1;
+                    assert!(
+                        shown.lines().any(|l| l == line),
+                        "{path}: more than 80 columns: {line}"
+                    );
+                }
+            }
+            for sub in command.get_subcommands() {
+                walk(sub, &format!("{path} {}", sub.get_name()), seen);
+            }
+        }
+        let (mut command, mut seen) = (Cli::command(), 0);
+        command.build();
+        walk(&command, "tegata", &mut seen);
+        assert!(seen > 80, "{seen} lines of examples");
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tegata_agent::carrier::AgentCarrier;
-use tegata_agent::config::Config as AgentConfig;
+use tegata_agent::config::{Config as AgentConfig, TeeKind};
 use tegata_agent::enrol::{self as driver, Crossing, EnrolError, Request, Step, Watch};
+use tegata_agent::starting;
 use tegata_client::Context;
 use tegata_wire::ids::TaUuid;
 
@@ -99,21 +100,22 @@ pub fn run(args: &DeviceEnrol) -> Outcome<()> {
     Ok(())
 }
 
-/// `cert.pem` for the label `default`, `cert-LABEL.pem` for others.
+/// `cert.pem` for the label `default`, `cert-LABEL.pem` for others: another file for each label. Longest are 64 times
+/// `%XX`, which a file name takes.
 fn default_out(device: &Path, label: &str) -> PathBuf {
     if label == "default" {
         return device.join("cert.pem");
     }
-    let name: String = label
-        .chars()
-        .map(|c| {
-            if c.is_alphanumeric() || c == '-' {
-                c
-            } else {
-                '_'
+    let mut name = String::new();
+    for c in label.chars() {
+        if c.is_alphanumeric() || "-_.".contains(c) {
+            name.push(c);
+        } else {
+            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                name.push_str(&format!("%{byte:02X}"));
             }
-        })
-        .collect();
+        }
+    }
     device.join(format!("cert-{name}.pem"))
 }
 
@@ -129,7 +131,7 @@ fn agent_config(device: &Path) -> Outcome<AgentConfig> {
     })
 }
 
-/// Has the agent fetch the TA unless the TEE has it.
+/// Has the agent fetch the TA unless the TEE has it. Either may be starting, as in a script that began both.
 ///
 /// # Errors
 /// TEE or agent do not answer; the TAM does not deliver.
@@ -137,14 +139,35 @@ pub fn wait_for_ta(device: &Path, ta: &TaUuid) -> Outcome<()> {
     let config = agent_config(device)?;
     let context = Context::at(config.tee_address());
     let installed = || -> Outcome<bool> {
-        let info = context.info().map_err(|e| tee_fault("ask the TEE", &e))?;
+        let info = starting::tee_info(&context).map_err(|e| match config.tee {
+            TeeKind::Socket if starting::is_absent(&config.tee_socket) => absent(
+                "tee",
+                "TEE",
+                &config.tee_socket,
+                "tegata-teed --config",
+                device,
+                "teed.toml",
+            ),
+            _ => tee_fault("ask the TEE", &e),
+        })?;
         Ok(info.trusted_apps.iter().any(|app| app.ta == *ta))
     };
     if installed()? {
         return Ok(());
     }
     let agent = AgentCarrier::new(&config.agent_socket, CARRY_TIMEOUT);
-    agent.sync(Some(*ta)).map_err(|e| {
+    let sync = || agent.sync(Some(*ta));
+    starting::ask(&config.agent_socket, starting::LIMIT, sync).map_err(|e| {
+        if starting::is_absent(&config.agent_socket) {
+            return absent(
+                "no-sync",
+                "agent",
+                &config.agent_socket,
+                "tegata-agent run --config",
+                device,
+                "agent.toml",
+            );
+        }
         Fault::failed(
             "no-sync",
             format!("the agent could not fetch the TA: {e}"),
@@ -159,6 +182,29 @@ pub fn wait_for_ta(device: &Path, ta: &TaUuid) -> Outcome<()> {
         format!("the TAM did not deliver the TA {ta} to this device"),
         "Check `tegata ta list` (is it available to this device?) and the log of the TAM.",
     ))
+}
+
+/// Nobody made a process's socket, in the time that one which starts gets.
+fn absent(
+    code: &'static str,
+    who: &str,
+    socket: &Path,
+    command: &str,
+    device: &Path,
+    settings: &str,
+) -> Fault {
+    Fault::failed(
+        code,
+        format!(
+            "the device's {who} does not run: no socket {} within {} s",
+            socket.display(),
+            starting::LIMIT.as_secs()
+        ),
+        format!(
+            "Start it: {command} {} (its log says why it ends).",
+            device.join(settings).display()
+        ),
+    )
 }
 
 /// Enrols under a label; `attempts` for each step.
@@ -226,4 +272,34 @@ pub fn tee_fault(doing: &str, error: &tegata_client::Error) -> Fault {
 /// The file cannot be written.
 pub fn write_pem(path: &Path, enrolled: &Enrolled) -> Outcome<()> {
     files::replace(path, enrolled.chain_pem.as_bytes(), Readers::Everyone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_label_has_a_file_of_its_own() {
+        let name = |label: &str| {
+            let path = default_out(Path::new("d"), label);
+            assert_eq!(path.parent(), Some(Path::new("d")), "{label:?}");
+            path.file_name().unwrap().to_str().unwrap().to_owned()
+        };
+        for (label, file) in [
+            ("default", "cert.pem"),
+            ("tls", "cert-tls.pem"),
+            ("a_b", "cert-a_b.pem"),
+            ("a b", "cert-a%20b.pem"),
+            ("a/b", "cert-a%2Fb.pem"),
+            ("a%2Fb", "cert-a%252Fb.pem"),
+            ("..", "cert-...pem"),
+            ("温度計", "cert-温度計.pem"),
+            ("温・度", "cert-温%E3%83%BB度.pem"),
+            ("サーバー", "cert-サーバー.pem"),
+        ] {
+            assert_eq!(name(label), file);
+        }
+        // With the name of the file that is written beside it first.
+        assert!(name(&"/".repeat(64)).len() + ".4194304.new".len() < 255);
+    }
 }

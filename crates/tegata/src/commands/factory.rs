@@ -163,12 +163,25 @@ fn urls(
             ),
         )
     };
+    let checked = |url: &str, flag: &str| {
+        config::url::check(url).map_err(|reason| {
+            let url = show::visible(url);
+            let what = format!("{flag} `{url}` is not an http:// URL: {reason}");
+            Fault::usage("bad-url", what, config::url::MEND)
+        })
+    };
     let ca = match ca_url {
-        Some(url) => url.trim_end_matches('/').to_owned(),
+        Some(url) => {
+            checked(url, "--ca-url")?;
+            url.trim_end_matches('/').to_owned()
+        }
         None => serve::ca_base(config).ok_or_else(|| missing("CA URL", "--ca-url"))?,
     };
     let tam = match tam_url {
-        Some(url) => url.clone(),
+        Some(url) => {
+            checked(url, "--tam-url")?;
+            url.clone()
+        }
         None => serve::tam_uri(config).ok_or_else(|| missing("TAM URI", "--tam-url"))?,
     };
     Ok((ca, tam))

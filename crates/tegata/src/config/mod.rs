@@ -10,6 +10,7 @@ pub mod diagnostic;
 mod est;
 mod retention;
 mod status;
+pub mod url;
 mod verify;
 
 use std::fs;
@@ -509,17 +510,12 @@ impl Check<'_> {
 
     fn url(&self, value: Option<&Spanned<String>>) -> Outcome<Option<String>> {
         let Some(value) = value else { return Ok(None) };
-        let text = value.get_ref().trim_end_matches('/');
-        let host = text.strip_prefix("http://").unwrap_or("");
-        if host.is_empty() || text.len() > 1024 || host.starts_with('/') {
-            return Err(self.fault(
-                value.span(),
-                &format!("`{}` is not an http:// URL", value.get_ref()),
-                "Write for example \"http://10.0.0.5:8440\". Messages are signed end to end; \
-                 put TLS in front with a reverse proxy or a tunnel.",
-            ));
-        }
-        Ok(Some(text.to_owned()))
+        let text = value.get_ref();
+        url::check(text).map_err(|reason| {
+            let what = format!("`{text}` is not an http:// URL: {reason}");
+            self.fault(value.span(), &what, url::MEND)
+        })?;
+        Ok(Some(text.trim_end_matches('/').to_owned()))
     }
 
     fn number(

@@ -14,6 +14,8 @@ mod verify;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use tokio::runtime::{Builder, Runtime};
+
 use crate::cli::{self, DemoProfile, ReleaseMode};
 use crate::commands::factory::{self, Batch, ENROL_TA_NAME, Made, Order};
 use crate::commands::{enrol, import, init, ta};
@@ -39,12 +41,13 @@ const CERT_PROFILE: &str = "iot-device";
 pub fn run(args: &cli::Demo) -> ExitCode {
     let started = Instant::now();
     let story = Story::new(args.json, started);
-    let place = match Place::open(args) {
-        Ok(place) => place,
+    let opened = runtime().and_then(|runtime| Ok((runtime, Place::open(args)?)));
+    let (runtime, place) = match opened {
+        Ok(opened) => opened,
         Err(fault) => return failed(&story, &fault, ""),
     };
     let logs = place.logs();
-    match play(args, &story, &place) {
+    match play(args, &story, &place, &runtime) {
         Ok(()) => {
             place.clear();
             ExitCode::SUCCESS
@@ -73,14 +76,8 @@ struct Running {
     ta: ta::Released,
 }
 
-fn play(args: &cli::Demo, story: &Story, place: &Place) -> Outcome<()> {
-    story.tell(&Event::Opening {
-        profile: stage::profile_name(args.profile).to_owned(),
-        devices: args.devices,
-        dir: place.dir().display().to_string(),
-        kept: place.kept(),
-    });
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+fn runtime() -> Outcome<Runtime> {
+    Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
@@ -90,10 +87,17 @@ fn play(args: &cli::Demo, story: &Story, place: &Place) -> Outcome<()> {
                 format!("cannot start threads: {e}"),
                 "Raise the limit on processes of this user (`ulimit -u`).",
             )
-        })?;
-    let temporary = (!place.kept()).then(|| place.dir().to_path_buf());
-    interrupt::clean_up_at_stop(temporary.into_iter().collect(), args.json)?;
-    let running = open(args, story, place, &runtime)?;
+        })
+}
+
+fn play(args: &cli::Demo, story: &Story, place: &Place, runtime: &Runtime) -> Outcome<()> {
+    story.tell(&Event::Opening {
+        profile: stage::profile_name(args.profile).to_owned(),
+        devices: args.devices,
+        dir: place.dir().display().to_string(),
+        kept: place.kept(),
+    });
+    let running = open(args, story, place, runtime)?;
     let batch = make_devices(args, story, place, &running)?;
     let Some(first) = batch.devices.first() else {
         return Err(Fault::failed(
@@ -128,12 +132,7 @@ fn play(args: &cli::Demo, story: &Story, place: &Place) -> Outcome<()> {
 }
 
 /// Servers, and the release: steps 1 and 2.
-fn open(
-    args: &cli::Demo,
-    story: &Story,
-    place: &Place,
-    runtime: &tokio::runtime::Runtime,
-) -> Outcome<Running> {
+fn open(args: &cli::Demo, story: &Story, place: &Place, runtime: &Runtime) -> Outcome<Running> {
     story.chapter(
         "Servers",
         "CA, TAM and Verifier, each with its own store and keys. No database, no root.",

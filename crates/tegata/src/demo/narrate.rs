@@ -83,6 +83,13 @@ fn acts(exchange: &Exchange) -> Vec<Act> {
             .sent(Who::Verifier, sent)
             .took(exchange.took),
         ],
+        "/ca/v1/appraisal" => vec![
+            Act::by(Who::Tam, "tells the CA what the Verifier found")
+                .step(3)
+                .sent(Who::Ca, sent)
+                .took(exchange.took)
+                .detail("so that certificates can be revoked by the runtime of their devices"),
+        ],
         path if path.starts_with("/tam/tc/") => vec![
             Act::by(Who::Tam, "hands out the encrypted TA")
                 .step(3)
@@ -282,7 +289,7 @@ fn cmp_answer(bytes: &[u8]) -> Act {
         Some(PkiBody::Cp(response)) => {
             let granted = response.response.iter().any(|r| r.certificate().is_some());
             if granted {
-                Act::by(Who::Ca, "records the intent, signs, records, answers: cp").step(13)
+                Act::by(Who::Ca, "signs and records the certificate, answers: cp").step(13)
             } else {
                 Act::by(
                     Who::Ca,

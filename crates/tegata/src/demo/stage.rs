@@ -1,6 +1,7 @@
 //! The stage of the demo: directory, story, ports, servers; and leaving it tidy.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use crate::cli::{Demo, DemoProfile};
 use crate::config::{self, Config};
 use crate::fault::{Fault, Outcome};
 use crate::files::{self, Readers};
+use crate::interrupt;
 use crate::story::{Act, Event, JsonTeller, Teller, TerminalTeller};
 use crate::supervise::{self, Process, Start};
 
@@ -16,6 +18,11 @@ use super::relay::Relay;
 
 /// Time the servers get until they listen.
 const READY_LIMIT: Duration = Duration::from_secs(20);
+
+/// Below those that Linux gives whoever asks for any (`ip_local_port_range`), above those that have a meaning.
+const PORTS: Range<u16> = 20_000..32_768;
+/// How many of them are tried.
+const PORT_TRIES_MAX: u32 = 100;
 
 /// First words of a configuration that a demo may replace.
 const OURS: &str = "# Written by `tegata demo`";
@@ -104,6 +111,8 @@ impl Place {
                 (std::env::temp_dir().join(name), true)
             }
         };
+        let for_a_while = temporary.then(|| dir.clone());
+        interrupt::make_for_a_while(for_a_while.as_slice(), args.json)?;
         files::make_dir(&dir)?;
         let dir = dir
             .canonicalize()
@@ -153,7 +162,8 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Three that are free now.
+    /// Three that are free now, and that the kernel gives nobody who asks for any port: it would, in the time until
+    /// the servers listen.
     ///
     /// # Errors
     /// There is no loopback interface.
@@ -166,10 +176,19 @@ impl Ports {
             )
         };
         // All three are held open together, so that they differ.
-        let held: Vec<TcpListener> = (0..3)
-            .map(|_| TcpListener::bind("127.0.0.1:0"))
-            .collect::<Result<_, _>>()
-            .map_err(fault)?;
+        let mut held: Vec<TcpListener> = Vec::new();
+        let mut tries = 0;
+        while held.len() < 3 {
+            let mut random = [0; 2];
+            getrandom::fill(&mut random).map_err(|e| fault(e.into()))?;
+            let port = PORTS.start + u16::from_le_bytes(random) % (PORTS.end - PORTS.start);
+            tries += 1;
+            match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+                Ok(listener) => held.push(listener),
+                Err(e) if tries >= PORT_TRIES_MAX => return Err(fault(e)),
+                Err(_) => {}
+            }
+        }
         let ports: Vec<u16> = held
             .iter()
             .map(|listener| listener.local_addr().map(|a| a.port()))
