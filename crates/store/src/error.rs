@@ -3,6 +3,7 @@
 //! Every sentence names the file, what happened and how to mend it. None holds a secret: rows are
 //! never printed.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use crate::engine::EngineError;
@@ -86,7 +87,7 @@ pub enum StoreError {
     )]
     Address {
         /// What is wrong with it; never the address itself.
-        what: &'static str,
+        what: Cow<'static, str>,
     },
     /// The database does not answer.
     #[error(

@@ -226,6 +226,21 @@ fn init_makes_everything_once_and_overwrites_nothing() {
 }
 
 #[test]
+fn init_with_a_name_that_no_certificate_can_have_makes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let pki = dir.path().join("pki");
+    for name in ["", "a\nb", &"x".repeat(47)] {
+        let init = program()
+            .args(["init", "--name", name, "--dir"])
+            .arg(&pki)
+            .output()
+            .unwrap();
+        assert_eq!(init.status.code(), Some(2), "{name:?}");
+        assert!(!pki.exists(), "{name:?}");
+    }
+}
+
+#[test]
 fn init_puts_no_new_keys_in_the_place_of_lost_ones() {
     let installation = Installation::new();
     let dir = installation.dir.path();

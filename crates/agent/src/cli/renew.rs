@@ -5,6 +5,7 @@ use std::time::Duration;
 use anstream::{eprintln, println};
 use clap::Args;
 use serde_json::json;
+use spki::der::DateTime;
 use tegata_client::keys::Keys;
 use tegata_client::{Context, Login};
 
@@ -105,7 +106,7 @@ fn say(cli: &Cli, label: &str, outcome: &Renewed) {
             "event": "not-due", "label": label, "renew_at": renew_at_secs,
         })),
         Renewed::NotDue { renew_at_secs } => {
-            println!("{label}: not due before {renew_at_secs} (seconds since 1970)");
+            println!("{label}: not due before {}", utc(*renew_at_secs));
         }
         Renewed::NotEnrolled if cli.json => print_json(&json!({
             "event": "not-enrolled", "label": label,
@@ -113,5 +114,24 @@ fn say(cli: &Cli, label: &str, outcome: &Renewed) {
         Renewed::NotEnrolled => {
             println!("{label}: has no certificate yet; `tegata-agent enrol` goes on with it");
         }
+    }
+}
+
+/// A time for people, as of RFC 3339.
+fn utc(secs: u64) -> String {
+    DateTime::from_unix_duration(Duration::from_secs(secs)).map_or_else(
+        |_| format!("{secs} seconds after 1970"),
+        |time| time.to_string(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_for_people() {
+        assert_eq!(utc(1_795_000_000), "2026-11-18T11:06:40Z");
+        assert_eq!(utc(u64::MAX), "18446744073709551615 seconds after 1970");
     }
 }

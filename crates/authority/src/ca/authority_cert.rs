@@ -88,6 +88,16 @@ impl CaDraft {
         })
     }
 
+    /// Whether certificates can have these names.
+    ///
+    /// # Errors
+    /// One that is empty, too long or not writable.
+    pub fn check_names(&self) -> Result<(), CaCertError> {
+        self.name(&self.root_common_name)?;
+        self.name(&self.issuing_common_name)?;
+        Ok(())
+    }
+
     fn name(&self, common_name: &str) -> Result<DistinguishedName, CaCertError> {
         let mut name = NameBuilder::new();
         let country = self.country.as_deref().map(|c| ("C", c));

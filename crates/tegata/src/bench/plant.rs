@@ -26,13 +26,14 @@ use tegata_wire::ids::{ReleaseDigest, Ueid};
 
 use super::cpus::by_all;
 use super::odd;
+use crate::cli::Role;
 use crate::commands::import::role_fault;
 use crate::commands::init::{self, Names};
 use crate::config::{self, Config};
-use crate::fault::Outcome;
+use crate::fault::{Fault, Outcome};
 use crate::files::{self, Readers};
 use crate::roles;
-use crate::stores::now_secs;
+use crate::stores::{self, now_secs};
 
 /// Name of the certificate profile, and last part of the path.
 pub const PROFILE: &str = "bench";
@@ -91,6 +92,16 @@ impl Nursery {
     /// Files or keys.
     pub fn with_profile(dir: &Path, more: &str, profile: (&str, &str)) -> Outcome<Self> {
         let config = configure(dir, more, profile)?;
+        if stores::has_keys(&config, Role::Ca)? {
+            return Err(Fault::usage(
+                "has-installation",
+                format!(
+                    "{} has an installation already",
+                    stores::place(&config, Role::Ca).display()
+                ),
+                "A bench makes its own, and leaves thousands of devices in it: give the address of an empty database.",
+            ));
+        }
         init::make(&config, dir, &Names::default())?;
         let issuer = roles::ca::issuer(&config)?;
         let (factory, tam) = (key()?, key()?);

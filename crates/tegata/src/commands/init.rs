@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tegata_authority::UnixSecs;
+use tegata_authority::ca::CaCertError;
 use tegata_authority::ca::authority_cert::CaDraft;
 use tegata_authority::verifier::EXAMPLE as VERIFIER_POLICY;
 use tegata_crypto::aws_lc::AwsLc;
@@ -81,6 +82,9 @@ impl Summary {
 /// Files, stores or keys that cannot be made or opened.
 pub fn run(args: &Init) -> Outcome<()> {
     let dir = &args.dir;
+    // Before anything is made.
+    let draft = CaDraft::for_organization(&args.name);
+    draft.check_names().map_err(|e| bad_name(&e))?;
     files::make_dir(dir)?;
     let config_path = dir.join("tegata.toml");
     let mut first = Summary::default();
@@ -259,6 +263,14 @@ fn sealing_key(
 }
 
 /// The CA in the store, made if there is none.
+fn bad_name(error: &CaCertError) -> Fault {
+    Fault::usage(
+        "bad-name",
+        format!("no CA certificate can be made: {error}"),
+        "Choose a --name of 1 to 40 characters.",
+    )
+}
+
 fn init_ca(config: &Config, role: &RoleStore, names: &Names, now: UnixSecs) -> Outcome<Issuer> {
     let setup = CaSetup {
         draft: CaDraft::for_organization(&names.name),
@@ -267,13 +279,7 @@ fn init_ca(config: &Config, role: &RoleStore, names: &Names, now: UnixSecs) -> O
     };
     match Issuer::init(role, &setup, &mut OsRng, now) {
         Ok(()) | Err(RoleError::HasKey(_)) => {}
-        Err(RoleError::CaCert(e)) => {
-            return Err(Fault::usage(
-                "bad-name",
-                format!("no CA certificate can be made: {e}"),
-                "Choose a --name of 1 to 40 characters.",
-            ));
-        }
+        Err(RoleError::CaCert(e)) => return Err(bad_name(&e)),
         Err(e) => return Err(role_fault(&e)),
     }
     let issuer = roles::ca::issuer(config)?;

@@ -289,7 +289,7 @@ fn check_sequence(issuer: &Issuer, order: &Order<'_>) -> Outcome<()> {
 /// Verifier. Both take it again unharmed.
 fn hand_over(config: &Config, issuer: &Issuer, digest: &ReleaseDigest) -> Outcome<()> {
     let (package, rule) = noticed_package(config, issuer, digest)?;
-    let client = Client::new();
+    let client = Client::for_command();
     // The Verifier first: a device that gets the TA at once must find its reference value.
     let verifier = serve::verifier_base(config)
         .ok_or_else(|| no_url(config, "Verifier", "[tam] verifier_url"))?;
@@ -308,7 +308,7 @@ fn tell_tam(config: &Config, package: &ReleasePackage, rule: &Availability) -> O
     let tam = serve::tam_uri(config).ok_or_else(|| no_url(config, "TAM", "[tam] public_url"))?;
     let tam = tam.strip_suffix("/tam").unwrap_or(&tam);
     let body = package.encode().map_err(|e| unsendable(&e))?;
-    let answer = Client::new().post(
+    let answer = Client::for_command().post(
         &format!("{tam}/tam/v1/releases"),
         "application/cbor",
         "application/json",

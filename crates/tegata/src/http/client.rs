@@ -3,8 +3,8 @@
 //! Blocking, bounded in time and size, without redirects. Authenticity is that of the messages, not
 //! of the connection.
 
-use std::io::Read as _;
-use std::time::Duration;
+use std::io::{ErrorKind, Read as _};
+use std::time::{Duration, Instant};
 
 use crate::fault::{Fault, Outcome};
 
@@ -12,13 +12,23 @@ use crate::fault::{Fault, Outcome};
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time that a server gets to open its port, from when a command first asks it.
+const START_LIMIT: Duration = Duration::from_secs(5);
+/// Pause between two tries.
+const START_POLL: Duration = Duration::from_millis(50);
+/// Waits that are longer are told.
+const TOLD_AFTER: Duration = Duration::from_secs(1);
 /// Longest answer that is read, bytes: the largest is a TA release package.
 const ANSWER_LEN_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+type Called = Result<ureq::http::Response<ureq::Body>, ureq::Error>;
 
 /// A connection pool for calls to other roles.
 #[derive(Debug, Clone)]
 pub struct Client {
     agent: ureq::Agent,
+    /// How long a port that refuses is tried again.
+    patience: Duration,
 }
 
 /// An answer, whatever its status.
@@ -73,6 +83,17 @@ impl Client {
             .build();
         Self {
             agent: config.into(),
+            patience: Duration::ZERO,
+        }
+    }
+
+    /// One for a command: it waits a moment for a server that was started together with it and has not opened its port
+    /// yet.
+    #[must_use]
+    pub fn for_command() -> Self {
+        Self {
+            patience: START_LIMIT,
+            ..Self::new()
         }
     }
 
@@ -87,13 +108,13 @@ impl Client {
         accept: &str,
         body: &[u8],
     ) -> Result<Answer, CallError> {
-        let sent = self
-            .agent
-            .post(url)
-            .header("Content-Type", content_type)
-            .header("Accept", accept)
-            .send(body);
-        Self::read(url, sent)
+        self.ask(url, || {
+            self.agent
+                .post(url)
+                .header("Content-Type", content_type)
+                .header("Accept", accept)
+                .send(body)
+        })
     }
 
     /// Fetches a resource.
@@ -101,13 +122,27 @@ impl Client {
     /// # Errors
     /// As [`Client::post`].
     pub fn get(&self, url: &str) -> Result<Answer, CallError> {
-        Self::read(url, self.agent.get(url).call())
+        self.ask(url, || self.agent.get(url).call())
     }
 
-    fn read(
-        url: &str,
-        sent: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-    ) -> Result<Answer, CallError> {
+    fn ask(&self, url: &str, call: impl Fn() -> Called) -> Result<Answer, CallError> {
+        let begun = Instant::now();
+        let mut told = false;
+        loop {
+            let called = call();
+            let refused = matches!(&called, Err(ureq::Error::Io(e)) if e.kind() == ErrorKind::ConnectionRefused);
+            if !refused || begun.elapsed() >= self.patience {
+                return Self::read(url, called);
+            }
+            if !told && begun.elapsed() >= TOLD_AFTER {
+                told = true;
+                anstream::eprintln!("waiting for a server to start: {url} refuses connections");
+            }
+            std::thread::sleep(START_POLL);
+        }
+    }
+
+    fn read(url: &str, sent: Called) -> Result<Answer, CallError> {
         let unreachable = |cause: String| CallError::Unreachable {
             url: url.to_owned(),
             cause,
@@ -180,4 +215,41 @@ pub fn expect_success(what: &str, answer: Answer) -> Outcome<Answer> {
         format!("{what} was refused: {}", answer.complaint()),
         "The peer's log has a line with the same reason.",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::{SocketAddr, TcpListener};
+
+    use super::*;
+
+    /// A port that nobody listens at for now.
+    fn closed() -> SocketAddr {
+        TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+    }
+
+    #[test]
+    fn a_command_waits_for_a_server_that_is_starting_and_others_do_not() {
+        let at = closed();
+        let url = format!("http://{at}/healthz");
+        let refused = Client::new().get(&url).unwrap_err();
+        assert!(refused.to_string().contains("refused"), "{refused}");
+        let server = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            let listener = TcpListener::bind(at).unwrap();
+            let (mut peer, _) = listener.accept().unwrap();
+            peer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+                .unwrap();
+            // Read to its end: what is closed with bytes unread is reset.
+            let _ = peer.shutdown(std::net::Shutdown::Write);
+            let _ = std::io::copy(&mut peer, &mut std::io::sink());
+        });
+        let answer = Client::for_command().get(&url).unwrap();
+        assert_eq!((answer.status, answer.body.as_slice()), (200, &b"ok"[..]));
+        server.join().unwrap();
+    }
 }

@@ -21,6 +21,28 @@ use super::hosts::Hosts;
 use super::tls::Tls;
 use crate::StoreError;
 
+/// Parameters of the client library that an address may have.
+const PARAMETERS: [&str; 18] = [
+    "user",
+    "password",
+    "dbname",
+    "options",
+    "application_name",
+    "sslnegotiation",
+    "host",
+    "hostaddr",
+    "port",
+    "connect_timeout",
+    "tcp_user_timeout",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+    "target_session_attrs",
+    "channel_binding",
+    "load_balance_hosts",
+];
+
 /// A database, and the schema in it that is the store.
 pub(crate) struct Address {
     pub(super) hosts: Arc<Hosts>,
@@ -55,6 +77,7 @@ impl Address {
                 .split_once('=')
                 .ok_or_else(|| refused("a parameter without a value"))?;
             if !settings.take(key, value)? {
+                check_pair(key, pair)?;
                 left.push(if left.is_empty() { '?' } else { '&' });
                 left.push_str(pair);
             }
@@ -128,6 +151,25 @@ impl Address {
         let text = Zeroizing::new(text);
         Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned().into()))
     }
+}
+
+/// Refuses a parameter that the client library does not understand. Neither its value is told nor a name that is none:
+/// where a password has a question mark in it, they are parts of the password.
+fn check_pair(key: &str, pair: &str) -> Result<(), StoreError> {
+    let alone = format!("postgres://host/database?{pair}");
+    if alone.parse::<tokio_postgres::Config>().is_ok() {
+        return Ok(());
+    }
+    Err(StoreError::Address {
+        what: match PARAMETERS.iter().find(|name| **name == key) {
+            Some(name) => format!("{name} has a value that it cannot have").into(),
+            None => format!(
+                "a parameter that is none of schema, connections, password_file, sslmode, sslrootcert, {}",
+                PARAMETERS.join(", ")
+            )
+            .into(),
+        },
+    })
 }
 
 /// What an address says that is ours to do.
@@ -271,7 +313,7 @@ impl Settings {
 }
 
 fn refused(what: &'static str) -> StoreError {
-    StoreError::Address { what }
+    StoreError::Address { what: what.into() }
 }
 
 fn unreadable(place: &Path, key: &str, file: &Path, e: &std::io::Error) -> StoreError {
@@ -329,6 +371,29 @@ mod tests {
             error("postgres://tegata:hidden@h/fleet?nonsense=1"),
         ] {
             assert!(!text.contains("hidden"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_that_is_not_understood_is_told() {
+        let unknown = error("postgres://u@127.0.0.1/d?conect_timeout=3");
+        assert!(
+            unknown.contains("a parameter that is none of")
+                && unknown.contains(" connect_timeout,"),
+            "{unknown}"
+        );
+        let wrong = error("postgres://u@127.0.0.1/d?keepalives_idle=soon");
+        assert!(wrong.contains("keepalives_idle has a value"), "{wrong}");
+        for name in PARAMETERS {
+            let value = match name {
+                "hostaddr" => "127.0.0.1",
+                "target_session_attrs" => "any",
+                "channel_binding" => "prefer",
+                "load_balance_hosts" => "random",
+                "sslnegotiation" => "postgres",
+                _ => "1",
+            };
+            check_pair(name, &format!("{name}={value}")).unwrap();
         }
     }
 
