@@ -70,6 +70,15 @@ impl CarryError {
             Self::Failed { retryable, .. } => *retryable,
         }
     }
+
+    /// As of [`HttpError::retry_after`].
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Http(error) => error.retry_after(),
+            _ => None,
+        }
+    }
 }
 
 /// Carries messages itself.

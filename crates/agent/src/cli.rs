@@ -18,8 +18,9 @@ use crate::daemon::{Daemon, DaemonError};
 use crate::enrol::{self, Boundary, Crossing, EnrolError, Step, Watch};
 use crate::http::Http;
 use crate::keys::KeysError;
+use crate::retry::Patience;
 use crate::starting;
-use crate::teep::{self, Purpose, TeepError, TeepEvent};
+use crate::teep::{self, Purpose, TeepError, TeepEvent, Visit};
 
 mod device;
 mod keys;
@@ -246,9 +247,7 @@ fn sync(cli: &Cli, config: &Config, tee: &Context, args: &Sync) -> Result<(), Cl
     };
     starting::tee(tee)?;
     let http = Http::new(config.http_timeout());
-    let visit = teep::visit(tee, &http, config.tam(), purpose, &mut |event| {
-        tell(cli, &event)
-    })?;
+    let visit = visit(cli, config, tee, &http, purpose)?;
     if cli.json {
         print_json(&json!({
             "event": "synced", "contacted": visit.contacted, "messages": visit.messages,
@@ -260,6 +259,30 @@ fn sync(cli: &Cli, config: &Config, tee: &Context, args: &Sync) -> Result<(), Cl
         println!("nothing to do");
     }
     Ok(())
+}
+
+/// Visits the TAM; where it is busy and says when to come again, once more from the beginning.
+fn visit(
+    cli: &Cli,
+    config: &Config,
+    tee: &Context,
+    http: &Http,
+    purpose: Purpose,
+) -> Result<Visit, TeepError> {
+    let patience = Patience::new(enrol::PATIENCE);
+    loop {
+        let visit = teep::visit(tee, http, config.tam(), purpose, &mut |event| {
+            tell(cli, &event)
+        });
+        let pause = |error: &TeepError| patience.pause(error.retry_after()?);
+        match visit {
+            Err(error) if let Some(pause) = pause(&error) => {
+                tell_retrying(cli, "visit", &error, pause);
+                std::thread::sleep(pause);
+            }
+            done => return done,
+        }
+    }
 }
 
 fn enrol(cli: &Cli, config: &Config, tee: &Context, args: &Enrol) -> Result<(), CliError> {
@@ -294,10 +317,7 @@ fn enrol(cli: &Cli, config: &Config, tee: &Context, args: &Enrol) -> Result<(), 
                     }
                 })?;
             } else {
-                let want = Purpose::Want(ta);
-                teep::visit(tee, &http, config.tam(), want, &mut |event| {
-                    tell(cli, &event)
-                })?;
+                visit(cli, config, tee, &http, Purpose::Want(ta))?;
             }
             match enrol::enrol(tee, carrier, &request, &mut watch) {
                 Err(error) if enrol::ta_is_missing(&error) => {
@@ -502,14 +522,18 @@ impl Watch for Teller<'_> {
     }
 
     fn retrying(&mut self, step: Step, error: &EnrolError, pause: Duration) {
-        if self.cli.json {
-            print_json(&json!({
-                "event": "retrying", "step": step.name(), "message": error.to_string(),
-                "pause_ms": u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
-            }));
-        } else {
-            eprintln!("{error}; again in {pause:.1?}");
-        }
+        tell_retrying(self.cli, step.name(), error, pause);
+    }
+}
+
+fn tell_retrying(cli: &Cli, step: &str, error: &dyn std::fmt::Display, pause: Duration) {
+    if cli.json {
+        print_json(&json!({
+            "event": "retrying", "step": step, "message": error.to_string(),
+            "pause_ms": u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+        }));
+    } else {
+        eprintln!("{error}; again in {pause:.1?}");
     }
 }
 

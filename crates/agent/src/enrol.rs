@@ -26,7 +26,7 @@ use tegata_wire::cmp::{
 };
 
 use crate::carrier::{Carrier, CarryError};
-use crate::retry::Backoff;
+use crate::retry::{Backoff, Patience};
 
 /// Numbers of the enrolment TA's commands.
 pub mod command {
@@ -63,6 +63,8 @@ pub struct Request {
     pub attempts: u32,
     /// First pause between two attempts; it doubles.
     pub pause: Duration,
+    /// For how long a step is tried while the CA is busy and says when to come again; that uses up no attempt.
+    pub patience: Duration,
 }
 
 impl Request {
@@ -77,6 +79,7 @@ impl Request {
             cmp_path: None,
             attempts: 5,
             pause: Duration::from_millis(200),
+            patience: PATIENCE,
         }
     }
 }
@@ -236,6 +239,15 @@ impl EnrolError {
             Self::Tee { source, .. } => source.is_retryable(),
             Self::Carry { source, .. } => source.is_retryable(),
             Self::Answer { .. } | Self::Refused { .. } => false,
+        }
+    }
+
+    /// As of [`crate::http::HttpError::retry_after`].
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Carry { source, .. } => source.retry_after(),
+            _ => None,
         }
     }
 
@@ -532,19 +544,23 @@ impl Driver<'_> {
         mut attempt: impl FnMut(&mut Self) -> Result<T, EnrolError>,
     ) -> Result<T, EnrolError> {
         let mut backoff = Backoff::new(self.request.pause, Duration::from_secs(30));
+        let patience = Patience::new(self.request.patience);
         loop {
-            match attempt(self) {
+            let error = match attempt(self) {
                 Ok(done) => return Ok(done),
-                Err(error) => {
-                    let used_up = backoff.failures().saturating_add(1) >= self.request.attempts;
-                    if used_up || !error.is_retryable() {
-                        return Err(error);
-                    }
-                    let pause = backoff.next_pause();
-                    self.watch.retrying(step, &error, pause);
-                    std::thread::sleep(pause);
-                }
-            }
+                Err(error) => error,
+            };
+            let used_up = backoff.failures().saturating_add(1) >= self.request.attempts;
+            let pause = match error.retry_after() {
+                Some(asked) => patience.pause(asked),
+                None if used_up || !error.is_retryable() => None,
+                None => Some(backoff.next_pause()),
+            };
+            let Some(pause) = pause else {
+                return Err(error);
+            };
+            self.watch.retrying(step, &error, pause);
+            std::thread::sleep(pause);
         }
     }
 }
@@ -559,6 +575,8 @@ pub fn ta_is_missing(error: &EnrolError) -> bool {
     )
 }
 
+/// For how long somebody at a terminal waits for a server that is busy.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Longest label in bytes.
 const LABEL_LEN_BYTES_MAX: usize = 64;
 /// Most characters of the CA's words that are shown.

@@ -48,12 +48,14 @@ pub enum HttpError {
         max_bytes: u64,
     },
     /// A status that is no success.
-    #[error("{url} answered with status {status}")]
+    #[error("{url} answered with status {status}{}", when(*retry_after))]
     Status {
         /// The address.
         url: String,
         /// The status.
         status: u16,
+        /// When to come again, if the server says so.
+        retry_after: Option<Duration>,
     },
     /// Another media type than the protocol's.
     #[error("{url} answered with {got:?} instead of {expected}")]
@@ -78,6 +80,19 @@ impl HttpError {
                 matches!(*status, 408 | 425 | 429 | 500..=599)
             }
             _ => false,
+        }
+    }
+
+    /// How long a server that is busy asks to be left alone. Spec: RFC 9110 section 10.2.3; dates are not read.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status {
+                status: 429 | 503,
+                retry_after,
+                ..
+            } => *retry_after,
+            _ => None,
         }
     }
 }
@@ -175,7 +190,13 @@ fn finish(
         .map(|value| value.trim().to_ascii_lowercase())
         .unwrap_or_default();
     if !(200..300).contains(&status) {
-        return Err(HttpError::Status { url: url(), status });
+        let retry_after = response.headers().get("retry-after");
+        let secs = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        return Err(HttpError::Status {
+            url: url(),
+            status,
+            retry_after: secs.map(Duration::from_secs),
+        });
     }
     // One byte more than allowed tells too long from just fitting.
     let read = response
@@ -199,6 +220,13 @@ fn finish(
         status,
         content_type,
         body,
+    })
+}
+
+/// When a server says to come again, for people.
+fn when(retry_after: Option<Duration>) -> String {
+    retry_after.map_or_else(String::new, |after| {
+        format!(": busy, not before {} s", after.as_secs())
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Pauses between attempts.
 #[derive(Clone, Debug)]
@@ -44,6 +44,36 @@ impl Backoff {
     }
 }
 
+/// Patience with servers that are busy and say when to come again.
+#[derive(Clone, Debug)]
+pub struct Patience {
+    begun: Instant,
+    limit: Duration,
+}
+
+impl Patience {
+    /// For so long from now on; zero: with nobody.
+    #[must_use]
+    pub fn new(limit: Duration) -> Self {
+        Self {
+            begun: Instant::now(),
+            limit,
+        }
+    }
+
+    /// The pause that a server asked for, and up to half of it more; `None` if that would be too late.
+    #[must_use]
+    pub fn pause(&self, asked: Duration) -> Option<Duration> {
+        let asked = asked.max(ASKED_MIN);
+        let pause = (asked / 2).saturating_add(jitter(asked));
+        let at = self.begun.elapsed().saturating_add(pause);
+        (at <= self.limit).then_some(pause)
+    }
+}
+
+/// What a server that asks for no pause gets.
+const ASKED_MIN: Duration = Duration::from_millis(500);
+
 /// A random time between half and all of `step`. No secret hangs on it.
 #[must_use]
 pub fn jitter(step: Duration) -> Duration {
@@ -67,5 +97,20 @@ mod tests {
         assert!(pauses[79] >= most / 2);
         backoff.reset();
         assert!(backoff.next_pause() <= first);
+    }
+
+    #[test]
+    fn a_busy_server_is_asked_no_sooner_than_it_said_and_not_for_ever() {
+        let patience = Patience::new(Duration::from_secs(60));
+        for secs in [0, 1, 5, 30] {
+            let asked = Duration::from_secs(secs);
+            let pause = patience.pause(asked).unwrap();
+            assert!(pause >= asked.max(ASKED_MIN) && pause <= asked.max(ASKED_MIN) * 3 / 2);
+        }
+        for secs in [61, u64::MAX] {
+            assert_eq!(patience.pause(Duration::from_secs(secs)), None);
+        }
+        let none = Patience::new(Duration::ZERO);
+        assert_eq!(none.pause(Duration::ZERO), None);
     }
 }

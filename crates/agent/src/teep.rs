@@ -118,6 +118,15 @@ impl TeepError {
             Self::NoTam | Self::Endless | Self::Payload { .. } => false,
         }
     }
+
+    /// As of [`HttpError::retry_after`].
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Http(error) => error.retry_after(),
+            _ => None,
+        }
+    }
 }
 
 /// Visits the TAM once. `tam_url` is used where the device names none.

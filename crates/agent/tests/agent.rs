@@ -325,6 +325,39 @@ fn lost_answers_cost_a_repetition() {
 }
 
 #[test]
+fn a_ca_that_is_busy_is_asked_when_it_says_however_often() {
+    let busy = |retry_after: &str, times: u32| {
+        let head = format!(
+            "HTTP/1.1 503 X\r\nretry-after: {retry_after}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
+        let mut left = times;
+        let url = server(move |received| {
+            if left > 0 {
+                left -= 1;
+                return Http1::Raw(head.clone().into_bytes());
+            }
+            match &received.body[..] {
+                b"csr" => Http1::Answer(200, PKIXCMP, b"cp".to_vec()),
+                _ => Http1::Answer(400, "x", vec![]),
+            }
+        });
+        let mut log = Log::default();
+        let tee = enrolment_ta(b"");
+        let carrier = HttpCarrier::new(http(), &url);
+        let mut request = request();
+        request.attempts = 2;
+        let enrolled = enrol::enrol(&tee, &carrier, &request, &mut log);
+        (enrolled.map(drop).map_err(|e| e.to_string()), log.retries)
+    };
+    assert_eq!(busy("0", 4), (Ok(()), 4));
+    // Longer than anybody waits; then what is no number of seconds, as any other trouble.
+    let (refused, retries) = busy("3600", 9);
+    assert!(refused.unwrap_err().contains("503") && retries == 0);
+    let (refused, retries) = busy("Fri, 31 Dec 1999 23:59:59 GMT", 9);
+    assert!(refused.is_err() && retries == 1);
+}
+
+#[test]
 fn an_implicit_confirmation_needs_no_second_round() {
     let carrier = HttpCarrier::new(http(), &ca(0));
     let enrolled = enrol::enrol(

@@ -93,6 +93,7 @@ fn look(
     request.login = config.login;
     // One attempt at each step: this comes back by itself.
     request.attempts = 1;
+    request.patience = Duration::ZERO;
     let mut check_in = || {
         if let Err(error) = daemon.visit(Purpose::Check) {
             tracing::warn!(%error, "visit to the TAM before a renewal failed");
