@@ -57,7 +57,42 @@ fn accepted(headers: &HeaderMap, media_type: &str) -> bool {
 ///
 /// # Errors
 /// 406, 415, 413, 408 or 400 as a problem; nothing was allocated beyond the limit.
-pub async fn read(headers: &HeaderMap, body: Body, accepts: Accepts) -> Result<Bytes, Problem> {
+pub async fn read(headers: &HeaderMap, mut body: Body, accepts: Accepts) -> Result<Bytes, Problem> {
+    let taken = take(headers, &mut body, accepts).await;
+    let declared = declared(headers);
+    if let Err(problem) = &taken
+        && problem.status == StatusCode::PAYLOAD_TOO_LARGE
+        && declared.is_none_or(|declared| declared <= UNWANTED_LEN_BYTES_MAX)
+        // Who asks first has not sent anything.
+        && !headers.contains_key(header::EXPECT)
+    {
+        let dropping = drop_rest(&mut body);
+        let _ = tokio::time::timeout(UNWANTED_LIMIT, dropping).await;
+    }
+    taken
+}
+
+/// Reads what is not wanted, and throws it away: an answer to somebody who is still sending is lost where the
+/// connection closes with bytes unread, and with it what was wrong.
+async fn drop_rest(body: &mut Body) {
+    let mut len_bytes = 0;
+    while len_bytes < UNWANTED_LEN_BYTES_MAX {
+        let next = poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
+        let Ok(Some(Ok(frame))) = tokio::time::timeout(UNWANTED_PAUSE, next).await else {
+            return;
+        };
+        let piece = frame.data_ref().map_or(0, Bytes::len);
+        len_bytes += u64::try_from(piece).unwrap_or(u64::MAX);
+    }
+}
+
+/// Its declared length, bytes.
+fn declared(headers: &HeaderMap) -> Option<u64> {
+    let value = headers.get(header::CONTENT_LENGTH)?;
+    value.to_str().ok()?.parse().ok()
+}
+
+async fn take(headers: &HeaderMap, body: &mut Body, accepts: Accepts) -> Result<Bytes, Problem> {
     if !accepted(headers, accepts.answer_type) {
         return Err(Problem::new(
             StatusCode::NOT_ACCEPTABLE,
@@ -65,10 +100,7 @@ pub async fn read(headers: &HeaderMap, body: Body, accepts: Accepts) -> Result<B
             format!("This resource answers {}.", accepts.answer_type),
         ));
     }
-    let declared = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.parse::<u64>().ok());
+    let declared = declared(headers);
     let len_max = u64::try_from(accepts.len_bytes_max).unwrap_or(u64::MAX);
     if declared.is_some_and(|declared| declared > len_max) {
         return Err(too_large(accepts.len_bytes_max));
@@ -109,9 +141,9 @@ pub async fn read(headers: &HeaderMap, body: Body, accepts: Accepts) -> Result<B
 
 /// Reads a body into one piece of memory. What it came in is let go at once: a byte by itself holds as much as a
 /// whole read from the network, so pieces that are kept cost thousands of times what was sent.
-async fn gather(mut body: Body, len_bytes_max: usize) -> Result<Bytes, Problem> {
+async fn gather(body: &mut Body, len_bytes_max: usize) -> Result<Bytes, Problem> {
     let mut gathered = Gathered::default();
-    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await {
         let frame = frame.map_err(|_| {
             Problem::new(
                 StatusCode::BAD_REQUEST,
@@ -221,6 +253,10 @@ impl Room {
 
 /// Reason of a body for which there is no room.
 const NO_ROOM: &str = "too-many-long-bodies";
+/// How much of a body that is too long is read all the same, and for how long; who sends nothing is not waited for.
+const UNWANTED_LEN_BYTES_MAX: u64 = 8 * 1024 * 1024;
+const UNWANTED_LIMIT: Duration = Duration::from_secs(2);
+const UNWANTED_PAUSE: Duration = Duration::from_millis(250);
 /// What a body begins with room for, bytes: most of ours have less.
 const FIRST_LEN_BYTES: usize = 1024;
 /// Longest body that needs no room, bytes: of 1,024 connections of each of six ports 96 MiB.
@@ -293,10 +329,10 @@ mod tests {
     #[tokio::test]
     async fn of_a_body_in_pieces_only_what_was_sent_is_kept() {
         let kept = Arc::new(AtomicUsize::new(0));
-        let all = gather(in_pieces(5000, Arc::clone(&kept)), 5000).await;
+        let all = gather(&mut in_pieces(5000, Arc::clone(&kept)), 5000).await;
         assert_eq!(all.unwrap(), vec![7; 5000]);
         assert_eq!(kept.load(Ordering::SeqCst), 0);
-        let over = gather(in_pieces(5001, kept), 5000).await.unwrap_err();
+        let over = gather(&mut in_pieces(5001, kept), 5000).await.unwrap_err();
         assert_eq!(over.code, "body-too-large");
     }
 

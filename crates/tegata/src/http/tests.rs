@@ -156,6 +156,30 @@ fn router() -> Router {
 const LONG: usize = 32 << 20;
 
 #[test]
+fn who_sends_too_much_hears_so() {
+    let port = Port::open();
+    let big = "x".repeat(1 << 20);
+    for sent in [
+        format!("Content-Length: {}\r\n\r\n{big}", big.len()),
+        format!(
+            "Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{big}\r\n0\r\n\r\n",
+            big.len()
+        ),
+    ] {
+        for _ in 0..40 {
+            let head = format!("POST /echo HTTP/1.1\r\n{CLOSE}Content-Type: application/test\r\n");
+            // As clients do that read no answer before they have sent all.
+            let mut stream = port.connect();
+            stream
+                .write_all(format!("{head}{sent}").as_bytes())
+                .unwrap();
+            let answer = talk_on(stream, b"");
+            assert!(answer.contains("body-too-large"), "{answer}");
+        }
+    }
+}
+
+#[test]
 fn one_peer_leaves_places_to_others_and_its_port_is_seen_to_live() {
     let in_flight_per_peer = 1;
     let port = Port::open_with(Limits {
